@@ -1,0 +1,1 @@
+"""Platform layer: settings, feature access, datasets, vocabularies, registry and artifacts."""

@@ -1,0 +1,68 @@
+"""The root command: global options, lazy loading, and errors as one sentence."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from rf_platform.cli.commands import COMMANDS
+from rf_platform.cli.console import err_console
+from rf_platform.errors import RfError
+
+
+class LazyGroup(TyperGroup):
+    """Shows every command from the table and imports only the one that is run."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a stand-in that carries the summary; :meth:`resolve_command` loads the real command."""
+        entry = COMMANDS.get(cmd_name)
+        return None if entry is None else TyperCommand(cmd_name, help=entry.summary)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the command that was asked for."""
+        self.commands = {name: TyperCommand(name) for name in COMMANDS}  # what "did you mean" looks through
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        if name is None or stand_in is None:
+            return name, stand_in, rest
+        module, attribute = COMMANDS[name].target.split(":")
+        command = get_command(getattr(importlib.import_module(module), attribute))
+        command.name = name
+        return name, command, rest
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=True, rich_markup_mode="rich")
+
+
+@app.callback()
+def root(
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Workspace directory, one per catalog [env: RF_HOME, default: .rf].", show_default=False),
+    ] = None,
+) -> None:
+    """A recommender platform: features in Feast, a two-tower transformer, retrieval over gRPC.
+
+    The usual order: data import, features apply, features materialize, dataset build, train, index build, promote, serve, query.
+    Settings are read from RF_* environment variables; `rf doctor` shows them and checks the installation.
+    """
+    if home is not None:
+        os.environ["RF_HOME"] = str(home)
+
+
+def main() -> None:
+    """Run the command line; an expected failure ends with one sentence and its exit code."""
+    try:
+        app(standalone_mode=True)
+    except RfError as error:
+        err_console().print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,84 @@
+"""What commands print: tables and progress for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from time import monotonic
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@cache
+def out_console() -> Console:
+    """Console on standard output."""
+    return Console()
+
+
+@cache
+def err_console() -> Console:
+    """Console on standard error, where progress and errors go."""
+    return Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document to standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+class Tracker(Protocol):
+    """Receives the progress of one task."""
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        """Record that ``steps`` more are done; ``note`` is a short text such as the current loss."""
+
+
+class _BarTracker:
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        self._progress.update(self._task, advance=steps, note=note)
+
+
+class _LineTracker:
+    """Plain lines for logs: at most one every ``interval`` seconds, with an estimate of what is left."""
+
+    def __init__(self, description: str, total: float, interval: float = 10.0) -> None:
+        self._description, self._total, self._interval = description, total, interval
+        self._done, self._start = 0.0, monotonic()
+        self._last = self._start
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        self._done += steps
+        now = monotonic()
+        finished = self._done >= self._total
+        if now - self._last < self._interval and not finished:
+            return
+        self._last = now
+        elapsed = now - self._start
+        left = "" if finished else f", {elapsed / self._done * (self._total - self._done):.0f} s left"
+        done = f"{self._done:g}/{self._total:g} in {elapsed:.1f} s{left}"
+        err_console().print(f"{self._description}: {done} {note}".rstrip(), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def track(description: str, total: float) -> Iterator[Tracker]:
+    """Show the progress of a task of ``total`` steps: a bar with ETA on a terminal, plain lines otherwise."""
+    console = err_console()
+    if not console.is_terminal:
+        yield _LineTracker(description, total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield _BarTracker(progress, progress.add_task(description, total=total, note=""))

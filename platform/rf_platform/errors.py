@@ -1,0 +1,61 @@
+"""Errors the platform raises on purpose: each knows its exit code and its gRPC status.
+
+The command line turns an :class:`RfError` into one sentence and :attr:`RfError.exit_code`; the gRPC server's interceptor
+turns it into :attr:`RfError.grpc_status`. Anything else is a bug and keeps its traceback.
+"""
+
+from typing import ClassVar
+
+
+class RfError(Exception):
+    """An expected failure, with a message that names the value at fault, where it came from and the remedy."""
+
+    exit_code: ClassVar[int] = 1
+    """1: the run failed; 2: the usage or the configuration is at fault."""
+    grpc_status: ClassVar[str] = "INTERNAL"
+    """Name of a ``grpc.StatusCode`` member."""
+
+
+class UsageError(RfError):
+    """An argument or a request field is wrong."""
+
+    exit_code = 2
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class ConfigError(RfError):
+    """A setting, a feature definition or a recipe is wrong or inconsistent."""
+
+    exit_code = 2
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class NotFoundError(RfError):
+    """Something asked for by name does not exist."""
+
+    exit_code = 2
+    grpc_status = "NOT_FOUND"
+
+
+class DataError(RfError):
+    """Input data breaks its contract."""
+
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class CorruptError(RfError):
+    """A stored artifact is damaged: a file is missing or its checksum differs."""
+
+    grpc_status = "DATA_LOSS"
+
+
+class RunError(RfError):
+    """A long-running job failed for a reason that is not a bug (a NaN loss, an empty split)."""
+
+    grpc_status = "INTERNAL"
+
+
+class UnavailableError(RfError):
+    """A store, registry or server cannot be reached."""
+
+    grpc_status = "UNAVAILABLE"

@@ -1,0 +1,52 @@
+"""Settings of a process, read from the environment (``RF_*``); every part has an embedded default."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rf_platform.workspace import Workspace
+
+
+class Settings(BaseSettings):
+    """Where things are and which engines are used.
+
+    A *workspace* (``RF_HOME``) holds one catalog: its imported tables, feature registry, online store, datasets, runs and
+    bundles. Two catalogs live in two workspaces.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RF_", extra="ignore")
+
+    home: Path = Field(default=Path(".rf"), description="Workspace directory.")
+    feature_repo: Path | None = Field(
+        default=None, description="Feast repository; default: the one recorded when the tables were imported."
+    )
+    registry_url: str | None = Field(
+        default=None, description="SQLAlchemy URL of the platform's registry; default: SQLite in the workspace."
+    )
+    feast_registry_url: str | None = Field(
+        default=None, description="SQLAlchemy URL of the Feast registry; default: SQLite in the workspace."
+    )
+    online_store_url: str | None = Field(
+        default=None,
+        description="redis://host:port/db or postgresql://user:password@host:port/database; default: SQLite in the workspace.",
+    )
+    feature_service: str = Field(default="retrieval", description="Feast feature service the model is built from.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of torch, DuckDB and FAISS; default: all.")
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace's directories."""
+        return Workspace(self.home.resolve())
+
+    @property
+    def platform_registry_url(self) -> str:
+        """SQLAlchemy URL of the platform's registry, with the default filled in."""
+        return self.registry_url or f"sqlite:///{self.workspace.root / 'registry.db'}"
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the settings of this process, read once; ``rf --home`` overrides ``RF_HOME`` before the first call."""
+    return Settings()

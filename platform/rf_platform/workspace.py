@@ -1,0 +1,36 @@
+"""The directories of a workspace."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One catalog's home: imported tables, feature stores, datasets, runs and bundles."""
+
+    root: Path
+
+    @property
+    def tables(self) -> Path:
+        """Imported, validated tables: interactions, items, users (Parquet) and ``import.json``."""
+        return self.root / "tables"
+
+    @property
+    def feast(self) -> Path:
+        """Feast's own state: SQL registry and SQLite online store."""
+        return self.root / "feast"
+
+    @property
+    def datasets(self) -> Path:
+        """Dataset versions, one directory each."""
+        return self.root / "datasets"
+
+    @property
+    def runs(self) -> Path:
+        """Training runs, one directory each."""
+        return self.root / "runs"
+
+    @property
+    def bundles(self) -> Path:
+        """Served bundles, one directory each."""
+        return self.root / "bundles"

@@ -1,0 +1,1 @@
+"""Versioned protocol buffers of the platform and their generated stubs."""

@@ -1,0 +1,1 @@
+"""Serving layer: gRPC server, retriever stages and index."""

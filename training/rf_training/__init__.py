@@ -1,0 +1,1 @@
+"""Training layer: the RetrievalFormer model, losses, trainer, recipes, evaluation and baselines."""
