@@ -12,17 +12,25 @@ class CommandEntry(NamedTuple):
 
 
 COMMANDS: dict[str, CommandEntry] = {
-    "demo": CommandEntry("rf_serving.commands.demo:app", "Go through everything on MovieLens-100K, from features to gRPC."),
+    "demo": CommandEntry(
+        "rf_serving.commands.demo:app", "Go through everything on MovieLens-100K, from features to gRPC."
+    ),
     "data": CommandEntry("rf_platform.data.commands:app", "Import interactions, items and users."),
     "features": CommandEntry("rf_platform.features.commands:app", "Apply, materialise and show feature definitions."),
     "dataset": CommandEntry("rf_platform.dataset.commands:app", "Build and show point-in-time training data."),
     "train": CommandEntry("rf_training.commands.train:app", "Train a two-tower model on a dataset version."),
     "evaluate": CommandEntry("rf_training.commands.evaluate:app", "Rank the full catalog and compare with baselines."),
-    "index": CommandEntry("rf_serving.commands.index:app", "Build a servable bundle: towers, vocabularies, vectors, index."),
+    "index": CommandEntry(
+        "rf_serving.commands.index:app", "Build a servable bundle: towers, vocabularies, vectors, index."
+    ),
     "promote": CommandEntry("rf_platform.registry.commands.promote:app", "Make a bundle the served one."),
     "rollback": CommandEntry("rf_platform.registry.commands.rollback:app", "Go back to the bundle served before."),
-    "bundles": CommandEntry("rf_platform.registry.commands.bundles:app", "List bundles and deployments, verify checksums."),
+    "bundles": CommandEntry(
+        "rf_platform.registry.commands.bundles:app", "List bundles and deployments, verify checksums."
+    ),
     "serve": CommandEntry("rf_serving.commands.serve:app", "Answer gRPC Retrieve calls."),
     "query": CommandEntry("rf_serving.commands.query:app", "Ask a running server for recommendations, with titles."),
-    "doctor": CommandEntry("rf_platform.doctor.commands:app", "Check the installation, the stores and the served bundle."),
+    "doctor": CommandEntry(
+        "rf_platform.doctor.commands:app", "Check the installation, the stores and the served bundle."
+    ),
 }

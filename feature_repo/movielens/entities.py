@@ -1,0 +1,6 @@
+"""Who and what features describe."""
+
+from feast import Entity, ValueType
+
+user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64, description="A person who rates movies.")
+item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.INT64, description="A movie.")

@@ -1,0 +1,19 @@
+"""What is known of a user before any interaction."""
+
+from entities import user
+from feast import FeatureView, Field
+from feast.types import Int64, String
+from sources import users
+
+user_profile = FeatureView(
+    name="user_profile",
+    entities=[user],
+    source=users,
+    schema=[
+        Field(name="gender", dtype=String),
+        Field(name="age_group", dtype=Int64),
+        Field(name="occupation", dtype=String),
+        Field(name="zip_area", dtype=String),
+    ],
+    online=True,
+)

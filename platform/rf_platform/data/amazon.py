@@ -1,0 +1,66 @@
+"""The Amazon review sets (2014, 5-core) in Parquet form: positions instead of times, anonymous item attributes, no users."""
+
+from pathlib import Path
+
+from rf_platform.data.locate import Location
+from rf_platform.data.log_columns import STATIC, id_field, log_outputs, time_field
+from rf_platform.data.specs import (
+    EventTime,
+    Field,
+    Kind,
+    ParquetFormat,
+    SourceSpec,
+    TableSpec,
+    TimeFormat,
+)
+from rf_platform.errors import NotFoundError, UsageError
+
+NAMES = ("amazon-beauty", "amazon-toys")
+_FEATURE_REPO = "amazon"
+_FILES = ("interactions.parquet", "items.parquet")
+
+
+def amazon(name: str, path: Path | None, scratch: Path) -> SourceSpec:
+    """Find an Amazon set in a directory or zip archive.
+
+    Raises:
+        UsageError: no path is given.
+        NotFoundError: the files are not there.
+    """
+    if path is None:
+        raise UsageError(
+            f"{name} needs the PATH of a directory with {' (user_id, item_id, position) and '.join(_FILES)} "
+            f"(item_id, attributes[])"
+        )
+    place = Location(path, scratch)
+    interactions, items = (place.find(file) for file in _FILES)
+    if interactions is None or items is None:
+        raise NotFoundError(f"no {name} in {path}: {' and '.join(_FILES)} must both be there, at the top or one directory below")
+    return SourceSpec(
+        name=name,
+        feature_repo=_FEATURE_REPO,
+        time=EventTime.POSITION,
+        tables=(
+            TableSpec(
+                table="interactions",
+                files=(interactions,),
+                format=ParquetFormat(),
+                fields=(
+                    id_field("user", "user_id", Kind.INT),
+                    id_field("item", "item_id", Kind.INT),
+                    time_field("position", TimeFormat.POSITION),
+                ),
+                outputs=log_outputs(event_type="interaction", has_rating=False, time=EventTime.POSITION),
+            ),
+            TableSpec(
+                table="items",
+                files=(items,),
+                format=ParquetFormat(),
+                fields=(
+                    id_field("item", "item_id", Kind.INT),
+                    Field(name="attributes", column="attributes", kind=Kind.INTS),
+                ),
+                outputs={"item_id": "item_id", **STATIC, "attributes": "attributes"},
+            ),
+        ),
+    )

@@ -1,0 +1,200 @@
+"""Raw values to typed ones, as DuckDB SQL: per column the value, and the conditions under which the row is refused.
+
+Two steps: the *base* value is the raw one with every spelling of "no value" made NULL; the value proper is computed from it.
+"""
+
+from dataclasses import dataclass
+
+from rf_platform.data.bad_rows import Reason
+from rf_platform.data.convert_time import time_checks, time_value
+from rf_platform.data.quoting import literal
+from rf_platform.data.raw import TEXT, RawColumn, RawFile
+from rf_platform.data.specs import Field, Kind
+from rf_platform.data.text_stream import UNDECODABLE
+from rf_platform.errors import DataError
+
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+"""Regular expression of a number written as text."""
+WHOLE = r"[+-]?[0-9]+(\.0*)?"
+_NUMBER_NAN_INF = rf"{NUMBER}|[+-]?([nN][aA][nN]|[iI][nN][fF]([iI][nN][iI][tT][yY])?)"
+_TRUE, _FALSE = "('true', 't', 'yes', 'y', '1')", "('false', 'f', 'no', 'n', '0')"
+_LISTS = {Kind.INTS: Kind.INT, Kind.FLOATS: Kind.FLOAT, Kind.STRINGS: Kind.STRING}
+_EXPECTED = {
+    Kind.INT: "expected a whole number",
+    Kind.FLOAT: "expected a number",
+    Kind.BOOL: "expected true or false",
+    Kind.INTS: "expected whole numbers",
+    Kind.FLOATS: "expected numbers",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A condition that makes a row bad."""
+
+    reason: Reason
+    condition: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """SQL of one column; ``value`` and ``checks`` may use the names the caller gives to base and value."""
+
+    base: str
+    value: str
+    checks: tuple[Check, ...]
+
+
+def family(duck_type: str) -> str:
+    """Return the family of a raw type: text, int, float, bool, time, a list of one of these as ``int[]``, or other."""
+    if duck_type.endswith("]"):
+        return f"{family(duck_type[: duck_type.rindex('[')])}[]"
+    name = duck_type.partition("(")[0]
+    if name in (TEXT, "VARCHAR", "UUID", "ENUM"):
+        return "text"
+    if name.removeprefix("U") in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"):
+        return "int"
+    if name in ("FLOAT", "DOUBLE", "DECIMAL"):
+        return "float"
+    if name == "DATE" or name.startswith("TIMESTAMP"):
+        return "time"
+    return "bool" if name == "BOOLEAN" else "other"
+
+
+def base_value(raw: RawFile, column: RawColumn, kind: Kind) -> str:
+    """Return the raw value with NULL wherever there is none: empty or blank text, a missing-value text, NaN in a whole number."""
+    kind_of_raw = family(column.type)
+    if kind_of_raw == "text":
+        text = f"trim({column.sql if column.type == TEXT else f'CAST({column.sql} AS VARCHAR)'})"
+        nulls = ", ".join(literal(v) for v in ("", *raw.null_values))
+        return f"CASE WHEN {text} NOT IN ({nulls}) THEN {text} END"
+    if kind_of_raw == "float" and kind is not Kind.FLOAT and not column.type.startswith("DECIMAL"):
+        return f"CASE WHEN NOT isnan({column.sql}) THEN {column.sql} END"
+    return column.sql
+
+
+def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conversion:
+    """Return how a field is computed and checked.
+
+    Args:
+        raw: the file it is read from.
+        field: a field whose kind and time format are known (not AUTO).
+        base: name under which checks and the value refer to the base value.
+        value: name under which checks refer to the value.
+        now: SQL of the moment after which a time lies in the future.
+
+    Raises:
+        DataError: the column's type in the file can never become the field's kind.
+    """
+    column = raw.column(field)
+    kind_of_raw = family(column.type)
+    if field.kind is Kind.TIME:
+        sql = time_value(field, column, kind_of_raw, base, raw.file.name)
+    elif field.kind in _LISTS:
+        sql = _list(field, kind_of_raw, base)
+    else:
+        sql = _scalar(field.kind, kind_of_raw, base)
+    if sql is None:
+        raise DataError(
+            f"{raw.file.name}: column {field.column!r} has the type {column.type}, which cannot be read as {field.kind} "
+            f"(for {field.name})"
+        )
+    checks: list[Check] = []
+    if raw.undecodable and column.type == TEXT:
+        checks.append(Check(reason=Reason.ENCODING, condition=f"contains({base}, {literal(UNDECODABLE)})", detail=""))
+    if field.key:
+        checks.append(Check(reason=Reason.NULL_KEY, condition=f"{base} IS NULL", detail=""))
+    elif field.required:
+        checks.append(Check(reason=Reason.MISSING_VALUE, condition=f"{base} IS NULL", detail=""))
+    if field.kind is Kind.TIME:
+        checks += [Check(reason=r, condition=c, detail=d) for r, c, d in time_checks(field, base, value, now)]
+    else:
+        checks += _value_checks(field, base, value)
+    return Conversion(base=base_value(raw, column, field.kind), value=sql, checks=tuple(checks))
+
+
+def _scalar(kind: Kind, kind_of_raw: str, x: str) -> str | None:
+    match kind, kind_of_raw:
+        case Kind.STRING, "text":
+            return x
+        case Kind.STRING, "int" | "bool" | "time":
+            return f"CAST({x} AS VARCHAR)"
+        case Kind.STRING, "float":  # 12.0 is how pandas writes the whole number 12 of a column with gaps
+            whole = f"CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR)"
+            return f"CASE WHEN {x} = TRY_CAST({x} AS BIGINT) THEN {whole} ELSE CAST({x} AS VARCHAR) END"
+        case Kind.INT, "text":
+            return f"CASE WHEN regexp_full_match({x}, '{WHOLE}') THEN TRY_CAST(split_part({x}, '.', 1) AS BIGINT) END"
+        case Kind.INT, "int":
+            return f"TRY_CAST({x} AS BIGINT)"
+        case Kind.INT, "float":
+            return f"CASE WHEN {x} = TRY_CAST({x} AS BIGINT) THEN TRY_CAST({x} AS BIGINT) END"
+        case Kind.FLOAT, "text":
+            return f"CASE WHEN regexp_full_match({x}, '{_NUMBER_NAN_INF}') THEN TRY_CAST({x} AS DOUBLE) END"
+        case Kind.FLOAT, "int" | "float":
+            return f"CAST({x} AS DOUBLE)"
+        case Kind.BOOL, "text":
+            return f"CASE WHEN lower({x}) IN {_TRUE} THEN 1 WHEN lower({x}) IN {_FALSE} THEN 0 END::BIGINT"
+        case Kind.BOOL, "bool":
+            return f"CAST({x} AS BIGINT)"
+        case Kind.BOOL, "int":
+            return f"CASE WHEN {x} IN (0, 1) THEN CAST({x} AS BIGINT) END"
+    return None
+
+
+def _list(field: Field, kind_of_raw: str, x: str) -> str | None:
+    element = _LISTS[field.kind]
+    if kind_of_raw == "text":
+        if field.separator is None:
+            return None
+        text = x if element is Kind.STRING else f"trim({x}, '[]')"  # numbers may be written as a JSON list
+        items = f"list_transform(string_split({text}, {literal(field.separator)}), lambda v: trim(v))"
+        items = f"list_filter({items}, lambda v: v <> '')"
+        return _cast_list(element, "text", items)
+    if not kind_of_raw.endswith("[]"):
+        return None
+    of_raw = kind_of_raw.removesuffix("[]")
+    # A null among the values of a bag says nothing; in a vector it would shift the rest, so it stays and is refused.
+    items = x if element is Kind.FLOAT else f"list_filter({x}, lambda v: v IS NOT NULL)"
+    return _cast_list(element, of_raw, items)
+
+
+def _cast_list(element: Kind, of_raw: str, items: str) -> str | None:
+    if element is Kind.STRING and of_raw == "text":
+        return items
+    value = _scalar(element, of_raw, "v")
+    if value is None:
+        return None
+    if element is Kind.FLOAT:
+        value = f"CAST({value} AS FLOAT)"
+    return f"list_transform({items}, lambda v: {value})"
+
+
+def _value_checks(field: Field, base: str, value: str) -> list[Check]:
+    expected = _EXPECTED.get(field.kind, "")
+    found: list[Check] = []
+    if field.kind in _LISTS:
+        found.append(Check(reason=Reason.WRONG_TYPE, condition=_any(value, "v IS NULL"), detail=expected))
+        if field.kind is Kind.FLOATS:
+            found.append(Check(reason=Reason.NAN, condition=_any(value, "isnan(v)"), detail="in a list"))
+            found.append(Check(reason=Reason.OUT_OF_RANGE, condition=_any(value, "isinf(v)"), detail="infinite"))
+        return found
+    if field.kind is Kind.STRING:
+        return found
+    found.append(
+        Check(reason=Reason.WRONG_TYPE, condition=f"{base} IS NOT NULL AND {value} IS NULL", detail=expected)
+    )
+    if field.kind is Kind.FLOAT:
+        found.append(Check(reason=Reason.NAN, condition=f"isnan({value})", detail="expected a number"))
+        found.append(Check(reason=Reason.OUT_OF_RANGE, condition=f"isinf({value})", detail="infinite"))
+    if field.minimum is not None:
+        condition, detail = f"{value} < {field.minimum!r}", f"expected at least {field.minimum:g}"
+        found.append(Check(reason=Reason.OUT_OF_RANGE, condition=condition, detail=detail))
+    if field.maximum is not None:
+        condition, detail = f"{value} > {field.maximum!r}", f"expected at most {field.maximum:g}"
+        found.append(Check(reason=Reason.OUT_OF_RANGE, condition=condition, detail=detail))
+    return found
+
+
+def _any(values: str, condition: str) -> str:
+    return f"len(list_filter({values}, lambda v: {condition})) > 0"

@@ -1,0 +1,71 @@
+"""Times in all the forms that files hold them in, to ``TIMESTAMPTZ`` (microseconds, UTC)."""
+
+from rf_platform.data.bad_rows import Reason
+from rf_platform.data.raw import RawColumn
+from rf_platform.data.specs import Field, TimeFormat
+from rf_platform.errors import ConfigError, DataError
+
+NUMERIC_TIME = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+ISO_TIME = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([T ].*)?"
+"""Keeps out 'infinity', 'epoch' and years that DuckDB would read as something else."""
+_POSITION_START = "946684800000000"  # 2000-01-01T00:00:00Z
+_POSITION_STEP = "3600000000"  # one hour
+_SCALES = {TimeFormat.SECONDS: 1_000_000, TimeFormat.MS: 1_000, TimeFormat.US: 1}
+_MOST_MICROSECONDS = 900_000_000_000_000_000  # beyond this DuckDB's own range is near; far in the future either way
+_EXPECTED = {
+    TimeFormat.SECONDS: "expected seconds since 1970",
+    TimeFormat.MS: "expected milliseconds since 1970",
+    TimeFormat.US: "expected microseconds since 1970",
+    TimeFormat.ISO: "expected an ISO 8601 time such as 2024-05-31T18:00:00Z",
+    TimeFormat.POSITION: "expected a whole number from 0",
+}
+
+
+def time_value(field: Field, column: RawColumn, family: str, base: str, file: str) -> str | None:
+    """Return the SQL of a time, or None if the column's type cannot hold one; ``file`` is named in messages.
+
+    Raises:
+        ConfigError: the column is a timestamp already, but the mapping says it is a number.
+        DataError: the column's numbers are too coarse to keep the order of events.
+    """
+    written = field.time_format
+    if family == "time":
+        if written not in (TimeFormat.AUTO, TimeFormat.ISO):
+            raise ConfigError(
+                f"{file}: column {field.column!r} has the type {column.type}, so its format cannot be {written}; leave the format out"
+            )
+        return base if column.type == "TIMESTAMP WITH TIME ZONE" else f"CAST(CAST({base} AS TIMESTAMP) AS TIMESTAMPTZ)"
+    if family not in ("text", "int", "float"):
+        return None
+    if column.type == "FLOAT":
+        raise DataError(
+            f"{file}: column {field.column!r} holds times as 32-bit floats, which reorder events; write it as a 64-bit number"
+        )
+    if written is TimeFormat.ISO:
+        if family != "text":
+            return None
+        return f"CASE WHEN regexp_full_match({base}, '{ISO_TIME}') THEN TRY_CAST({base} AS TIMESTAMPTZ) END"
+    number = f"TRY_CAST({base} AS DECIMAL(38, 6))"
+    if family == "text":
+        number = f"CASE WHEN regexp_full_match({base}, '{NUMERIC_TIME}') THEN {number} END"
+    if written is TimeFormat.POSITION:
+        whole = f"CASE WHEN {number} = floor({number}) THEN CAST(greatest(least({number}, 100000000), -1) AS BIGINT) END"
+        return f"make_timestamptz({_POSITION_START} + {whole} * {_POSITION_STEP})"
+    scale = _SCALES[written]
+    most = _MOST_MICROSECONDS // scale
+    return f"make_timestamptz(CAST(greatest(least({number}, {most}), -{most}) * {scale} AS BIGINT))"
+
+
+def time_checks(field: Field, base: str, value: str, now: str) -> list[tuple[Reason, str, str]]:
+    """Return reason, condition and detail of everything that makes a time bad."""
+    expected = _EXPECTED.get(field.time_format, "")
+    earliest = (
+        (Reason.OUT_OF_RANGE, f"{value} < make_timestamptz({_POSITION_START})", "a position counts from 0")
+        if field.time_format is TimeFormat.POSITION
+        else (Reason.TOO_EARLY, f"{value} < make_timestamptz(0)", "is the format right?")
+    )
+    return [
+        (Reason.WRONG_TYPE, f"{base} IS NOT NULL AND {value} IS NULL", expected),
+        earliest,
+        (Reason.FUTURE, f"{value} > {now}", "it lies after the time of this import"),
+    ]

@@ -1,0 +1,148 @@
+"""Input files as DuckDB relations: raw values, row numbers, nothing judged yet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import duckdb
+
+from rf_platform.data.bad_rows import BadRows
+from rf_platform.data.quoting import file_literal, identifier
+from rf_platform.data.specs import Field, InputFile, ParquetFormat, TableSpec, TextFormat
+from rf_platform.data.text_reader import load_text
+from rf_platform.errors import DataError
+
+TEXT = "TEXT"
+"""Type of every column of a text file, whose values are trimmed; Parquet columns have DuckDB's type names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawColumn:
+    """One column of a raw relation."""
+
+    sql: str
+    type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawFile:
+    """A loaded input file."""
+
+    number: int
+    """Number of the file within the import, from 0."""
+    file: InputFile
+    relation: str
+    columns: dict[str, RawColumn]
+    rows: int
+    """All data rows, broken ones included."""
+    undecodable: bool
+    null_values: tuple[str, ...]
+
+    @property
+    def row(self) -> str:
+        """SQL of the 1-based data row number."""
+        return '"row"' if next(iter(self.columns.values())).type == TEXT else "(file_row_number + 1)"
+
+    @property
+    def record(self) -> str:
+        """SQL of the whole row as JSON text, under the file's own column names."""
+        parts = (
+            f"{_text(name)}, {c.sql if c.type == TEXT or _is_plain(c.type) else f'CAST({c.sql} AS VARCHAR)'}"
+            for name, c in self.columns.items()
+        )
+        return f"CAST(json_object({', '.join(parts)}) AS VARCHAR)"
+
+    def column(self, field: Field) -> RawColumn:
+        """Return the column a field is read from.
+
+        Raises:
+            DataError: the file has no such column.
+        """
+        if field.column in self.columns:
+            return self.columns[field.column]
+        names = list(self.columns)
+        near = get_close_matches(field.column, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        if len(names) == 1 and (other := next((d for d in ";\t|," if d in names[0]), None)):
+            hint = f"; it looks as if its delimiter were {other!r}"
+        shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise DataError(
+            f"{self.file.name}: missing column {field.column!r}, from which {field.name} is read (the file has: {shown}){hint}"
+        )
+
+
+def load_file(
+    connection: duckdb.DuckDBPyConnection,
+    table: TableSpec,
+    file: InputFile,
+    number: int,
+    bad: BadRows,
+    consumed: Callable[[int], None],
+) -> RawFile:
+    """Make a file readable as a relation.
+
+    Raises:
+        DataError: the file is empty, damaged, or lacks a column the table needs.
+    """
+    relation = f"raw_{number}"
+    if isinstance(table.format, ParquetFormat):
+        columns, rows = _view_parquet(connection, relation, file)
+        raw = RawFile(
+            number=number, file=file, relation=relation, columns=columns, rows=rows, undecodable=False, null_values=()
+        )
+    else:
+        raw = _load_text(connection, relation, file, number, table.format, bad, consumed)
+    for field in table.fields:
+        raw.column(field)
+    return raw
+
+
+def _load_text(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    file: InputFile,
+    number: int,
+    layout: TextFormat,
+    bad: BadRows,
+    consumed: Callable[[int], None],
+) -> RawFile:
+    loaded = load_text(connection, relation, file, number, layout, bad, consumed)
+    twice = next((name for i, name in enumerate(loaded.header) if name in loaded.header[:i]), None)
+    if twice is not None:
+        raise DataError(f"{file.name}: two columns are called {twice!r}; rename one of them")
+    return RawFile(
+        number=number,
+        file=file,
+        relation=relation,
+        columns={name: RawColumn(sql=f"c{i}", type=TEXT) for i, name in enumerate(loaded.header)},
+        rows=loaded.rows,
+        undecodable=loaded.undecodable,
+        null_values=layout.null_values,
+    )
+
+
+def _view_parquet(
+    connection: duckdb.DuckDBPyConnection, relation: str, file: InputFile
+) -> tuple[dict[str, RawColumn], int]:
+    source = f"read_parquet({file_literal(file.path)}, file_row_number = true)"
+    try:
+        connection.execute(f"CREATE VIEW {identifier(relation)} AS SELECT * FROM {source}")
+        described = connection.execute(f"DESCRIBE {identifier(relation)}").fetchall()
+        counted = connection.execute(f"SELECT count(*) FROM {identifier(relation)}").fetchone()
+    except duckdb.Error as error:
+        raise DataError(f"{file.name} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    rows = int(counted[0]) if counted else 0
+    if rows == 0:
+        raise DataError(f"{file.name} is empty: it has no data rows")
+    columns = {name: RawColumn(sql=identifier(name), type=kind) for name, kind, *_ in described}
+    del columns["file_row_number"]
+    return columns, rows
+
+
+def _text(name: str) -> str:
+    return "'" + name.replace("'", "''") + "'"
+
+
+def _is_plain(kind: str) -> bool:
+    """Whether JSON has the type."""
+    return kind.removesuffix("[]") in ("VARCHAR", "BOOLEAN", "DOUBLE", "FLOAT") or "INT" in kind

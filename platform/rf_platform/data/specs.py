@@ -1,0 +1,127 @@
+"""What an adapter says about its source: files, the columns they must have, and how these become the platform's tables."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+TableName = Literal["interactions", "items", "users"]
+TABLES: tuple[TableName, ...] = ("interactions", "items", "users")
+
+
+class Kind(StrEnum):
+    """Type of a column once it is read; the lists are multi-valued attributes."""
+
+    AUTO = "auto"
+    INT = "int"
+    FLOAT = "float"
+    BOOL = "bool"
+    STRING = "string"
+    TIME = "time"
+    INTS = "ints"
+    FLOATS = "floats"
+    STRINGS = "strings"
+
+
+class TimeFormat(StrEnum):
+    """How a time is written; ``position`` is a rank in time that stands in for one."""
+
+    AUTO = "auto"
+    SECONDS = "seconds"
+    MS = "ms"
+    US = "us"
+    ISO = "iso"
+    POSITION = "position"
+
+
+class EventTime(StrEnum):
+    """Whether event times were observed or made from positions."""
+
+    OBSERVED = "observed"
+    POSITION = "position"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """One file of a source."""
+
+    path: Path
+    """Where it can be read now; a zip member is unpacked first."""
+    name: str
+    """What messages, counts and the quarantine file call it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFormat:
+    """Layout of a text file with one record a line, or with quoted fields that may hold line breaks."""
+
+    delimiter: str = ","
+    """May be longer than one character if there is no quote character."""
+    quote: str | None = '"'
+    encoding: str = "utf-8"
+    header: tuple[str, ...] | None = None
+    """Column names of a file without a header line; None: the first line names the columns."""
+    null_values: tuple[str, ...] = ()
+    """Texts that mean "no value", besides the empty one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetFormat:
+    """A Parquet file; it describes itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One column that is read, converted and checked."""
+
+    name: str
+    """What it is called after reading."""
+    column: str
+    """What the file calls it."""
+    kind: Kind
+    key: bool = False
+    """Part of the row's key: a row without it is refused as a null key."""
+    required: bool = False
+    """A row without a value is refused."""
+    id_of: Literal["user", "item"] | None = None
+    """Ids of one side have one type in all tables: whole numbers if all of them are, text otherwise."""
+    minimum: float | None = None
+    maximum: float | None = None
+    time_format: TimeFormat = TimeFormat.AUTO
+    separator: str | None = None
+    """Between the values of a multi-valued attribute that is written as text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """One table of a source."""
+
+    table: TableName
+    files: tuple[InputFile, ...]
+    format: TextFormat | ParquetFormat
+    fields: tuple[Field, ...]
+    outputs: dict[str, str]
+    """Columns of the written table in order: name -> DuckDB SQL over the names of ``fields`` and ``__order``."""
+    sorted: bool = False
+    """The files claim to be sorted by time, so a row that is earlier than one before it is bad."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the key fields; no two rows may agree in all of them."""
+        return tuple(f.name for f in self.fields if f.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """A source as its adapter understands it."""
+
+    name: str
+    """Name of the catalog, recorded in the workspace."""
+    feature_repo: str | None
+    """Feast repository that comes with the platform for this source."""
+    tables: tuple[TableSpec, ...]
+    time: EventTime = EventTime.OBSERVED
+    display: tuple[str, ...] = ()
+    """Item columns that are shown to people and never fed to the model."""
+    notes: tuple[str, ...] = field(default_factory=tuple)
+    """Sentences the import prints."""

@@ -1,0 +1,150 @@
+"""Convert and check a table's rows: good ones into a staged DuckDB table, bad ones into the table of bad rows.
+
+A row is refused once, for the first thing that is wrong with it: field by field in the order of the spec, then what only shows
+beside other rows (order, duplicates).
+"""
+
+import duckdb
+
+from rf_platform.data.bad_rows import BadRows, Reason
+from rf_platform.data.convert import Check, convert
+from rf_platform.data.infer import LoadedTable
+from rf_platform.data.quoting import identifier, literal
+from rf_platform.data.raw import RawFile
+from rf_platform.data.specs import Kind, TableName, TableSpec
+
+_TYPES = {
+    Kind.INT: "BIGINT",
+    Kind.FLOAT: "DOUBLE",
+    Kind.BOOL: "BIGINT",
+    Kind.STRING: "VARCHAR",
+    Kind.TIME: "TIMESTAMPTZ",
+    Kind.INTS: "BIGINT[]",
+    Kind.FLOATS: "FLOAT[]",
+    Kind.STRINGS: "VARCHAR[]",
+}
+EVENT_TIME = "event_timestamp"
+# Names of our own in staged tables; no column of a catalog may hold two underscores in a row.
+FILE, ROW, INPUT_ORDER = "__file", "__row", "__order"
+
+
+def staged(table: TableName) -> str:
+    """Return the name of the staged table: the spec's fields, and file number, row and position in the input."""
+    return f"staged_{table}"
+
+
+def stage(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRows, now: str) -> None:
+    """Create the staged table of good rows and record the bad ones.
+
+    Args:
+        connection: where the raw relations are.
+        table: the table, its fields settled.
+        bad: receives the refused rows.
+        now: SQL of the moment after which a time lies in the future.
+    """
+    spec, target = table.spec, identifier(staged(table.spec.table))
+    columns = ", ".join(f"{identifier(f.name)} {_TYPES[f.kind]}" for f in spec.fields)
+    connection.execute(f'CREATE TABLE {target} ({FILE} INTEGER, {ROW} BIGINT, {INPUT_ORDER} BIGINT, {columns})')
+    offset = 0
+    for raw in table.files:
+        _stage_file(connection, spec, raw, offset, bad, now)
+        offset += raw.rows
+    if spec.sorted:
+        _refuse_unsorted(connection, table, bad)
+    _refuse_duplicates(connection, table, bad)
+
+
+def _stage_file(
+    connection: duckdb.DuckDBPyConnection, spec: TableSpec, raw: RawFile, offset: int, bad: BadRows, now: str
+) -> None:
+    bases, values = [], []
+    checks: list[tuple[int, Check]] = []
+    for i, field in enumerate(spec.fields):
+        conversion = convert(raw, field, f"b{i}", f"v{i}", now)
+        bases.append(f"{conversion.base} AS b{i}")
+        values.append(f"{conversion.value} AS v{i}")
+        checks += [(i, check) for check in conversion.checks]
+    problem = " ".join(f"WHEN {check.condition} THEN {n}" for n, (_, check) in enumerate(checks))
+    problem = f"CASE {problem} END" if checks else "NULL"
+    judged = f"judged_{raw.number}"
+    # Two levels of subqueries so that checks can speak of base values (b0, b1, ...) and values (v0, v1, ...).
+    connection.execute(
+        f'CREATE TABLE {judged} AS SELECT *, {problem} AS problem FROM (SELECT *, {", ".join(values)} FROM '
+        f'(SELECT {raw.row} AS "row", {", ".join(bases)} FROM {identifier(raw.relation)}))'
+    )
+    names = ", ".join(identifier(f.name) for f in spec.fields)
+    picked = ", ".join(f"v{i}" for i in range(len(spec.fields)))
+    connection.execute(
+        f'INSERT INTO {identifier(staged(spec.table))} ({FILE}, {ROW}, {INPUT_ORDER}, {names}) '
+        f'SELECT {raw.number}, "row", "row" + {offset}, {picked} FROM {judged} WHERE problem IS NULL'
+    )
+    for n, *_ in connection.execute(f"SELECT DISTINCT problem FROM {judged} WHERE problem IS NOT NULL").fetchall():
+        i, check = checks[n]
+        rows = f'SELECT "row" FROM {judged} WHERE problem = {n}'
+        bad.add(
+            f'SELECT {raw.number} AS file, "row", {literal(spec.fields[i].column)} AS "column", '
+            f"{literal(check.reason)} AS reason, {literal(check.detail)} AS detail, CAST(b{i} AS VARCHAR) AS "
+            f'"value", record FROM {judged} JOIN ({_records(raw, rows)}) USING ("row") WHERE problem = {n}'
+        )
+    connection.execute(f"DROP TABLE {judged}")
+
+
+def _refuse_unsorted(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRows) -> None:
+    """Refuse rows that are earlier than a good row before them in the same file."""
+    latest = (
+        f'max({EVENT_TIME}) OVER (PARTITION BY {FILE} ORDER BY {ROW} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)'
+    )
+    query = (
+        f"SELECT {INPUT_ORDER}, 'earlier than ' || {_shown('latest')} || ' in a row before' AS detail "
+        f"FROM (SELECT *, {latest} AS latest FROM {identifier(staged(table.spec.table))}) WHERE {EVENT_TIME} < latest"
+    )
+    _refuse(connection, table, bad, query, EVENT_TIME, Reason.NOT_SORTED)
+
+
+def _refuse_duplicates(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRows) -> None:
+    """Refuse rows whose key occurred in an earlier row; the first one stays."""
+    name = identifier(staged(table.spec.table))
+    keys = ", ".join(identifier(k) for k in table.spec.keys)
+    first = f"CASE WHEN s.{FILE} = t.{FILE} THEN '' ELSE 'another file, ' END || 'row ' || t.{ROW}"
+    query = (
+        f"SELECT s.{INPUT_ORDER}, 'the same ' || {literal(', '.join(table.spec.keys))} || ' as in ' || {first} AS detail "
+        f"FROM {name} AS s JOIN (SELECT {keys}, min({INPUT_ORDER}) AS first FROM {name} GROUP BY {keys} "
+        f"HAVING count(*) > 1) AS twice USING ({keys}) JOIN {name} AS t ON t.{INPUT_ORDER} = twice.first "
+        f"WHERE s.{INPUT_ORDER} <> twice.first"
+    )
+    event = table.spec.table == "interactions"
+    last_id = next(k for k in reversed(table.spec.keys) if k.endswith("_id"))
+    _refuse(
+        connection, table, bad, query, last_id, Reason.DUPLICATE_EVENT if event else Reason.DUPLICATE_KEY
+    )
+
+
+def _refuse(
+    connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRows, query: str, field: str, reason: Reason
+) -> None:
+    """Move the staged rows that ``query`` names by input order, with a detail, to the bad ones."""
+    connection.execute(f"CREATE TEMP TABLE refused AS {query}")
+    name, column = identifier(staged(table.spec.table)), next(f for f in table.spec.fields if f.name == field)
+    shown = _shown(f"s.{field}") if column.kind is Kind.TIME else f"CAST(s.{identifier(field)} AS VARCHAR)"
+    for raw in table.files:
+        bad.add(
+            f'SELECT s.{FILE} AS file, s.{ROW} AS "row", {literal(column.column)} AS "column", {literal(reason)} AS reason, r.detail, '
+            f'{shown} AS "value", source.record FROM {name} AS s JOIN refused AS r USING ({INPUT_ORDER}) '
+            f'JOIN ({_records(raw, _rows_of(raw, name))}) AS source ON source."row" = s.{ROW} WHERE s.{FILE} = {raw.number}'
+        )
+    connection.execute(f"DELETE FROM {name} WHERE {INPUT_ORDER} IN (SELECT {INPUT_ORDER} FROM refused)")
+    connection.execute("DROP TABLE refused")
+
+
+def _rows_of(raw: RawFile, name: str) -> str:
+    return f"SELECT {ROW} FROM {name} JOIN refused USING ({INPUT_ORDER}) WHERE {FILE} = {raw.number}"
+
+
+def _records(raw: RawFile, rows: str) -> str:
+    """Return a query for row number and JSON record of the given rows only: making the text of all of them is slow."""
+    return f'SELECT {raw.row} AS "row", {raw.record} AS record FROM {identifier(raw.relation)} WHERE {raw.row} IN ({rows})'
+
+
+def _shown(time: str) -> str:
+    """Return the SQL of a time as text."""
+    return f"strftime({time} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ')"

@@ -1,0 +1,302 @@
+"""Build a dataset version: all interactions, each with the features that were known just before it.
+
+Everything runs inside DuckDB with a memory limit and spills to disk; only row numbers are joined, so cost does not grow
+with the width of the features.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+
+from rf_platform.cli.console import Tracker, track
+from rf_platform.dataset.asof import SQL_TYPES, join_sql, latest_sql, quoted, rows_sql
+from rf_platform.dataset.dataset import FORMAT, Dataset
+from rf_platform.dataset.fingerprint import fingerprint
+from rf_platform.dataset.statistics import learn_encoder, split_counts
+from rf_platform.errors import DataError, NotFoundError
+from rf_platform.features.read import FeatureDefinitions, ViewSource
+from rf_platform.features.sources import describe_source
+from rf_platform.features.spec import Side
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How a dataset is built."""
+
+    memory_limit: str = "3GB"
+    """DuckDB's memory limit; what does not fit is spilled next to the dataset."""
+    threads: int | None = None
+    """CPU threads; default: all."""
+
+
+def build_dataset(
+    definitions: FeatureDefinitions,
+    interactions: Path,
+    directory: Path,
+    catalog: str,
+    options: BuildOptions | None = None,
+) -> tuple[Dataset, bool]:
+    """Build a dataset version under ``directory``, or find the equal one that is there already.
+
+    The last event of a user is the test event and the one before it the validation event, for users with at least three
+    (leave-one-out, R16). Vocabularies and statistics see the training events only.
+
+    Returns:
+        The dataset and whether it is new.
+
+    Raises:
+        NotFoundError: the interaction log or the file behind a view is missing.
+        DataError: there are no interactions, or a feature's values contradict its definition.
+    """
+    options = options or BuildOptions()
+    if not interactions.exists():
+        raise NotFoundError(f"no interaction log at {interactions}; run `rf data import` first")
+    directory.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".building-", dir=directory))
+    try:
+        with duckdb.connect(str(work / "work.duckdb")) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"SET memory_limit = '{options.memory_limit}'")
+            connection.execute(f"SET temp_directory = '{work / 'spill'}'")
+            if options.threads:
+                connection.execute(f"SET threads = {options.threads}")
+            content = work / "dataset"
+            content.mkdir()
+            _Builder(connection, definitions, interactions, content).run()
+        manifest = json.loads((content / "manifest.json").read_text())
+        for existing in sorted(directory.glob("*/manifest.json")):
+            if json.loads(existing.read_text()).get("fingerprint") == manifest["fingerprint"]:
+                return Dataset.open(existing.parent), False
+        version = 1 + max((int(p.name.rpartition("-v")[2]) for p in directory.glob(f"{catalog}-v*")), default=0)
+        manifest |= {"name": f"{catalog}-v{version}", "version": version, "created_at": datetime.now(UTC).isoformat()}
+        (content / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        target = directory / f"{catalog}-v{version}"
+        os.replace(content, target)
+        return Dataset.open(target), True
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+class _Builder:
+    """The steps of one build; each leaves tables in DuckDB or files in ``content``."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, interactions: Path, content: Path
+    ) -> None:
+        self.db, self.spec, self.content = connection, definitions.spec, content
+        self.sources = definitions.sources
+        self.interactions = interactions
+
+    def run(self) -> None:
+        steps = (self._log, self._join_views, self._versions, self._contexts, self._events, self._arrays, self._finish)
+        with track("dataset", len(steps)) as progress:
+            for step in steps:
+                step()
+                self._report(progress, step.__name__)
+
+    def _report(self, progress: Tracker, step: str) -> None:
+        progress.advance(note=step.strip("_").replace("_", " "))
+
+    def _one(self, sql: str) -> Any:
+        row = self.db.execute(sql).fetchone()
+        assert row is not None
+        return row[0]
+
+    def _views(self, side: Side) -> list[ViewSource]:
+        return [s for s in self.sources if s.side == side]
+
+    def _log(self) -> None:
+        """Number the events in the order of training: user, time, input order."""
+        user, item = self.spec.user, self.spec.item
+        path = f"read_parquet('{self.interactions}')"
+        for source in (s for s in self.sources if s.side != "context"):
+            describe_source(source)
+        missing = {f.of for f in self.spec.history} - set(self.db.execute(f"SELECT * FROM {path} LIMIT 0").df().columns)
+        if missing:
+            raise DataError(
+                f"the interaction log {self.interactions} lacks the column(s) {sorted(map(str, missing))} of the history"
+            )
+        if self._one(f"SELECT count(*) FROM {path}") == 0:
+            raise DataError(f"the interaction log {self.interactions} is empty; import interactions first")
+        catalog = [f"SELECT {quoted(item.join_key)}::{SQL_TYPES[item.id_type]} AS id FROM {path}"]
+        for source in self._views("item"):
+            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, item.id_type)}")
+            catalog.append(f"SELECT key FROM rows_{source.view}")
+        for source in self._views("user"):
+            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, user.id_type)}")
+        self.db.execute(
+            f"""CREATE TABLE item_index AS
+            SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS item FROM (SELECT DISTINCT id FROM ({" UNION ALL ".join(catalog)}))"""
+        )
+        self.db.execute(
+            f"""CREATE TABLE user_index AS
+            SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS "user"
+            FROM (SELECT DISTINCT {quoted(user.join_key)}::{SQL_TYPES[user.id_type]} AS id FROM {path})"""
+        )
+        kept = "".join(f", l.{quoted(str(f.of))} AS {quoted(f.name)}" for f in self.spec.inputs("context"))
+        self.db.execute(
+            f"""CREATE TABLE log AS SELECT *,
+                CASE WHEN events < 3 OR from_end > 2 THEN 0 WHEN from_end = 2 THEN 1 ELSE 2 END::TINYINT AS split
+            FROM (
+                SELECT (row_number() OVER ordered - 1)::BIGINT AS event, u."user", i.item, u.id AS user_id, i.id AS item_id,
+                    l.event_timestamp::TIMESTAMPTZ AS event_timestamp{kept},
+                    row_number() OVER (
+                        PARTITION BY u."user" ORDER BY l.event_timestamp DESC, l.input_order DESC) AS from_end,
+                    count(*) OVER (PARTITION BY u."user") AS events
+                FROM {path} l
+                JOIN user_index u ON u.id = l.{quoted(user.join_key)}::{SQL_TYPES[user.id_type]}
+                JOIN item_index i ON i.id = l.{quoted(item.join_key)}::{SQL_TYPES[item.id_type]}
+                WINDOW ordered AS (ORDER BY u."user", l.event_timestamp, l.input_order)
+            ) ORDER BY event"""
+        )
+
+    def _join_views(self) -> None:
+        """Find for every event the row of every view that was known just before it."""
+        for source in self.sources:
+            if source.side != "context":
+                key = "item_id" if source.side == "item" else "user_id"
+                self.db.execute(
+                    f"CREATE TABLE joined_{source.view} AS {join_sql(source, f'rows_{source.view}', 'log', key)}"
+                )
+
+    def _versions(self) -> None:
+        """Number the distinct states of items and users that any event saw, and their newest states."""
+        sides: tuple[tuple[Side, str, str], ...] = (
+            ("item", "item_id", self.spec.item.join_key),
+            ("user", "user_id", self.spec.user.join_key),
+        )
+        for side, key, join_key in sides:
+            views = [s.view for s in self._views(side)]
+            rids = "".join(f", joined_{v}.rid AS rid_{v}" for v in views)
+            joins = "".join(f" JOIN joined_{v} USING (event)" for v in views)
+            newest = "".join(f", latest_{v}.rid AS rid_{v}" for v in views)
+            newest_joins = "".join(
+                f" LEFT JOIN ({latest_sql(f'rows_{v}')}) latest_{v} ON latest_{v}.key = x.id" for v in views
+            )
+            columns = "".join(f", rid_{v}" for v in views)
+            numbered = "".join(f", v.rid_{v}" for v in views)
+            self.db.execute(f"CREATE TABLE seen_{side} AS SELECT log.event, log.{quoted(side)}{rids} FROM log{joins}")
+            self.db.execute(
+                f"CREATE TABLE newest_{side} AS SELECT x.{quoted(side)}{newest} FROM {side}_index x{newest_joins}"
+            )
+            same = " AND ".join(
+                [f"n.{quoted(side)} = v.{quoted(side)}", *(f"n.rid_{v} IS NOT DISTINCT FROM v.rid_{v}" for v in views)]
+            )
+            self.db.execute(
+                f"""CREATE TABLE versions_{side} AS
+                SELECT (row_number() OVER (ORDER BY v.{quoted(side)}{numbered}) - 1)::INTEGER AS version, v.*,
+                    n.{quoted(side)} IS NOT NULL AS current
+                FROM (SELECT {quoted(side)}{columns} FROM seen_{side} UNION SELECT {quoted(side)}{columns} FROM newest_{side}) v
+                LEFT JOIN newest_{side} n ON {same}"""
+            )
+            features = "".join(f", r_{v}.* EXCLUDE (rid)" for v in views)
+            values = "".join(
+                f" LEFT JOIN (SELECT * EXCLUDE (key, known, ts) FROM rows_{v} QUALIFY row_number() OVER (PARTITION BY rid) = 1) r_{v}"
+                f" ON r_{v}.rid = v.rid_{v}"
+                for v in views
+            )
+            self.db.execute(
+                f"""COPY (SELECT v.version, v.{quoted(side)}, x.id AS {quoted(join_key)}, v.current{features}
+                FROM versions_{side} v JOIN {side}_index x USING ({quoted(side)}){values}
+                ORDER BY v.version) TO '{self.content}/{side}s.parquet' (FORMAT parquet)"""
+            )
+
+    def _contexts(self) -> None:
+        """Number the distinct combinations of categorical context features."""
+        names = [quoted(f.name) for f in self.spec.inputs("context") if f.kind == "categorical"]
+        if not names:
+            self.db.execute("CREATE TABLE contexts AS SELECT 0 AS context")
+        else:
+            listed = ", ".join(names)
+            self.db.execute(
+                f"""CREATE TABLE contexts AS SELECT (row_number() OVER (ORDER BY {listed}) - 1)::INTEGER AS context, *
+                FROM (SELECT DISTINCT {listed} FROM log)"""
+            )
+        self.db.execute(
+            f"COPY (SELECT * FROM contexts ORDER BY context) TO '{self.content}/contexts.parquet' (FORMAT parquet)"
+        )
+
+    def _events(self) -> None:
+        """Write the enriched events, in order."""
+        same = {
+            side: " AND ".join(f"s_{side}.{c} IS NOT DISTINCT FROM v_{side}.{c}" for c in self._version_columns(side))
+            for side in ("item", "user")
+        }
+        names = [quoted(f.name) for f in self.spec.inputs("context") if f.kind == "categorical"]
+        context = " AND ".join(f"log.{n} IS NOT DISTINCT FROM c.{n}" for n in names) or "true"
+        kept = "".join(f", log.{quoted(f.name)}" for f in self.spec.inputs("context"))
+        self.db.execute(
+            f"""COPY (
+                SELECT log.event, log."user", log.item, v_item.version AS item_version, v_user.version AS user_version,
+                    c.context, log.event_timestamp, log.split{kept}
+                FROM log
+                JOIN seen_item s_item USING (event) JOIN versions_item v_item ON {same["item"]}
+                JOIN seen_user s_user USING (event) JOIN versions_user v_user ON {same["user"]}
+                JOIN contexts c ON {context}
+                ORDER BY log.event
+            ) TO '{self.content}/events.parquet' (FORMAT parquet, ROW_GROUP_SIZE 200000)"""
+        )
+
+    def _version_columns(self, side: Side) -> list[str]:
+        return [quoted(side), *(f"rid_{s.view}" for s in self._views(side))]
+
+    def _arrays(self) -> None:
+        """Write the arrays that loaders memory-map."""
+        directory = self.content / "sequences"
+        directory.mkdir()
+        numeric = [f for f in self.spec.inputs("context") if f.kind == "numeric"]
+        events = pq.ParquetFile(self.content / "events.parquet")
+        total = events.metadata.num_rows
+        arrays = {
+            name: np.lib.format.open_memmap(directory / f"{name}.npy", "w+", dtype, shape)
+            for name, dtype, shape in (
+                ("item", np.int32, (total,)),
+                ("item_version", np.int32, (total,)),
+                ("user_version", np.int32, (total,)),
+                ("context", np.int32, (total,)),
+                ("context_numbers", np.float32, (total, len(numeric))),
+                ("timestamp", np.int64, (total,)),
+                ("split", np.int8, (total,)),
+            )
+        }
+        events_per_user = np.zeros(int(self._one("SELECT count(*) FROM user_index")), np.int64)
+        start = 0
+        for batch in events.iter_batches(200_000):
+            stop = start + batch.num_rows
+            for name in ("item", "item_version", "user_version", "context", "split"):
+                arrays[name][start:stop] = batch[name].to_numpy(zero_copy_only=False)
+            arrays["timestamp"][start:stop] = batch["event_timestamp"].cast("int64").to_numpy(zero_copy_only=False)
+            for j, f in enumerate(numeric):
+                arrays["context_numbers"][start:stop, j] = batch[f.name].cast("float32").to_numpy(zero_copy_only=False)
+            events_per_user += np.bincount(batch["user"].to_numpy(zero_copy_only=False), minlength=len(events_per_user))
+            start = stop
+        if start != total or events_per_user.sum() != self._one("SELECT count(*) FROM log"):
+            raise AssertionError("the join lost or doubled events")
+        for array in arrays.values():
+            array.flush()
+        np.save(directory / "offsets.npy", np.concatenate([[0], np.cumsum(events_per_user)]))
+
+    def _finish(self) -> None:
+        """Learn the encoder on the training split and write spec, statistics and manifest."""
+        encoder = learn_encoder(self.db, self.spec, self.content)
+        encoder.save(self.content / "encoder")
+        self.spec.save(self.content / "spec.json")
+        manifest = {
+            "format": FORMAT,
+            "spec_hash": self.spec.hash,
+            "fingerprint": fingerprint(self.content, self.spec),
+            "split": "leave-one-out",
+            "counts": split_counts(self.db),
+            "vocabularies": {name: v.rows for name, v in encoder.vocabularies.items()},
+            "sources": {s.view: Path(s.path).name for s in self.sources if s.side != "context"},
+        }
+        (self.content / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")

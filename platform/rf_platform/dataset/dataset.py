@@ -1,0 +1,156 @@
+"""A dataset version on disk, opened for reading."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rf_platform.errors import CorruptError, NotFoundError
+from rf_platform.features.encode import FeatureEncoder
+from rf_platform.features.spec import FeatureSpec
+
+FORMAT = 1
+TRAIN, VALIDATION, TEST = 0, 1, 2
+"""Values of :attr:`Sequences.split`."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """All events, memory-mapped, ordered by user, time and input order."""
+
+    offsets: np.ndarray
+    """int64 [users + 1]: user ``u`` owns the events ``offsets[u]`` to ``offsets[u + 1]``."""
+    item: np.ndarray
+    """int32 [events]: row in :attr:`Dataset.item_ids`."""
+    item_version: np.ndarray
+    """int32 [events]: row in :attr:`Dataset.items`, the item's features as they were known just before the event."""
+    user_version: np.ndarray
+    """int32 [events]: row in :attr:`Dataset.users`, the user's features as they were known just before the event."""
+    context: np.ndarray
+    """int32 [events]: row in :attr:`Dataset.contexts`, the categorical context of the interaction itself."""
+    context_numbers: np.ndarray
+    """float32 [events, numeric context features], raw; timestamps are absent here, see :attr:`timestamp`."""
+    timestamp: np.ndarray
+    """int64 [events]: microseconds since 1970, UTC."""
+    split: np.ndarray
+    """int8 [events]: 0 training, 1 validation, 2 test."""
+
+    @classmethod
+    def open(cls, directory: Path) -> "Sequences":
+        """Memory-map the arrays of a dataset version."""
+        return cls(**{name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset version: enriched events, item and user tables, vocabularies, spec, statistics and fingerprint."""
+
+    path: Path
+    manifest: dict[str, Any]
+    spec: FeatureSpec
+
+    @classmethod
+    def open(cls, path: Path) -> "Dataset":
+        """Open a dataset version.
+
+        Raises:
+            NotFoundError: there is none at ``path``.
+            CorruptError: its files do not belong together.
+        """
+        if not (path / "manifest.json").is_file():
+            raise NotFoundError(f"no dataset at {path}; build one with `rf dataset build`")
+        manifest = json.loads((path / "manifest.json").read_text())
+        if manifest.get("format") != FORMAT:
+            raise CorruptError(
+                f"{path} has dataset format {manifest.get('format')}; this version reads {FORMAT}: rebuild it"
+            )
+        spec = FeatureSpec.load(path / "spec.json")
+        if spec.hash != manifest["spec_hash"]:
+            raise CorruptError(
+                f"{path}/spec.json was changed after the dataset was built; rebuild it with `rf dataset build`"
+            )
+        return cls(path=path, manifest=manifest, spec=spec)
+
+    @property
+    def name(self) -> str:
+        """Name of this version."""
+        return str(self.manifest["name"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content: equal inputs give an equal fingerprint."""
+        return str(self.manifest["fingerprint"])
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """All events, memory-mapped."""
+        return Sequences.open(self.path / "sequences")
+
+    @cached_property
+    def encoder(self) -> FeatureEncoder:
+        """Vocabularies and statistics of the training split."""
+        return FeatureEncoder.load(self.spec, self.path / "encoder")
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """Item versions: ``item`` (row in :attr:`item_ids`), the id, ``current`` and raw features by full name."""
+        return pq.read_table(self.path / "items.parquet")
+
+    @cached_property
+    def users(self) -> pa.Table:
+        """User versions: ``user`` (row in :attr:`user_ids`), the id, ``current`` and raw features by full name."""
+        return pq.read_table(self.path / "users.parquet")
+
+    @cached_property
+    def contexts(self) -> pa.Table:
+        """Distinct combinations of the categorical context features, raw, by full name."""
+        return pq.read_table(self.path / "contexts.parquet")
+
+    @cached_property
+    def current_items(self) -> np.ndarray:
+        """int64 [items]: the newest version of each item, a row in :attr:`items`."""
+        return _current(self.items, "item")
+
+    @cached_property
+    def item_ids(self) -> np.ndarray:
+        """[items]: ids of the whole catalog, items never interacted with included; sorted."""
+        return _ids(self.items, "item", self.spec.item.join_key)
+
+    @cached_property
+    def user_ids(self) -> np.ndarray:
+        """[users]: ids of all users with interactions; sorted."""
+        return _ids(self.users, "user", self.spec.user.join_key)
+
+    def enriched(self, limit: int | None = None) -> pa.Table:
+        """Return the events joined with every feature as it was known just before them: one wide row per event."""
+        spec, path = self.spec, self.path
+        user, item = spec.user.join_key, spec.item.join_key
+        features = [f'i."{f.name}"' for f in spec.carried("item")] + [f'u."{f.name}"' for f in spec.carried("user")]
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            return connection.execute(
+                f"""SELECT u."{user}", i."{item}", e.event_timestamp, {", ".join([*features, "e.split"])}
+                FROM (SELECT * FROM read_parquet('{path}/events.parquet') {f"LIMIT {limit}" if limit else ""}) e
+                JOIN read_parquet('{path}/items.parquet') i ON i.version = e.item_version
+                JOIN read_parquet('{path}/users.parquet') u ON u.version = e.user_version
+                ORDER BY e.event"""
+            ).to_arrow_table()
+
+
+def _current(versions: pa.Table, index: str) -> np.ndarray:
+    current = versions["current"].to_numpy()
+    owner = versions[index].to_numpy()[current]
+    rows = np.empty(len(owner), np.int64)
+    rows[owner] = np.flatnonzero(current)
+    return rows
+
+
+def _ids(versions: pa.Table, index: str, key: str) -> np.ndarray:
+    ids: np.ndarray = versions[key].to_numpy()[_current(versions, index)]
+    return ids

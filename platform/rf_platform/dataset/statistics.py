@@ -1,0 +1,109 @@
+"""What is learned from the training split: vocabularies, means and deviations, vector widths, counts."""
+
+from pathlib import Path
+
+import duckdb
+
+from rf_platform.dataset.asof import quoted
+from rf_platform.errors import DataError
+from rf_platform.features.encode import FeatureEncoder, NumericStats
+from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_STRING, DomainSpec, FeatureSpec, FieldSpec
+from rf_platform.features.vocabulary import Vocabulary, arrow_type
+
+_SQL_VALUE = {"int64": "BIGINT", "string": "VARCHAR"}
+
+
+def learn_encoder(db: duckdb.DuckDBPyConnection, spec: FeatureSpec, content: Path) -> FeatureEncoder:
+    """Learn vocabularies and statistics from the training events of a dataset under ``content``.
+
+    Every value weighs as often as a training event saw it, so ids fall with the frequency the model will meet.
+
+    Raises:
+        DataError: vectors of one feature differ in width.
+    """
+    db.execute(
+        f"""CREATE OR REPLACE TEMP VIEW train AS
+        SELECT * FROM read_parquet('{content}/events.parquet') WHERE split = 0"""
+    )
+    for side in ("item", "user"):
+        db.execute(
+            f"""CREATE OR REPLACE TEMP VIEW train_{side} AS
+            SELECT t.*, n FROM read_parquet('{content}/{side}s.parquet') t
+            JOIN (SELECT {side}_version AS version, count(*) AS n FROM train GROUP BY 1) USING (version)"""
+        )
+    db.execute("CREATE OR REPLACE TEMP VIEW train_context AS SELECT *, 1 AS n FROM train")
+    fields = [f for side in ("item", "user", "context") for f in spec.inputs(side)]
+    return FeatureEncoder(
+        spec=spec,
+        vocabularies={d.name: _vocabulary(db, spec, d, fields) for d in spec.embedding_domains},
+        numeric={
+            f.name: _numeric(db, f)
+            for f in fields
+            if f.kind == "numeric" or (f.kind == "timestamp" and f.side != "context")
+        },
+        widths={f.name: _width(db, f, content) for f in fields if f.kind == "vector"},
+    )
+
+
+def _vocabulary(
+    db: duckdb.DuckDBPyConnection, spec: FeatureSpec, domain: DomainSpec, fields: list[FieldSpec]
+) -> Vocabulary:
+    if domain.buckets is not None:
+        return Vocabulary.hashed(domain)
+    value_type = _SQL_VALUE[domain.value_type]
+    parts = []
+    for f in (f for f in fields if f.domain == domain.name):
+        value = f"unnest({quoted(f.name)})" if f.kind == "multi" else quoted(f.name)
+        parts.append(f"SELECT CAST({value} AS {value_type}) AS value, n FROM train_{f.side}")
+    if domain.name == ITEM_ID_DOMAIN:
+        parts.append(f"SELECT CAST({quoted(spec.item.join_key)} AS {value_type}) AS value, n FROM train_item")
+    missing = f" AND value <> '{MISSING_STRING}'" if domain.value_type == "string" else ""
+    table = db.execute(
+        f"""SELECT value, sum(n)::BIGINT AS count FROM ({" UNION ALL ".join(parts)})
+        WHERE value IS NOT NULL{missing} GROUP BY value ORDER BY count DESC, value"""
+    ).to_arrow_table()
+    values = table["value"].combine_chunks().cast(arrow_type(domain.value_type))
+    return Vocabulary(domain, values, table["count"].to_numpy())
+
+
+def _numeric(db: duckdb.DuckDBPyConnection, f: FieldSpec) -> NumericStats:
+    value = f"epoch_us({quoted(f.name)}) / 1e6" if f.kind == "timestamp" else f"CAST({quoted(f.name)} AS DOUBLE)"
+    row = db.execute(
+        f"""SELECT sum(v * n) / sum(n), sqrt(greatest(sum(v * v * n) / sum(n) - (sum(v * n) / sum(n)) ** 2, 0))
+        FROM (SELECT {value} AS v, n FROM train_{f.side}) WHERE v IS NOT NULL AND isfinite(v)"""
+    ).fetchone()
+    mean, std = (0.0, 0.0) if row is None or row[0] is None else (float(row[0]), float(row[1]))
+    std = std if std > 1e-6 * max(1.0, abs(mean)) else 1.0
+    # The order in which threads add up shows in the last digits; a fingerprint must not depend on it.
+    return NumericStats(mean=float(f"{mean:.9g}"), std=float(f"{std:.9g}"))
+
+
+def _width(db: duckdb.DuckDBPyConnection, f: FieldSpec, content: Path) -> int:
+    widths = db.execute(
+        f"""SELECT DISTINCT len({quoted(f.name)}) FROM read_parquet('{content}/{f.side}s.parquet')
+        WHERE len({quoted(f.name)}) > 0 ORDER BY 1"""
+    ).fetchall()
+    if len(widths) > 1:
+        raise DataError(
+            f"{f.view}.{f.field} holds vectors of {widths[0][0]} and of {widths[1][0]} numbers; a dense vector needs one width"
+        )
+    return int(widths[0][0]) if widths else 1
+
+
+def split_counts(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Return the numbers of users, items and events, and of events per split."""
+    counts = {}
+    for name, sql in (
+        ("users", "SELECT count(*) FROM user_index"),
+        ("items", "SELECT count(*) FROM item_index"),
+        ("items_in_training", "SELECT count(DISTINCT item) FROM log WHERE split = 0"),
+        ("events", "SELECT count(*) FROM log"),
+        ("train", "SELECT count(*) FROM log WHERE split = 0"),
+        ("validation", "SELECT count(*) FROM log WHERE split = 1"),
+        ("test", "SELECT count(*) FROM log WHERE split = 2"),
+        ("user_versions", "SELECT count(*) FROM versions_user"),
+        ("item_versions", "SELECT count(*) FROM versions_item"),
+    ):
+        row = db.execute(sql).fetchone()
+        counts[name] = int(row[0]) if row else 0
+    return counts

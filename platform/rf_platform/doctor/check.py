@@ -1,0 +1,81 @@
+"""One check, what it finds, and a run of many that never stops at one."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from enum import StrEnum
+from io import StringIO
+from typing import NamedTuple
+
+from rf_platform.errors import RfError
+from rf_platform.settings import Settings
+
+
+class Status(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    WARN = "warn"
+    """Works, or will once the next step is taken."""
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, and what to do about it."""
+
+    status: Status
+    detail: str
+    remedy: str = ""
+
+
+def ok(detail: str, remark: str = "") -> Finding:
+    """Nothing to be done."""
+    return Finding(Status.OK, detail, remark)
+
+
+def warn(detail: str, remedy: str) -> Finding:
+    """Something is missing or unusual."""
+    return Finding(Status.WARN, detail, remedy)
+
+
+def fail(detail: str, remedy: str) -> Finding:
+    """Something is broken."""
+    return Finding(Status.FAIL, detail, remedy)
+
+
+class Check(NamedTuple):
+    """A name and a function that looks at one thing and changes nothing."""
+
+    name: str
+    run: Callable[[Settings], Finding]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A check's name and finding, as they are printed."""
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str
+
+
+def run_checks(checks: Iterable[Check], settings: Settings) -> Iterator[CheckResult]:
+    """Run the checks one by one; whatever one raises is its finding, and the others run all the same."""
+    for check in checks:
+        try:
+            with redirect_stdout(StringIO()):  # libraries talk; a program reads our standard output
+                found = check.run(settings)
+        except RfError as error:
+            found = _of_error(error)
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            found = fail(f"{type(error).__name__}: {lines[0] if lines else 'no message'}", "")
+        yield CheckResult(check.name, found.status, found.detail, found.remedy)
+
+
+def _of_error(error: RfError) -> Finding:
+    """Errors of ours say what is wrong and, after the last semicolon, what to do."""
+    what, _, remedy = str(error).rpartition("; ")
+    return fail(what, remedy) if what else fail(remedy, "")

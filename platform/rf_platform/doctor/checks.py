@@ -1,0 +1,33 @@
+"""All checks, in the order they are shown: what is installed, the workspace, the stores, the served bundle."""
+
+from rf_platform.doctor.check import Check
+from rf_platform.doctor.libraries import check_faiss_import, check_gpu, check_torch_import
+from rf_platform.doctor.packages import (
+    check_faiss_twins,
+    check_fbgemm_twins,
+    check_lock,
+    check_python,
+    check_torch_pairing,
+)
+from rf_platform.doctor.served import check_served_bundle, check_served_features
+from rf_platform.doctor.stores import check_feature_registry, check_online_store, check_registry
+from rf_platform.doctor.workspace import check_disk, check_tables, check_workspace
+
+CHECKS = (
+    Check("python", check_python),
+    Check("torch, torchrec and fbgemm", check_torch_pairing),
+    Check("one build of fbgemm", check_fbgemm_twins),
+    Check("one build of faiss", check_faiss_twins),
+    Check("torch loads", check_torch_import),
+    Check("faiss loads", check_faiss_import),
+    Check("locked packages", check_lock),
+    Check("gpu", check_gpu),
+    Check("workspace", check_workspace),
+    Check("disk", check_disk),
+    Check("tables", check_tables),
+    Check("registry", check_registry),
+    Check("feature registry", check_feature_registry),
+    Check("online store", check_online_store),
+    Check("served bundle", check_served_bundle),
+    Check("served features", check_served_features),
+)

@@ -1,0 +1,68 @@
+"""Checks of the workspace: its disk and the imported tables."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from rf_platform.doctor.check import Finding, fail, ok, warn
+from rf_platform.settings import Settings
+
+_MIB = 1 << 20
+_LOW_BYTES = 2048 * _MIB
+_FULL_BYTES = 200 * _MIB
+
+
+def check_workspace(settings: Settings) -> Finding:
+    """Can the workspace be written?"""
+    root = settings.workspace.root
+    place = _existing(root)
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"rf doctor")
+    except OSError as error:
+        return fail(f"{root} cannot be written: {error.strerror}", "mend the rights of the directory, or set RF_HOME")
+    return ok(str(root) if place == root else f"{root} will be created in {place}")
+
+
+def check_disk(settings: Settings) -> Finding:
+    """Is there room for datasets, checkpoints and bundles?"""
+    place = _existing(settings.workspace.root)
+    return disk_space(shutil.disk_usage(place).free, place)
+
+
+def disk_space(free: int, place: Path) -> Finding:
+    """Judge the free space of a disk, in bytes."""
+    text = f"{free / _MIB:,.0f} MiB free at {place}"
+    remedy = f"remove old datasets, runs and bundles below {place}, or move the workspace (RF_HOME)"
+    if free < _FULL_BYTES:
+        return fail(text, remedy)
+    return warn(text, remedy) if free < _LOW_BYTES else ok(text)
+
+
+def check_tables(settings: Settings) -> Finding:
+    """Are the imported tables there and readable?"""
+    tables = settings.workspace.tables
+    if not tables.is_dir():
+        return warn("no tables imported yet", "`rf data import`")
+    try:
+        name = json.loads((tables / "import.json").read_text())["name"]
+        rows = {table: _rows(tables / f"{table}.parquet") for table in ("interactions", "items")}
+        if (tables / "users.parquet").exists():
+            rows["users"] = _rows(tables / "users.parquet")
+    except (OSError, ValueError, KeyError) as error:  # Arrow's errors are ValueErrors
+        return fail(f"the tables in {tables} cannot be read: {str(error).splitlines()[0]}", "`rf data import` again")
+    return ok(f"{name}: " + ", ".join(f"{count:,} {table}" for table, count in rows.items()))
+
+
+def _rows(path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        count: int = file.metadata.num_rows
+    return count
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest directory above it that exists."""
+    return next(p for p in (path, *path.parents) if p.exists())

@@ -1,0 +1,67 @@
+"""``rf features``: apply, materialize, show."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from rf_platform.cli.console import out_console, print_json
+from rf_platform.settings import get_settings
+
+app = typer.Typer(no_args_is_help=True, help="Apply, materialise and show feature definitions.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+
+
+@app.command()
+def apply(json: Json = False) -> None:
+    """Register the definitions of the Feast repository (entities, views, services) and check that the model can use them.
+
+    The repository is RF_FEATURE_REPO, or the one that belongs to the imported tables. Add a feature view, name it in the
+    service `retrieval`, and run this again: dataset, model and bundle follow without a change of code.
+    """
+    from rf_platform.features.apply import apply_definitions
+
+    applied = apply_definitions(get_settings())
+    if json:
+        print_json(
+            {
+                "entities": applied.entities,
+                "feature_views": applied.feature_views,
+                "feature_services": applied.feature_services,
+                "spec_hash": applied.definitions.spec.hash,
+            }
+        )
+        return
+    out_console().print(
+        f"registered {len(applied.entities)} entities, {len(applied.feature_views)} feature views, "
+        f"{len(applied.feature_services)} feature services; spec {applied.definitions.spec.hash[:12]}"
+    )
+
+
+@app.command()
+def materialize(json: Json = False) -> None:
+    """Load the latest value of every feature into the online store, where the server reads them."""
+    from rf_platform.features.materialize import materialize as run
+
+    done = run(get_settings())
+    if json:
+        print_json([asdict(m) for m in done])
+        return
+    for m in done:
+        out_console().print(f"{m.view}: {m.rows} rows in {m.seconds:.1f} s", highlight=False)
+
+
+@app.command()
+def show(json: Json = False) -> None:
+    """Show what the model is built from: every field's side, kind, role, embedding domain and cardinality policy."""
+    from rf_platform.features.read import read_definitions
+    from rf_platform.features.store import open_store
+    from rf_platform.features.table import spec_table
+
+    settings = get_settings()
+    spec = read_definitions(open_store(settings), settings.feature_service).spec
+    if json:
+        print_json({**spec.to_dict(), "hash": spec.hash})
+        return
+    out_console().print(spec_table(spec))

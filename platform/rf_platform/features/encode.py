@@ -1,0 +1,225 @@
+"""Raw feature values to model inputs: one code path for training, index building and online requests.
+
+Categorical values, single or multiple, become jagged ids; numbers are standardised; dense vectors pass through. A missing value
+is an empty row (ids) or NaN (numbers and vectors), so the model masks it instead of reading a zero (R1, R2).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rf_platform.errors import DataError
+from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_INTEGER, MISSING_STRING, FeatureSpec, FieldSpec
+from rf_platform.features.vocabulary import PADDING_ID, Vocabulary, arrow_type
+
+
+@dataclass(frozen=True)
+class NumericStats:
+    """Mean and standard deviation over the training split; 0 and 1 for a feature that is never present."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Jagged:
+    """Rows of different lengths."""
+
+    values: np.ndarray
+    """int64 ids of all rows, one after the other."""
+    lengths: np.ndarray
+    """int32 [rows]."""
+
+    def take(self, rows: np.ndarray) -> "Jagged":
+        """Return the given rows, in that order."""
+        starts = np.concatenate([[0], np.cumsum(self.lengths)])[:-1]
+        lengths = self.lengths[rows]
+        total = int(lengths.sum())
+        ends = np.cumsum(lengths)
+        within = np.arange(total) - np.repeat(ends - lengths, lengths)
+        return Jagged(self.values[np.repeat(starts[rows], lengths) + within], lengths)
+
+
+@dataclass(frozen=True)
+class EncodedTable:
+    """Model inputs of a number of users, items or interactions; features by full name."""
+
+    rows: int
+    ids: dict[str, Jagged] = field(default_factory=dict)
+    """Categorical and multi-valued features."""
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
+    """Numeric features and timestamps: float32 [rows], NaN where missing."""
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    """Dense vectors: float32 [rows, width], NaN rows where missing."""
+
+    def take(self, rows: np.ndarray) -> "EncodedTable":
+        """Return the given rows, in that order."""
+        return EncodedTable(
+            rows=len(rows),
+            ids={k: v.take(rows) for k, v in self.ids.items()},
+            numbers={k: v[rows] for k, v in self.numbers.items()},
+            vectors={k: v[rows] for k, v in self.vectors.items()},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureEncoder:
+    """Everything learned from the training split that encoding needs; saved with the dataset and with every bundle."""
+
+    spec: FeatureSpec
+    vocabularies: Mapping[str, Vocabulary]
+    """By domain; always holds the domain of the item id."""
+    numeric: Mapping[str, NumericStats]
+    """By full feature name."""
+    widths: Mapping[str, int]
+    """Width of each dense vector, by full feature name."""
+
+    def encode(self, table: pa.Table, fields: Iterable[FieldSpec]) -> EncodedTable:
+        """Encode the columns of ``table`` named by ``fields`` (full names); a column that is not there counts as missing.
+
+        Raises:
+            DataError: a value has a type or a vector a width that the feature does not have.
+        """
+        rows = table.num_rows
+        encoded = EncodedTable(rows=rows)
+        for f in fields:
+            column = self._column(table, f)
+            if f.kind == "categorical":
+                encoded.ids[f.name] = self._single(f, column)
+            elif f.kind == "multi":
+                encoded.ids[f.name] = self._multiple(f, column)
+            elif f.kind == "vector":
+                encoded.vectors[f.name] = self._vector(f, column)
+            else:
+                encoded.numbers[f.name] = self._number(f, column)
+        return encoded
+
+    def encode_items(self, table: pa.Table) -> EncodedTable:
+        """Encode item rows: their features, and their id as one more feature named ``item_id``."""
+        encoded = self.encode(table, self.spec.inputs("item"))
+        ids = self.vocabularies[ITEM_ID_DOMAIN].encode(table[self.spec.item.join_key].combine_chunks())
+        encoded.ids[ITEM_ID_DOMAIN] = Jagged(ids, np.ones(len(ids), np.int32))
+        return encoded
+
+    def encode_context(self, table: pa.Table, timestamps: np.ndarray, first: np.ndarray) -> EncodedTable:
+        """Encode interactions, one row each, for the user tower (R6).
+
+        Args:
+            table: context columns by full name.
+            timestamps: int64 [rows], microseconds.
+            first: bool [rows], True where a user's history starts.
+        """
+        fields = self.spec.inputs("context")
+        encoded = self.encode(table, (f for f in fields if f.kind != "timestamp"))
+        encoded.numbers.update({f.name: time_gaps(timestamps, first) for f in fields if f.kind == "timestamp"})
+        return encoded
+
+    def _column(self, table: pa.Table, f: FieldSpec) -> pa.Array:
+        expected = self._arrow_type(f)
+        if f.name not in table.column_names:
+            return pa.nulls(table.num_rows, expected)
+        column = table[f.name].combine_chunks()
+        try:
+            return column.cast(expected)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(
+                f"{f.view}.{f.field} has values of type {column.type}; expected {expected}: {error}"
+            ) from error
+
+    def _arrow_type(self, f: FieldSpec) -> pa.DataType:
+        match f.kind:
+            case "categorical" | "multi":
+                assert f.domain is not None
+                value = arrow_type(self.spec.domain(f.domain).value_type)
+                return pa.list_(value) if f.kind == "multi" else value
+            case "vector":
+                return pa.list_(pa.float32())
+            case "timestamp":
+                return pa.timestamp("us", tz="UTC")
+            case "numeric":
+                return pa.float64()
+
+    def _single(self, f: FieldSpec, column: pa.Array) -> Jagged:
+        assert f.domain is not None
+        ids = self.vocabularies[f.domain].encode(without_markers(column))
+        return Jagged(ids[ids != PADDING_ID], (ids != PADDING_ID).astype(np.int32))
+
+    def _multiple(self, f: FieldSpec, column: pa.Array) -> Jagged:
+        assert f.domain is not None
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int32)
+        ids = self.vocabularies[f.domain].encode(without_markers(column.flatten()))
+        known = ids != PADDING_ID
+        if not known.all():  # nulls inside a list
+            row = np.repeat(np.arange(len(lengths)), lengths)
+            lengths = np.bincount(row[known], minlength=len(lengths)).astype(np.int32)
+        return Jagged(ids[known], lengths)
+
+    def _number(self, f: FieldSpec, column: pa.Array) -> np.ndarray:
+        if f.kind == "timestamp":
+            column = pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), 1e6)
+        values = column.to_numpy(zero_copy_only=False).astype(np.float64)
+        values[~np.isfinite(values)] = np.nan
+        stats = self.numeric[f.name]
+        standardised: np.ndarray = ((values - stats.mean) / stats.std).astype(np.float32)
+        return standardised
+
+    def _vector(self, f: FieldSpec, column: pa.Array) -> np.ndarray:
+        width = self.widths[f.name]
+        matrix = np.full((len(column), width), np.nan, np.float32)
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        present = lengths > 0
+        if (wrong := lengths[present] != width).any():
+            raise DataError(
+                f"{f.view}.{f.field} has a vector of {lengths[present][wrong][0]} numbers; the model was trained with {width}"
+            )
+        if present.any():
+            matrix[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        return matrix
+
+    def save(self, directory: Path) -> None:
+        """Write vocabularies and statistics into ``directory``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, vocabulary in self.vocabularies.items():
+            vocabulary.save(directory / f"{name}.parquet")
+        (directory / "numeric.json").write_text(
+            json.dumps(
+                {"numeric": {k: asdict(v) for k, v in self.numeric.items()}, "widths": dict(self.widths)},
+                indent=2,
+                sort_keys=True,
+            )
+            + "\n"
+        )
+
+    @classmethod
+    def load(cls, spec: FeatureSpec, directory: Path) -> "FeatureEncoder":
+        """Read what :meth:`save` wrote."""
+        numeric = json.loads((directory / "numeric.json").read_text())
+        return cls(
+            spec=spec,
+            vocabularies={d.name: Vocabulary.load(d, directory / f"{d.name}.parquet") for d in spec.embedding_domains},
+            numeric={k: NumericStats(**v) for k, v in numeric["numeric"].items()},
+            widths=numeric["widths"],
+        )
+
+
+def without_markers(values: pa.Array) -> pa.Array:
+    """Turn the markers that stand for missing values inside history arrays back into nulls."""
+    marker = MISSING_STRING if pa.types.is_string(values.type) else MISSING_INTEGER
+    return pc.if_else(pc.equal(values, marker), pa.scalar(None, values.type), values)
+
+
+def time_gaps(timestamps: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return how long after the previous interaction each one happened: ln(1 + seconds) / 10, NaN for a user's first one.
+
+    Args:
+        timestamps: int64 [rows], microseconds, ascending within a user.
+        first: bool [rows], True where a user's history starts.
+    """
+    seconds = np.diff(timestamps, prepend=timestamps[:1]).clip(min=0) / 1e6
+    gaps: np.ndarray = np.where(first, np.nan, np.log1p(seconds) / 10).astype(np.float32)
+    return gaps

@@ -1,0 +1,293 @@
+"""Read a FeatureSpec, and where each view's values lie, from the Feast registry.
+
+Nothing about features is written down anywhere else: kinds follow Feast's dtypes and ``Field.tags`` override them.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from rf_platform.errors import ConfigError, NotFoundError
+from rf_platform.features.spec import (
+    ITEM_ID_DOMAIN,
+    EntitySpec,
+    FeatureSpec,
+    FieldSpec,
+    IdType,
+    Kind,
+    Role,
+    Side,
+    merge_domains,
+)
+
+if TYPE_CHECKING:
+    from feast import Entity, FeatureService, FeatureStore, FeatureView
+
+_KNOWN_TAGS = ("kind", "domain", "vocabulary", "role", "of")
+_INTEGERS = ("Int32", "Int64", "Bool")
+_FLOATS = ("Float32", "Float64")
+# What each dtype may mean, the default first.
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "String": ("categorical",),
+    **dict.fromkeys(_INTEGERS, ("categorical", "numeric")),
+    **dict.fromkeys(_FLOATS, ("numeric",)),
+    "UnixTimestamp": ("timestamp",),
+    "Array(String)": ("multi",),
+    **{f"Array({t})": ("multi",) for t in ("Int32", "Int64")},
+    **{f"Array({t})": ("vector",) for t in _FLOATS},
+}
+_DEFAULT_HISTORY_LENGTH = 50
+EVENT_TIME = "event_timestamp"
+"""Column of the interaction log that says when an interaction happened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSource:
+    """Where the rows of one feature view lie and how they are joined."""
+
+    view: str
+    side: Side
+    path: str
+    """A Parquet file or glob."""
+    join_key: str
+    timestamp: str
+    created: str | None
+    """Column that says when a row became known; a row is not used before."""
+    ttl: timedelta | None
+    columns: dict[str, str]
+    """Feature name -> column of the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureDefinitions:
+    """A feature service as the platform understands it."""
+
+    spec: FeatureSpec
+    sources: tuple[ViewSource, ...]
+    """One per view of the service."""
+
+
+def read_spec(store: "FeatureStore", service: str) -> FeatureSpec:
+    """Read the FeatureSpec of a feature service; see :func:`read_definitions`."""
+    return read_definitions(store, service).spec
+
+
+def read_definitions(store: "FeatureStore", service: str) -> FeatureDefinitions:
+    """Read a feature service from the registry.
+
+    Raises:
+        NotFoundError: the registry has no such service.
+        ConfigError: a definition cannot be served to the model; the message names view and field.
+    """
+    return parse_definitions(
+        store.project, store.list_entities(), store.list_feature_views(), store.list_feature_services(), service
+    )
+
+
+def parse_definitions(
+    project: str, entities: "list[Entity]", views: "list[FeatureView]", services: "list[FeatureService]", service: str
+) -> FeatureDefinitions:
+    """Understand Feast objects, registered or not; raises as :func:`read_definitions`."""
+    found_service = next((s for s in services if s.name == service), None)
+    if found_service is None:
+        raise NotFoundError(
+            f"no feature service '{service}' in the feature registry of project '{project}' "
+            f"(it has: {', '.join(s.name for s in services) or 'none'}); run `rf features apply`"
+        )
+    sides = {side: _entity({e.name: e for e in entities}, side) for side in ("user", "item")}
+    fields: list[FieldSpec] = []
+    domains: list[tuple[FieldSpec, IdType, int | None, bool]] = []
+    sources: list[ViewSource] = []
+    history_length = 0
+    known_views = {v.name: v for v in views}
+    for projection in found_service.feature_view_projections:
+        view = known_views.get(projection.name)
+        if view is None:
+            raise ConfigError(
+                f"view '{projection.name}' of service '{service}' is not a plain feature view; on-demand and stream views "
+                f"are not supported: compute the feature upstream, or use a feature view over a batch source"
+            )
+        side = _side(view, sides)
+        wanted = {f.name for f in projection.features}
+        found = [
+            _field(view.name, side, f, sides["item"].join_key)
+            for f in sorted(view.schema, key=lambda f: f.name)
+            if f.name in wanted
+        ]
+        roles = {f.role for f, *_ in found if f.role != "ignore"}
+        if "history" in roles:
+            if len(roles) > 1 or side != "context":
+                raise ConfigError(
+                    f"view '{view.name}' mixes history fields with others (or is not a view of the user): put the fields "
+                    f"with role=history into a view of their own with entity '{sides['user'].name}'"
+                )
+            history_length = max(history_length, _history_length(view))
+        fields += [f for f, *_ in found]
+        domains += [(f, t, b, e) for f, t, b, e in found if f.domain is not None]
+        join_key = sides["item" if side == "item" else "user"].join_key
+        sources.append(_source(view, side, join_key, [f for f, *_ in found]))
+    item_ids = [f for f in fields if f.of == sides["item"].join_key]
+    if len(item_ids) > 1:
+        raise ConfigError(f"{' and '.join(f.name for f in item_ids)} both keep the item ids of the history; drop one")
+    for field, value_type, _, _ in domains:
+        if field.domain == ITEM_ID_DOMAIN and value_type != sides["item"].id_type:
+            raise ConfigError(
+                f"{field.view}.{field.field} puts {value_type} values into domain '{ITEM_ID_DOMAIN}', whose ids are "
+                f"{sides['item'].id_type}"
+            )
+    return FeatureDefinitions(
+        spec=FeatureSpec(
+            service=service,
+            user=sides["user"],
+            item=sides["item"],
+            fields=tuple(sorted(fields, key=lambda f: f.name)),
+            domains=merge_domains(sorted(domains, key=lambda d: d[0].name)),
+            history_length=history_length or _DEFAULT_HISTORY_LENGTH,
+        ),
+        sources=tuple(sorted(sources, key=lambda s: s.view)),
+    )
+
+
+def _entity(entities: dict[str, Any], name: str) -> EntitySpec:
+    if name not in entities:
+        raise ConfigError(
+            f"the feature registry has no entity '{name}' (it has: {', '.join(sorted(entities)) or 'none'})"
+        )
+    entity = entities[name]
+    value_type = entity.value_type.name
+    if value_type not in ("INT64", "INT32", "STRING"):
+        raise ConfigError(f"entity '{name}' has value_type {value_type}; ids must be INT64 or STRING")
+    return EntitySpec(name=name, join_key=entity.join_key, id_type="string" if value_type == "STRING" else "int64")
+
+
+def _side(view: Any, sides: dict[str, EntitySpec]) -> Side:
+    if list(view.entities) == [sides["item"].name]:
+        return "item"
+    if list(view.entities) == [sides["user"].name]:
+        return "context" if any(f.tags.get("role") == "history" for f in view.schema) else "user"
+    raise ConfigError(
+        f"view '{view.name}' has the entities {list(view.entities)}; a view of this service needs exactly one of "
+        f"'{sides['user'].name}' and '{sides['item'].name}'"
+    )
+
+
+def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec, IdType, int | None, bool]:
+    """Return the field, the type of its values, its hash buckets and whether its policy was written down."""
+    where, dtype, tags = f"{view}.{field.name}", str(field.dtype), dict(field.tags)
+    for tag in sorted(
+        set(tags).difference(_KNOWN_TAGS)
+    ):  # tags of the team's own are welcome, misspelt ones of ours are not
+        if meant := get_close_matches(tag.lower(), _KNOWN_TAGS, n=1, cutoff=0.75):
+            raise ConfigError(f"{where} has the unknown tag {tag!r}; did you mean {meant[0]!r}?")
+    role: Role = _choice(where, "role", tags.get("role", "feature"), get_args(Role))
+    of = tags.get("of")
+    if role == "history" and of is None:
+        raise ConfigError(
+            f"{where} has role=history but no tag 'of' that names the column of the interaction log it keeps"
+        )
+    if role != "history" and of is not None:
+        raise ConfigError(f"{where} has the tag of={of!r}, which belongs to fields with role=history")
+    value = dtype
+    if role == "history":
+        if not dtype.startswith("Array("):
+            raise ConfigError(
+                f"{where} has role=history and dtype {dtype}; a history is an array, such as Array(Int64)"
+            )
+        value = dtype.removeprefix("Array(").removesuffix(")")
+    allowed = _KINDS.get(value, ())
+    if role in ("ignore", "display", "label"):
+        kind: Kind = allowed[0] if allowed else "categorical"
+        return (
+            FieldSpec(view=view, field=field.name, side=side, kind=kind, role=role, dtype=dtype),
+            "string",
+            None,
+            False,
+        )
+    if not allowed:
+        raise ConfigError(
+            f"{where} has the unsupported dtype {dtype}; supported are {', '.join(_KINDS)} "
+            f"(tag the field role=ignore to leave it out of the model)"
+        )
+    kind = _choice(where, "kind", tags.get("kind", allowed[0]), allowed, f" for dtype {dtype}")
+    if role == "history" and kind == "timestamp" and of != EVENT_TIME:
+        raise ConfigError(f"{where} keeps of={of!r}; the only timestamp a history can keep is of={EVENT_TIME!r}")
+    if kind not in ("categorical", "multi"):
+        for tag in ("domain", "vocabulary"):
+            if tag in tags:
+                raise ConfigError(
+                    f"{where} has the tag {tag}={tags[tag]!r}, but a {kind} feature has no embedding table"
+                )
+        return (
+            FieldSpec(view=view, field=field.name, side=side, kind=kind, role=role, dtype=dtype, of=of),
+            "string",
+            None,
+            False,
+        )
+    domain = tags.get("domain", f"{view}__{field.name}") if of != item_key else ITEM_ID_DOMAIN
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", domain):
+        raise ConfigError(f"{where} has the tag domain={domain!r}; use letters, digits, '_', '.' and '-' only")
+    buckets, explicit = _policy(where, tags.get("vocabulary"))
+    spec = FieldSpec(
+        view=view,
+        field=field.name,
+        side=side,
+        kind=kind,
+        role=role,
+        dtype=dtype,
+        domain=domain,
+        of=of,
+    )
+    return spec, "string" if "String" in value else "int64", buckets, explicit
+
+
+def _policy(where: str, tag: str | None) -> tuple[int | None, bool]:
+    if tag is None:
+        return None, False
+    if tag == "learned":
+        return None, True
+    scheme, _, number = tag.partition(":")
+    if scheme == "hash" and number.isdigit() and int(number) > 0:
+        return int(number), True
+    raise ConfigError(
+        f"{where} has the tag vocabulary={tag!r}; write 'learned' or 'hash:BUCKETS', for example hash:65536"
+    )
+
+
+def _choice(where: str, tag: str, value: str, allowed: tuple[Any, ...], why: str = "") -> Any:
+    if value not in allowed:
+        raise ConfigError(f"{where} has the tag {tag}={value!r}; allowed{why}: {', '.join(allowed)}")
+    return value
+
+
+def _history_length(view: Any) -> int:
+    text = view.tags.get("history_length", str(_DEFAULT_HISTORY_LENGTH))
+    if not text.isdigit() or int(text) == 0:
+        raise ConfigError(f"view '{view.name}' has the tag history_length={text!r}; it must be a positive whole number")
+    return int(text)
+
+
+def _source(view: Any, side: Side, join_key: str, fields: list[FieldSpec]) -> ViewSource:
+    source = view.batch_source
+    path = getattr(source, "path", None)
+    if not path:
+        raise ConfigError(
+            f"view '{view.name}' reads from a {type(source).__name__}; datasets are built from FileSource (Parquet) only"
+        )
+    mapping = {feature: column for column, feature in source.field_mapping.items()}
+    return ViewSource(
+        view=view.name,
+        side=side,
+        path=_glob(path),
+        join_key=mapping.get(join_key, join_key),
+        timestamp=source.timestamp_field,
+        created=source.created_timestamp_column or None,
+        ttl=view.ttl if view.ttl else None,
+        columns={f.field: mapping.get(f.field, f.field) for f in fields if f.role != "ignore"},
+    )
+
+
+def _glob(path: str) -> str:
+    return str(Path(path) / "*.parquet") if Path(path).is_dir() else path

@@ -1,0 +1,204 @@
+"""FeatureSpec: what the model is built from, read from a Feast feature service and carried with every artifact.
+
+The spec is plain data without Feast, so that training and serving can load it from a file. Its hash travels from the dataset
+through the bundle into every reply (paper rows R1, R4).
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from rf_platform.errors import ConfigError
+
+Side = Literal["user", "item", "context"]
+"""Whose feature it is; ``context`` describes one interaction of the history."""
+Kind = Literal["categorical", "multi", "numeric", "vector", "timestamp"]
+Role = Literal["feature", "history", "display", "label", "ignore"]
+"""``feature`` feeds the model; ``history`` is one column of the recent interactions; ``display`` is shown to people;
+``label`` is an outcome, kept beside the data and never an input; ``ignore`` is left out."""
+IdType = Literal["int64", "string"]
+
+ITEM_ID_DOMAIN = "item_id"
+"""Domain of the item id itself, which a recipe may use as one more, heavily noised, feature."""
+MISSING_STRING = ""
+MISSING_INTEGER = -(2**31)
+"""What stands for a missing value inside a history array, where Feast allows no null (floats use NaN)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntitySpec:
+    """An entity of the feature store: its join key and the type of its ids."""
+
+    name: str
+    join_key: str
+    id_type: IdType
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainSpec:
+    """One embedding table: all fields of a domain share it (R4)."""
+
+    name: str
+    value_type: IdType
+    buckets: int | None = None
+    """Number of hash buckets, or None for a vocabulary learned from the training split."""
+
+    @property
+    def policy(self) -> str:
+        """The cardinality policy as it is written in a ``vocabulary`` tag."""
+        return "learned" if self.buckets is None else f"hash:{self.buckets}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSpec:
+    """One field of a feature view and what it means to the model."""
+
+    view: str
+    field: str
+    side: Side
+    kind: Kind
+    role: Role
+    dtype: str
+    """Feast's name of the type, for example ``Array(String)``."""
+    domain: str | None = None
+    """Embedding domain; None unless the kind is categorical or multi."""
+    of: str | None = None
+    """Column of the interaction log that a ``history`` field keeps."""
+
+    @property
+    def name(self) -> str:
+        """The full name ``view__field``, by which the feature is addressed everywhere."""
+        return f"{self.view}__{self.field}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """All that the model needs to know of a feature service."""
+
+    service: str
+    user: EntitySpec
+    item: EntitySpec
+    fields: tuple[FieldSpec, ...]
+    """Sorted by full name: Feast's own order changes between processes."""
+    domains: tuple[DomainSpec, ...]
+    history_length: int
+    """How many of a user's latest interactions the online store keeps."""
+
+    def inputs(self, side: Side) -> tuple[FieldSpec, ...]:
+        """Return the fields that feed the model on one side; for ``context``, without the item ids themselves."""
+        roles = ("history",) if side == "context" else ("feature",)
+        return tuple(f for f in self.fields if f.side == side and f.role in roles and f.of != self.item.join_key)
+
+    def carried(self, side: Side) -> tuple[FieldSpec, ...]:
+        """Return the fields of the user or item side that a dataset carries: inputs, display fields and labels."""
+        return tuple(f for f in self.fields if f.side == side and f.role in ("feature", "display", "label"))
+
+    @property
+    def history(self) -> tuple[FieldSpec, ...]:
+        """The fields that hold the recent interactions, item ids included."""
+        return tuple(f for f in self.fields if f.role == "history")
+
+    @property
+    def history_items(self) -> FieldSpec | None:
+        """The field that holds the item ids of the recent interactions, or None if the service has none."""
+        return next((f for f in self.history if f.of == self.item.join_key), None)
+
+    @property
+    def embedding_domains(self) -> tuple[DomainSpec, ...]:
+        """All domains, that of the item id always among them."""
+        if any(d.name == ITEM_ID_DOMAIN for d in self.domains):
+            return self.domains
+        return (*self.domains, DomainSpec(name=ITEM_ID_DOMAIN, value_type=self.item.id_type))
+
+    def domain(self, name: str) -> DomainSpec:
+        """Return a domain by name."""
+        return next(d for d in self.embedding_domains if d.name == name)
+
+    def field(self, name: str) -> FieldSpec:
+        """Return a field by its full name."""
+        return next(f for f in self.fields if f.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "FeatureSpec":
+        """Rebuild a spec from :meth:`to_dict`."""
+        return cls(
+            service=data["service"],
+            user=EntitySpec(**data["user"]),
+            item=EntitySpec(**data["item"]),
+            fields=tuple(FieldSpec(**f) for f in data["fields"]),
+            domains=tuple(DomainSpec(**d) for d in data["domains"]),
+            history_length=data["history_length"],
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the spec as JSON."""
+        path.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "FeatureSpec":
+        """Read a spec written by :meth:`save`."""
+        return cls.from_dict(json.loads(path.read_text()))
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON form, in hex."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: "FeatureSpec") -> list[str]:
+        """Say in words how ``other`` differs, one sentence per field, domain or entity; empty if the specs are equal."""
+        found: list[str] = []
+        for what, mine, theirs in (
+            ("field", {f.name: f for f in self.fields}, {f.name: f for f in other.fields}),
+            ("domain", {d.name: d for d in self.domains}, {d.name: d for d in other.domains}),
+            ("entity", {e.name: e for e in (self.user, self.item)}, {e.name: e for e in (other.user, other.item)}),
+        ):
+            for name in sorted({*mine, *theirs}):
+                a, b = mine.get(name), theirs.get(name)
+                if a is None or b is None:
+                    found.append(f"{what} {name} is {'new' if a is None else 'gone'}")
+                elif a != b:
+                    changes = (f"{k} {v!r} -> {asdict(b)[k]!r}" for k, v in asdict(a).items() if asdict(b)[k] != v)
+                    found.append(f"{what} {name} changed: {', '.join(changes)}")
+        for setting in ("service", "history_length"):
+            if getattr(self, setting) != getattr(other, setting):
+                found.append(f"{setting} changed: {getattr(self, setting)!r} -> {getattr(other, setting)!r}")
+        return found
+
+
+def merge_domains(fields: list[tuple[FieldSpec, IdType, int | None, bool]]) -> tuple[DomainSpec, ...]:
+    """Combine what each field asks of its domain.
+
+    Args:
+        fields: field, type of its values, hash buckets (None: learned vocabulary), and whether the policy was written down.
+
+    Raises:
+        ConfigError: two fields of one domain ask for different policies or hold different types of value.
+    """
+    domains: dict[str, tuple[DomainSpec, FieldSpec, bool]] = {}
+    for field, value_type, buckets, explicit in fields:
+        assert field.domain is not None
+        asked = DomainSpec(name=field.domain, value_type=value_type, buckets=buckets)
+        if field.domain not in domains:
+            domains[field.domain] = (asked, field, explicit)
+            continue
+        known, first, first_explicit = domains[field.domain]
+        if known.value_type != value_type:
+            raise ConfigError(
+                f"domain '{field.domain}' holds {known.value_type} values in {first.view}.{first.field} and {value_type} "
+                f"values in {field.view}.{field.field}; give one of them another 'domain' tag or the same dtype"
+            )
+        if explicit and first_explicit and known.buckets != buckets:
+            raise ConfigError(
+                f"domain '{field.domain}' has two policies: vocabulary={known.policy} in {first.view}.{first.field} and "
+                f"vocabulary={asked.policy} in {field.view}.{field.field}; use one of them in both"
+            )
+        if explicit and not first_explicit:
+            domains[field.domain] = (asked, field, True)
+    return tuple(domains[name][0] for name in sorted(domains))

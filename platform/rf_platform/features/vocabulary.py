@@ -1,0 +1,79 @@
+"""Values to embedding ids: 0 = padding or missing, 1 = unknown, 2.. = values by falling frequency in the training split (R1)."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rf_platform.features.spec import DomainSpec, IdType
+
+PADDING_ID = 0
+UNKNOWN_ID = 1
+FIRST_ID = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The id map of one embedding domain, learned or hashed."""
+
+    domain: DomainSpec
+    values: pa.Array
+    """Known values in id order, the first one has id 2; empty for a hashed domain."""
+    counts: np.ndarray
+    """Occurrences of each value in the training split, int64."""
+
+    @classmethod
+    def hashed(cls, domain: DomainSpec) -> "Vocabulary":
+        """Return the id map of a domain with a hash policy."""
+        return cls(domain, pa.array([], arrow_type(domain.value_type)), np.zeros(0, np.int64))
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding table, the two reserved ones included."""
+        return FIRST_ID + (len(self.values) if self.domain.buckets is None else self.domain.buckets)
+
+    def encode(self, values: pa.Array) -> np.ndarray:
+        """Return int64 ids of ``values``; null becomes 0, a value that is not known becomes 1."""
+        values = values.cast(arrow_type(self.domain.value_type))
+        if self.domain.buckets is not None:
+            return self._hash(values)
+        found = pc.fill_null(pc.index_in(values, value_set=self.values), UNKNOWN_ID - FIRST_ID)
+        ids: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int64) + FIRST_ID
+        ids[values.is_null().to_numpy(zero_copy_only=False)] = PADDING_ID
+        return ids
+
+    def _hash(self, values: pa.Array) -> np.ndarray:
+        missing = values.is_null().to_numpy(zero_copy_only=False)
+        filled = values.fill_null("" if self.domain.value_type == "string" else 0)
+        plain = filled.to_numpy(zero_copy_only=False)
+        hashed = pd.util.hash_array(plain, categorize=False)
+        assert self.domain.buckets is not None
+        ids: np.ndarray = (hashed % np.uint64(self.domain.buckets)).astype(np.int64) + FIRST_ID
+        ids[missing] = PADDING_ID
+        return ids
+
+    @cached_property
+    def as_table(self) -> pa.Table:
+        """The vocabulary as a table of value, id and count."""
+        ids = np.arange(FIRST_ID, FIRST_ID + len(self.values))
+        return pa.table({"value": self.values, "id": ids, "count": self.counts})
+
+    def save(self, path: Path) -> None:
+        """Write the vocabulary as Parquet."""
+        pq.write_table(self.as_table, path)
+
+    @classmethod
+    def load(cls, domain: DomainSpec, path: Path) -> "Vocabulary":
+        """Read a vocabulary written by :meth:`save`."""
+        table = pq.read_table(path)
+        return cls(domain, table["value"].combine_chunks(), table["count"].to_numpy())
+
+
+def arrow_type(value_type: IdType) -> pa.DataType:
+    """Return the Arrow type of a domain's values."""
+    return pa.string() if value_type == "string" else pa.int64()

@@ -1,0 +1,22 @@
+"""The platform's registry: datasets, runs, bundles and deployments, on SQLite or PostgreSQL.
+
+:class:`Registry` opens it, :mod:`rf_platform.registry.deploy` changes what is served.
+"""
+
+from rf_platform.registry.deploy import check_bundle, features_now, promote, roll_back
+from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, RunStatus
+from rf_platform.registry.registry import Registry
+
+__all__ = [
+    "Action",
+    "BundleRecord",
+    "DatasetRecord",
+    "DeploymentRecord",
+    "Registry",
+    "RunRecord",
+    "RunStatus",
+    "check_bundle",
+    "features_now",
+    "promote",
+    "roll_back",
+]

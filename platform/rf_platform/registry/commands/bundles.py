@@ -1,0 +1,114 @@
+"""``rf bundles``: the bundles there are, which one is served, and whether their files are in order."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rf_platform.registry.records import BundleRecord, DeploymentRecord
+
+app = typer.Typer()
+
+_HEADLINES = ("recall@20", "ndcg@20", "mrr")
+_SHOWN_DEPLOYMENTS = 10
+
+
+@app.command()
+def bundles(
+    verify: Annotated[bool, typer.Option("--verify", help="Read every file and compare its checksum.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List all bundles, the newest first, and the latest deployments.
+
+    Without --verify only the presence and the sizes of the files are looked at. Exit code 1 if --verify finds damage.
+    """
+    from rf_platform.cli.console import print_json
+    from rf_platform.registry import Registry
+
+    registry = Registry.open()
+    active = registry.active_bundle()
+    rows = [_row(record, active, checksums=verify) for record in reversed(registry.bundles())]
+    history = registry.deployments()
+    if as_json:
+        print_json({"active": active and active.name, "bundles": rows, "deployments": [asdict(d) for d in history]})
+    else:
+        _show(rows, history)
+    if verify and any(row["damage"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _row(record: "BundleRecord", active: "BundleRecord | None", *, checksums: bool) -> dict[str, Any]:
+    from rf_platform.bundle import find_damage, manifest_sha256, read_manifest
+    from rf_platform.errors import RfError
+
+    size: int | None = None
+    try:
+        manifest = read_manifest(record.path)
+        size = manifest.total_bytes
+        damage = find_damage(record.path, manifest, checksums=checksums)
+        if manifest_sha256(record.path) != record.manifest_sha256:
+            damage.append("manifest.json (not the one that was recorded)")
+    except RfError as error:
+        damage = [str(error)]
+    return {
+        **asdict(record),
+        "active": active is not None and active.name == record.name,
+        "bytes": size,
+        "damage": damage,
+        "verified": checksums,
+    }
+
+
+def _show(rows: list[dict[str, Any]], history: "list[DeploymentRecord]") -> None:
+    from rich.filesize import decimal
+    from rich.markup import escape
+    from rich.table import Table
+
+    from rf_platform.cli.console import out_console
+
+    if not rows:
+        out_console().print("no bundles yet; build one with `rf index build`")
+        return
+    table = Table("", "bundle", "run", "created (UTC)", "metrics", "size", "files")
+    for row in rows:
+        state = (
+            ("intact" if row["verified"] else "present")
+            if not row["damage"]
+            else f"[red]{escape(', '.join(row['damage']))}[/]"
+        )
+        table.add_row(
+            "[green]●[/]" if row["active"] else "",
+            row["name"],
+            row["run"],
+            f"{row['created_at']:%Y-%m-%d %H:%M}",
+            headline(row["metrics"]),
+            "?" if row["bytes"] is None else decimal(row["bytes"]),
+            state,
+        )
+    out_console().print(table)
+    if not history:
+        out_console().print("nothing is served yet; choose a bundle with `rf promote NAME`")
+        return
+    latest = Table("deployed (UTC)", "action", "bundle", "note", title="latest deployments", title_justify="left")
+    for deployment in history[: -_SHOWN_DEPLOYMENTS - 1 : -1]:
+        latest.add_row(
+            f"{deployment.created_at:%Y-%m-%d %H:%M:%S}", deployment.action, deployment.bundle, escape(deployment.note)
+        )
+    out_console().print(latest)
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """Return the few figures a table has room for: Recall@20, NDCG@20 and MRR, else the first three."""
+    numbers = dict(_numbers(metrics))
+    chosen = {name: value for wanted in _HEADLINES for name, value in numbers.items() if name.lower().endswith(wanted)}
+    return "  ".join(f"{name} {value:.4g}" for name, value in list((chosen or numbers).items())[:3])
+
+
+def _numbers(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{name}", value

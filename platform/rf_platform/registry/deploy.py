@@ -1,0 +1,106 @@
+"""Change what is served, after holding the bundle against its checksums and against the feature store."""
+
+import json
+from collections.abc import Callable
+
+from rf_platform.bundle import BundleManifest, verify
+from rf_platform.errors import ConfigError, CorruptError
+from rf_platform.features.spec import FeatureSpec
+from rf_platform.registry.records import BundleRecord, DeploymentRecord
+from rf_platform.registry.registry import Registry
+from rf_platform.settings import Settings
+
+SPEC_FILE = "spec.json"
+CurrentSpec = FeatureSpec | Callable[[], FeatureSpec] | None
+"""What the feature store offers now, or a function that reads it (called once the files are known to be intact); None
+leaves that check out."""
+
+
+def features_now(settings: Settings) -> FeatureSpec:
+    """Read what the feature store offers now; it imports Feast, which takes seconds."""
+    from rf_platform.features.read import read_spec
+    from rf_platform.features.store import open_store
+
+    return read_spec(open_store(settings), settings.feature_service)
+
+
+def promote(registry: Registry, name: str, *, note: str = "", current_spec: CurrentSpec = None) -> DeploymentRecord:
+    """Make a bundle the served one if it is fit to be; otherwise the earlier one stays.
+
+    Args:
+        registry: the registry.
+        name: name of the bundle.
+        note: why, for the history.
+        current_spec: what the feature store offers now (:data:`CurrentSpec`).
+
+    Raises:
+        NotFoundError: there is no such bundle, or its directory is gone.
+        CorruptError: a file of the bundle is damaged; the message names it.
+        ConfigError: the feature store no longer matches the bundle; the message names the fields.
+    """
+    check_bundle(registry.bundle(name), current_spec)
+    return registry.promote(name, note)
+
+
+def roll_back(registry: Registry, *, note: str = "", current_spec: CurrentSpec = None) -> DeploymentRecord:
+    """Go back to the bundle served before, if it is fit to be served; otherwise the current one stays.
+
+    Raises:
+        UsageError: nothing was served before the current bundle.
+        NotFoundError, CorruptError, ConfigError: as for :func:`promote`.
+    """
+    target = registry.rollback_target()
+    check_bundle(target, current_spec)
+    return registry.rollback(note, expected=target.name)
+
+
+def check_bundle(record: BundleRecord, current_spec: CurrentSpec = None) -> BundleManifest:
+    """Check that a bundle can be served, and return its manifest.
+
+    Args:
+        record: the bundle as the registry knows it.
+        current_spec: what the feature store offers now (:data:`CurrentSpec`).
+
+    Raises:
+        NotFoundError: the bundle's directory is gone.
+        CorruptError: a file of the bundle is damaged, or it is another bundle than the recorded one.
+        ConfigError: the feature store no longer matches the bundle; the message names the fields.
+    """
+    manifest = verify(record.path, expected_manifest=record.manifest_sha256)
+    current = current_spec() if callable(current_spec) else current_spec
+    if current is not None:
+        check_spec(record, current)
+    return manifest
+
+
+def check_spec(record: BundleRecord, current: FeatureSpec) -> None:
+    """Check that the feature store still offers what a bundle was built from.
+
+    Raises:
+        ConfigError: it does not; the message names the fields that differ.
+        CorruptError: the bundle's specification cannot be read.
+    """
+    if current.hash == record.spec_hash:
+        return
+    unknown = "it was built by another version of the code"
+    differences = bundle_spec(record).differences(current) or [unknown]
+    raise ConfigError(
+        f"bundle '{record.name}' does not match the feature store any more: {', '.join(differences)}; bring the feature "
+        f"definitions back and run `rf features apply`, or build a dataset, train and build a bundle anew"
+    )
+
+
+def bundle_spec(record: BundleRecord) -> FeatureSpec:
+    """Read the FeatureSpec that a bundle was built from.
+
+    Raises:
+        CorruptError: there is none, or this version cannot read it.
+    """
+    path = record.path / SPEC_FILE
+    try:
+        return FeatureSpec.load(path)
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CorruptError(
+            f"{path} is not a feature specification this version can read ({type(error).__name__}: {error}); build the "
+            f"bundle again with `rf index build`"
+        ) from error

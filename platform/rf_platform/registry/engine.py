@@ -1,0 +1,122 @@
+"""Connect to the registry's database: SQLite by default, PostgreSQL by URL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from rf_platform.errors import ConfigError, CorruptError, UnavailableError
+
+WAIT_SECONDS = 30
+"""How long a writer waits for another one."""
+CONNECT_SECONDS = 5
+"""How long to wait for a PostgreSQL server to answer."""
+_WRITE = "rf_write"
+_LOCK_KEY = 0x72665F7267  # any constant: all writers of a PostgreSQL database share one advisory lock
+
+
+def parse_url(url: str) -> URL:
+    """Return the URL with its driver filled in: ``postgres://`` and ``postgresql://`` mean psycopg 3.
+
+    Raises:
+        ConfigError: the URL is malformed, names another engine, or an SQLite database that is not a file.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError(
+            "the registry URL (RF_REGISTRY_URL) cannot be parsed; write sqlite:///path/registry.db or "
+            "postgresql://user:password@host:5432/database"
+        ) from None
+    if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        if parsed.database and parsed.database != ":memory:" and not parsed.database.startswith("file:"):
+            return parsed
+        raise ConfigError(
+            f"the registry URL {parsed} names a database in memory, but processes share the registry; name a file: "
+            f"sqlite:////absolute/path/registry.db"
+        )
+    raise ConfigError(
+        f"the registry URL {parsed.render_as_string()} names engine '{parsed.drivername}', but the registry runs on "
+        f"sqlite:///FILE or postgresql://HOST/DATABASE (RF_REGISTRY_URL)"
+    )
+
+
+def database_file(url: URL) -> Path | None:
+    """Return the file of an SQLite database, or None for a server."""
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def make_engine(url: URL) -> Engine:
+    """Return an engine whose transactions are begun as the registry needs them.
+
+    A writing transaction (:func:`writing`) waits for all others before its first statement, so that it may read, decide
+    and write without a race; the registry is written a few times an hour. Connections are opened when needed and closed
+    after use: nothing is shared across forks and threads.
+    """
+    sqlite = url.get_backend_name() == "sqlite"
+    arguments: dict[str, Any] = {"timeout": WAIT_SECONDS} if sqlite else {"connect_timeout": CONNECT_SECONDS}
+    engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
+    if sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "begin", _begin_postgres)
+    return engine
+
+
+def writing(engine: Engine) -> Engine:
+    """Return the engine whose transactions exclude all other writers."""
+    return engine.execution_options(**{_WRITE: True})
+
+
+@contextmanager
+def explained(url: URL) -> Iterator[None]:
+    """Turn what the database driver raises into one sentence that names the registry.
+
+    Raises:
+        UnavailableError: the database cannot be reached, opened or locked.
+        CorruptError: the file is no database, or a damaged one.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise UnavailableError(
+            f"the registry {url.render_as_string()} cannot be used: {reason(error)}; check RF_REGISTRY_URL and that "
+            f"the database is up and writable"
+        ) from error
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # constraint and programming errors are bugs
+            raise
+        raise CorruptError(
+            f"the registry {url.render_as_string()} is damaged: {reason(error)}; restore it from a copy, or move it "
+            f"away to start with an empty one"
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of what the driver said."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA busy_timeout = {WAIT_SECONDS * 1000}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get(_WRITE)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _begin_postgres(connection: Connection) -> None:
+    if connection.get_execution_options().get(_WRITE):
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")

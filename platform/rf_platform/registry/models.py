@@ -1,0 +1,125 @@
+"""The registry's tables. Names begin with ``rf_``, so that a database can be shared with Feast's registry or others."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, Enum, ForeignKey, MetaData
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+from rf_platform.registry.records import Action, RunStatus
+
+TABLE_PREFIX = "rf_"
+VERSION_TABLE = "rf_schema_version"
+"""Where Alembic notes the schema's revision."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time: aware UTC in Python, whatever the engine stores."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC; SQLite stores it without its zone."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Attach or convert to UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _words(enum: type[StrEnum]) -> Enum:
+    return Enum(
+        enum, native_enum=False, create_constraint=True, length=16, values_callable=lambda e: [m.value for m in e]
+    )
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy declares it as a plain attribute)
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON().with_variant(JSONB(), "postgresql"),
+        RunStatus: _words(RunStatus),
+        Action: _words(Action),
+    }
+
+
+class Dataset(Base):
+    """A dataset version."""
+
+    __tablename__ = "rf_datasets"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    version: Mapped[int]
+    path: Mapped[str]
+    fingerprint: Mapped[str]
+    spec_hash: Mapped[str]
+    counts: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class Run(Base):
+    """A training run."""
+
+    __tablename__ = "rf_runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("rf_datasets.id"))
+    recipe: Mapped[str]
+    config: Mapped[dict[str, Any]]
+    status: Mapped[RunStatus]
+    metrics: Mapped[dict[str, Any]]
+    path: Mapped[str]
+    error: Mapped[str | None]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+    dataset: Mapped[Dataset] = relationship(lazy="joined")
+
+
+class Bundle(Base):
+    """A bundle that can be served."""
+
+    __tablename__ = "rf_bundles"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("rf_runs.id"))
+    path: Mapped[str]
+    manifest_sha256: Mapped[str]
+    spec_hash: Mapped[str]
+    metrics: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+    run: Mapped[Run] = relationship(lazy="joined")
+
+
+class Deployment(Base):
+    """One entry of the append-only deployment history; the newest one's bundle is served."""
+
+    __tablename__ = "rf_deployments"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    bundle_id: Mapped[int] = mapped_column(ForeignKey("rf_bundles.id"))
+    action: Mapped[Action]
+    created_at: Mapped[datetime]
+    note: Mapped[str]
+
+    bundle: Mapped[Bundle] = relationship(lazy="joined")

@@ -1,0 +1,80 @@
+"""What the registry returns: frozen values that outlive the database session."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class RunStatus(StrEnum):
+    """Where a training run stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Action(StrEnum):
+    """How a bundle came to be served."""
+
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRecord:
+    """A dataset version."""
+
+    name: str
+    """Name of this version, for example ``movielens-100k-v2``."""
+    version: int
+    """Its number among the versions of the same data."""
+    path: Path
+    fingerprint: str
+    spec_hash: str
+    counts: dict[str, Any]
+    created_at: datetime
+    """When it was last built, UTC."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A training run."""
+
+    name: str
+    dataset: str
+    """Name of the dataset version."""
+    recipe: str
+    config: dict[str, Any]
+    status: RunStatus
+    metrics: dict[str, Any]
+    path: Path
+    error: str | None
+    """Why it failed."""
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRecord:
+    """A bundle that can be served."""
+
+    name: str
+    run: str
+    path: Path
+    manifest_sha256: str
+    spec_hash: str
+    metrics: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentRecord:
+    """One entry of the deployment history: from then on, ``bundle`` was served."""
+
+    id: int
+    bundle: str
+    action: Action
+    created_at: datetime
+    note: str

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rf_platform.errors import DataError, RunError
+from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.sequences import EventSequences, Split
+
+USERS = [[4, 5, 6, 7], [1, 2], [0, 3, 0]]
+
+
+def histories(cases: LeaveOneOutCases) -> list[list[int]]:
+    jagged = cases.histories(0, len(cases))
+    return [jagged.values[start:stop].tolist() for start, stop in zip(jagged.offsets, jagged.offsets[1:], strict=False)]
+
+
+def test_test_histories_include_the_validation_event() -> None:
+    cases = LeaveOneOutCases.from_sequences(EventSequences.leave_one_out(USERS), n_items=8, split=Split.TEST)
+    assert cases.users.tolist() == [0, 2]
+    assert cases.targets.tolist() == [7, 0]
+    assert histories(cases) == [[4, 5, 6], [0, 3]]
+
+
+def test_validation_histories_are_the_training_events() -> None:
+    cases = LeaveOneOutCases.from_sequences(EventSequences.leave_one_out(USERS), n_items=8, split=Split.VALIDATION)
+    assert cases.users.tolist() == [0, 2]
+    assert cases.targets.tolist() == [6, 3]
+    assert histories(cases) == [[4, 5], [0]]
+
+
+def test_histories_of_some_cases() -> None:
+    cases = LeaveOneOutCases.from_sequences(EventSequences.leave_one_out(USERS), n_items=8, split=Split.TEST)
+    assert cases.histories(1, 2).values.tolist() == [0, 3]
+
+
+def test_histories_cannot_reach_the_events_behind_them() -> None:
+    sequences = EventSequences.leave_one_out(USERS)
+    cases = LeaveOneOutCases.from_sequences(sequences, n_items=8, split=Split.TEST)
+    history = cases.histories(0, 1)
+    assert not np.shares_memory(history.values, sequences.item)
+    assert history.values.base is None
+    assert 7 not in history.values
+
+
+def test_memory_mapped_arrays_will_do(tmp_path: Path) -> None:
+    sequences = EventSequences.leave_one_out(USERS)
+    for name in ("offsets", "item", "split"):
+        np.save(tmp_path / f"{name}.npy", getattr(sequences, name))
+    mapped = EventSequences(
+        *(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("offsets", "item", "split"))
+    )
+    cases = LeaveOneOutCases.from_sequences(mapped, n_items=8, split=Split.TEST)
+    assert histories(cases) == [[4, 5, 6], [0, 3]]
+
+
+def test_repeated_targets_are_counted_by_case() -> None:
+    users = [[1, 1, 2, 1], [3, 4, 5], [2, 0, 2]]
+    cases = LeaveOneOutCases.from_sequences(EventSequences.leave_one_out(users), n_items=6, split=Split.TEST)
+    assert cases.count_repeated_targets() == 2
+
+
+@pytest.mark.parametrize(
+    ("sequences", "reason"),
+    [
+        (EventSequences.leave_one_out([]), "the dataset has no users, so its validation split is empty"),
+        (EventSequences.leave_one_out([[0], [1, 2]]), "longest of 2 user sequences has 2 events"),
+        (
+            EventSequences(np.array([0, 4]), np.arange(4, dtype=np.int32), np.zeros(4, dtype=np.int8)),
+            "no event is marked validation, although 1 of 1 users",
+        ),
+    ],
+)
+def test_an_empty_split_says_why(sequences: EventSequences, reason: str) -> None:
+    with pytest.raises(RunError, match=reason):
+        LeaveOneOutCases.from_sequences(sequences, n_items=8, split=Split.VALIDATION)
+
+
+def test_an_item_outside_the_catalog_is_refused() -> None:
+    with pytest.raises(DataError, match="item row 7, but the catalog has 7 items"):
+        LeaveOneOutCases.from_sequences(EventSequences.leave_one_out(USERS), n_items=7, split=Split.TEST)
+
+
+def test_the_training_split_has_no_targets() -> None:
+    with pytest.raises(ValueError, match="training split"):
+        LeaveOneOutCases.from_sequences(EventSequences.leave_one_out(USERS), n_items=8, split=Split.TRAIN)

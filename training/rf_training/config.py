@@ -1,0 +1,87 @@
+"""Configuration of a training run."""
+
+from dataclasses import dataclass, field
+
+from rf_platform.errors import ConfigError
+from rf_training.model.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained."""
+
+    epochs: int = 20
+    """Passes over the training events."""
+
+    batch_size: int = 64
+    """History windows per step; every position of a window is a training example."""
+
+    overlap: float = 0.5
+    """A history longer than the model reads is cut into windows; this share of a window's inputs belongs to the window before
+    it, so that late targets of the earlier window are not the only ones with a full history."""
+
+    learning_rate: float = 1e-3
+    """Peak of the schedule (R12)."""
+
+    final_learning_rate: float = 1e-5
+    """Where warm-up starts and the cosine ends (R12)."""
+
+    warmup_epochs: float = 1.0
+    """Length of the linear warm-up."""
+
+    weight_decay: float = 0.01
+    """AdamW's decay of matrices; norms, biases and gates are left alone."""
+
+    clip_norm: float = 5.0
+    """Largest norm of the gradient."""
+
+    temperature: float = 0.07
+    """Temperature of the contrastive loss (R9)."""
+
+    uniform_negatives: int = 1000
+    """Catalog items drawn uniformly for every step, beside the other positives of the batch (mixed negative sampling, R9)."""
+
+    mask_own_positives: bool = False
+    """Leave a user's other positives out of the negatives too, not only other occurrences of the target itself."""
+
+    ema_decay: float = 0.995
+    """Decay of the running average of the weights that is evaluated and served; 0 turns it off."""
+
+    seed: int = 0
+    """Same seed, same data and same machine: same result."""
+
+    checkpoint_steps: int = 500
+    """Steps between checkpoints inside an epoch; there is one at the end of every epoch in any case."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data."""
+        for name in ("epochs", "batch_size", "checkpoint_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 1")
+        for name in ("learning_rate", "final_learning_rate", "clip_norm", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
+        for name in ("overlap", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"train.{name}={getattr(self, name)} must be in [0, 1)")
+        for name in ("warmup_epochs", "weight_decay", "uniform_negatives", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name}={getattr(self, name)} must not be negative")
+        if self.final_learning_rate > self.learning_rate:
+            raise ConfigError(
+                f"train.final_learning_rate={self.final_learning_rate} must not exceed train.learning_rate={self.learning_rate}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A named, complete configuration of a run."""
+
+    name: str
+    """What `rf train --recipe` calls it."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model."""
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Its training."""

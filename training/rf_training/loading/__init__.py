@@ -1,0 +1,1 @@
+"""Training data on its way to the model: windows of histories, batches of tensors."""

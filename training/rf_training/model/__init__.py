@@ -1,0 +1,1 @@
+"""The RetrievalFormer model: mathematics only; loss, optimiser and checkpoints live elsewhere."""

@@ -1,0 +1,70 @@
+"""Size and shape of the model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rf_platform.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that decides the model's parameters and their arithmetic."""
+
+    dim: int = 64
+    """Width of embeddings, tokens and of the space both towers share."""
+
+    layers: int = 2
+    """Transformer blocks of the user tower (R7)."""
+
+    heads: int = 2
+    """Attention heads of a block."""
+
+    ffn: int = 4
+    """Hidden width of a feed-forward layer, in multiples of ``dim``."""
+
+    dropout: float = 0.2
+    """Dropout after embeddings, attention and feed-forward layers."""
+
+    max_history: int = 50
+    """Longest history, in interactions, that the user tower reads."""
+
+    layout: Literal["cls", "prefix"] = "cls"
+    """``cls``: [z_1..z_t, SEP, profile, CLS], a CLS of its own for every position read (R7). ``prefix``: the profile first, and
+    every position is read where it stands (R8): a quarter of the tokens."""
+
+    fusion: Literal["attention", "mean"] = "attention"
+    """How features of one entity become one vector (R2, R3)."""
+
+    fusion_heads: int = 2
+    """Attention heads of a fusion block."""
+
+    fusion_ffn: int = 2
+    """Hidden width of a fusion block's feed-forward layer, in multiples of ``dim``."""
+
+    item_id: bool = True
+    """Whether the item's id is one of its features: identity for items known from training, the unknown token for others."""
+
+    item_id_noise: float = 0.05
+    """Share of item ids replaced by the unknown token in training."""
+
+    feature_noise: float = 0.05
+    """Share of every other categorical value replaced by the unknown token in training (R11)."""
+
+    share_domains: bool = True
+    """One embedding table per domain (R4); False gives every feature a table of its own, for the ablation."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data."""
+        for name in ("dim", "layers", "heads", "ffn", "max_history", "fusion_heads", "fusion_ffn"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}={getattr(self, name)} must be at least 1")
+        for name in ("dropout", "item_id_noise", "feature_noise"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}={getattr(self, name)} must be in [0, 1)")
+        for name in ("heads", "fusion_heads"):
+            if self.dim % getattr(self, name):
+                raise ConfigError(f"model.dim={self.dim} must be a multiple of model.{name}={getattr(self, name)}")
+        if self.layout not in ("cls", "prefix"):
+            raise ConfigError(f"model.layout={self.layout!r} must be 'cls' or 'prefix'")
+        if self.fusion not in ("attention", "mean"):
+            raise ConfigError(f"model.fusion={self.fusion!r} must be 'attention' or 'mean'")

@@ -1,0 +1,145 @@
+"""RetrievalFormer: two towers over shared features, one space.
+
+Shapes: N items, V interactions (all users' one after the other), B users, T longest history, R positions read, D width.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rf_platform.errors import ConfigError
+from rf_platform.features.encode import FeatureEncoder
+from rf_platform.features.spec import ITEM_ID_DOMAIN, FieldSpec, Side
+from rf_training.model.config import ModelConfig
+from rf_training.model.embeddings import FeatureEmbeddings
+from rf_training.model.fusion import make_fusion
+from rf_training.model.inputs import Embedded, FeatureTensors
+from rf_training.model.tokens import FeatureTokens
+from rf_training.model.user_tower import UserTower
+
+
+class RetrievalFormer(nn.Module):
+    """Item tower (Eq. 5), interaction fusion (Eq. 6-7) and user tower (Eq. 8) over shared embedding tables.
+
+    The same item tower makes the candidate's vector and the item part of an interaction, so every distinct item of a batch
+    is encoded once. Built from a :class:`FeatureEncoder` alone: a new feature in the store is a new token here.
+    """
+
+    def __init__(self, config: ModelConfig, encoder: FeatureEncoder) -> None:
+        super().__init__()
+        self.config = config
+        spec = encoder.spec
+        domains: dict[str, str] = {}
+        rates: dict[str, float] = {}
+        for side in ("item", "user", "context"):
+            for f in spec.inputs(side):
+                if f.domain is not None:
+                    domains[f.name], rates[f.name] = f.domain, config.feature_noise
+        if config.item_id:
+            domains[ITEM_ID_DOMAIN], rates[ITEM_ID_DOMAIN] = ITEM_ID_DOMAIN, config.item_id_noise
+        rows = {name: v.rows for name, v in encoder.vocabularies.items()}
+        self.embeddings = FeatureEmbeddings(domains, rows, config.dim, rates, config.share_domains)
+        if not config.item_id and not spec.inputs("item"):
+            raise ConfigError(
+                f"service '{spec.service}' has no item features and the recipe has model.item_id=false: items would be all alike"
+            )
+        extra = [ITEM_ID_DOMAIN] if config.item_id else []
+        self.item_tokens = _tokens(spec.inputs("item"), encoder.widths, config.dim, extra)
+        self.user_tokens = _tokens(spec.inputs("user"), encoder.widths, config.dim)
+        self.context_tokens = _tokens(spec.inputs("context"), encoder.widths, config.dim)
+        fusion = (config.fusion, config.dim, config.fusion_heads, config.fusion_ffn, config.dropout)
+        self.item_fusion, self.interaction_fusion, self.profile_fusion = (make_fusion(*fusion) for _ in range(3))
+        self.interaction_gate = nn.Parameter(torch.zeros(()))
+        self.user_tower = UserTower(config)
+
+    def side(self, side: Side) -> FeatureTokens:
+        """Return the tokens of one side."""
+        tokens: FeatureTokens = getattr(self, f"{side}_tokens")
+        return tokens
+
+    def embed(self, sides: Mapping[Side, FeatureTensors]) -> dict[str, Embedded]:
+        """Look up the categorical features of all three sides in one call; sides not given are empty."""
+        full: dict[Side, FeatureTensors] = {
+            side: sides[side] if side in sides else _empty(self.side(side)) for side in ("item", "user", "context")
+        }
+        return self.embeddings({k: _only(v, self.side(k)) for k, v in full.items()})
+
+    def encode_items(self, items: FeatureTensors, embedded: Mapping[str, Embedded] | None = None) -> Tensor:
+        """Return the item tower's output [N, D] (Eq. 5, R5), not normalised: what an interaction token is made of."""
+        embedded = embedded if embedded is not None else self.embed({"item": items})
+        h_ND: Tensor = self.item_fusion(*self.item_tokens(items, embedded))
+        return h_ND
+
+    def encode_interactions(
+        self, h_VD: Tensor, context: FeatureTensors, embedded: Mapping[str, Embedded] | None = None
+    ) -> Tensor:
+        """Return interaction tokens [V, D] from item vectors and their context (Eq. 7, R6).
+
+        The fused token is added to the item's vector through a gate that starts closed: training starts from the plain
+        sequence of items and lets the context in as far as it helps.
+        """
+        if self.context_tokens.count == 0:
+            return h_VD
+        embedded = embedded if embedded is not None else self.embed({"context": context})
+        tokens_VMD, present_VM = self.context_tokens(context, embedded)
+        tokens_VMD = torch.cat([h_VD.unsqueeze(1), tokens_VMD], dim=1)
+        present_VM = F.pad(present_VM, (1, 0), value=True)
+        z_VD: Tensor = h_VD + self.interaction_gate * self.interaction_fusion(tokens_VMD, present_VM)
+        return z_VD
+
+    def encode_profiles(self, users: FeatureTensors, embedded: Mapping[str, Embedded] | None = None) -> Tensor:
+        """Return profile vectors [B, D]; a user of whom nothing is known gets a learned vector."""
+        if self.user_tokens.count == 0:
+            return self.profile_fusion.empty_D.expand(users.rows, -1)
+        embedded = embedded if embedded is not None else self.embed({"user": users})
+        p_BD: Tensor = self.profile_fusion(*self.user_tokens(users, embedded))
+        return p_BD
+
+    def encode_users(
+        self, z_VD: Tensor, length_B: Tensor, profile_BRD: Tensor, read_BR: Tensor | None = None
+    ) -> Tensor:
+        """Return unit query vectors [B, R, D] (Eq. 8, R7).
+
+        Args:
+            z_VD: interaction tokens of all users, oldest first, one user after the other.
+            length_B: interactions of each user, at most ``config.max_history``.
+            profile_BRD: profile at each position read.
+            read_BR: positions to read; default: after the last interaction, R = 1.
+        """
+        if read_BR is None:
+            read_BR = (length_B - 1)[:, None]
+        B, T = len(length_B), max(1, int(length_B.max()))
+        row_B = torch.arange(B, device=z_VD.device)
+        row_V = torch.repeat_interleave(row_B, length_B)
+        start_B = length_B.cumsum(0) - length_B
+        column_V = torch.arange(len(z_VD), device=z_VD.device) - start_B[row_V]
+        z_BTD = z_VD.new_zeros(B, T, z_VD.shape[1]).index_put((row_V, column_V), z_VD)
+        return F.normalize(self.user_tower(z_BTD, length_B, profile_BRD, read_BR), dim=-1)
+
+
+def candidate_vectors(h_ND: Tensor) -> Tensor:
+    """Return the unit vectors that are indexed; the score of an item is their dot product with the query vector."""
+    return F.normalize(h_ND, dim=-1)
+
+
+def _tokens(
+    fields: tuple[FieldSpec, ...], widths: Mapping[str, int], dim: int, extra: list[str] | None = None
+) -> FeatureTokens:
+    return FeatureTokens(
+        ids=[*(extra or []), *(f.name for f in fields if f.kind in ("categorical", "multi"))],
+        numbers=[f.name for f in fields if f.kind in ("numeric", "timestamp")],
+        vectors={f.name: widths[f.name] for f in fields if f.kind == "vector"},
+        dim=dim,
+    )
+
+
+def _empty(tokens: FeatureTokens) -> FeatureTensors:
+    none = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int32))
+    return FeatureTensors(rows=0, ids=dict.fromkeys(tokens.ids, none), numbers={}, vectors={})
+
+
+def _only(features: FeatureTensors, tokens: FeatureTokens) -> FeatureTensors:
+    """Drop ids that the model does not use, such as the item id in a model without it."""
+    return FeatureTensors(features.rows, {key: features.ids[key] for key in tokens.ids}, {}, {})

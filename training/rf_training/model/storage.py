@@ -1,0 +1,34 @@
+"""Model weights on disk: ``config.json`` and ``weights.pt``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from rf_platform.errors import CorruptError
+from rf_platform.features.encode import FeatureEncoder
+from rf_training.model.config import ModelConfig
+from rf_training.model.retrievalformer import RetrievalFormer
+
+
+def save_model(directory: Path, model: RetrievalFormer) -> None:
+    """Write a model's configuration and weights into ``directory``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(asdict(model.config), indent=2, sort_keys=True) + "\n")
+    torch.save(model.state_dict(), directory / "weights.pt")
+
+
+def load_model(directory: Path, encoder: FeatureEncoder) -> RetrievalFormer:
+    """Read a model written by :func:`save_model`, in evaluation mode.
+
+    Raises:
+        CorruptError: the weights do not fit the configuration and the encoder.
+    """
+    config = ModelConfig(**json.loads((directory / "config.json").read_text()))
+    model = RetrievalFormer(config, encoder)
+    try:
+        model.load_state_dict(torch.load(directory / "weights.pt", weights_only=True))
+    except (RuntimeError, OSError, EOFError) as error:
+        raise CorruptError(f"the weights in {directory} do not belong to its configuration: {error}") from error
+    return model.eval()

@@ -1,0 +1,42 @@
+"""Pre-norm transformer blocks.
+
+Shapes: B batch, T tokens, Q tokens that are computed, D width, H heads.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    """Attention and feed-forward with residual connections, normalised before each."""
+
+    def __init__(self, dim: int, heads: int, ffn: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, ffn * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(ffn * dim, dim))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BTD: Tensor, mask: Tensor | None, first: int = 0) -> Tensor:
+        """Compute the tokens from ``first`` on, which attend to all tokens that ``mask`` allows.
+
+        Args:
+            x_BTD: tokens.
+            mask: bool, broadcastable to [B, H, T - first, T]; None means causal, with ``first`` 0.
+            first: tokens before it are only attended to: what the last block needs not compute.
+
+        Returns:
+            [B, T - first, D].
+        """
+        B, T, D = x_BTD.shape
+        normed_BTD = self.attention_norm(x_BTD)
+        q = self.query(normed_BTD[:, first:]).view(B, T - first, self.heads, D // self.heads).transpose(1, 2)
+        k, v = self.key_value(normed_BTD).view(B, T, 2, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        x_BQD = x_BTD[:, first:] + self.dropout(self.out(mixed.transpose(1, 2).reshape(B, T - first, D)))
+        out: Tensor = x_BQD + self.dropout(self.ffn(self.ffn_norm(x_BQD)))
+        return out

@@ -1,0 +1,87 @@
+"""The user tower: a causal transformer over interaction tokens and the profile.
+
+Shapes: B users, T interactions (padded on the right), R positions read, D width.
+A read position r in -1..T-1 means "after interaction r": -1 sees the profile only, T-1 everything.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from rf_training.model.config import ModelConfig
+from rf_training.model.transformer import Block
+
+
+class UserTower(nn.Module):
+    """Turns a history and a profile into a query vector, at one position or at all of them (R7, R8).
+
+    Positions are counted from the end of the history, so that the latest interaction always has the same one.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layout = config.layout
+        dim = config.dim
+        self.position_TD = nn.Parameter(torch.randn(config.max_history, dim) * 0.02)
+        self.sep_D = nn.Parameter(torch.randn(dim) * 0.02)
+        self.cls_D = nn.Parameter(torch.randn(dim) * 0.02)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(dim, config.heads, config.ffn, config.dropout) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(dim)
+        self.project = nn.Linear(dim, dim)
+        nn.init.eye_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, z_BTD: Tensor, length_B: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
+        """Return the query vectors [B, R, D], not normalised.
+
+        Args:
+            z_BTD: interaction tokens, padded on the right.
+            length_B: interactions of each user.
+            profile_BRD: the profile as it was known at each position read; the ``prefix`` layout has one place for a profile
+                and puts the first one there.
+            read_BR: positions to read, -1..T-1.
+        """
+        T = z_BTD.shape[1]
+        from_end_BT = (length_B[:, None] - 1 - torch.arange(T, device=z_BTD.device)).clamp(min=0)
+        z_BTD = z_BTD + self.position_TD[from_end_BT]
+        read = self._read_prefix if self.layout == "prefix" else self._read_cls
+        out: Tensor = self.project(self.norm(read(z_BTD, profile_BRD, read_BR)))
+        return out
+
+    def _read_prefix(self, z_BTD: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
+        x_BTD = self.dropout(torch.cat([profile_BRD[:, :1], z_BTD], dim=1))
+        for block in self.blocks:
+            x_BTD = block(x_BTD, None)
+        return x_BTD.gather(1, (read_BR + 1)[:, :, None].expand(-1, -1, x_BTD.shape[2]))
+
+    def _read_cls(self, z_BTD: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
+        """Append SEP, profile and CLS once per position read; each triple sees its own past and itself only."""
+        R = read_BR.shape[1]
+        sep_BRD, cls_BRD = self.sep_D.expand_as(profile_BRD), self.cls_D.expand_as(profile_BRD)
+        x = self.dropout(torch.cat([z_BTD, sep_BRD, profile_BRD, cls_BRD], dim=1))
+        mask = cls_mask(z_BTD.shape[1], read_BR)
+        for block in self.blocks[:-1]:
+            x = block(x, mask)
+        first = x.shape[1] - R
+        last: Tensor = self.blocks[-1](x, mask[:, :, first:], first)
+        return last
+
+
+def cls_mask(T: int, read_BR: Tensor) -> Tensor:
+    """Return which token may see which in [z_1..z_T, SEP_1..R, profile_1..R, CLS_1..R]: bool [B, 1, T+3R, T+3R].
+
+    Interactions are causal among themselves. SEP, profile and CLS of position r see the interactions up to r and, causally,
+    each other; nothing sees them but the ones after them in the same triple.
+    """
+    if read_BR.shape[0] > 1 and bool((read_BR == read_BR[:1]).all()):
+        read_BR = read_BR[:1]  # one mask for the whole batch
+    B, R = read_BR.shape
+    device = read_BR.device
+    position_T = torch.arange(T, device=device)
+    history_TT = position_T[:, None] >= position_T
+    past_BRT = position_T <= read_BR[:, :, None]
+    own_RR = torch.eye(R, dtype=torch.bool, device=device)
+    tail = torch.kron(torch.ones(3, 3, dtype=torch.bool, device=device).tril(), own_RR)
+    top = torch.cat([history_TT, torch.zeros(T, 3 * R, dtype=torch.bool, device=device)], dim=1).expand(B, -1, -1)
+    bottom = torch.cat([past_BRT.repeat(1, 3, 1), tail.expand(B, -1, -1)], dim=2)
+    return torch.cat([top, bottom], dim=1).unsqueeze(1)

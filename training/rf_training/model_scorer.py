@@ -1,0 +1,81 @@
+"""The model as a scorer of the evaluation: the exact dot product of every user with every item."""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from rf_platform.dataset import Dataset
+from rf_platform.features.encode import EncodedTable
+from rf_training.evaluation.jagged import Jagged
+from rf_training.loading.batches import ranges
+from rf_training.model.inputs import FeatureTensors
+from rf_training.model.retrievalformer import RetrievalFormer, candidate_vectors
+
+ITEMS_AT_ONCE = 4096
+
+
+class ModelScorer:
+    """Scores the whole catalog; items are encoded once, with their newest features.
+
+    A history is a prefix of the user's events, so the context of its interactions and the profile known just before the
+    event to predict are found by its length.
+    """
+
+    def __init__(self, model: RetrievalFormer, dataset: Dataset, name: str = "RetrievalFormer") -> None:
+        self._model, self._dataset, self._name = model.eval(), dataset, name
+        encoder = dataset.encoder
+        self._users = encoder.encode(dataset.users, dataset.spec.inputs("user"))
+        items = encoder.encode_items(dataset.items.take(dataset.current_items))
+        self.item_h_ND = encode_catalog(model, items)
+        self._vectors_ND = candidate_vectors(self.item_h_ND)
+
+    @property
+    def name(self) -> str:
+        """What the report calls the model."""
+        return self._name
+
+    @torch.inference_mode()
+    def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
+        """Return the dot products [users, items]."""
+        scores: npt.NDArray[np.float32] = (self.queries(users, histories.lengths) @ self._vectors_ND.T).numpy()
+        return scores
+
+    @torch.inference_mode()
+    def queries(self, users: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Tensor:
+        """Return the query vectors [users, D] after each user's first ``lengths`` events."""
+        model, sequences = self._model, self._dataset.sequences
+        begin = np.asarray(sequences.offsets)[users]
+        read = np.minimum(lengths, model.config.max_history)
+        events = ranges(begin + lengths - read, begin + lengths)
+        first = np.zeros(len(events), bool)
+        first[(np.cumsum(read) - read)[read > 0]] = True
+        context = encode_context_rows(self._dataset, events, first)
+        h_VD = self.item_h_ND[torch.from_numpy(np.asarray(sequences.item[events], np.int64))]
+        z_VD = model.encode_interactions(h_VD, FeatureTensors.from_encoded(context))
+        # The profile known just before the event to predict; after a user's last event, the newest one.
+        target = np.minimum(begin + lengths, np.asarray(sequences.offsets)[users + 1] - 1)
+        profiles = self._users.take(np.asarray(sequences.user_version[target]))
+        p_BD = model.encode_profiles(FeatureTensors.from_encoded(profiles))
+        return model.encode_users(z_VD, torch.from_numpy(read), p_BD[:, None])[:, 0]
+
+
+@torch.inference_mode()
+def encode_catalog(model: RetrievalFormer, items: EncodedTable) -> Tensor:
+    """Return the item tower's output [N, D] for any number of items, some at a time."""
+    parts = [
+        model.encode_items(FeatureTensors.from_encoded(items.take(np.arange(i, min(i + ITEMS_AT_ONCE, items.rows)))))
+        for i in range(0, items.rows, ITEMS_AT_ONCE)
+    ]
+    return torch.cat(parts)
+
+
+def encode_context_rows(dataset: Dataset, events: np.ndarray, first: np.ndarray) -> EncodedTable:
+    """Encode the context of some events of a dataset by the code the server uses for online histories."""
+    sequences, encoder = dataset.sequences, dataset.encoder
+    table = dataset.contexts.take(np.asarray(sequences.context[events]))
+    numeric = [f for f in dataset.spec.inputs("context") if f.kind == "numeric"]
+    for j, f in enumerate(numeric):
+        table = table.append_column(f.name, pa.array(sequences.context_numbers[events][:, j]))
+    return encoder.encode_context(table, np.asarray(sequences.timestamp[events]), first)
