@@ -36,6 +36,8 @@ SELECTION_METRIC = "ndcg@20"
 class TrainResult:
     """What a finished run reports."""
 
+    name: str
+    """Name of the run."""
     best_epoch: int
     """Epoch, from 1, whose weights are kept in ``best/``."""
     validation: dict[str, float]
@@ -53,9 +55,11 @@ class Trainer:
         torch.manual_seed(train.seed)
         self.model = RetrievalFormer(recipe.model, dataset.encoder)
         self.average = (
-            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay)) if train.ema_decay else None
+            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay))  # type: ignore[no-untyped-call]
+            if train.ema_decay
+            else None
         )
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=train.learning_rate, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=train.learning_rate, betas=(0.9, 0.98), fused=True)
         self.loader = BatchLoader(dataset, recipe)
         self.steps = self.loader.steps(0)
         self.schedule = WarmupCosine(
@@ -102,7 +106,12 @@ class Trainer:
                     note=f"epoch {self.position.epoch}: validation {SELECTION_METRIC} {metrics[SELECTION_METRIC]:.4f}",
                 )
         best = json.loads((self.directory / "best" / "validation.json").read_text())
-        return TrainResult(best_epoch=self.position.best_epoch + 1, validation=best, steps=self.position.total_steps)
+        return TrainResult(
+            name=self.directory.name,
+            best_epoch=self.position.best_epoch + 1,
+            validation=best,
+            steps=self.position.total_steps,
+        )
 
     def _epoch(self, board: SummaryWriter, progress: Tracker) -> None:
         train, position = self.recipe.train, self.position
@@ -181,6 +190,9 @@ class Trainer:
         )
 
     def _restore(self) -> None:
+        """Go back to the last checkpoint; a run that ended before its first one starts over."""
+        if not (self.directory / "last.pt").exists():
+            return
         state = load_checkpoint(self.directory / "last.pt")
         self.position = Position(**state["position"])
         self.model.load_state_dict(state["model"])
@@ -188,3 +200,7 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+        history = self.directory / "history.jsonl"
+        if history.exists():  # an epoch may have been noted and the checkpoint after it not written
+            lines = history.read_text().splitlines(keepends=True)
+            history.write_text("".join(lines[: self.position.epoch]))

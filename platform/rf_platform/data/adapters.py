@@ -44,7 +44,9 @@ def read_source(request: Request, scratch: Path) -> SourceSpec:
     if request.source == CUSTOM:
         spec = custom(request.path, scratch, request.mapping)
         if spec.name in SHIPPED:
-            raise ConfigError(f"{request.mapping}: the name {spec.name!r} belongs to a source of its own; choose another name")
+            raise ConfigError(
+                f"{request.mapping}: the name {spec.name!r} belongs to a source of its own; choose another name"
+            )
         return spec
     if request.source not in SHIPPED:
         raise NotFoundError(f"no source {request.source!r}; known are {', '.join(SOURCES)}")

@@ -35,7 +35,9 @@ def amazon(name: str, path: Path | None, scratch: Path) -> SourceSpec:
     place = Location(path, scratch)
     interactions, items = (place.find(file) for file in _FILES)
     if interactions is None or items is None:
-        raise NotFoundError(f"no {name} in {path}: {' and '.join(_FILES)} must both be there, at the top or one directory below")
+        raise NotFoundError(
+            f"no {name} in {path}: {' and '.join(_FILES)} must both be there, at the top or one directory below"
+        )
     return SourceSpec(
         name=name,
         feature_repo=_FEATURE_REPO,

@@ -181,9 +181,7 @@ def _value_checks(field: Field, base: str, value: str) -> list[Check]:
         return found
     if field.kind is Kind.STRING:
         return found
-    found.append(
-        Check(reason=Reason.WRONG_TYPE, condition=f"{base} IS NOT NULL AND {value} IS NULL", detail=expected)
-    )
+    found.append(Check(reason=Reason.WRONG_TYPE, condition=f"{base} IS NOT NULL AND {value} IS NULL", detail=expected))
     if field.kind is Kind.FLOAT:
         found.append(Check(reason=Reason.NAN, condition=f"isnan({value})", detail="expected a number"))
         found.append(Check(reason=Reason.OUT_OF_RANGE, condition=f"isinf({value})", detail="infinite"))

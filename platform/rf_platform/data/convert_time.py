@@ -32,7 +32,8 @@ def time_value(field: Field, column: RawColumn, family: str, base: str, file: st
     if family == "time":
         if written not in (TimeFormat.AUTO, TimeFormat.ISO):
             raise ConfigError(
-                f"{file}: column {field.column!r} has the type {column.type}, so its format cannot be {written}; leave the format out"
+                f"{file}: column {field.column!r} has the type {column.type}, so its format cannot be {written}; "
+                f"leave the format out"
             )
         return base if column.type == "TIMESTAMP WITH TIME ZONE" else f"CAST(CAST({base} AS TIMESTAMP) AS TIMESTAMPTZ)"
     if family not in ("text", "int", "float"):
@@ -49,11 +50,16 @@ def time_value(field: Field, column: RawColumn, family: str, base: str, file: st
     if family == "text":
         number = f"CASE WHEN regexp_full_match({base}, '{NUMERIC_TIME}') THEN {number} END"
     if written is TimeFormat.POSITION:
-        whole = f"CASE WHEN {number} = floor({number}) THEN CAST(greatest(least({number}, 100000000), -1) AS BIGINT) END"
+        whole = f"CASE WHEN {number} = floor({number}) THEN CAST({_bounded(number, -1, 100_000_000)} AS BIGINT) END"
         return f"make_timestamptz({_POSITION_START} + {whole} * {_POSITION_STEP})"
     scale = _SCALES[written]
     most = _MOST_MICROSECONDS // scale
-    return f"make_timestamptz(CAST(greatest(least({number}, {most}), -{most}) * {scale} AS BIGINT))"
+    return f"make_timestamptz(CAST({_bounded(number, -most, most)} * {scale} AS BIGINT))"
+
+
+def _bounded(number: str, least: int, most: int) -> str:
+    """Return SQL that keeps a number within bounds, and NULL as it is (which DuckDB's least and greatest do not)."""
+    return f"CASE WHEN {number} < {least} THEN {least} WHEN {number} > {most} THEN {most} ELSE {number} END"
 
 
 def time_checks(field: Field, base: str, value: str, now: str) -> list[tuple[Reason, str, str]]:

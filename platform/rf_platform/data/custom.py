@@ -75,7 +75,9 @@ def custom(path: Path | None, scratch: Path, mapping: Path | None) -> SourceSpec
     )
 
 
-def _attributes(place: Location, table: TableName, wanted: Mapping, part: ItemsPart | UsersPart, key: Field) -> TableSpec:
+def _attributes(
+    place: Location, table: TableName, wanted: Mapping, part: ItemsPart | UsersPart, key: Field
+) -> TableSpec:
     fields = (key, *([_time(part.timestamp)] if part.timestamp is not None else ()))
     since = STATIC if part.timestamp is None else {EVENT_TIME: EVENT_TIME}
     outputs = {key.name: key.name, **since, **{name: identifier(name) for name in part.attributes}}
@@ -129,7 +131,9 @@ def _format(table: TableName, part: ItemsPart | UsersPart, file: InputFile) -> T
     if written is None and suffix in _TEXT_SUFFIXES + _PARQUET_SUFFIXES:
         written = "parquet" if suffix in _PARQUET_SUFFIXES else "csv"
     if written is None:
-        raise ConfigError(f"{table}.file: the name {file.name!r} does not tell its format; add `format: csv` or `format: parquet`")
+        raise ConfigError(
+            f"{table}.file: the name {file.name!r} does not tell its format; add `format: csv` or `format: parquet`"
+        )
     if written == "parquet":
         if part.csv is not None:
             raise ConfigError(f"{table}.csv says how text is written, but {file.name!r} is Parquet")

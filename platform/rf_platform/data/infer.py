@@ -64,7 +64,9 @@ def _id_kind(connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable
     fields = [(f, t.files) for t in tables for f in t.spec.fields if f.id_of == side]
     declared = {f.kind for f, _ in fields} - {Kind.AUTO}
     if len(declared) > 1:
-        raise ConfigError(f"{side} ids are declared as {' and as '.join(sorted(declared))}; give them one type in all tables")
+        raise ConfigError(
+            f"{side} ids are declared as {' and as '.join(sorted(declared))}; give them one type in all tables"
+        )
     if declared:
         return declared.pop()
     whole = all(_all_fit(connection, raw, f, _CANONICAL_WHOLE) for f, files in fields for raw in files)

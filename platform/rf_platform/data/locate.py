@@ -47,7 +47,9 @@ class Location:
         exact = self.path / pattern  # a name may hold characters that mean something in a pattern
         root = "" if Path(pattern).is_absolute() else f"{glob.escape(str(self.path))}/"
         paths = [exact] if exact.is_file() else sorted(p for p in map(Path, glob.glob(root + pattern)) if p.is_file())
-        return [InputFile(path=p, name=str(p.relative_to(self.path) if p.is_relative_to(self.path) else p)) for p in paths]
+        return [
+            InputFile(path=p, name=str(p.relative_to(self.path) if p.is_relative_to(self.path) else p)) for p in paths
+        ]
 
     def _unpack(self, member: str) -> Path:
         target = self._scratch / f"member-{(self._members or []).index(member)}{''.join(Path(member).suffixes[-2:])}"

@@ -20,9 +20,7 @@ STATIC = {EVENT_TIME: "make_timestamptz(0)"}
 
 def id_field(side: str, column: str, kind: Kind = Kind.AUTO) -> Field:
     """Return the field of a user or item id."""
-    return Field(
-        name=f"{side}_id", column=column, kind=kind, key=True, id_of="user" if side == "user" else "item"
-    )
+    return Field(name=f"{side}_id", column=column, kind=kind, key=True, id_of="user" if side == "user" else "item")
 
 
 def time_field(column: str, written: TimeFormat = TimeFormat.AUTO) -> Field:

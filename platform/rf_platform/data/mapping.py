@@ -26,7 +26,9 @@ def _short(value: Any) -> Any:
 
 
 def _short_columns(value: Any) -> Any:
-    return {name: name for name in value} if isinstance(value, list) and all(isinstance(n, str) for n in value) else value
+    return (
+        {name: name for name in value} if isinstance(value, list) and all(isinstance(n, str) for n in value) else value
+    )
 
 
 class _Part(BaseModel):
@@ -164,7 +166,9 @@ class Mapping(_Part):
                         f"(write `my_name: {{column: {name!r}}}`)"
                     )
                 if name.lower() in seen:
-                    raise ValueError(f"{table}: {name!r} is taken (names that every table has, and letter case is no difference)")
+                    raise ValueError(
+                        f"{table}: {name!r} is taken (names that every table has, and letter case is no difference)"
+                    )
                 seen.add(name.lower())
         return self
 

@@ -32,6 +32,7 @@ OCCUPATIONS_1M = (
 
 _STOP_WORDS = ("a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "with")
 _AGE_GROUPS = (18, 25, 35, 45, 50, 56)
+_APOSTROPHES = "''\u2019"  # the plain one doubled, as inside an SQL text
 _YEAR = r"\(([0-9]{4})\)"
 
 
@@ -45,7 +46,8 @@ def item_outputs(*, title: str, genres: str, year: str | None = None) -> dict[st
     """
     in_title = rf"TRY_CAST(regexp_extract({title}, '.*{_YEAR}', 1) AS BIGINT)"
     bare = rf"lower(regexp_replace({title}, '{_YEAR}', '', 'g'))"
-    words = rf"regexp_extract_all(translate({bare}, '''’', ''), '[\p{{L}}\p{{N}}]+')"
+    plain = f"translate({bare}, '{_APOSTROPHES}', '')"
+    words = rf"regexp_extract_all({plain}, '[\p{{L}}\p{{N}}]+')"
     stop = ", ".join(literal(w) for w in _STOP_WORDS)
     return {
         "item_id": "item_id",
@@ -59,7 +61,9 @@ def item_outputs(*, title: str, genres: str, year: str | None = None) -> dict[st
 
 def user_outputs(*, occupation: str) -> dict[str, str]:
     """Return the outputs of a user table with the fields gender, age and zip; ``occupation`` is SQL of its name."""
-    groups = " ".join(f"WHEN age < {limit} THEN {group}" for group, limit in zip((1, *_AGE_GROUPS), _AGE_GROUPS, strict=False))
+    groups = " ".join(
+        f"WHEN age < {limit} THEN {group}" for group, limit in zip((1, *_AGE_GROUPS), _AGE_GROUPS, strict=False)
+    )
     return {
         "user_id": "user_id",
         **STATIC,

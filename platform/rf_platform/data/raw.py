@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import duckdb
 
 from rf_platform.data.bad_rows import BadRows
-from rf_platform.data.quoting import file_literal, identifier
+from rf_platform.data.quoting import file_literal, identifier, literal
 from rf_platform.data.specs import Field, InputFile, ParquetFormat, TableSpec, TextFormat
 from rf_platform.data.text_reader import load_text
 from rf_platform.errors import DataError
@@ -46,10 +46,7 @@ class RawFile:
     @property
     def record(self) -> str:
         """SQL of the whole row as JSON text, under the file's own column names."""
-        parts = (
-            f"{_text(name)}, {c.sql if c.type == TEXT or _is_plain(c.type) else f'CAST({c.sql} AS VARCHAR)'}"
-            for name, c in self.columns.items()
-        )
+        parts = (f"{literal(name)}, {_json_value(column)}" for name, column in self.columns.items())
         return f"CAST(json_object({', '.join(parts)}) AS VARCHAR)"
 
     def column(self, field: Field) -> RawColumn:
@@ -139,10 +136,9 @@ def _view_parquet(
     return columns, rows
 
 
-def _text(name: str) -> str:
-    return "'" + name.replace("'", "''") + "'"
-
-
-def _is_plain(kind: str) -> bool:
-    """Whether JSON has the type."""
-    return kind.removesuffix("[]") in ("VARCHAR", "BOOLEAN", "DOUBLE", "FLOAT") or "INT" in kind
+def _json_value(column: RawColumn) -> str:
+    if column.type in (TEXT, "VARCHAR", "VARCHAR[]", "BOOLEAN") or "INT" in column.type:
+        return column.sql
+    if column.type in ("DOUBLE", "FLOAT"):  # JSON has no NaN
+        return f"CASE WHEN isfinite({column.sql}) THEN to_json({column.sql}) ELSE to_json(CAST({column.sql} AS VARCHAR)) END"
+    return f"CAST({column.sql} AS VARCHAR)"

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from rf_platform.errors import CorruptError, NotFoundError
@@ -99,7 +100,7 @@ def counts_table(report: ImportReport) -> Table:
     table.add_column("why", overflow="fold")
     for f in report.inputs:
         why = ", ".join(f"{number:,} {reason}" for reason, number in f.reasons.items())
-        table.add_row(f.file, f.table, f"{f.read:,}", f"{f.kept:,}", f"{f.quarantined:,}", why)
+        table.add_row(escape(f.file), f.table, f"{f.read:,}", f"{f.kept:,}", f"{f.quarantined:,}", why)
     table.add_section()
     sums = (sum(getattr(f, name) for f in report.inputs) for name in ("read", "kept", "quarantined"))
     table.add_row("all", "", *(f"{n:,}" for n in sums), "")
@@ -114,6 +115,8 @@ def columns_table(report: ImportReport) -> Table:
     for name, columns in report.columns.items():
         for i, (column, kind) in enumerate(columns.items()):
             rows = f"{report.counts[name]:,}" if i == 0 else ""
-            table.add_row(name if i == 0 else "", rows, column, kind, report.settled.get(f"{name}.{column}", ""))
+            table.add_row(
+                name if i == 0 else "", rows, column, escape(kind), report.settled.get(f"{name}.{column}", "")
+            )
         table.add_section()
     return table

@@ -44,7 +44,7 @@ def stage(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRow
     """
     spec, target = table.spec, identifier(staged(table.spec.table))
     columns = ", ".join(f"{identifier(f.name)} {_TYPES[f.kind]}" for f in spec.fields)
-    connection.execute(f'CREATE TABLE {target} ({FILE} INTEGER, {ROW} BIGINT, {INPUT_ORDER} BIGINT, {columns})')
+    connection.execute(f"CREATE TABLE {target} ({FILE} INTEGER, {ROW} BIGINT, {INPUT_ORDER} BIGINT, {columns})")
     offset = 0
     for raw in table.files:
         _stage_file(connection, spec, raw, offset, bad, now)
@@ -69,13 +69,13 @@ def _stage_file(
     judged = f"judged_{raw.number}"
     # Two levels of subqueries so that checks can speak of base values (b0, b1, ...) and values (v0, v1, ...).
     connection.execute(
-        f'CREATE TABLE {judged} AS SELECT *, {problem} AS problem FROM (SELECT *, {", ".join(values)} FROM '
+        f"CREATE TABLE {judged} AS SELECT *, {problem} AS problem FROM (SELECT *, {', '.join(values)} FROM "
         f'(SELECT {raw.row} AS "row", {", ".join(bases)} FROM {identifier(raw.relation)}))'
     )
     names = ", ".join(identifier(f.name) for f in spec.fields)
     picked = ", ".join(f"v{i}" for i in range(len(spec.fields)))
     connection.execute(
-        f'INSERT INTO {identifier(staged(spec.table))} ({FILE}, {ROW}, {INPUT_ORDER}, {names}) '
+        f"INSERT INTO {identifier(staged(spec.table))} ({FILE}, {ROW}, {INPUT_ORDER}, {names}) "
         f'SELECT {raw.number}, "row", "row" + {offset}, {picked} FROM {judged} WHERE problem IS NULL'
     )
     for n, *_ in connection.execute(f"SELECT DISTINCT problem FROM {judged} WHERE problem IS NOT NULL").fetchall():
@@ -92,7 +92,7 @@ def _stage_file(
 def _refuse_unsorted(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRows) -> None:
     """Refuse rows that are earlier than a good row before them in the same file."""
     latest = (
-        f'max({EVENT_TIME}) OVER (PARTITION BY {FILE} ORDER BY {ROW} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)'
+        f"max({EVENT_TIME}) OVER (PARTITION BY {FILE} ORDER BY {ROW} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
     )
     query = (
         f"SELECT {INPUT_ORDER}, 'earlier than ' || {_shown('latest')} || ' in a row before' AS detail "
@@ -114,9 +114,7 @@ def _refuse_duplicates(connection: duckdb.DuckDBPyConnection, table: LoadedTable
     )
     event = table.spec.table == "interactions"
     last_id = next(k for k in reversed(table.spec.keys) if k.endswith("_id"))
-    _refuse(
-        connection, table, bad, query, last_id, Reason.DUPLICATE_EVENT if event else Reason.DUPLICATE_KEY
-    )
+    _refuse(connection, table, bad, query, last_id, Reason.DUPLICATE_EVENT if event else Reason.DUPLICATE_KEY)
 
 
 def _refuse(
@@ -128,8 +126,9 @@ def _refuse(
     shown = _shown(f"s.{field}") if column.kind is Kind.TIME else f"CAST(s.{identifier(field)} AS VARCHAR)"
     for raw in table.files:
         bad.add(
-            f'SELECT s.{FILE} AS file, s.{ROW} AS "row", {literal(column.column)} AS "column", {literal(reason)} AS reason, r.detail, '
-            f'{shown} AS "value", source.record FROM {name} AS s JOIN refused AS r USING ({INPUT_ORDER}) '
+            f'SELECT s.{FILE} AS file, s.{ROW} AS "row", {literal(column.column)} AS "column", '
+            f'{literal(reason)} AS reason, refused.detail, {shown} AS "value", source.record '
+            f"FROM {name} AS s JOIN refused USING ({INPUT_ORDER}) "
             f'JOIN ({_records(raw, _rows_of(raw, name))}) AS source ON source."row" = s.{ROW} WHERE s.{FILE} = {raw.number}'
         )
     connection.execute(f"DELETE FROM {name} WHERE {INPUT_ORDER} IN (SELECT {INPUT_ORDER} FROM refused)")
@@ -142,7 +141,9 @@ def _rows_of(raw: RawFile, name: str) -> str:
 
 def _records(raw: RawFile, rows: str) -> str:
     """Return a query for row number and JSON record of the given rows only: making the text of all of them is slow."""
-    return f'SELECT {raw.row} AS "row", {raw.record} AS record FROM {identifier(raw.relation)} WHERE {raw.row} IN ({rows})'
+    return (
+        f'SELECT {raw.row} AS "row", {raw.record} AS record FROM {identifier(raw.relation)} WHERE {raw.row} IN ({rows})'
+    )
 
 
 def _shown(time: str) -> str:

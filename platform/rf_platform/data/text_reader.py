@@ -142,7 +142,10 @@ class _Loading:
         return pc.open_csv(
             stream,
             read_options=pc.ReadOptions(
-                use_threads=False, block_size=_BLOCK_BYTES, column_names=self.columns, skip_rows_after_names=header_lines
+                use_threads=False,
+                block_size=_BLOCK_BYTES,
+                column_names=self.columns,
+                skip_rows_after_names=header_lines,
             ),
             parse_options=pc.ParseOptions(
                 delimiter=self.layout.delimiter if len(self.layout.delimiter) == 1 else _NO_DELIMITER,
@@ -160,7 +163,9 @@ class _Loading:
             self.refusal = _never_closed(row)
             return "error"
         if len(self.malformed) == _MOST_MALFORMED:
-            self.refusal = f"row {row}: {_MOST_MALFORMED:,} rows before have a wrong number of fields; is the delimiter right?"
+            self.refusal = (
+                f"row {row}: {_MOST_MALFORMED:,} rows before have a wrong number of fields; is the delimiter right?"
+            )
             return "error"
         detail = f"{record.actual_columns} instead of {record.expected_columns}"
         self.malformed.append(Malformed(row=row, detail=detail, text=record.text))
@@ -183,7 +188,7 @@ def _split_lines(
     delimiter: str,
     bad: BadRows,
 ) -> None:
-    split = f"(SELECT \"row\", line, string_split(line, {literal(delimiter)}) AS parts FROM {identifier(lines)})"
+    split = f'(SELECT "row", line, string_split(line, {literal(delimiter)}) AS parts FROM {identifier(lines)})'
     columns = ", ".join(f"parts[{i + 1}] AS c{i}" for i in range(width))
     connection.execute(
         f'CREATE VIEW {identifier(relation)} AS SELECT "row", {columns} FROM {split} WHERE len(parts) = {width}'

@@ -36,7 +36,9 @@ class TextStream(io.RawIOBase):
         try:
             self._decoder = codecs.getincrementaldecoder(encoding)("rf_mark_undecodable")
         except LookupError as error:
-            raise ConfigError(f"unknown encoding {encoding!r} for {path.name}; examples: utf-8, latin-1, cp1252") from error
+            raise ConfigError(
+                f"unknown encoding {encoding!r} for {path.name}; examples: utf-8, latin-1, cp1252"
+            ) from error
         self._file = path.open("rb")
         self._bytes: io.BufferedIOBase = gzip.GzipFile(fileobj=self._file) if path.suffix == ".gz" else self._file
         self._quote = quote

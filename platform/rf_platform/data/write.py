@@ -1,7 +1,6 @@
 """Write the tables of an import: Parquet with fixed types, order and row groups, so that equal input gives equal bytes."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -21,31 +20,32 @@ _ORDER: dict[TableName, str] = {
 QUARANTINE = "quarantine.parquet"
 
 
-def write_table(
-    connection: duckdb.DuckDBPyConnection, spec: TableSpec, directory: Path, written: Callable[[int], None]
-) -> int:
-    """Write ``<table>.parquet`` from the staged rows and return their number; ``written`` is told of rows as they go out."""
+def write_table(connection: duckdb.DuckDBPyConnection, spec: TableSpec, directory: Path) -> int:
+    """Write ``<table>.parquet`` from the staged rows and return their number."""
     columns = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in spec.outputs.items())
     query = f"SELECT {columns} FROM {identifier(staged(spec.table))} ORDER BY {_ORDER[spec.table]}"
-    return _write(connection, query, directory / f"{spec.table}.parquet", written)
+    return _write(connection, query, directory / f"{spec.table}.parquet")
 
 
 def write_bare_items(connection: duckdb.DuckDBPyConnection, directory: Path) -> int:
     """Write an items table of ids alone, for a source that describes no items."""
     query = (
-        f"SELECT DISTINCT item_id, make_timestamptz(0) AS {EVENT_TIME} FROM {identifier(staged('interactions'))} ORDER BY item_id"
+        f"SELECT DISTINCT item_id, make_timestamptz(0) AS {EVENT_TIME} FROM {identifier(staged('interactions'))} "
+        f"ORDER BY item_id"
     )
-    return _write(connection, query, directory / "items.parquet", lambda _: None)
+    return _write(connection, query, directory / "items.parquet")
 
 
 def write_quarantine(connection: duckdb.DuckDBPyConnection, file_names: list[str], directory: Path) -> int:
     """Write the bad rows (file, row, column, reason, detail, record) in the order of files and rows."""
-    connection.register("file_names", pa.table({"file": pa.array(range(len(file_names)), pa.int32()), "name": file_names}))
+    connection.register(
+        "file_names", pa.table({"file": pa.array(range(len(file_names)), pa.int32()), "name": file_names})
+    )
     query = (
         'SELECT name AS file, "row", "column", reason, detail, record FROM bad JOIN file_names USING (file) '
         'ORDER BY bad.file, "row"'
     )
-    rows = _write(connection, query, directory / QUARANTINE, lambda _: None)
+    rows = _write(connection, query, directory / QUARANTINE)
     connection.unregister("file_names")
     return rows
 
@@ -56,7 +56,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(connection: duckdb.DuckDBPyConnection, query: str, path: Path, written: Callable[[int], None]) -> int:
+def _write(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
     reader = connection.sql(query).to_arrow_reader(_ROW_GROUP)
     rows = 0
     with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
@@ -70,9 +70,7 @@ def _write(connection: duckdb.DuckDBPyConnection, query: str, path: Path, writte
                 whole = count - count % _ROW_GROUP
                 writer.write_table(table.slice(0, whole), row_group_size=_ROW_GROUP)
                 rows += whole
-                written(whole)
                 waiting, count = table.slice(whole).to_batches(), count - whole
         if count or not rows:
             writer.write_table(pa.Table.from_batches(waiting, reader.schema), row_group_size=_ROW_GROUP)
-            written(count)
     return rows + count

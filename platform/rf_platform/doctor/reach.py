@@ -11,16 +11,16 @@ from sqlalchemy import URL, make_url
 
 from rf_platform.errors import ConfigError
 
-_SECONDS = 5
 _QUICK_CHECK_BYTES = 256 << 20
 """Larger SQLite files are opened only: reading them through would take too long."""
 
 
-def problem_of(url: str) -> str | None:
+def problem_of(url: str, seconds: int = 5) -> str | None:
     """Return what is wrong with an engine in one line, or None if it answers.
 
     Args:
         url: ``sqlite:///``, ``postgresql://`` (with or without a driver), ``redis://`` or ``rediss://``.
+        seconds: how long a server may take to answer.
 
     Raises:
         ConfigError: the URL names another engine.
@@ -29,9 +29,9 @@ def problem_of(url: str) -> str | None:
     if scheme == "sqlite":
         return _sqlite(Path(str(make_url(url).database)))
     if scheme in ("postgres", "postgresql"):
-        return _postgres(make_url(url))
+        return _postgres(make_url(url), seconds)
     if scheme in ("redis", "rediss"):
-        return _redis(url)
+        return _redis(url, seconds)
     raise ConfigError(
         f"{without_password(url)} names an engine this check does not know; use sqlite, postgresql or redis"
     )
@@ -49,23 +49,23 @@ def _sqlite(file: Path) -> str | None:
     return None if text == "ok" else f"damaged: {text}"
 
 
-def _postgres(url: URL) -> str | None:
+def _postgres(url: URL, seconds: int) -> str | None:
     import psycopg
 
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)
     try:
-        with psycopg.connect(address, connect_timeout=_SECONDS) as connection:
+        with psycopg.connect(address, connect_timeout=seconds) as connection:
             connection.execute("SELECT 1")
     except psycopg.Error as error:
         return _first_line(error)
     return None
 
 
-def _redis(url: str) -> str | None:
+def _redis(url: str, seconds: int) -> str | None:
     import redis
 
     try:
-        with closing(redis.Redis.from_url(url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS)) as client:
+        with closing(redis.Redis.from_url(url, socket_connect_timeout=seconds, socket_timeout=seconds)) as client:
             client.ping()
     except (redis.RedisError, OSError, ValueError) as error:
         return _first_line(error)
@@ -85,7 +85,8 @@ def online_store_url(config: Any) -> str:
         case "redis":
             first, *options = str(section.connection_string).split(",")
             named = dict(option.split("=", 1) for option in options if "=" in option)
-            login = f"{quote(named.get('username', ''))}:{quote(named['password'])}@" if "password" in named else ""
+            user, password = (quote(named.get(key, ""), safe="") for key in ("username", "password"))
+            login = f"{user}:{password}@" if password else ""
             scheme = "rediss" if named.get("ssl", "").lower() == "true" else "redis"
             return f"{scheme}://{login}{first}/{named.get('db', 0)}"
         case "postgres":

@@ -45,14 +45,20 @@ def check_tables(settings: Settings) -> Finding:
     tables = settings.workspace.tables
     if not tables.is_dir():
         return warn("no tables imported yet", "`rf data import`")
-    try:
-        name = json.loads((tables / "import.json").read_text())["name"]
-        rows = {table: _rows(tables / f"{table}.parquet") for table in ("interactions", "items")}
-        if (tables / "users.parquet").exists():
-            rows["users"] = _rows(tables / "users.parquet")
-    except (OSError, ValueError, KeyError) as error:  # Arrow's errors are ValueErrors
-        return fail(f"the tables in {tables} cannot be read: {str(error).splitlines()[0]}", "`rf data import` again")
-    return ok(f"{name}: " + ", ".join(f"{count:,} {table}" for table, count in rows.items()))
+    names = ["interactions", "items"] + (["users"] if (tables / "users.parquet").exists() else [])
+    counts: list[str] = []
+    for path in (tables / "import.json", *(tables / f"{name}.parquet" for name in names)):
+        try:
+            counts.append(f"{_rows(path):,} {path.stem}" if path.suffix == ".parquet" else _catalog(path))
+        except FileNotFoundError:
+            return fail(f"{path} is missing", "`rf data import` again")
+        except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's own errors are ValueErrors
+            return fail(f"{path} cannot be read: {str(error).splitlines()[0]}", "`rf data import` again")
+    return ok(", ".join(counts))
+
+
+def _catalog(path: Path) -> str:
+    return str(json.loads(path.read_text())["name"])
 
 
 def _rows(path: Path) -> int:

@@ -1,6 +1,5 @@
 """Change what is served, after holding the bundle against its checksums and against the feature store."""
 
-import json
 from collections.abc import Callable
 
 from rf_platform.bundle import BundleManifest, verify
@@ -99,7 +98,7 @@ def bundle_spec(record: BundleRecord) -> FeatureSpec:
     path = record.path / SPEC_FILE
     try:
         return FeatureSpec.load(path)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"{path} is not a feature specification this version can read ({type(error).__name__}: {error}); build the "
             f"bundle again with `rf index build`"

@@ -59,14 +59,18 @@ def make_engine(url: URL) -> Engine:
     and write without a race; the registry is written a few times an hour. Connections are opened when needed and closed
     after use: nothing is shared across forks and threads.
     """
-    sqlite = url.get_backend_name() == "sqlite"
-    arguments: dict[str, Any] = {"timeout": WAIT_SECONDS} if sqlite else {"connect_timeout": CONNECT_SECONDS}
-    engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
-    if sqlite:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": WAIT_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-    else:
-        event.listen(engine, "begin", _begin_postgres)
+        return engine
+    engine = create_engine(
+        url,
+        poolclass=NullPool,
+        isolation_level="READ COMMITTED",  # a stricter default would show a writer the state from before it got the lock
+        connect_args={"connect_timeout": CONNECT_SECONDS},
+    )
+    event.listen(engine, "begin", _begin_postgres)
     return engine
 
 

@@ -55,25 +55,28 @@ def upgrade(engine: Engine) -> None:
         ConfigError: the tables are of a newer version than this one.
     """
     with engine.connect() as connection:
-        current = revision(connection)
-    if state(current) == "current":
-        return
+        if _is_current(connection):
+            return
     if engine.dialect.name == "sqlite":
         _use_wal(engine)
     with writing(engine).begin() as connection:
-        current = revision(connection)
-        if state(current) == "newer":
-            raise ConfigError(
-                f"the registry {engine.url.render_as_string()} has schema revision {current}, which this version does not know "
-                f"(its newest is {_revisions()[0]}): a newer version wrote it; upgrade this installation, or point "
-                f"RF_REGISTRY_URL at another database"
-            )
-        if state(current) != "current":
+        if not _is_current(connection):
             command.upgrade(alembic_config(connection), "head")
 
 
+def _is_current(connection: Connection) -> bool:
+    current = revision(connection)
+    if state(current) == "newer":
+        raise ConfigError(
+            f"the registry {connection.engine.url.render_as_string()} has schema revision {current}, which this version "
+            f"does not know (its newest is {_revisions()[0]}): a newer version wrote it; upgrade this installation, or "
+            f"point RF_REGISTRY_URL at another database"
+        )
+    return state(current) == "current"
+
+
 def _use_wal(engine: Engine) -> None:
-    """Switch an SQLite file to write-ahead logging, which lets readers and a writer work at once; the file remembers it."""
+    """Switch an SQLite file to write-ahead logging, so that readers and a writer work at once; the file remembers it."""
     deadline = time.monotonic() + WAIT_SECONDS
     with engine.connect() as connection:
         cursor = connection.connection.cursor()
@@ -81,7 +84,7 @@ def _use_wal(engine: Engine) -> None:
             try:
                 cursor.execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.OperationalError as error:  # SQLite does not wait for others here, whatever the busy timeout
+            except sqlite3.OperationalError as error:  # SQLite does not wait here, whatever the busy timeout
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise OperationalError("PRAGMA journal_mode = WAL", None, error) from error
                 time.sleep(0.02)

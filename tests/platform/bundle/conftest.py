@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from rf_platform.bundle import BundleManifest, write_manifest
 
 WriteManifest = Callable[[Path], BundleManifest]

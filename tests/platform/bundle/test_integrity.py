@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from rf_platform.bundle import MANIFEST, find_damage, manifest_sha256, read_manifest, verify
 from rf_platform.errors import CorruptError
 

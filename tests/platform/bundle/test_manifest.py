@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rf_platform.bundle import MANIFEST, check_name, manifest_sha256, read_manifest, verify, write_manifest
 from rf_platform.errors import ConfigError, CorruptError, NotFoundError, UsageError
 
@@ -54,7 +55,7 @@ def test_a_path_through_a_link_is_refused(bundle: Path) -> None:
     (bundle / "model" / "weights.pt").unlink()
     (bundle / "model").rmdir()
     (bundle / "model").symlink_to(outside)
-    with pytest.raises(CorruptError, match="model \\(a link or special file\\), model/weights.pt \\(missing\\)"):
+    with pytest.raises(CorruptError, match=r"model \(a link or special file\), model/weights\.pt \(missing\)"):
         verify(bundle)
 
 

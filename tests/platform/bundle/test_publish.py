@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rf_platform.bundle import publish, verify
 from rf_platform.errors import UsageError
 
@@ -27,8 +28,7 @@ def test_the_bundle_appears_whole_when_the_block_ends(tmp_path: Path, describe: 
 
 def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), publish(tmp_path / "demo-1") as staging:
-        (staging / "vectors.npy").write_bytes(b"123")
-        raise ZeroDivisionError
+        (staging / "vectors.npy").write_bytes(bytes([1 // 0]))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,8 +83,8 @@ with publish(Path(sys.argv[1])) as staging:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
+    assert builder.stdout is not None
     try:
-        assert builder.stdout is not None
         assert builder.stdout.readline() == "ready\n"
         (left,) = tmp_path.iterdir()
         with publish(tmp_path / "other-1") as staging:  # the builder lives: its work is not touched

@@ -81,6 +81,12 @@ def test_a_target_consumed_before_stays_in_the_ranking() -> None:
     assert ranks.excluded.tolist() == [2]  # behind the unseen item 2 only
 
 
+def test_a_target_consumed_before_ties_with_unseen_items() -> None:
+    scorer = RowScorer(lambda user, history: [5, 9, 5, 1])
+    ranks = rank_targets(scorer, cases_of([[0, 1, 0]] * 500, n_items=4), seed=0)
+    assert np.bincount(ranks.excluded).tolist() == pytest.approx([0, 250, 250], abs=50)
+
+
 def test_a_scorer_that_cannot_tell_items_apart_gets_uniform_ranks() -> None:
     n_users, n_items = 20_000, 10
     cases = cases_of([[1, 2, 0]] * n_users, n_items=n_items)

@@ -147,6 +147,14 @@ def test_tables_fit_a_narrow_terminal() -> None:
     assert row.split() == ["oracle"] + ["1.0000"] * 7
 
 
+def test_names_are_not_markup() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    scorer = Fixed("run[red]", np.zeros(N_ITEMS))
+    made = evaluate(SEQUENCES, [scorer], n_items=N_ITEMS, split=Split.TEST, seed=0, resamples=10)
+    console.print(report_tables(made))
+    assert console.export_text().count("run[red]") == 2
+
+
 def test_markdown_shows_the_bounds() -> None:
     made = report()
     text = report_markdown(made)

@@ -7,8 +7,8 @@ from scipy import sparse
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.sequences import Sequences, training_items
 
-MAX_SIMILARITIES = 1 << 23
-"""Most similarities held at once before the neighbours are chosen (at least one item's): about 100 MiB."""
+MAX_SIMILARITIES = 1 << 22
+"""Most similarities held at once before the neighbours are chosen (at least one item's): about 120 MiB."""
 
 
 class ItemKNN:

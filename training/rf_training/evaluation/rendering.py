@@ -2,6 +2,7 @@
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from rf_training.evaluation.bootstrap import Estimate
@@ -56,13 +57,15 @@ def _difference_label(result: ScorerResult) -> str:
 
 
 def _table(title: str, rows: dict[str, dict[str, Estimate]], *, signed: bool = False) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("")
     for label in _LABELS:
         table.add_column(label.replace("@", "\n@"), justify="right", no_wrap=True)
     for name, metrics in rows.items():
         cells = [metrics[label.lower()] for label in _LABELS]
-        table.add_row(name, *(f"{_number(each.value, signed)}\n±{(each.high - each.low) / 2:.4f}" for each in cells))
+        table.add_row(
+            escape(name), *(f"{_number(each.value, signed)}\n±{(each.high - each.low) / 2:.4f}" for each in cells)
+        )
     return table
 
 

@@ -59,4 +59,4 @@ class EvaluationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON; equal inputs and seeds give equal documents."""
-        return {**asdict(self), "results": [asdict(result) for result in self.results]}
+        return asdict(self)

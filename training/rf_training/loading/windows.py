@@ -25,7 +25,8 @@ class Windows:
     @property
     def inputs(self) -> np.ndarray:
         """Number of input events of each window."""
-        return self.stop - 1 - self.start
+        lengths: np.ndarray = self.stop - 1 - self.start
+        return lengths
 
 
 def cut_windows(sequences: Sequences, history: int, overlap: float) -> Windows:

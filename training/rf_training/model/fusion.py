@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rf_training.model.dropout import Dropout
+
 
 class Fusion(nn.Module, ABC):
     """Maps the features that are present to one vector; a missing feature changes nothing (R2)."""
@@ -49,12 +51,13 @@ class AttentionFusion(Fusion):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         self.attention_norm = nn.LayerNorm(dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, ffn * dim), nn.GELU(), nn.Linear(ffn * dim, dim))
+        last = nn.Linear(ffn * dim, dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, ffn * dim), nn.GELU(), last)
         self.ffn_norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
-        for last in (self.out, self.ffn[2]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        self.dropout = Dropout(dropout)
+        for branch in (self.out, last):
+            nn.init.zeros_(branch.weight)
+            nn.init.zeros_(branch.bias)
 
     def fuse(self, tokens_RMD: Tensor, present_RM: Tensor) -> Tensor:
         """Return the fused vectors, [R, D]."""

@@ -64,7 +64,8 @@ class RetrievalFormer(nn.Module):
         full: dict[Side, FeatureTensors] = {
             side: sides[side] if side in sides else _empty(self.side(side)) for side in ("item", "user", "context")
         }
-        return self.embeddings({k: _only(v, self.side(k)) for k, v in full.items()})
+        embedded: dict[str, Embedded] = self.embeddings({k: _only(v, self.side(k)) for k, v in full.items()})
+        return embedded
 
     def encode_items(self, items: FeatureTensors, embedded: Mapping[str, Embedded] | None = None) -> Tensor:
         """Return the item tower's output [N, D] (Eq. 5, R5), not normalised: what an interaction token is made of."""

@@ -6,6 +6,8 @@ Shapes: B batch, T tokens, Q tokens that are computed, D width, H heads.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rf_training.model.dropout import Dropout
+
 
 class Block(nn.Module):
     """Attention and feed-forward with residual connections, normalised before each."""
@@ -18,8 +20,8 @@ class Block(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
         self.ffn_norm = nn.LayerNorm(dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, ffn * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(ffn * dim, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.ffn = nn.Sequential(nn.Linear(dim, ffn * dim), nn.GELU(), Dropout(dropout), nn.Linear(ffn * dim, dim))
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_BTD: Tensor, mask: Tensor | None, first: int = 0) -> Tensor:
         """Compute the tokens from ``first`` on, which attend to all tokens that ``mask`` allows.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rf_training.model.config import ModelConfig
+from rf_training.model.dropout import Dropout
 from rf_training.model.transformer import Block
 
 
@@ -24,7 +25,7 @@ class UserTower(nn.Module):
         self.position_TD = nn.Parameter(torch.randn(config.max_history, dim) * 0.02)
         self.sep_D = nn.Parameter(torch.randn(dim) * 0.02)
         self.cls_D = nn.Parameter(torch.randn(dim) * 0.02)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.ffn, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, dim)
@@ -52,7 +53,9 @@ class UserTower(nn.Module):
         x_BTD = self.dropout(torch.cat([profile_BRD[:, :1], z_BTD], dim=1))
         for block in self.blocks:
             x_BTD = block(x_BTD, None)
-        return x_BTD.gather(1, (read_BR + 1)[:, :, None].expand(-1, -1, x_BTD.shape[2]))
+        place_BRD = (read_BR + 1)[:, :, None].expand(-1, -1, x_BTD.shape[2])
+        read_BRD: Tensor = x_BTD.gather(1, place_BRD)
+        return read_BRD
 
     def _read_cls(self, z_BTD: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
         """Append SEP, profile and CLS once per position read; each triple sees its own past and itself only."""

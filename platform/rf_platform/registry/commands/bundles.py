@@ -41,7 +41,7 @@ def bundles(
 
 def _row(record: "BundleRecord", active: "BundleRecord | None", *, checksums: bool) -> dict[str, Any]:
     from rf_platform.bundle import find_damage, manifest_sha256, read_manifest
-    from rf_platform.errors import RfError
+    from rf_platform.errors import NotFoundError, RfError
 
     size: int | None = None
     try:
@@ -50,6 +50,8 @@ def _row(record: "BundleRecord", active: "BundleRecord | None", *, checksums: bo
         damage = find_damage(record.path, manifest, checksums=checksums)
         if manifest_sha256(record.path) != record.manifest_sha256:
             damage.append("manifest.json (not the one that was recorded)")
+    except NotFoundError:
+        damage = ["the directory is missing"]
     except RfError as error:
         damage = [str(error)]
     return {

@@ -1,0 +1,48 @@
+# make demo · make test · make lock. Needs Python 3.11, make and the Python package index; nothing else.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RF_HOME ?= .rf
+export RF_HOME
+
+.PHONY: demo install test lint unit stubs lock clean
+
+demo: $(VENV)/.installed ## features -> dataset -> training -> bundle -> Retrieve, on MovieLens-100K
+	$(BIN)/rf --home $(RF_HOME)/demo demo
+
+install: $(VENV)/.installed-dev ## everything for development
+
+test: lint unit ## what has to be green
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python infra/check_stubs.py
+
+unit: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q
+
+stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs
+	$(BIN)/python infra/check_stubs.py --write
+
+lock: ## resolve the dependencies anew
+	PYTHON=$(PYTHON) infra/lock.sh
+
+clean:
+	rm -rf $(VENV) $(RF_HOME)/demo
+
+# torch comes first and with its own dependencies, so that a CPU build is taken where pip is configured with one; the rest of
+# the set is installed as locked.
+$(VENV)/.installed: infra/requirements-cpu.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c infra/requirements-cpu.txt $$(grep '^torch==' infra/requirements-cpu.txt)
+	$(PIP) install -q --no-deps -r infra/requirements-cpu.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed infra/requirements-dev.txt
+	$(PIP) install -q --no-deps -r infra/requirements-dev.txt
+	touch $@

@@ -1,0 +1,1 @@
+"""Data: adapters that bring interactions, items and users into a workspace, checked, as Parquet tables."""

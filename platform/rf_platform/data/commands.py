@@ -1,0 +1,121 @@
+"""``rf data``: import, show, init-repo."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rf_platform.cli.console import out_console, print_json
+from rf_platform.data.report import ImportReport, columns_table, counts_table, load_report
+from rf_platform.settings import get_settings
+
+app = typer.Typer(no_args_is_help=True, help="Import interactions, items and users.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="movielens-100k, movielens-1m, amazon-beauty, amazon-toys, or custom.")],
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Directory or zip archive with the files. Default: for movielens-100k the copy in the package recbole, for "
+            "custom the directory of the mapping file.",
+            show_default=False,
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="For custom: YAML file that says what the columns of your tables mean.", show_default=False),
+    ] = None,
+    on_error: Annotated[
+        str,
+        typer.Option(
+            metavar="fail|quarantine",
+            help="For bad rows: refuse the import and name the first one, or keep them in quarantine.parquet and go on.",
+        ),
+    ] = "fail",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the tables of another catalog.")] = False,
+    json: Json = False,
+) -> None:
+    """Check a data set and write it into the workspace as tables: interactions, items, users.
+
+    Every row is checked: null keys, wrong types, ratings that are NaN or out of range, times in the future, duplicates. Rows read
+    are always rows kept plus rows quarantined. If anything fails, the earlier tables stay as they were.
+
+    [bold]Examples[/]
+
+        rf data import movielens-100k
+        rf data import movielens-1m ~/Downloads/ml-1m.zip
+        rf data import custom --mapping shop.yaml --on-error=quarantine
+
+    [bold]A mapping file[/] (docs/data.md has all of it)
+
+        name: shop
+        interactions:
+          file: events.csv
+          user: customer
+          item: sku
+          timestamp: at
+          event_type: action
+        items:
+          file: products.parquet
+          item: sku
+          attributes:
+            title: product_name
+            price: price
+    """
+    from rf_platform.data.adapters import Request
+    from rf_platform.data.importer import OnError, import_tables
+    from rf_platform.errors import UsageError
+
+    if on_error not in list(OnError):
+        raise UsageError(f"--on-error={on_error!r} is neither 'fail' nor 'quarantine'")
+    settings = get_settings()
+    report = import_tables(
+        Request(source=source, path=path, mapping=mapping),
+        workspace=settings.workspace,
+        on_error=OnError(on_error),
+        replace=replace,
+        threads=settings.threads,
+    )
+    if json:
+        print_json(report.to_dict())
+        return
+    _print_counts(report, settings.workspace.tables)
+    step = "features apply" if report.feature_repo else "data init-repo DIR"
+    _say(f"next: rf {step}")
+
+
+@app.command()
+def show(json: Json = False) -> None:
+    """Show what is imported: rows by input file, columns and their types, warnings."""
+    settings = get_settings()
+    report = load_report(settings.workspace.tables)
+    if json:
+        print_json(report.to_dict())
+        return
+    _say(f"{report.name}, imported from {report.path} at {report.imported_at}")
+    _print_counts(report, settings.workspace.tables)
+    out_console().print(columns_table(report))
+
+
+def _print_counts(report: ImportReport, tables: Path) -> None:
+    out_console().print(counts_table(report))
+    counts = report.counts
+    _say(
+        f"{counts['interactions']:,} interactions of {counts['active_users']:,} users, {counts['items']:,} items; "
+        f"events from {report.first_event} to {report.last_event}"
+    )
+    for note in report.notes:
+        _say(f"note: {note}")
+    for warning in report.warnings:
+        _say(f"warning: {warning}", style="yellow")
+    if counts["quarantined"]:
+        _say(f"bad rows are kept in {tables / 'quarantine.parquet'}")
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """Print one line as it is: names of files may hold what looks like markup."""
+    out_console().print(text, style=style, highlight=False, soft_wrap=True, markup=False)

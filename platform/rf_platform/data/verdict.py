@@ -1,0 +1,89 @@
+"""What is said about the input once all rows are checked: counts, the refusal of bad rows, warnings."""
+
+from collections.abc import Sequence
+
+import duckdb
+
+from rf_platform.data.bad_rows import BadRows
+from rf_platform.data.infer import LoadedTable
+from rf_platform.data.quoting import identifier
+from rf_platform.data.report import FileCounts
+from rf_platform.data.specs import TABLES
+from rf_platform.data.stage import FILE, staged
+from rf_platform.data.write import sha256
+from rf_platform.errors import DataError
+
+_SHOWN = 80
+
+
+def count_files(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable], bad: BadRows
+) -> tuple[FileCounts, ...]:
+    """Count the rows of every input file, in the order of file numbers."""
+    refused = bad.counts()
+    found = []
+    for table in tables:
+        name = identifier(staged(table.spec.table))
+        kept = dict(connection.execute(f"SELECT {FILE}, count(*) FROM {name} GROUP BY {FILE}").fetchall())
+        for raw in table.files:
+            reasons = refused.get(raw.number, {})
+            counts = FileCounts(
+                file=raw.file.name,
+                table=table.spec.table,
+                read=raw.rows,
+                kept=kept.get(raw.number, 0),
+                quarantined=sum(reasons.values()),
+                reasons=reasons,
+                sha256=sha256(raw.file.path),
+            )
+            assert counts.read == counts.kept + counts.quarantined, counts
+            found.append(counts)
+    return tuple(found)
+
+
+def refuse(counts: Sequence[FileCounts], bad: BadRows, *, any_bad_row: bool) -> None:
+    """Refuse the import if a table has no good row, or, if ``any_bad_row``, for a single bad one.
+
+    Raises:
+        DataError: names file, row, column and value of the first bad row, and how many rows are bad for which reason.
+    """
+    first = bad.first()
+    if first is None:
+        return
+    empty = next((t for t in TABLES if not sum([c.kept for c in counts if c.table == t] or [1])), None)
+    if not any_bad_row and empty is None:
+        return
+    reasons: dict[str, int] = {}
+    for file in counts:
+        for reason, number in file.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + number
+    column = f", column {first.column}" if first.column else ""
+    value = "" if first.value is None else f" {first.value[:_SHOWN]!r}{'...' if len(first.value) > _SHOWN else ''}"
+    detail = f" ({first.detail})" if first.detail else ""
+    listed = ", ".join(f"{n:,} {reason}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1]))
+    remedy = ", or go on without these rows with --on-error=quarantine"
+    if empty:
+        remedy = f"; no good row is left for the table {empty}"
+    raise DataError(
+        f"{counts[first.file].file}, row {first.row}{column}: {first.reason}{value}{detail}; "
+        f"{sum(reasons.values()):,} of {sum(f.read for f in counts):,} rows are bad: {listed}. "
+        f"Nothing was imported: mend the input{remedy}"
+    )
+
+
+def undescribed(connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable]) -> tuple[str, ...]:
+    """Return a warning per side whose interactions name ids that the attribute table lacks."""
+    present = {t.spec.table for t in tables}
+    found = []
+    for side, table in (("item", TABLES[1]), ("user", TABLES[2])):
+        if table not in present:
+            continue
+        rows, ids, example = connection.execute(
+            f"SELECT count(*), count(DISTINCT {side}_id), min({side}_id) "
+            f"FROM {identifier(staged('interactions'))} ANTI JOIN {identifier(staged(table))} USING ({side}_id)"
+        ).fetchall()[0]
+        if rows:
+            found.append(
+                f"{rows:,} interactions name {ids:,} {side}s that the {table} table lacks, for example {example!r}"
+            )
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Servable bundles: built from a training run, opened by the server."""

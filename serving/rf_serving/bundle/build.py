@@ -1,0 +1,175 @@
+"""Build a bundle from a training run: encode the catalog, index it, publish it atomically and record it."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rf_platform.bundle import manifest_sha256, publish, to_plain, write_manifest
+from rf_platform.cli.console import track
+from rf_platform.dataset import Dataset
+from rf_platform.errors import CorruptError, RunError, UsageError
+from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus
+from rf_serving.bundle import files
+from rf_serving.index import VectorIndex, choose_kind, recall_against_exact
+from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.sequences import Split
+from rf_training.model.retrievalformer import candidate_vectors
+from rf_training.model.storage import load_model
+from rf_training.model_scorer import ModelScorer
+
+RECALL_AT = 20
+HELD_OUT_QUERIES = 1000
+_QUERIES_AT_ONCE = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions:
+    """How the vectors are indexed."""
+
+    kind: str = "auto"
+    """``exact``, ``hnsw`` or ``auto``."""
+    min_recall: float = 0.95
+    """Least share of the true best items that an approximate index must find."""
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 <= self.min_recall <= 1:
+            raise UsageError(f"--min-recall={self.min_recall} must be between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltBundle:
+    """A bundle that was just built."""
+
+    record: BundleRecord
+    items: int
+    index: dict[str, Any]
+    """Kind, settings and, for an approximate index, its measured recall."""
+    total_bytes: int
+
+
+def build_bundle(
+    registry: Registry, directory: Path, run: str | None = None, options: IndexOptions | None = None
+) -> BuiltBundle:
+    """Build the bundle of a completed run.
+
+    Args:
+        registry: where the run is found and the bundle recorded.
+        directory: where bundles lie; the new one is named ``<run>-<n>``.
+        run: name of the run; default: the one started last.
+        options: how the vectors are indexed.
+
+    Raises:
+        NotFoundError: there is no such run, or its dataset is gone.
+        UsageError: the run is not completed, or there is no such kind of index.
+        CorruptError: the run has no checkpoint that can be read.
+        RunError: the model gives vectors that are not finite, or the index misses ``min_recall``.
+    """
+    options = options or IndexOptions()
+    record = registry.run(run)
+    if record.status is not RunStatus.COMPLETED:
+        raise UsageError(
+            f"run '{record.name}' is {record.status}{f' ({record.error})' if record.error else ''}; a bundle is built from a "
+            f"completed run: finish it with `rf train --resume`, or name another run"
+        )
+    dataset = Dataset.open(registry.dataset(record.dataset).path)
+    with track(f"bundle of {record.name}", 3) as progress:
+        checkpoint = _checkpoint(record)
+        scorer = ModelScorer(load_model(checkpoint, dataset.encoder), dataset)
+        tokens_ND = scorer.item_h_ND.numpy()
+        vectors_ND = candidate_vectors(scorer.item_h_ND).numpy()
+        if not np.isfinite(vectors_ND).all():
+            raise RunError(f"the item tower of run '{record.name}' gives vectors that are not finite; train it again")
+        progress.advance(note="items encoded")
+        index = choose_kind(options.kind, len(vectors_ND)).build(vectors_ND)
+        described = {"kind": index.kind, **index.settings, **_quality(index, vectors_ND, scorer, dataset, options)}
+        progress.advance(note="indexed")
+        metrics = json.loads((record.path / "metrics.json").read_text())
+        target = directory / registry.next_bundle_name(record.name, directory)
+        with publish(target) as staging:
+            dataset.spec.save(staging / files.SPEC)
+            dataset.encoder.save(staging / files.ENCODER)
+            shutil.copytree(checkpoint, staging / files.MODEL, ignore=_only("config.json", "weights.pt"))
+            pq.write_table(catalog(dataset), staging / files.ITEMS)
+            np.save(staging / files.TOKENS, tokens_ND)
+            np.save(staging / files.VECTORS, vectors_ND)
+            index.save(staging / files.INDEX)
+            (staging / files.METRICS).write_text(
+                json.dumps(to_plain({"run": metrics, "index": described}), indent=2) + "\n"
+            )
+            manifest = write_manifest(
+                staging,
+                name=target.name,
+                run=record.name,
+                dataset_fingerprint=dataset.fingerprint,
+                spec_hash=dataset.spec.hash,
+                metrics=metrics,
+                index=described,
+            )
+        progress.advance(note="published")
+    recorded = registry.record_bundle(
+        name=target.name,
+        run=record.name,
+        path=target,
+        manifest_sha256=manifest_sha256(target),
+        spec_hash=dataset.spec.hash,
+        metrics=metrics,
+    )
+    return BuiltBundle(record=recorded, items=len(vectors_ND), index=described, total_bytes=manifest.total_bytes)
+
+
+def catalog(dataset: Dataset) -> pa.Table:
+    """Return the newest state of every item in index row order: its id, and features and display fields by full name."""
+    columns = [dataset.spec.item.join_key, *(f.name for f in dataset.spec.carried("item"))]
+    return dataset.items.select(columns).take(dataset.current_items)
+
+
+def held_out_queries(scorer: ModelScorer, dataset: Dataset, limit: int = HELD_OUT_QUERIES) -> npt.NDArray[np.float32]:
+    """Return the query vectors [B, D] of validation histories, at most ``limit``, spread evenly over the users."""
+    sequences = dataset.sequences
+    cases = LeaveOneOutCases.from_sequences(sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
+    chosen = np.unique(np.linspace(0, len(cases) - 1, min(limit, len(cases))).astype(np.int64))
+    lengths = (cases.stops - cases.starts)[chosen]
+    parts = [
+        scorer.queries(cases.users[chosen[i : i + _QUERIES_AT_ONCE]], lengths[i : i + _QUERIES_AT_ONCE]).numpy()
+        for i in range(0, len(chosen), _QUERIES_AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def _quality(
+    index: VectorIndex,
+    vectors_ND: npt.NDArray[np.float32],
+    scorer: ModelScorer,
+    dataset: Dataset,
+    options: IndexOptions,
+) -> dict[str, Any]:
+    if index.exact:
+        return {}
+    queries_BD = held_out_queries(scorer, dataset)
+    recall = recall_against_exact(index, vectors_ND, queries_BD, RECALL_AT)
+    if recall < options.min_recall:
+        raise RunError(
+            f"the {index.kind} index finds {recall:.4f} of the true {RECALL_AT} best items on {len(queries_BD)} held-out "
+            f"queries, less than --min-recall={options.min_recall}; use --kind exact, or accept a lower recall"
+        )
+    return {f"recall@{RECALL_AT}": recall, "recall_queries": len(queries_BD)}
+
+
+def _checkpoint(run: RunRecord) -> Path:
+    best = run.path / "best"
+    missing = [p for p in (best / "config.json", best / "weights.pt", run.path / "metrics.json") if not p.is_file()]
+    if missing:
+        raise CorruptError(f"run '{run.name}' lacks {', '.join(map(str, missing))}; train it again")
+    return best
+
+
+def _only(*wanted: str) -> Any:
+    return lambda _, names: set(names) - set(wanted)

@@ -1,0 +1,1 @@
+"""The commands ``rf index``, ``rf serve``, ``rf query`` and ``rf demo``."""

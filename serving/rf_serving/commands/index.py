@@ -1,0 +1,49 @@
+"""``rf index build``: a servable bundle from a training run."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Build a servable bundle: towers, vocabularies, vectors, index.")
+
+
+@app.callback()
+def index() -> None:
+    """Build a servable bundle: towers, vocabularies, vectors, index."""
+
+
+@app.command()
+def build(
+    run: Annotated[str | None, typer.Argument(help="Training run; default: the newest.")] = None,
+    kind: Annotated[str, typer.Option(help="exact, hnsw, or auto: exact up to 100,000 items, hnsw above.")] = "auto",
+    min_recall: Annotated[
+        float, typer.Option(help="Least share of the true best 20 items an approximate index must find.")
+    ] = 0.95,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Encode the catalog with a run's best checkpoint, index it, and publish everything that is served together.
+
+    The bundle is not served yet: `rf promote NAME` does that.
+    """
+    from rich.filesize import decimal
+
+    from rf_platform.cli.console import out_console, print_json
+    from rf_platform.registry import Registry
+    from rf_platform.settings import get_settings
+    from rf_serving.bundle.build import RECALL_AT, IndexOptions, build_bundle
+
+    built = build_bundle(
+        Registry.open(), get_settings().workspace.bundles, run, IndexOptions(kind=kind, min_recall=min_recall)
+    )
+    if as_json:
+        print_json({**asdict(built.record), "items": built.items, "index": built.index, "bytes": built.total_bytes})
+        return
+    recall = built.index.get(f"recall@{RECALL_AT}")
+    quality = "" if recall is None else f", recall@{RECALL_AT} against an exact scan {recall:.4f}"
+    out_console().print(
+        f"built {built.record.name}: {built.items:,} items, {built.index['kind']} index{quality}, "
+        f"{decimal(built.total_bytes)}; serve it with `rf promote {built.record.name}`",
+        highlight=False,
+        soft_wrap=True,
+    )

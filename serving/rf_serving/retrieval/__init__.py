@@ -1,0 +1,1 @@
+"""The stages of a retrieval: fetch features, encode the user, search, filter."""

@@ -1,0 +1,64 @@
+"""Stage "fetch" for an anonymous session: everything known comes with the request."""
+
+import numpy as np
+import numpy.typing as npt
+
+from rf_platform.errors import UsageError
+from rf_protos.v1.retrieval_pb2 import Interaction, Session
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.retrieval.features import UserFeatures, element_of
+from rf_serving.retrieval.ids import parse_id, shown
+from rf_serving.retrieval.values import ValueReader
+
+
+class SessionReader:
+    """Checks a session against the bundle's FeatureSpec and catalog."""
+
+    def __init__(self, bundle: ServedBundle) -> None:
+        self._bundle = bundle
+        spec = bundle.spec
+        self._profile = ValueReader.of(spec.inputs("user"), bundle.encoder.widths)
+        context = [f for f in spec.inputs("context") if f.kind != "timestamp"]  # these come as timestamp_us
+        self._context = ValueReader({f.name: element_of(f.dtype) for f in context}, {})
+
+    def read(self, session: Session) -> UserFeatures:
+        """Return the session's features.
+
+        Raises:
+            UsageError: an item, a feature name, a value or the order of times is wrong; the message begins with the field's path,
+                such as ``session.history[3].item_id``.
+        """
+        history = session.history
+        rows = np.fromiter((self._row(i, each.item_id) for i, each in enumerate(history)), np.int64, len(history))
+        paths = [f"session.history[{i}].context" for i in range(len(history))]
+        return UserFeatures(
+            profile=self._profile.columns([session.profile], ["session.profile"]),
+            rows=rows,
+            timestamps=_timestamps(list(history)),
+            context=self._context.columns([each.context for each in history], paths),
+        )
+
+    def _row(self, position: int, text: str) -> int:
+        path = f"session.history[{position}].item_id"
+        row = self._bundle.row_of_item.get(parse_id(text, self._bundle.spec.item.id_type, path))
+        if row is None:
+            raise UsageError(f"{path}: {shown(text)} is not an item of the catalog of bundle '{self._bundle.name}'")
+        return row
+
+
+def _timestamps(history: list[Interaction]) -> npt.NDArray[np.int64] | None:
+    times = np.array([each.timestamp_us for each in history], np.int64)
+    if not times.any():
+        return None
+    if (wrong := np.flatnonzero(times <= 0)).size:
+        value = int(times[wrong[0]])
+        raise UsageError(
+            f"session.history[{wrong[0]}].timestamp_us: {value} is given beside interactions with a time; give all of them "
+            f"one, in microseconds since 1970, or none"
+        )
+    if (wrong := np.flatnonzero(np.diff(times) < 0)).size:
+        raise UsageError(
+            f"session.history[{wrong[0] + 1}].timestamp_us: {times[wrong[0] + 1]} is earlier than the interaction before it; "
+            f"send the oldest first"
+        )
+    return times

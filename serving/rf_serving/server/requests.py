@@ -1,0 +1,25 @@
+"""Check what a request asks for; messages begin with the name of the field at fault."""
+
+from rf_platform.errors import UsageError
+from rf_platform.features.spec import FeatureSpec
+from rf_protos.v1.retrieval_pb2 import RetrieveRequest
+from rf_serving.retrieval.ids import parse_id
+from rf_serving.retrieval.retriever import Query
+
+
+def parse_request(request: RetrieveRequest, spec: FeatureSpec, max_k: int) -> Query:
+    """Return the query of a request; a session's own fields are checked when it is read.
+
+    Raises:
+        UsageError: nobody is asked for, or ``k`` or ``user_id`` is wrong.
+    """
+    subject = request.WhichOneof("subject")
+    if subject is None:
+        raise UsageError("subject: set user_id, or session for a visitor without an id")
+    if not 1 <= request.k <= max_k:
+        raise UsageError(f"k: {request.k} is not possible; ask for 1 to {max_k} items")
+    return Query(
+        subject=request.session if subject == "session" else parse_id(request.user_id, spec.user.id_type, "user_id"),
+        k=request.k,
+        exclude_seen=request.exclude_seen,
+    )

@@ -1,0 +1,154 @@
+"""Times: every form, found out or declared, to microseconds in UTC."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rf_platform.data.report import ImportReport
+from rf_platform.errors import ConfigError, DataError
+from rf_platform.workspace import Workspace
+
+Bring = Callable[..., ImportReport]
+Rows = Callable[[str], list[dict[str, Any]]]
+
+_MAPPING = "name: shop\ninteractions: {file: %s, user: u, item: i, timestamp: {column: t, format: %s}}\n"
+_NOON = datetime(2024, 5, 31, 12, tzinfo=UTC)
+_SECONDS = int(_NOON.timestamp())
+
+
+def _csv(*times: object) -> dict[str, str]:
+    return {"e.csv": "u,i,t\n" + "".join(f'{n},1,"{t}"\n' for n, t in enumerate(times, 1))}
+
+
+def _times(rows: Rows) -> list[datetime]:
+    return [r["event_timestamp"] for r in rows("interactions")]
+
+
+@pytest.mark.parametrize(
+    ("written", "form"),
+    [
+        (_SECONDS, "seconds"),
+        (f"{_SECONDS}.0", "seconds"),
+        (f"{_SECONDS / 1e9}e9", "seconds"),
+        (_SECONDS * 1000, "ms"),
+        (_SECONDS * 1_000_000, "us"),
+        ("2024-05-31T12:00:00Z", "iso"),
+        ("2024-05-31T12:00:00", "iso"),  # without a zone: UTC
+        ("2024-05-31 12:00:00.000", "iso"),
+        ("2024-05-31T14:00:00+02:00", "iso"),
+        ("2024-05-31T07:30:00-04:30", "iso"),
+    ],
+)
+def test_forms_of_one_moment(written: object, form: str, bring: Bring, rows: Rows) -> None:
+    for declared in (form, "auto"):
+        report = bring(_MAPPING % ("e.csv", declared), _csv(written))
+        assert _times(rows) == [_NOON]
+        assert report.settled.get("interactions.event_timestamp") == (form if declared == "auto" else None)
+    (row,) = rows("interactions")
+    assert (row["hour"], row["weekday"]) == (12, 4)  # a Friday
+    assert (report.first_event, report.last_event) == ("2024-05-31T12:00:00+00:00",) * 2
+
+
+def test_hour_and_weekday_are_those_of_utc(bring: Bring, rows: Rows) -> None:
+    bring(_MAPPING % ("e.csv", "ISO"), _csv("2024-01-01T00:30:00+01:00", "2024-01-01", "2024-01-07T23:59:59Z"))
+    assert [(r["hour"], r["weekday"]) for r in rows("interactions")] == [(23, 6), (0, 0), (23, 6)]
+
+
+def test_microseconds_survive(bring: Bring, rows: Rows) -> None:
+    moment = _NOON + timedelta(microseconds=123456)
+    bring(_MAPPING % ("e.csv", "seconds"), _csv(f"{_SECONDS}.123456"))
+    assert _times(rows) == [moment]
+    bring(_MAPPING % ("e.csv", "iso"), _csv("2024-05-31T12:00:00.123456Z"))
+    assert _times(rows) == [moment]
+
+
+def test_the_form_is_that_of_most_rows(bring: Bring, rows: Rows) -> None:
+    report = bring(_MAPPING % ("e.csv", "auto"), _csv(1, _SECONDS, _SECONDS * 1000, "noon"), on_error="quarantine")
+    assert report.settled["interactions.event_timestamp"] == "seconds"
+    assert report.inputs[0].reasons == {"time in the future": 1, "wrong type": 1}
+
+
+@pytest.mark.parametrize("text", ["infinity", "epoch", "2024-13-01", "31.05.2024", "20240531", "2024", "12:00", "today"])
+def test_what_is_no_iso_time(text: str, bring: Bring) -> None:
+    with pytest.raises(DataError, match="row 1, column t: wrong type .*expected an ISO 8601 time"):
+        bring(_MAPPING % ("e.csv", "iso"), _csv(text))
+
+
+_MOMENTS = {
+    "seconds without a zone": pa.array([_NOON.replace(tzinfo=None)], pa.timestamp("s")),
+    "milliseconds in UTC": pa.array([_NOON], pa.timestamp("ms", tz="UTC")),
+    "another zone": pa.array([_NOON.astimezone(timezone(timedelta(hours=5)))], pa.timestamp("us", tz="+05:00")),
+    "nanoseconds": pa.array([_NOON], pa.timestamp("ns", tz="UTC")),
+    "integers": pa.array([_SECONDS], pa.int64()),
+    "floats": pa.array([float(_SECONDS * 1000)], pa.float64()),
+    "text": pa.array(["2024-05-31 12:00:00"]),
+}
+
+
+@pytest.mark.parametrize("times", _MOMENTS.values(), ids=_MOMENTS)
+def test_times_of_parquet(times: pa.Array, bring: Bring, rows: Rows) -> None:
+    bring(_MAPPING % ("e.parquet", "auto"), {"e.parquet": pa.table({"u": [1], "i": [1], "t": times})})
+    assert _times(rows) == [_NOON]
+
+
+def test_dates_of_parquet_are_midnight(bring: Bring, rows: Rows) -> None:
+    table = pa.table({"u": [1], "i": [1], "t": pa.array([date(2024, 5, 31)], pa.date32())})
+    bring(_MAPPING % ("e.parquet", "auto"), {"e.parquet": table})
+    assert _times(rows) == [_NOON.replace(hour=0)]
+
+
+def test_what_parquet_times_cannot_be(bring: Bring) -> None:
+    def table(times: pa.Array) -> dict[str, pa.Table]:
+        return {"e.parquet": pa.table({"u": [1], "i": [1], "t": times})}
+
+    with pytest.raises(DataError, match="e.parquet: column 't' holds times as 32-bit floats, which reorder events"):
+        bring(_MAPPING % ("e.parquet", "seconds"), table(pa.array([1.0], pa.float32())))
+    with pytest.raises(ConfigError, match="column 't' has the type TIMESTAMP, so its format cannot be ms; leave the format out"):
+        bring(_MAPPING % ("e.parquet", "ms"), table(pa.array([_NOON.replace(tzinfo=None)], pa.timestamp("us"))))
+    with pytest.raises(DataError, match="column 't' has the type BOOLEAN, which cannot be read as time"):
+        bring(_MAPPING % ("e.parquet", "auto"), table(pa.array([True])))
+
+
+def test_positions_stand_in_for_times_and_it_is_said(bring: Bring, rows: Rows) -> None:
+    report = bring(_MAPPING % ("e.csv", "position"), _csv(0, 2, "3.0"))
+    start = datetime(2000, 1, 1, tzinfo=UTC)
+    assert _times(rows) == [start, start + timedelta(hours=2), start + timedelta(hours=3)]
+    assert [(r["hour"], r["weekday"]) for r in rows("interactions")] == [(None, None)] * 3
+    assert report.time == "position"
+    assert "event times are made" in report.notes[0]
+    for bad, said in {"-1": "out of range .*counts from 0", "1.5": "wrong type", "x": "wrong type", "1e12": "future"}.items():
+        with pytest.raises(DataError, match=f"row 1, column t: .*{said}"):
+            bring(_MAPPING % ("e.csv", "position"), _csv(bad))
+
+
+def test_rows_are_sorted_by_user_time_and_input(bring: Bring, rows: Rows) -> None:
+    lines = ["2,1,30", "1,7,20", "10,1,5", "1,3,20", "1,5,10", "2,1,5"]
+    bring(_MAPPING % ("e.csv", "seconds"), {"e.csv": "\n".join(["u,i,t", *lines])})
+    assert [(r["user_id"], r["item_id"], r["input_order"]) for r in rows("interactions")] == [
+        (1, 5, 5),
+        (1, 7, 2),
+        (1, 3, 4),
+        (2, 1, 6),
+        (2, 1, 1),
+        (10, 1, 3),
+    ]
+
+
+def test_the_written_types_are_those_every_reader_counts_on(bring: Bring, workspace: Workspace, tmp_path: Path) -> None:
+    bring(_MAPPING % ("e.csv", "seconds"), _csv(1))
+    schema = pq.read_schema(workspace.tables / "interactions.parquet")
+    assert {f.name: str(f.type) for f in schema} == {
+        "user_id": "int64",
+        "item_id": "int64",
+        "event_timestamp": "timestamp[us, tz=UTC]",
+        "event_type": "string",
+        "rating": "float",
+        "hour": "int64",
+        "weekday": "int64",
+        "input_order": "int64",
+    }

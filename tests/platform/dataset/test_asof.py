@@ -1,0 +1,150 @@
+"""Point-in-time correctness of the generated joins, by hand and against Feast itself."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rf_platform.dataset.asof import join_sql, latest_sql, rows_sql
+from rf_platform.features.read import ViewSource
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def at(hours: float) -> datetime:
+    return START + timedelta(hours=hours)
+
+
+def source(path: Path, ttl: timedelta | None = None, created: str | None = None) -> ViewSource:
+    return ViewSource(
+        view="v",
+        side="item",
+        path=str(path),
+        join_key="item_id",
+        timestamp="ts",
+        created=created,
+        ttl=ttl,
+        columns={"price": "price"},
+    )
+
+
+def join(view: ViewSource, events: list[tuple[int, datetime]]) -> list[float | None]:
+    """Return the price each (item, time) event sees."""
+    with duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
+        db.execute("CREATE TABLE log (event BIGINT, item_id BIGINT, event_timestamp TIMESTAMPTZ)")
+        db.executemany("INSERT INTO log VALUES (?, ?, ?)", [(i, *e) for i, e in enumerate(events)])
+        db.execute(f"CREATE TABLE rows_v AS {rows_sql(view, 'int64')}")
+        rows = db.execute(
+            f"""SELECT r.v__price FROM ({join_sql(view, "rows_v", "log", "item_id")}) j
+            LEFT JOIN (SELECT DISTINCT rid, v__price FROM rows_v) r USING (rid) ORDER BY j.event"""
+        ).fetchall()
+    assert len(rows) == len(events)
+    return [row[0] for row in rows]
+
+
+def test_the_newest_row_before_the_event(write: Callable[..., Path]) -> None:
+    path = write("v", item_id=[1, 1, 2], ts=[at(0), at(10), at(0)], price=[1.0, 2.0, 9.0])
+    assert join(source(path), [(1, at(5)), (1, at(11)), (2, at(100)), (3, at(5))]) == [1.0, 2.0, 9.0, None]
+
+
+def test_a_planted_future_row_is_never_used(write: Callable[..., Path]) -> None:
+    """The value of the event's own time and of one microsecond later are planted; both would give the answer away."""
+    tick = timedelta(microseconds=1)
+    path = write("v", item_id=[1, 1, 1], ts=[at(4), at(5), at(5) + tick], price=[1.0, 666.0, 667.0])
+    assert join(source(path), [(1, at(5)), (1, at(5) + tick), (1, at(5) + 2 * tick)]) == [1.0, 666.0, 667.0]
+
+
+def test_nothing_known_yet(write: Callable[..., Path]) -> None:
+    path = write("v", item_id=[1], ts=[at(5)], price=[1.0])
+    assert join(source(path), [(1, at(5)), (1, at(4))]) == [None, None]
+
+
+def test_a_row_counts_from_the_moment_it_was_created(write: Callable[..., Path]) -> None:
+    path = write("v", item_id=[1, 1], ts=[at(0), at(1)], created=[at(0), at(8)], price=[1.0, 2.0])
+    assert join(source(path, created="created"), [(1, at(5)), (1, at(8)), (1, at(9))]) == [1.0, 1.0, 2.0]
+
+
+def test_a_late_correction_of_an_older_state_does_not_replace_a_newer_one(write: Callable[..., Path]) -> None:
+    path = write(
+        "v",
+        item_id=[1, 1, 1],
+        ts=[at(0), at(5), at(0)],
+        created=[at(0), at(5), at(7)],  # the state of hour 0 is corrected at hour 7
+        price=[1.0, 2.0, 1.5],
+    )
+    assert join(source(path, created="created"), [(1, at(3)), (1, at(6)), (1, at(9))]) == [1.0, 2.0, 2.0]
+
+
+def test_among_equal_timestamps_the_last_created_wins(write: Callable[..., Path]) -> None:
+    path = write("v", item_id=[1, 1], ts=[at(0), at(0)], created=[at(2), at(1)], price=[2.0, 1.0])
+    assert join(source(path, created="created"), [(1, at(1.5)), (1, at(3))]) == [1.0, 2.0]
+
+
+def test_ttl_is_inclusive(write: Callable[..., Path]) -> None:
+    path = write("v", item_id=[1], ts=[at(0)], price=[1.0])
+    tick = timedelta(microseconds=1)
+    ttl = timedelta(hours=2)
+    assert join(source(path, ttl=ttl), [(1, at(2)), (1, at(2) + tick), (1, at(2) + 2 * tick)]) == [1.0, 1.0, None]
+
+
+def test_latest_is_what_an_online_store_would_hold(write: Callable[..., Path]) -> None:
+    path = write("v", item_id=[1, 1, 2], ts=[at(0), at(10), at(3)], price=[1.0, 2.0, 3.0])
+    with duckdb.connect() as db:
+        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), 'int64')}")
+        found = db.execute(
+            f"SELECT l.key, r.v__price FROM ({latest_sql('rows_v')}) l JOIN rows_v r USING (rid) ORDER BY 1"
+        ).fetchall()
+    assert found == [(1, 2.0), (2, 3.0)]
+
+
+def test_equal_values_of_an_entity_share_a_row(write: Callable[..., Path]) -> None:
+    path = write("v", item_id=[1, 1, 1], ts=[at(0), at(1), at(2)], price=[1.0, 1.0, 3.0])
+    with duckdb.connect() as db:
+        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), 'int64')}")
+        assert db.execute("SELECT count(DISTINCT rid) FROM rows_v").fetchone() == (2,)
+
+
+ROW = st.tuples(st.integers(1, 2), st.integers(0, 6), st.integers(0, 3), st.integers(0, 99))
+EVENT = st.tuples(st.integers(1, 3), st.integers(0, 8))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(ROW, min_size=1, max_size=12), events=st.lists(EVENT, min_size=1, max_size=8), ttl=st.sampled_from([None, 2]))
+def test_against_a_plain_reading_of_the_definition(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[int, int, int, int]],
+    events: list[tuple[int, int]],
+    ttl: int | None,
+) -> None:
+    """Whatever the rows: known before the event, newest event time, then last created, not older than the ttl."""
+    table: dict[str, list[Any]] = {
+        "item_id": [r[0] for r in rows],
+        "ts": [at(r[1]) for r in rows],
+        "created": [at(r[1] + r[2]) for r in rows],
+        "price": [float(i) for i in range(len(rows))],
+    }
+    path = tmp_path_factory.mktemp("asof") / "v.parquet"
+    arrow = {k: pa.array(v, pa.timestamp("us", tz="UTC")) if k in ("ts", "created") else pa.array(v) for k, v in table.items()}
+    pq.write_table(pa.table(arrow), path)
+    tick = timedelta(microseconds=1)
+    expected: list[float | None] = []
+    for item, hour in events:
+        asked = at(hour) - tick
+        known = [
+            (table["ts"][i], table["created"][i], i)
+            for i in range(len(rows))
+            if table["item_id"][i] == item and table["ts"][i] <= asked and table["created"][i] <= asked
+        ]
+        best = max(known, default=None)
+        fresh = best is not None and (ttl is None or best[0] >= asked - timedelta(hours=ttl))
+        expected.append(table["price"][best[2]] if best is not None and fresh else None)
+    view = source(path, ttl=None if ttl is None else timedelta(hours=ttl), created="created")
+    assert join(view, [(item, at(hour)) for item, hour in events]) == expected

@@ -1,0 +1,71 @@
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rf_platform.doctor.check import Check, CheckResult, Status, run_checks
+from rf_platform.doctor.served import check_served_bundle, check_served_features
+from rf_platform.features.spec import FeatureSpec
+from rf_platform.registry import Registry
+from rf_platform.settings import Settings
+
+Applied = tuple[Settings, FeatureSpec]
+Serve = Callable[[FeatureSpec], Path]
+
+
+def look(settings: Settings) -> tuple[CheckResult, CheckResult]:
+    bundle, features = run_checks(
+        (Check("bundle", check_served_bundle), Check("features", check_served_features)), settings
+    )
+    return bundle, features
+
+
+def test_nothing_served(settings: Settings) -> None:
+    assert [r.status for r in look(settings)] == [Status.WARN, Status.OK]
+    Registry.open(settings.platform_registry_url)
+    assert [r.status for r in look(settings)] == [Status.WARN, Status.OK]
+
+
+def test_an_intact_bundle_of_the_current_features(applied: Applied, serve: Serve) -> None:
+    settings, spec = applied
+    serve(spec)
+    bundle, features = look(settings)
+    assert (bundle.status, features.status) == (Status.OK, Status.OK)
+    assert bundle.detail == "demo-1: 2 files, 0.0 MiB, intact"
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda d: (d / "vectors.npy").unlink(), "vectors.npy (missing)"),
+        (lambda d: (d / "vectors.npy").write_bytes(b"12345679" * 1000), "vectors.npy (checksum differs)"),
+        (shutil.rmtree, "demo-1 does not exist"),
+        (lambda d: (d / "manifest.json").write_text("{"), "manifest.json cannot be read"),
+    ],
+)
+def test_a_damaged_bundle_is_named(applied: Applied, serve: Serve, damage: Callable[[Path], object], says: str) -> None:
+    settings, spec = applied
+    damage(serve(spec))
+    bundle, features = look(settings)
+    assert bundle.status is Status.FAIL
+    assert says in bundle.detail
+    assert "build" in bundle.remedy
+    assert features.status is Status.OK
+
+
+def test_other_features_are_named(applied: Applied, serve: Serve) -> None:
+    settings, spec = applied
+    serve(replace(spec, fields=(replace(spec.fields[0], kind="multi", dtype="Array(String)"),)))
+    bundle, features = look(settings)
+    assert (bundle.status, features.status) == (Status.OK, Status.FAIL)
+    assert "field items__genre changed" in features.detail
+    assert "rf features apply" in features.remedy
+
+
+def test_features_that_cannot_be_read_are_not_a_second_failure(applied: Applied, serve: Serve) -> None:
+    settings, spec = applied
+    serve(spec)
+    broken = settings.model_copy(update={"feature_service": "other"})
+    assert [r.status for r in look(broken)] == [Status.OK, Status.WARN]

@@ -1,0 +1,140 @@
+"""Ids, numbers and vectors from raw values."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from rf_platform.errors import DataError
+from rf_platform.features.encode import FeatureEncoder, Jagged, NumericStats, time_gaps
+from rf_platform.features.spec import MISSING_INTEGER, DomainSpec, EntitySpec, FeatureSpec, FieldSpec
+from rf_platform.features.vocabulary import Vocabulary
+
+
+def field(name: str, kind: str, domain: str | None = None) -> FieldSpec:
+    return FieldSpec(view="v", field=name, side="item", kind=kind, role="feature", dtype="?", domain=domain)  # type: ignore[arg-type]
+
+
+GENRE = DomainSpec(name="genre", value_type="string")
+YEAR = DomainSpec(name="year", value_type="int64")
+HASHED = DomainSpec(name="hashed", value_type="string", buckets=10)
+ITEM_ID = DomainSpec(name="item_id", value_type="int64")
+FIELDS = (
+    field("genres", "multi", "genre"),
+    field("hash", "categorical", "hashed"),
+    field("price", "numeric"),
+    field("vec", "vector"),
+    field("year", "categorical", "year"),
+)
+SPEC = FeatureSpec(
+    service="s",
+    user=EntitySpec(name="user", join_key="user_id", id_type="int64"),
+    item=EntitySpec(name="item", join_key="item_id", id_type="int64"),
+    fields=FIELDS,
+    domains=(GENRE, HASHED, ITEM_ID, YEAR),
+    history_length=5,
+)
+
+
+def encoder() -> FeatureEncoder:
+    def learned(domain: DomainSpec, values: list[object]) -> Vocabulary:
+        kind = pa.string() if domain.value_type == "string" else pa.int64()
+        return Vocabulary(domain, pa.array(values, kind), np.arange(len(values), 0, -1))
+
+    return FeatureEncoder(
+        spec=SPEC,
+        vocabularies={
+            "genre": learned(GENRE, ["Drama", "Comedy"]),
+            "year": learned(YEAR, [1995, 1996]),
+            "item_id": learned(ITEM_ID, [7, 8]),
+            "hashed": Vocabulary.hashed(HASHED),
+        },
+        numeric={"v__price": NumericStats(mean=10.0, std=2.0)},
+        widths={"v__vec": 2},
+    )
+
+
+def table(**columns: object) -> pa.Table:
+    return pa.table({f"v__{k}": v for k, v in columns.items()})
+
+
+def test_ids_padding_unknown_and_known() -> None:
+    encoded = encoder().encode(table(year=[1995, None, 1700, 1996, MISSING_INTEGER]), [FIELDS[4]])
+    assert encoded.ids["v__year"].lengths.tolist() == [1, 0, 1, 1, 0]
+    assert encoded.ids["v__year"].values.tolist() == [2, 1, 3]
+
+
+def test_multi_valued_drops_nulls_inside_and_outside() -> None:
+    column = pa.array([["Comedy", None, "?"], None, [], ["Drama"], ["", "Drama"]], pa.list_(pa.string()))
+    encoded = encoder().encode(table(genres=column), [FIELDS[0]])
+    assert encoded.ids["v__genres"].lengths.tolist() == [2, 0, 0, 1, 1]
+    assert encoded.ids["v__genres"].values.tolist() == [3, 1, 2, 2]
+
+
+def test_sliced_lists_keep_their_rows() -> None:
+    column = pa.array([["Drama"], ["Comedy"], None, ["Drama", "Comedy"]], pa.list_(pa.string()))
+    encoded = encoder().encode(table(genres=column).slice(1), [FIELDS[0]])
+    assert encoded.ids["v__genres"].lengths.tolist() == [1, 0, 2]
+    assert encoded.ids["v__genres"].values.tolist() == [3, 2, 3]
+
+
+def test_hashing_is_stable_and_in_range() -> None:
+    ids = encoder().encode(table(hash=["a", "b", "a", None]), [FIELDS[1]]).ids["v__hash"]
+    assert ids.lengths.tolist() == [1, 1, 1, 0]
+    assert ids.values[0] == ids.values[2]
+    assert ids.values.tolist() == [6, 7, 6]  # a change of these would scramble every trained model
+    assert encoder().vocabularies["hashed"].rows == 12
+
+
+def test_numbers_are_standardised_and_missing_is_nan() -> None:
+    numbers = encoder().encode(table(price=[12.0, None, np.inf]), [FIELDS[2]]).numbers["v__price"]
+    np.testing.assert_array_equal(numbers, np.array([1.0, np.nan, np.nan], np.float32))
+
+
+def test_vectors_and_their_width() -> None:
+    vectors = encoder().encode(table(vec=[[1.0, 2.0], None, []]), [FIELDS[3]]).vectors["v__vec"]
+    np.testing.assert_array_equal(vectors, [[1, 2], [np.nan, np.nan], [np.nan, np.nan]])
+    with pytest.raises(DataError, match=r"v\.vec has a vector of 3 numbers.*trained with 2"):
+        encoder().encode(table(vec=[[1.0, 2.0, 3.0]]), [FIELDS[3]])
+
+
+def test_wrong_type_names_the_field() -> None:
+    with pytest.raises(DataError, match=r"v\.year.*string"):
+        encoder().encode(table(year=["MCMXCV"]), [FIELDS[4]])
+
+
+def test_absent_column_is_missing() -> None:
+    encoded = encoder().encode(table(year=[1995]), FIELDS)
+    assert encoded.ids["v__genres"].lengths.tolist() == [0]
+    assert np.isnan(encoded.numbers["v__price"]).all()
+    assert np.isnan(encoded.vectors["v__vec"]).all()
+
+
+def test_item_id_is_a_feature_and_a_new_item_is_unknown() -> None:
+    encoded = encoder().encode_items(pa.table({"item_id": [8, 99]}))
+    assert encoded.ids["item_id"].values.tolist() == [3, 1]
+
+
+def test_take_gathers_rows() -> None:
+    jagged = Jagged(np.array([1, 2, 3, 4]), np.array([1, 0, 3], np.int32))
+    taken = jagged.take(np.array([2, 1, 0, 2]))
+    assert taken.lengths.tolist() == [3, 0, 1, 3]
+    assert taken.values.tolist() == [2, 3, 4, 1, 2, 3, 4]
+
+
+def test_saved_encoder_encodes_the_same(tmp_path: object) -> None:
+    from pathlib import Path
+
+    directory = Path(str(tmp_path))
+    before = encoder()
+    before.save(directory)
+    after = FeatureEncoder.load(SPEC, directory)
+    rows = table(year=[1996, 3], genres=[["Drama"], None], price=[1.0, 2.0], vec=[[0.0, 1.0], None], hash=["q", "r"])
+    a, b = before.encode(rows, FIELDS), after.encode(rows, FIELDS)
+    for name in a.ids:
+        assert a.ids[name].values.tolist() == b.ids[name].values.tolist()
+    np.testing.assert_array_equal(a.numbers["v__price"], b.numbers["v__price"])
+
+
+def test_time_gaps() -> None:
+    gaps = time_gaps(np.array([0, 1_000_000, 5, 5]), np.array([True, False, True, False]))
+    np.testing.assert_allclose(gaps, [np.nan, np.log(2) / 10, np.nan, 0.0], rtol=1e-6)

@@ -1,0 +1,282 @@
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rf_platform.settings import Settings, get_settings
+from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
+
+# What imports TorchRec or Feast is imported inside the fixtures, after the filters below are in place.
+if TYPE_CHECKING:
+    from rf_platform.dataset import Dataset
+    from rf_platform.registry import Registry
+    from rf_serving.retrieval.retriever import Retriever
+    from rf_serving.server.metrics import ServerMetrics
+    from rf_serving.server.server import RetrievalServer
+    from rf_training.model.retrievalformer import RetrievalFormer
+
+REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
+USERS, ITEMS = 30, 60
+MAX_HISTORY = 8
+NO_HISTORY = 31
+"""A user with a profile and no interactions."""
+UTC_US = pa.timestamp("us", tz="UTC")
+OTHERS_WARNINGS = [
+    r"ignore:[\s\S]*fbgemm_gpu:DeprecationWarning",
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in OTHERS_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small import: 30 users with 1 to 20 interactions, 60 items, missing values here and there."""
+    home = tmp_path_factory.mktemp("serving")
+    directory = home / "tables"
+    directory.mkdir()
+    rng = np.random.default_rng(7)
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    genres = ["Comedy", "Drama", "Horror", "Sci-Fi", "War"]
+    words = ["night", "day", "return", "king", "star", "love", "city"]
+    events = []
+    for user in range(1, USERS + 1):
+        when = start + timedelta(hours=int(rng.integers(100)))
+        for item in rng.permutation(ITEMS)[: 1 + user * 19 // USERS] + 1:
+            when += timedelta(minutes=int(rng.integers(0, 300)))  # equal times happen
+            events.append((user, int(item), when))
+    missing = rng.random(len(events)) < 0.2
+    one_epoch = [datetime(1970, 1, 1, tzinfo=UTC)]
+    pq.write_table(
+        pa.table(
+            {
+                "user_id": [e[0] for e in events],
+                "item_id": [e[1] for e in events],
+                "event_timestamp": pa.array([e[2] for e in events], UTC_US),
+                "event_type": ["rating"] * len(events),
+                "rating": pa.array([None if m else float(rng.integers(1, 6)) for m in missing.tolist()], pa.float32()),
+                "hour": pa.array([None if m else e[2].hour for e, m in zip(events, missing.tolist(), strict=True)]),
+                "weekday": [e[2].weekday() for e in events],
+                "input_order": list(range(len(events))),
+            }
+        ),
+        directory / "interactions.parquet",
+    )
+    pq.write_table(
+        pa.table(
+            {
+                "item_id": list(range(1, ITEMS + 1)),
+                "event_timestamp": pa.array(one_epoch * ITEMS, UTC_US),
+                "title": [f"Movie {i}" for i in range(1, ITEMS + 1)],
+                "genres": [rng.choice(genres, rng.integers(1, 4), replace=False).tolist() for _ in range(ITEMS)],
+                "release_year": [int(y) for y in rng.integers(1950, 1999, ITEMS)],
+                "title_words": [rng.choice(words, rng.integers(1, 4), replace=False).tolist() for _ in range(ITEMS)],
+            }
+        ),
+        directory / "items.parquet",
+    )
+    people = list(range(1, NO_HISTORY + 1))
+    pq.write_table(
+        pa.table(
+            {
+                "user_id": people,
+                "event_timestamp": pa.array(one_epoch * len(people), UTC_US),
+                "gender": [str(g) for g in rng.choice(["M", "F"], len(people))],
+                "age_group": [int(a) for a in rng.choice([1, 18, 25, 35], len(people))],
+                "occupation": [str(o) for o in rng.choice(["artist", "doctor", "student"], len(people))],
+                "zip_area": [None if user == 3 else str(user % 10) for user in people],
+            }
+        ),
+        directory / "users.parquet",
+    )
+    record = {"name": "tiny", "feature_repo": "movielens", "time": "observed"}
+    (directory / "import.json").write_text(json.dumps(record))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def settings(tables: Path) -> Settings:
+    """The workspace, with features registered and loaded into the SQLite online store."""
+    from rf_platform.features.apply import apply_definitions
+    from rf_platform.features.materialize import materialize
+
+    settings = Settings(home=tables.parent, feature_repo=REPOSITORY, online_store_url=None)
+    apply_definitions(settings)
+    materialize(settings)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def registry(settings: Settings) -> "Registry":
+    """The workspace's registry."""
+    from rf_platform.registry import Registry
+
+    return Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+
+
+@pytest.fixture(scope="session")
+def dataset(settings: Settings, registry: "Registry") -> "Dataset":
+    """A dataset version of the workspace."""
+    from rf_platform.dataset.build import build_dataset
+    from rf_platform.features.read import read_definitions
+    from rf_platform.features.store import open_store
+
+    definitions = read_definitions(open_store(settings), settings.feature_service)
+    interactions = settings.workspace.tables / "interactions.parquet"
+    dataset, _ = build_dataset(definitions, interactions, settings.workspace.datasets, "tiny")
+    registry.record_dataset(
+        name=dataset.name,
+        version=dataset.manifest["version"],
+        path=dataset.path,
+        fingerprint=dataset.fingerprint,
+        spec_hash=dataset.spec.hash,
+        counts=dataset.manifest["counts"],
+    )
+    return dataset
+
+
+@pytest.fixture(scope="session")
+def model(dataset: "Dataset") -> "RetrievalFormer":
+    """A model with random weights, none of them where training would start: every feature shows in the answer."""
+    import torch
+
+    from rf_training.model.config import ModelConfig
+    from rf_training.model.retrievalformer import RetrievalFormer
+
+    torch.manual_seed(0)
+    config = ModelConfig(dim=16, layers=2, heads=2, max_history=MAX_HISTORY)
+    model = RetrievalFormer(config, dataset.encoder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+        model.interaction_gate.fill_(0.7)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def run(settings: Settings, registry: "Registry", dataset: "Dataset", model: "RetrievalFormer") -> str:
+    """A completed training run with that model."""
+    from rf_training.model.storage import save_model
+
+    path = settings.workspace.runs / "tiny-run"
+    save_model(path / "best", model)
+    metrics = {"recall@20": 0.5, "coverage": float("nan")}
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    registry.start_run("tiny-run", dataset=dataset.name, recipe="tiny", config={}, path=path)
+    registry.finish_run("tiny-run", metrics)
+    return "tiny-run"
+
+
+@pytest.fixture(scope="session")
+def home(settings: Settings, registry: "Registry", run: str) -> Path:
+    """The workspace with a promoted bundle, ``tiny-run-1``; tests that change it take :func:`home_copy`."""
+    from rf_platform.registry import promote
+    from rf_serving.bundle.build import build_bundle
+
+    built = build_bundle(registry, settings.workspace.bundles, run)
+    promote(registry, built.record.name)
+    return settings.workspace.root
+
+
+@pytest.fixture
+def home_copy(home: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace for one test."""
+    return Path(shutil.copytree(home, tmp_path / "home"))
+
+
+@dataclass
+class RunningServer:
+    """A server in a thread of this process."""
+
+    server: "RetrievalServer"
+    retriever: "Retriever"
+    metrics: "ServerMetrics"
+    channel: grpc.Channel
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def stub(self) -> Any:
+        """The service's client."""
+        return RetrievalServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    def in_loop(self, coroutine: Any) -> Future[Any]:
+        """Run a coroutine in the server's event loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+
+@contextmanager
+def running_server(settings: Settings, bundle: str | None = None, max_k: int = 100) -> Iterator[RunningServer]:
+    """Serve a workspace on a free port."""
+    from rf_serving.retrieval.retriever import Retriever
+    from rf_serving.server.metrics import ServerMetrics
+    from rf_serving.server.serve import open_served
+    from rf_serving.server.server import RetrievalServer
+
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+
+    def wait(coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
+
+    async def start() -> tuple[RetrievalServer, Retriever, ServerMetrics]:
+        metrics = ServerMetrics()
+        retriever = Retriever(*open_served(settings, bundle), metrics.observe_stage)
+        server = RetrievalServer("127.0.0.1", 0, metrics)
+        await server.start(retriever, max_k)
+        return server, retriever, metrics
+
+    try:
+        server, retriever, metrics = wait(start())
+        with grpc.insecure_channel(server.address) as channel:
+            yield RunningServer(server, retriever, metrics, channel, loop)
+        wait(server.drain(5))
+        retriever.close()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Callable[..., Any]:
+    """:func:`running_server`, for tests that need one of their own."""
+    return running_server
+
+
+@pytest.fixture(scope="session")
+def server(settings: Settings, home: Path) -> Iterator[RunningServer]:
+    """A server on the promoted bundle, shared by all tests that leave it as it is."""
+    with running_server(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def stub(server: RunningServer) -> Any:
+    """A client of the shared server."""
+    return server.stub
+
+
+@pytest.fixture
+def in_workspace(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make the workspace the one that commands work in."""
+    monkeypatch.setenv("RF_HOME", str(home))
+    monkeypatch.setenv("RF_FEATURE_REPO", str(REPOSITORY))
+    get_settings.cache_clear()
+    yield home
+    get_settings.cache_clear()

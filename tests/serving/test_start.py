@@ -1,0 +1,82 @@
+"""What a server refuses to start with."""
+
+import asyncio
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from rf_platform.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
+from rf_platform.features.apply import apply_definitions
+from rf_platform.registry import Registry
+from rf_platform.settings import Settings
+from rf_serving.retrieval.retriever import Retriever
+from rf_serving.server.metrics import ServerMetrics
+from rf_serving.server.serve import open_served
+from rf_serving.server.server import RetrievalServer
+
+REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
+
+
+@pytest.fixture
+def workspace(home_copy: Path) -> Settings:
+    return Settings(home=home_copy, feature_repo=REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    "file", ["vectors.npy", "index.faiss", "model/weights.pt", "encoder/genre.parquet", "spec.json"]
+)
+def test_a_damaged_file_is_named(workspace: Settings, file: str) -> None:
+    path = workspace.workspace.bundles / "tiny-run-1" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CorruptError, match=f"{file} .checksum differs."):
+        open_served(workspace)
+
+
+def test_a_feature_store_that_changed_is_refused_by_field(workspace: Settings, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(REPOSITORY, tmp_path / "repository", ignore=shutil.ignore_patterns("__pycache__")))
+    users = changed / "users.py"
+    users.write_text(users.read_text().replace('Field(name="gender", dtype=String)', 'Field(name="sex", dtype=String)'))
+    other = workspace.model_copy(update={"feature_repo": changed})
+    apply_definitions(other)
+    with pytest.raises(ConfigError) as raised:
+        open_served(other)
+    assert "field user_profile__gender is gone" in str(raised.value)
+    assert "field user_profile__sex is new" in str(raised.value)
+
+
+def test_without_a_promoted_bundle_the_remedy_is_named(tmp_path: Path) -> None:
+    empty = Settings(home=tmp_path / "empty", feature_repo=REPOSITORY)
+    with pytest.raises(NotFoundError, match=r"no bundle is promoted yet.*rf promote"):
+        open_served(empty)
+
+
+def test_an_unknown_bundle_is_refused(workspace: Settings) -> None:
+    with pytest.raises(NotFoundError, match="tiny-run-9"):
+        open_served(workspace, "tiny-run-9")
+
+
+def test_a_bundle_that_is_not_promoted_can_be_served(workspace: Settings) -> None:
+    registry = Registry.open(workspace.platform_registry_url, root=workspace.workspace.root)
+    assert registry.active_bundle() is not None
+    bundle, _ = open_served(workspace, "tiny-run-1")
+    assert bundle.name == "tiny-run-1"
+    assert len(bundle.item_ids) == bundle.index.items == 60
+
+
+def test_a_server_does_not_start_without_its_online_store(workspace: Settings) -> None:
+    with sqlite3.connect(workspace.workspace.feast / "online.db") as database:
+        database.execute("DROP TABLE movielens_interaction_context")
+
+    async def start() -> None:
+        retriever = Retriever(*open_served(workspace))
+        try:
+            await RetrievalServer("127.0.0.1", 0, ServerMetrics()).start(retriever, 10)
+        finally:
+            retriever.close()
+
+    with pytest.raises(UnavailableError, match="online store does not answer"):
+        asyncio.run(start())

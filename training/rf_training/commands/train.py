@@ -1,0 +1,59 @@
+"""``rf train``."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from rf_platform.cli.console import out_console, print_json
+from rf_platform.errors import UsageError
+from rf_platform.settings import get_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Option(help="Named configuration to start from: default, demo.")] = "default",
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset version; default: the newest.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; default: the recipe's with a number.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change one setting, e.g. model.dim=128 or train.epochs=5. Repeatable.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of run --name; default: the last run.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Train a two-tower model on a dataset version.
+
+    The validation split (each user's second last interaction) chooses the best epoch, whose weights `rf index build` turns into
+    a bundle. An interrupted run goes on with --resume and ends with the same metrics. Watch it with `tensorboard --logdir`
+    on the workspace's runs/ directory.
+    """
+    from rf_training.recipes import get_recipe, override
+    from rf_training.run import resume_run, start_run
+    from rf_training.trainer import SELECTION_METRIC
+
+    if resume:
+        if settings or dataset:
+            raise UsageError("--resume goes on with the run's own dataset and settings: leave out --dataset and --set")
+        result = resume_run(get_settings(), name)
+    else:
+        result = start_run(get_settings(), override(get_recipe(recipe), settings or ()), dataset, name)
+    if json:
+        print_json(asdict(result))
+        return
+    out_console().print(
+        f"run {result.name}: best epoch {result.best_epoch}, validation {SELECTION_METRIC} "
+        f"{result.validation[SELECTION_METRIC]:.4f}, recall@20 {result.validation['recall@20']:.4f} (seen items excluded)",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,122 @@
+"""A training run from the registry's point of view: a name, a directory, a recipe, a dataset and a result."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rf_platform.dataset import Dataset
+from rf_platform.errors import NotFoundError, RfError, UsageError
+from rf_platform.registry import Registry, RunRecord
+from rf_platform.settings import Settings
+from rf_training.config import Recipe, TrainConfig
+from rf_training.model.config import ModelConfig
+from rf_training.trainer import Trainer, TrainResult
+
+
+def start_run(settings: Settings, recipe: Recipe, dataset_name: str | None, name: str | None) -> TrainResult:
+    """Train a new run and record it.
+
+    Args:
+        settings: the workspace.
+        recipe: complete configuration.
+        dataset_name: dataset version; default: the newest.
+        name: name of the run; default: the recipe's, with a number.
+
+    Raises:
+        NotFoundError: there is no such dataset.
+        UsageError: the name is taken.
+        RunError: training failed; the run is recorded as failed, and can be resumed.
+    """
+    registry = Registry.open(settings.platform_registry_url)
+    record = registry.dataset(dataset_name)
+    dataset = Dataset.open(record.path)
+    name = name or _free_name(recipe.name, settings.workspace.runs)
+    directory = settings.workspace.runs / name
+    if directory.exists():
+        raise UsageError(f"there is a run '{name}' already; `rf train --resume --name {name}`, or choose another name")
+    registry.start_run(name, dataset=record.name, recipe=recipe.name, config=asdict(recipe), path=directory)
+    directory.mkdir(parents=True)
+    (directory / "run.json").write_text(
+        json.dumps({"name": name, "dataset": str(record.path), "recipe": asdict(recipe)}, indent=2) + "\n"
+    )
+    return _train(settings, registry, name, recipe, dataset, directory, resume=False)
+
+
+def resume_run(settings: Settings, name: str | None) -> TrainResult:
+    """Go on with a run from its last checkpoint, with the configuration it was started with.
+
+    Args:
+        settings: the workspace.
+        name: name of the run; default: the one started last.
+
+    Raises:
+        NotFoundError: there is no such run.
+        UsageError: the run is complete, or its dataset has changed.
+    """
+    registry = Registry.open(settings.platform_registry_url)
+    record = registry.run(name)
+    if record.status == "completed":
+        raise UsageError(f"run '{record.name}' is complete; start a new one, or train longer under another name")
+    directory = record.path
+    if not (directory / "run.json").exists():
+        raise NotFoundError(f"run '{record.name}' has no files in {directory}; start it again")
+    recipe = recipe_from_dict(record.config)
+    dataset = Dataset.open(registry.dataset(record.dataset).path)
+    registry.start_run(
+        record.name, dataset=record.dataset, recipe=record.recipe, config=record.config, path=directory, resume=True
+    )
+    return _train(settings, registry, record.name, recipe, dataset, directory, resume=True)
+
+
+def _train(
+    settings: Settings,
+    registry: Registry,
+    name: str,
+    recipe: Recipe,
+    dataset: Dataset,
+    directory: Path,
+    *,
+    resume: bool,
+) -> TrainResult:
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    try:
+        result = Trainer(recipe, dataset, directory).run(resume)
+    except BaseException as error:
+        reason = str(error) if isinstance(error, RfError) else f"{type(error).__name__}: {error}"
+        registry.fail_run(name, reason)
+        raise
+    write_metrics(directory, registry, name, {"validation": result.validation, "best_epoch": result.best_epoch})
+    return result
+
+
+def write_metrics(directory: Path, registry: Registry, name: str, metrics: dict[str, Any]) -> None:
+    """Add to a run's ``metrics.json`` and to the registry's record of it."""
+    path = directory / "metrics.json"
+    merged = {**(json.loads(path.read_text()) if path.exists() else {}), **metrics}
+    path.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n")
+    registry.finish_run(name, merged)
+
+
+def recipe_from_dict(data: dict[str, Any]) -> Recipe:
+    """Rebuild a recipe from ``dataclasses.asdict``."""
+    return Recipe(name=data["name"], model=ModelConfig(**data["model"]), train=TrainConfig(**data["train"]))
+
+
+def completed_run(settings: Settings, name: str | None) -> RunRecord:
+    """Return a completed run; default: the one started last.
+
+    Raises:
+        UsageError: the run is not complete.
+    """
+    record = Registry.open(settings.platform_registry_url).run(name)
+    if record.status != "completed":
+        raise UsageError(f"run '{record.name}' is {record.status}; `rf train --resume --name {record.name}` first")
+    return record
+
+
+def _free_name(stem: str, runs: Path) -> str:
+    return next(f"{stem}-{n}" for n in range(1, 1_000_000) if not (runs / f"{stem}-{n}").exists())
