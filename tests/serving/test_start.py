@@ -40,7 +40,9 @@ def test_a_feature_store_that_changed_is_refused_by_field(workspace: Settings, t
     changed = Path(shutil.copytree(REPOSITORY, tmp_path / "repository", ignore=shutil.ignore_patterns("__pycache__")))
     users = changed / "users.py"
     users.write_text(users.read_text().replace('Field(name="gender", dtype=String)', 'Field(name="sex", dtype=String)'))
-    other = workspace.model_copy(update={"feature_repo": changed})
+    # A registry of its own: applied on a copied one, Feast would drop the tables of the workspace it was copied from.
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    other = workspace.model_copy(update={"feature_repo": changed, "feast_registry_url": url})
     apply_definitions(other)
     with pytest.raises(ConfigError) as raised:
         open_served(other)

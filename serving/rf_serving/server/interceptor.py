@@ -18,6 +18,7 @@ from rf_serving.server.metrics import ServerMetrics
 REQUEST_ID = "x-request-id"
 """Metadata key: taken from the caller or made here, returned in the trailing metadata and in every log line."""
 INTERNAL_MESSAGE = "internal error; the server's log has it under the request id"
+_SETTLE_SECONDS = 0.05
 _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _notes: ContextVar[dict[str, Any]] = ContextVar("notes")
 
@@ -38,8 +39,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         self._active = 0
 
     async def wait_until_idle(self) -> None:
-        """Return when no call is being answered."""
-        await self._idle.wait()
+        """Return when no call is being answered, nor one that had arrived but not begun."""
+        while self._active:
+            await self._idle.wait()
+            await asyncio.sleep(_SETTLE_SECONDS)
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Wrap the handler of a call."""

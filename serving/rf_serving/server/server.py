@@ -17,6 +17,8 @@ from rf_serving.server.servicer import RetrievalServicer
 
 SERVICE: str = retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 
+_LINGER_SECONDS = 0.5
+
 
 class RetrievalServer:
     """A server on one address; it is bound at once and answers after :meth:`start`. Make it inside the event loop."""
@@ -56,12 +58,13 @@ class RetrievalServer:
     async def drain(self, seconds: float) -> bool:
         """Report NOT_SERVING, accept no more calls, finish those in flight; return whether all were finished in time."""
         await self._health.enter_graceful_shutdown()
-        stopping = asyncio.create_task(self._server.stop(seconds))
-        idle = asyncio.create_task(self._interceptor.wait_until_idle())
-        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
-        finished = idle.done()
-        idle.cancel()
-        # What is left are health watches and reflection streams, which end when the caller pleases.
-        await self._server.stop(None if finished else 0)
+        stopping = asyncio.create_task(self._server.stop(seconds + _LINGER_SECONDS))
+        try:
+            await asyncio.wait_for(self._interceptor.wait_until_idle(), seconds)
+            finished = True
+        except TimeoutError:
+            finished = False
+        # Left are replies on their way out, and health watches and reflection streams, which end when the caller pleases.
+        await self._server.stop(_LINGER_SECONDS if finished else None)
         await stopping
         return finished

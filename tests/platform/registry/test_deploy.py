@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rf_platform.errors import ConfigError, CorruptError, NotFoundError
+from rf_platform.errors import ConfigError, CorruptError, NotFoundError, UsageError
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.registry import BundleRecord, Registry, check_bundle, promote, roll_back
 
@@ -75,6 +75,16 @@ def test_a_changed_feature_store_is_refused_by_field(served: Registry, spec: Fea
         assert "field items__year is new" in text
         assert "rf features apply" in text
     assert served_name(served) == "demo-2"
+
+
+def test_a_rollback_is_refused_if_somebody_deploys_during_its_checks(served: Registry, spec: FeatureSpec) -> None:
+    def meanwhile() -> FeatureSpec:
+        served.promote("demo-3")
+        return spec
+
+    with pytest.raises(UsageError, match="now leads to 'demo-2', not to 'demo-1'"):
+        roll_back(served, current_spec=meanwhile)
+    assert served_name(served) == "demo-3"
 
 
 def test_checksums_come_before_the_feature_store(served: Registry, home: Path) -> None:

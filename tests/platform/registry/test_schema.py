@@ -1,4 +1,7 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from alembic import command
@@ -72,6 +75,18 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(with_run: Regis
     with engine.connect() as connection:
         assert revision(connection) == "9999"
         assert connection.execute(text("SELECT count(*) FROM rf_runs")).scalar() == 1
+
+
+def test_a_fresh_file_that_somebody_is_writing_is_waited_for(tmp_path: Path) -> None:
+    """SQLite does not wait by itself when a file is switched to write-ahead logging."""
+    file = tmp_path / "registry.db"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE other (x)")
+        other.execute("BEGIN IMMEDIATE")
+        release = Timer(0.3, other.execute, ["COMMIT"])
+        release.start()
+        assert Registry.open(f"sqlite:///{file}", root=tmp_path).runs() == []
+        release.join()
 
 
 def test_tables_of_others_in_the_same_database_are_left_alone(registry_url: str, tmp_path: Path) -> None:

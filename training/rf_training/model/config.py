@@ -28,7 +28,7 @@ class ModelConfig:
     max_history: int = 50
     """Longest history, in interactions, that the user tower reads."""
 
-    layout: Literal["cls", "prefix"] = "cls"
+    layout: Literal["cls", "prefix"] = "prefix"
     """``cls``: [z_1..z_t, SEP, profile, CLS], a CLS of its own for every position read (R7). ``prefix``: the profile first, and
     every position is read where it stands (R8): a quarter of the tokens."""
 

@@ -1,0 +1,64 @@
+"""A small dataset, built by the real builder from hand-made definitions, and models on it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rf_platform.dataset import Dataset
+from rf_platform.dataset.build import build_dataset
+from rf_platform.features.read import FeatureDefinitions, ViewSource
+from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec
+
+
+def _field(view: str, name: str, side: str, kind: str, domain: str | None = None, of: str | None = None) -> FieldSpec:
+    role = "history" if of else "feature"
+    return FieldSpec(view=view, field=name, side=side, kind=kind, role=role, dtype="?", domain=domain, of=of)  # type: ignore[arg-type]
+
+
+FIELDS = (
+    _field("items", "genres", "item", "multi", "genre"),
+    _field("items", "release_year", "item", "categorical", "year"),
+    _field("past", "event_types", "context", "categorical", "event", of="event_type"),
+    _field("past", "hours", "context", "categorical", "hour", of="hour"),
+    _field("past", "item_ids", "context", "categorical", "item_id", of="item_id"),
+    _field("past", "ratings", "context", "numeric", of="rating"),
+    _field("past", "times", "context", "timestamp", of="event_timestamp"),
+    _field("users", "age_group", "user", "categorical", "age"),
+    _field("users", "gender", "user", "categorical", "gender"),
+)
+TYPES = {"genre": "string", "year": "int64", "event": "string", "hour": "int64", "item_id": "int64", "age": "int64", "gender": "string"}
+SPEC = FeatureSpec(
+    service="test",
+    user=EntitySpec(name="user", join_key="user_id", id_type="int64"),
+    item=EntitySpec(name="item", join_key="item_id", id_type="int64"),
+    fields=FIELDS,
+    domains=tuple(DomainSpec(name=k, value_type=v) for k, v in sorted(TYPES.items())),  # type: ignore[arg-type]
+    history_length=10,
+)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[..., None]) -> Dataset:
+    """24 users who mostly keep to one of five genres, 40 items, 12 events each."""
+    home = tmp_path_factory.mktemp("dataset")
+    write_tables(home / "tables")
+    return build(home)
+
+
+def build(home: Path) -> Dataset:
+    sources = tuple(
+        ViewSource(
+            view=view,
+            side=side,  # type: ignore[arg-type]
+            path=str(home / "tables" / f"{view}.parquet"),
+            join_key=f"{side}_id",
+            timestamp="event_timestamp",
+            created=None,
+            ttl=None,
+            columns={f.field: f.field for f in FIELDS if f.view == view},
+        )
+        for view, side in (("items", "item"), ("users", "user"))
+    )
+    definitions = FeatureDefinitions(spec=SPEC, sources=sources)
+    return build_dataset(definitions, home / "tables" / "interactions.parquet", home / "datasets", "tiny")[0]
