@@ -9,7 +9,7 @@ export RF_HOME
 .PHONY: demo install test lint unit stubs lock clean
 
 demo: $(VENV)/.installed ## features -> dataset -> training -> bundle -> Retrieve, on MovieLens-100K
-	$(BIN)/rf --home $(RF_HOME)/demo demo
+	$(BIN)/rf demo
 
 install: $(VENV)/.installed-dev ## everything for development
 

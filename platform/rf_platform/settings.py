@@ -1,5 +1,6 @@
 """Settings of a process, read from the environment (``RF_*``); every part has an embedded default."""
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -30,10 +31,13 @@ class Settings(BaseSettings):
     )
     online_store_url: str | None = Field(
         default=None,
-        description="redis://host:port/db or postgresql://user:password@host:port/database; default: SQLite in the workspace.",
+        description="redis://host:port/db or postgresql://user:password@host:port/database; default: SQLite in the "
+        "workspace.",
     )
     feature_service: str = Field(default="retrieval", description="Feast feature service the model is built from.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of torch, DuckDB and FAISS; default: all.")
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads; default: half of the cores for torch, all for DuckDB."
+    )
 
     @property
     def workspace(self) -> Workspace:
@@ -44,6 +48,13 @@ class Settings(BaseSettings):
     def platform_registry_url(self) -> str:
         """SQLAlchemy URL of the platform's registry, with the default filled in."""
         return self.registry_url or f"sqlite:///{self.workspace.root / 'registry.db'}"
+
+
+def use_home(home: Path) -> Path:
+    """Make ``home`` the workspace of this process and of those it starts; returns it as an absolute path."""
+    os.environ["RF_HOME"] = str(home.resolve())
+    get_settings.cache_clear()
+    return home.resolve()
 
 
 @cache

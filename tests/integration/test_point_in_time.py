@@ -17,7 +17,7 @@ from rf_platform.features.read import read_definitions
 from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
 
-CHANGING = '''
+CHANGING = """
 from datetime import timedelta
 
 from entities import item, user
@@ -41,7 +41,7 @@ user_state = FeatureView(
     schema=[Field(name="visits", dtype=Int64)],
 )
 changing = FeatureService(name="changing", features=[item_attributes, user_profile, item_price, user_state])
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,8 @@ def test_a_planted_future_value_never_reaches_an_event(workspace: Settings, tmp_
     tables = workspace.workspace.tables
     log = pq.read_table(tables / "interactions.parquet")
     pq.write_table(
-        pa.table({"user_id": log["user_id"], "ts": log["event_timestamp"], "answer": log["item_id"]}), tables / "planted.parquet"
+        pa.table({"user_id": log["user_id"], "ts": log["event_timestamp"], "answer": log["item_id"]}),
+        tables / "planted.parquet",
     )
     assert workspace.feature_repo is not None
     (workspace.feature_repo / "planted.py").write_text(PLANTED)

@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import structlog
+from structlog.testing import LogCapture
 
 from rf_platform.settings import Settings, get_settings
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
@@ -36,12 +38,21 @@ NO_HISTORY = 31
 UTC_US = pa.timestamp("us", tz="UTC")
 OTHERS_WARNINGS = [
     r"ignore:[\s\S]*fbgemm_gpu:DeprecationWarning",
+    r"ignore:[\s\S]*was deleted while still open:ResourceWarning",  # Feast leaves its PostgreSQL connection to the collector
 ]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for line in OTHERS_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs() -> LogCapture:
+    """What servers in this process log."""
+    capture = LogCapture()
+    structlog.configure(processors=[capture])
+    return capture
 
 
 @pytest.fixture(scope="session")
@@ -243,10 +254,12 @@ def running_server(settings: Settings, bundle: str | None = None, max_k: int = 1
 
     try:
         server, retriever, metrics = wait(start())
-        with grpc.insecure_channel(server.address) as channel:
-            yield RunningServer(server, retriever, metrics, channel, loop)
-        wait(server.drain(5))
-        retriever.close()
+        try:
+            with grpc.insecure_channel(server.address) as channel:
+                yield RunningServer(server, retriever, metrics, channel, loop)
+        finally:
+            wait(server.drain(5))
+            retriever.close()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import LogCapture
 
 from rf_platform.errors import UsageError
 from rf_platform.settings import Settings
@@ -76,7 +79,7 @@ def test_concurrent_requests_get_their_own_answers(stub: Any) -> None:
 
 
 def test_a_bug_is_internal_and_tells_the_caller_nothing(
-    settings: Settings, home: Path, start_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
+    settings: Settings, home: Path, start_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, logs: LogCapture
 ) -> None:
     with start_server(settings) as running:
         monkeypatch.setattr(running.retriever, "_encoder", None)
@@ -84,9 +87,9 @@ def test_a_bug_is_internal_and_tells_the_caller_nothing(
             running.stub.Retrieve(RetrieveRequest(user_id="17", k=1), metadata=[("x-request-id", "bug-7")])
         assert raised.value.code() is grpc.StatusCode.INTERNAL
         assert raised.value.details() == "internal error; the server's log has it under the request id"
-        logged = capsys.readouterr().out
-        assert "bug-7" in logged
-        assert "AttributeError" in logged
+    failed, answered = [entry for entry in logs.entries if entry.get("request_id") == "bug-7"]
+    assert (failed["event"], failed["log_level"], failed["exc_info"]) == ("failed", "error", True)
+    assert (answered["event"], answered["status"]) == ("answered", "INTERNAL")
 
 
 def test_an_online_store_that_fails_is_unavailable(home_copy: Path, start_server: Callable[..., Any]) -> None:
@@ -97,7 +100,7 @@ def test_an_online_store_that_fails_is_unavailable(home_copy: Path, start_server
         with pytest.raises(grpc.RpcError) as raised:
             running.stub.Retrieve(RetrieveRequest(user_id="17", k=1))
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert str(raised.value.details()).startswith("the features of user_id 17 cannot be read: the online store")
+        assert raised.value.details() == "the features of user_id 17 cannot be read: the online store does not answer"
         # what needs no store is still answered
         assert running.stub.Retrieve(RetrieveRequest(session=Session(), k=1)).items
 
@@ -164,11 +167,7 @@ def test_a_drain_ends_at_its_limit(settings: Settings, home: Path, start_server:
         assert any(call.exception() is not None for call in slow)
 
 
-def test_logs_are_json_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
-    import logging
-    import subprocess
-    import sys
-
+def test_logs_are_json_on_standard_output() -> None:
     code = (
         "import logging; from rf_serving.server.logs import configure_logs; configure_logs('info'); import structlog\n"
         "structlog.get_logger('rf_serving').info('hello', k=3)\n"
@@ -180,4 +179,3 @@ def test_logs_are_json_on_standard_output(capfd: pytest.CaptureFixture[str]) -> 
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(line["event"], line["level"]) for line in lines] == [("hello", "info"), ("careful", "warning")]
     assert lines[0]["k"] == 3
-    assert logging.getLogger().level != logging.INFO  # this process is as it was

@@ -80,5 +80,5 @@ def test_a_server_does_not_start_without_its_online_store(workspace: Settings) -
         finally:
             retriever.close()
 
-    with pytest.raises(UnavailableError, match="online store does not answer"):
+    with pytest.raises(UnavailableError, match=r"online store does not answer \(OperationalError: no such table"):
         asyncio.run(start())

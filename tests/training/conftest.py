@@ -27,7 +27,15 @@ FIELDS = (
     _field("users", "age_group", "user", "categorical", "age"),
     _field("users", "gender", "user", "categorical", "gender"),
 )
-TYPES = {"genre": "string", "year": "int64", "event": "string", "hour": "int64", "item_id": "int64", "age": "int64", "gender": "string"}
+TYPES = {
+    "genre": "string",
+    "year": "int64",
+    "event": "string",
+    "hour": "int64",
+    "item_id": "int64",
+    "age": "int64",
+    "gender": "string",
+}
 SPEC = FeatureSpec(
     service="test",
     user=EntitySpec(name="user", join_key="user_id", id_type="int64"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from rf_training.trainer import Trainer, TrainResult
 RECIPE = Recipe(
     name="tiny",
     model=ModelConfig(dim=16, max_history=6, dropout=0.1),
-    train=TrainConfig(epochs=3, batch_size=8, uniform_negatives=10, checkpoint_steps=2, learning_rate=5e-3, ema_decay=0.5),
+    train=TrainConfig(
+        epochs=3, batch_size=8, uniform_negatives=10, checkpoint_steps=2, learning_rate=5e-3, ema_decay=0.5
+    ),
 )
 SCRIPT = """
 import os, signal, sys
@@ -92,7 +95,9 @@ def test_killed_and_resumed_equals_uninterrupted(
     directory.mkdir()
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(dataset.path), str(directory), str(steps)]
     paths = os.pathsep.join(p for p in sys.path if p)
-    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    killed = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert load_checkpoint(directory / "last.pt")["position"]["total_steps"] >= steps
     result = train(dataset, directory, resume=True)
@@ -103,7 +108,9 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
-def test_same_seed_same_result_other_seed_another(dataset: Dataset, uninterrupted: tuple[TrainResult, Path], tmp_path: Path) -> None:
+def test_same_seed_same_result_other_seed_another(
+    dataset: Dataset, uninterrupted: tuple[TrainResult, Path], tmp_path: Path
+) -> None:
     assert train(dataset, tmp_path / "run") == uninterrupted[0]
     other = replace(RECIPE, train=replace(RECIPE.train, seed=1))
     assert train(dataset, tmp_path / "other", other).validation != uninterrupted[0].validation
@@ -144,6 +151,6 @@ def test_schedule() -> None:
     rates = [schedule.at(step) for step in range(13)]
     assert rates[3] == 1.0
     assert rates[0] < rates[1] < rates[2] < rates[3]
-    assert all(a >= b for a, b in zip(rates[3:], rates[4:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[3:]))
     assert abs(rates[8] - 0.55) < 1e-12
     assert abs(rates[12] - 0.1) < 1e-12

@@ -1,7 +1,6 @@
 """The root command: global options, lazy loading, and errors as one sentence."""
 
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,7 +55,9 @@ def root(
     Settings are read from RF_* environment variables; `rf doctor` shows them and checks the installation.
     """
     if home is not None:
-        os.environ["RF_HOME"] = str(home)
+        from rf_platform.settings import use_home
+
+        use_home(home)
 
 
 def main() -> None:

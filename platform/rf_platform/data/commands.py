@@ -101,6 +101,27 @@ def show(json: Json = False) -> None:
     out_console().print(columns_table(report))
 
 
+@app.command("init-repo")
+def init_repo(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to create; must be new or empty.")],
+    json: Json = False,
+) -> None:
+    """Write a Feast repository for the imported tables: feature_store.yaml and definitions.py, yours to edit.
+
+    Every column of the tables becomes a field with the dtype of its type; comments mark the choices that only you can confirm.
+    Point RF_FEATURE_REPO at the directory to use it.
+    """
+    from rf_platform.data.scaffold import init_repo as write
+
+    written = write(get_settings().workspace, directory.absolute())
+    if json:
+        print_json({"files": [str(path) for path in written]})
+        return
+    for path in written:
+        _say(f"wrote {path}")
+    _say(f"next: read definitions.py, then export RF_FEATURE_REPO={directory.absolute()} and run rf features apply")
+
+
 def _print_counts(report: ImportReport, tables: Path) -> None:
     out_console().print(counts_table(report))
     counts = report.counts

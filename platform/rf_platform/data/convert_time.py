@@ -46,20 +46,32 @@ def time_value(field: Field, column: RawColumn, family: str, base: str, file: st
         if family != "text":
             return None
         return f"CASE WHEN regexp_full_match({base}, '{ISO_TIME}') THEN TRY_CAST({base} AS TIMESTAMPTZ) END"
-    number = f"TRY_CAST({base} AS DECIMAL(38, 6))"
-    if family == "text":
-        number = f"CASE WHEN regexp_full_match({base}, '{NUMERIC_TIME}') THEN {number} END"
+    whole, number = _numbers(base, family)
     if written is TimeFormat.POSITION:
-        whole = f"CASE WHEN {number} = floor({number}) THEN CAST({_bounded(number, -1, 100_000_000)} AS BIGINT) END"
-        return f"make_timestamptz({_POSITION_START} + {whole} * {_POSITION_STEP})"
+        even = f"CASE WHEN {number} = floor({number}) THEN CAST({_bounded(number, 100_000_000)} AS BIGINT) END"
+        whole = f"coalesce({whole}, {even})"
+        return f"make_timestamptz({_POSITION_START} + {_bounded(whole, 100_000_000)} * {_POSITION_STEP})"
     scale = _SCALES[written]
     most = _MOST_MICROSECONDS // scale
-    return f"make_timestamptz(CAST({_bounded(number, -most, most)} * {scale} AS BIGINT))"
+    # A double holds the microseconds of any time before the year 2255; whole numbers stay exact beyond it, too.
+    rounded = f"CAST(round({_bounded(number, most)} * {scale}) AS BIGINT)"
+    return f"make_timestamptz(coalesce({_bounded(whole, most)} * {scale}, {rounded}))"
 
 
-def _bounded(number: str, least: int, most: int) -> str:
+def _numbers(base: str, family: str) -> tuple[str, str]:
+    """Return SQL of a value as whole number and as double, each NULL where it is not one."""
+    whole, number = f"TRY_CAST({base} AS BIGINT)", f"TRY_CAST({base} AS DOUBLE)"
+    if family == "text":
+        whole = f"CASE WHEN regexp_full_match({base}, '[+-]?[0-9]{{1,18}}') THEN {whole} END"
+        number = f"CASE WHEN regexp_full_match({base}, '{NUMERIC_TIME}') THEN {number} END"
+    elif family == "float":
+        whole = "CAST(NULL AS BIGINT)"
+    return whole, number
+
+
+def _bounded(number: str, most: int) -> str:
     """Return SQL that keeps a number within bounds, and NULL as it is (which DuckDB's least and greatest do not)."""
-    return f"CASE WHEN {number} < {least} THEN {least} WHEN {number} > {most} THEN {most} ELSE {number} END"
+    return f"CASE WHEN {number} < -{most} THEN -{most} WHEN {number} > {most} THEN {most} ELSE {number} END"
 
 
 def time_checks(field: Field, base: str, value: str, now: str) -> list[tuple[Reason, str, str]]:

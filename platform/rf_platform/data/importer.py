@@ -14,9 +14,9 @@ from rf_platform.cli.console import Tracker, track
 from rf_platform.data.adapters import Request, read_source
 from rf_platform.data.bad_rows import BadRows
 from rf_platform.data.infer import LoadedTable, settle
-from rf_platform.data.replacing import replacing
 from rf_platform.data.quoting import identifier
 from rf_platform.data.raw import load_file
+from rf_platform.data.replacing import replacing
 from rf_platform.data.report import FileCounts, ImportReport, load_report
 from rf_platform.data.specs import TABLES, EventTime, Kind, SourceSpec, TableSpec
 from rf_platform.data.stage import EVENT_TIME, stage, staged

@@ -16,8 +16,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 _LISTS = ("strings", "ints", "floats")
 _RESERVED = {
     "interactions": LOG_COLUMNS,
-    "items": ("item_id", "event_timestamp"),
-    "users": ("user_id", "event_timestamp"),
+    "items": ("user_id", "item_id", "event_timestamp"),
+    "users": ("user_id", "item_id", "event_timestamp"),
 }
 
 

@@ -57,36 +57,40 @@ def stage(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRow
 def _stage_file(
     connection: duckdb.DuckDBPyConnection, spec: TableSpec, raw: RawFile, offset: int, bad: BadRows, now: str
 ) -> None:
-    bases, values = [], []
+    bases, values, picked = [], [], []
     checks: list[tuple[int, Check]] = []
     for i, field in enumerate(spec.fields):
         conversion = convert(raw, field, f"b{i}", f"v{i}", now)
         bases.append(f"{conversion.base} AS b{i}")
-        values.append(f"{conversion.value} AS v{i}")
+        same = field.kind is Kind.STRING and conversion.value == f"b{i}"  # a text need not be kept twice
+        values += [] if same else [f"{conversion.value} AS v{i}"]
+        picked.append(f"b{i}" if same else f"v{i}")
         checks += [(i, check) for check in conversion.checks]
-    problem = " ".join(f"WHEN {check.condition} THEN {n}" for n, (_, check) in enumerate(checks))
-    problem = f"CASE {problem} END" if checks else "NULL"
-    judged = f"judged_{raw.number}"
-    # Two levels of subqueries so that checks can speak of base values (b0, b1, ...) and values (v0, v1, ...).
+    converted, problems = f"converted_{raw.number}", f"problems_{raw.number}"
+    # A table of its own, because a check would else compute the value that it looks at once more.
     connection.execute(
-        f"CREATE TABLE {judged} AS SELECT *, {problem} AS problem FROM (SELECT *, {', '.join(values)} FROM "
-        f'(SELECT {raw.row} AS "row", {", ".join(bases)} FROM {identifier(raw.relation)}))'
+        f"CREATE TABLE {converted} AS SELECT {', '.join(['*', *values])} FROM "
+        f'(SELECT {raw.row} AS "row", {", ".join(bases)} FROM {identifier(raw.relation)})'
+    )
+    conditions = " ".join(f"WHEN {check.condition} THEN {n}" for n, (_, check) in enumerate(checks))
+    connection.execute(
+        f'CREATE TABLE {problems} AS SELECT * FROM (SELECT "row", CASE {conditions} END AS problem FROM {converted}) '
+        f"WHERE problem IS NOT NULL"
     )
     names = ", ".join(identifier(f.name) for f in spec.fields)
-    picked = ", ".join(f"v{i}" for i in range(len(spec.fields)))
     connection.execute(
         f"INSERT INTO {identifier(staged(spec.table))} ({FILE}, {ROW}, {INPUT_ORDER}, {names}) "
-        f'SELECT {raw.number}, "row", "row" + {offset}, {picked} FROM {judged} WHERE problem IS NULL'
+        f'SELECT {raw.number}, "row", "row" + {offset}, {", ".join(picked)} FROM {converted} ANTI JOIN {problems} USING ("row")'
     )
-    for n, *_ in connection.execute(f"SELECT DISTINCT problem FROM {judged} WHERE problem IS NOT NULL").fetchall():
+    for n, *_ in connection.execute(f"SELECT DISTINCT problem FROM {problems}").fetchall():
         i, check = checks[n]
-        rows = f'SELECT "row" FROM {judged} WHERE problem = {n}'
+        rows = f'SELECT "row" FROM {problems} WHERE problem = {n}'
         bad.add(
             f'SELECT {raw.number} AS file, "row", {literal(spec.fields[i].column)} AS "column", '
             f"{literal(check.reason)} AS reason, {literal(check.detail)} AS detail, CAST(b{i} AS VARCHAR) AS "
-            f'"value", record FROM {judged} JOIN ({_records(raw, rows)}) USING ("row") WHERE problem = {n}'
+            f'"value", record FROM {converted} JOIN ({_records(raw, rows)}) USING ("row")'
         )
-    connection.execute(f"DROP TABLE {judged}")
+    connection.execute(f"DROP TABLE {converted}; DROP TABLE {problems}")
 
 
 def _refuse_unsorted(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRows) -> None:

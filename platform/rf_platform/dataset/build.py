@@ -37,6 +37,9 @@ class BuildOptions:
     threads: int | None = None
     """CPU threads; default: all."""
 
+    after_version: int = 0
+    """The new version gets a higher number than this, and than any version on disk."""
+
 
 def build_dataset(
     definitions: FeatureDefinitions,
@@ -76,7 +79,8 @@ def build_dataset(
         for existing in sorted(directory.glob("*/manifest.json")):
             if json.loads(existing.read_text()).get("fingerprint") == manifest["fingerprint"]:
                 return Dataset.open(existing.parent), False
-        version = 1 + max((int(p.name.rpartition("-v")[2]) for p in directory.glob(f"{catalog}-v*")), default=0)
+        on_disk = (int(p.name.rpartition("-v")[2]) for p in directory.glob(f"{catalog}-v*"))
+        version = 1 + max([options.after_version, *on_disk])
         manifest |= {"name": f"{catalog}-v{version}", "version": version, "created_at": datetime.now(UTC).isoformat()}
         (content / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
         target = directory / f"{catalog}-v{version}"

@@ -32,14 +32,16 @@ def build(
     definitions = read_definitions(open_store(settings), settings.feature_service)
     record = settings.workspace.tables / "import.json"
     catalog = json_module.loads(record.read_text())["name"] if record.exists() else "catalog"
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    known = [d.version for d in registry.datasets() if d.name.startswith(f"{catalog}-v")]
     dataset, new = build_dataset(
         definitions,
         settings.workspace.tables / "interactions.parquet",
         settings.workspace.datasets,
         catalog,
-        BuildOptions(memory_limit=memory, threads=settings.threads),
+        BuildOptions(memory_limit=memory, threads=settings.threads, after_version=max(known, default=0)),
     )
-    Registry.open(settings.platform_registry_url).record_dataset(
+    registry.record_dataset(
         name=dataset.name,
         version=dataset.manifest["version"],
         path=dataset.path,
@@ -70,7 +72,9 @@ def show(
     settings = get_settings()
     from pathlib import Path
 
-    dataset = Dataset.open(Path(Registry.open(settings.platform_registry_url).dataset(name).path))
+    dataset = Dataset.open(
+        Path(Registry.open(settings.platform_registry_url, root=settings.workspace.root).dataset(name).path)
+    )
     if json:
         print_json({**dataset.manifest, "path": str(dataset.path)})
         return

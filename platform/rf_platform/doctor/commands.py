@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rf_platform.doctor.check import CheckResult
     from rf_platform.settings import Settings
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

@@ -3,8 +3,7 @@
 from rf_platform.doctor.check import Finding, ok, warn
 from rf_platform.doctor.stores import existing_registry
 from rf_platform.errors import RfError
-from rf_platform.registry import BundleRecord, check_bundle, features_now
-from rf_platform.registry.deploy import check_spec
+from rf_platform.registry import BundleRecord, check_bundle, check_spec, features_now
 from rf_platform.settings import Settings
 
 

@@ -1,26 +1,35 @@
 """A FeatureSpec as a table for people."""
 
+from rich import box
 from rich.table import Table
 
-from rf_platform.features.spec import FeatureSpec
+from rf_platform.features.spec import FeatureSpec, FieldSpec
 
 
 def spec_table(spec: FeatureSpec) -> Table:
-    """Return one row per field, grouped by side."""
+    """Return one row per field, grouped by side and view."""
     table = Table(
-        title=f"service {spec.service} · users by {spec.user.join_key} ({spec.user.id_type}) · items by "
-        f"{spec.item.join_key} ({spec.item.id_type}) · history of {spec.history_length}",
+        title=f"service {spec.service}: users by {spec.user.join_key} ({spec.user.id_type}), items by "
+        f"{spec.item.join_key} ({spec.item.id_type}), history of {spec.history_length}",
         caption=f"spec {spec.hash}",
+        box=box.SIMPLE_HEAD,
+        title_style="",
     )
-    for column in ("side", "feature", "dtype", "role", "kind", "embedding domain"):
+    for column in ("field", "dtype", "role", "kind", "embedding domain"):
         table.add_column(column, overflow="fold")
     for side in ("item", "user", "context"):
-        for f in (f for f in spec.fields if f.side == side):
-            kind = f.kind if f.role in ("feature", "history") else "-"
-            domain = "-"
-            if f.domain:
-                own = f.domain == f.name
-                domain = f"{'(its own)' if own else f.domain}, {spec.domain(f.domain).policy}"
-            table.add_row(side, f"{f.view}.{f.field}", f.dtype, f.role, kind, domain)
-        table.add_section()
+        views = sorted({f.view for f in spec.fields if f.side == side})
+        for view in views:
+            table.add_row(f"[bold]{view}[/] ({side})")
+            for f in (f for f in spec.fields if f.view == view):
+                table.add_row(f"  {f.field}", f.dtype, f.role, *_meaning(spec, f))
+            table.add_section()
     return table
+
+
+def _meaning(spec: FeatureSpec, f: FieldSpec) -> tuple[str, str]:
+    if f.role not in ("feature", "history"):
+        return "-", "-"
+    if f.domain is None:
+        return f.kind, "-"
+    return f.kind, f"{'its own' if f.domain == f.name else f.domain}, {spec.domain(f.domain).policy}"

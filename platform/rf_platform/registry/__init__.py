@@ -3,7 +3,7 @@
 :class:`Registry` opens it, :mod:`rf_platform.registry.deploy` changes what is served.
 """
 
-from rf_platform.registry.deploy import check_bundle, features_now, promote, roll_back
+from rf_platform.registry.deploy import check_bundle, check_spec, features_now, promote, roll_back
 from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, RunStatus
 from rf_platform.registry.registry import Registry
 
@@ -16,6 +16,7 @@ __all__ = [
     "RunRecord",
     "RunStatus",
     "check_bundle",
+    "check_spec",
     "features_now",
     "promote",
     "roll_back",

@@ -158,10 +158,14 @@ class Registry:
             return self._rows.run(row)
 
     def finish_run(self, name: str, metrics: Mapping[str, Any]) -> RunRecord:
-        """Record that a run is completed; a metric that is NaN becomes null."""
+        """Record that a run is completed; a metric that is NaN becomes null.
+
+        Done again, later evaluations replace the metrics, and the time of completion stays.
+        """
         with self._session(self._writer) as session:
             row = named(session, Run, name)
-            row.status, row.error, row.ended_at = RunStatus.COMPLETED, None, datetime.now(UTC)
+            if row.status is not RunStatus.COMPLETED:
+                row.status, row.error, row.ended_at = RunStatus.COMPLETED, None, datetime.now(UTC)
             row.metrics = to_plain(metrics)
             return self._rows.run(row)
 

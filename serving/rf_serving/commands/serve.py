@@ -38,11 +38,12 @@ def serve(
     from rf_platform.errors import UsageError
     from rf_platform.settings import get_settings
     from rf_serving.server.logs import LEVELS, configure_logs
-    from rf_serving.server.serve import ServeOptions
-    from rf_serving.server.serve import serve as run
 
     if log_level not in LEVELS:
         raise UsageError(f"--log-level={log_level!r} is no level; choose {', '.join(LEVELS)}")
+    from rf_serving.server.serve import ServeOptions
+    from rf_serving.server.serve import serve as run
+
     configure_logs(log_level)
     options = ServeOptions(
         host=host, port=port, bundle=bundle, max_k=max_k, drain_seconds=drain_seconds, metrics_port=metrics_port

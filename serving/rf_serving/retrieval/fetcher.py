@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 
 from rf_platform.errors import CorruptError, UnavailableError
-from rf_platform.features.store import first_line
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.features import UserFeatures, arrow_type_of, element_of
 
@@ -46,7 +45,7 @@ class FeatureFetcher:
             ).to_dict()
         except Exception as error:  # each online store raises its own classes
             raise UnavailableError(
-                f"the features of user_id {user_id!r} cannot be read: the online store does not answer ({first_line(error)})"
+                f"the features of user_id {user_id!r} cannot be read: the online store does not answer"
             ) from error
         values = {name: found[0] for name, found in read.items()}
         profile = {f.name: pa.array([values[f.name]], arrow_type_of(f.dtype)) for f in self._profile}

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FETCH_SECONDS = 2.0
-"""How long the online store may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +70,12 @@ class Retriever:
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="rf-read")
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="rf-compute", initializer=_use_one_thread)
 
-    async def retrieve(self, query: Query) -> Answer:
+    async def retrieve(self, query: Query, fetch_seconds: float = FETCH_SECONDS) -> Answer:
         """Answer a query.
+
+        Args:
+            query: what is asked.
+            fetch_seconds: how long the online store may take.
 
         Raises:
             UsageError, DataError: a session's field is wrong.
@@ -84,12 +87,12 @@ class Retriever:
         if isinstance(subject, Session):
             features = await self._in(self._compute, lambda: self._read_session(subject, watch))
         else:
-            reading = self._in(self._reads, lambda: self._fetch(subject, watch))
             try:
-                features = await asyncio.wait_for(reading, FETCH_SECONDS)
+                async with asyncio.timeout(fetch_seconds):
+                    features = await self._in(self._reads, lambda: self._fetch(subject, watch))
             except TimeoutError as error:
                 raise UnavailableError(
-                    f"the features of user_id {subject!r} cannot be read: the online store took longer than {FETCH_SECONDS:g} s"
+                    f"the features of user_id {subject!r} cannot be read: the online store took longer than {fetch_seconds:g} s"
                 ) from error
         try:
             return await self._in(self._compute, lambda: self._rank(features, query, watch))

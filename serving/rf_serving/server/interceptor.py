@@ -36,11 +36,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         self._log = structlog.get_logger("rf_serving")
         self._idle = asyncio.Event()
         self._idle.set()
-        self._active = 0
+        self.active = 0
+        """Calls that are being answered."""
 
     async def wait_until_idle(self) -> None:
         """Return when no call is being answered, nor one that had arrived but not begun."""
-        while self._active:
+        await asyncio.sleep(_SETTLE_SECONDS)
+        while self.active:
             await self._idle.wait()
             await asyncio.sleep(_SETTLE_SECONDS)
 
@@ -91,14 +93,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             log.info("answered", status=status.name, ms=round(seconds * 1000, 3), **notes)
 
     def _enter(self) -> None:
-        self._active += 1
-        self._metrics.active.set(self._active)
+        self.active += 1
+        self._metrics.active.set(self.active)
         self._idle.clear()
 
     def _leave(self) -> None:
-        self._active -= 1
-        self._metrics.active.set(self._active)
-        if not self._active:
+        self.active -= 1
+        self._metrics.active.set(self.active)
+        if not self.active:
             self._idle.set()
 
 

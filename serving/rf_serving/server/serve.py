@@ -13,6 +13,7 @@ from rf_platform.errors import NotFoundError
 from rf_platform.features.read import read_spec
 from rf_platform.features.store import open_store
 from rf_platform.registry import BundleRecord, Registry, check_bundle
+from rf_platform.registry.deploy import check_spec
 from rf_platform.settings import Settings
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.retriever import Retriever
@@ -51,7 +52,7 @@ def open_served(settings: Settings, name: str | None = None) -> tuple[ServedBund
     record = _record(Registry.open(settings.platform_registry_url, root=settings.workspace.root), name)
     check_bundle(record)  # before Feast is imported, which takes seconds
     store = open_store(settings)
-    check_bundle(record, lambda: read_spec(store, settings.feature_service))
+    check_spec(record, read_spec(store, settings.feature_service))
     return ServedBundle.open(record.path), store
 
 

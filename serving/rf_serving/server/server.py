@@ -1,13 +1,15 @@
 """The gRPC server: services, health, reflection, drain."""
 
 import asyncio
+from contextlib import suppress
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from rf_platform.errors import UsageError
+from rf_platform.errors import UnavailableError, UsageError
+from rf_platform.features.store import first_line
 from rf_protos.v1 import retrieval_pb2
 from rf_protos.v1.retrieval_pb2_grpc import add_RetrievalServiceServicer_to_server
 from rf_serving.retrieval.retriever import Query, Retriever
@@ -18,6 +20,7 @@ from rf_serving.server.servicer import RetrievalServicer
 SERVICE: str = retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 
 _LINGER_SECONDS = 0.5
+_FIRST_FETCH_SECONDS = 30.0  # the first read opens connections and imports drivers
 
 
 class RetrievalServer:
@@ -47,8 +50,7 @@ class RetrievalServer:
         Raises:
             RfError: the query fails: the server does not start.
         """
-        unknown = "-" if retriever.bundle.spec.user.id_type == "string" else -1
-        await retriever.retrieve(Query(subject=unknown, k=1, exclude_seen=True))
+        await _try(retriever)
         add_RetrievalServiceServicer_to_server(RetrievalServicer(retriever, max_k), self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
@@ -59,12 +61,21 @@ class RetrievalServer:
         """Report NOT_SERVING, accept no more calls, finish those in flight; return whether all were finished in time."""
         await self._health.enter_graceful_shutdown()
         stopping = asyncio.create_task(self._server.stop(seconds + _LINGER_SECONDS))
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._interceptor.wait_until_idle(), seconds)
-            finished = True
-        except TimeoutError:
-            finished = False
+        finished = not self._interceptor.active
         # Left are replies on their way out, and health watches and reflection streams, which end when the caller pleases.
         await self._server.stop(_LINGER_SECONDS if finished else None)
         await stopping
         return finished
+
+
+async def _try(retriever: Retriever) -> None:
+    unknown = "-" if retriever.bundle.spec.user.id_type == "string" else -1
+    try:
+        await retriever.retrieve(Query(subject=unknown, k=1, exclude_seen=True), _FIRST_FETCH_SECONDS)
+    except UnavailableError as error:
+        why = first_line(error.__cause__) if isinstance(error.__cause__, Exception) else "no reason given"
+        raise UnavailableError(
+            f"{error} ({why}); check RF_ONLINE_STORE_URL, and load it with `rf features materialize`"
+        ) from error

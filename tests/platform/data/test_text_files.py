@@ -60,14 +60,14 @@ def test_quotes_hold_delimiters_line_breaks_and_quotes(bring: Bring, rows: Rows)
 @pytest.mark.parametrize("tail", ['1,2,3,"open\n4,5,6,x\n', '1,2,"open\n4,5,6,x\n'], ids=["last column", "in between"])
 def test_a_quote_that_is_never_closed_is_refused_not_swallowed(tail: str, bring: Bring) -> None:
     for on_error in ("fail", "quarantine"):
-        with pytest.raises(DataError, match="e.csv, row 2: a quote is opened and never closed"):
+        with pytest.raises(DataError, match=r"e.csv, row 2: a quote is opened and never closed"):
             bring(_MAPPING % "e.csv", {"e.csv": f"u,i,t,n\n9,9,9,x\n{tail}"}, on_error=on_error)
 
 
 def test_a_record_longer_than_a_block_is_refused(bring: Bring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_reader, "_BLOCK_BYTES", 1 << 10)
     content = "u,i,t,n\n9,9,9,x\n1,2,3," + "x" * 5000 + "\n"
-    with pytest.raises(DataError, match="e.csv, row 2 or soon after: a record is longer than .* is a quote left open"):
+    with pytest.raises(DataError, match=r"e.csv, row 2 or soon after: a record is longer than .* is a quote left open"):
         bring(_MAPPING % "e.csv", {"e.csv": content})
 
 
@@ -86,7 +86,9 @@ def test_row_numbers_hold_across_blocks(bring: Bring, rows: Rows, monkeypatch: p
 def test_too_many_broken_records_are_not_collected(bring: Bring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_reader, "_MOST_MALFORMED", 10)
     content = "u,i,t,n\n1,2,3,x\n" + "1;2;3;x\n" * 20
-    with pytest.raises(DataError, match="e.csv, row 12: 10 rows before have a wrong number of fields; is the delimiter right"):
+    with pytest.raises(
+        DataError, match=r"e.csv, row 12: 10 rows before have a wrong number of fields; is the delimiter right"
+    ):
         bring(_MAPPING % "e.csv", {"e.csv": content}, on_error="quarantine")
 
 
@@ -100,7 +102,7 @@ def test_encodings(layout: str, encoding: str, bring: Bring, rows: Rows) -> None
 
 
 def test_an_unknown_encoding_is_named(bring: Bring) -> None:
-    with pytest.raises(ConfigError, match="unknown encoding 'utf-9' for e.csv"):
+    with pytest.raises(ConfigError, match=r"unknown encoding 'utf-9' for e.csv"):
         bring(_MAPPING % "e.csv" + "  csv: {encoding: utf-9}\n", {"e.csv": "u,i,t,n\n1,2,3,x\n"})
 
 
@@ -111,7 +113,7 @@ def test_an_unknown_encoding_is_named(bring: Bring) -> None:
         ("e.csv", 'csv: {delimiter: ";"}', "u;i;t;n\n1;2;3;x, y\n"),
         ("e.dat", 'csv: {delimiter: "::", quote: null}', "u::i::t::n\n1::2::3::x, y\n"),
         ("e.data", 'format: csv\n  csv: {delimiter: "|"}', "u|i|t|n\n1|2|3|x, y\n"),
-        ("e.csv", "csv: {quote: \"'\"}", "u,i,t,n\n1,2,3,'x, y'\n"),
+        ("e.csv", 'csv: {quote: "\'"}', "u,i,t,n\n1,2,3,'x, y'\n"),
     ],
 )
 def test_delimiters_and_quotes(name: str, layout: str, content: str, bring: Bring, rows: Rows) -> None:
@@ -120,21 +122,23 @@ def test_delimiters_and_quotes(name: str, layout: str, content: str, bring: Brin
 
 
 def test_a_wrong_delimiter_is_guessed(bring: Bring) -> None:
-    with pytest.raises(DataError, match="e.csv: missing column 'u'.*looks as if its delimiter were ';'"):
+    with pytest.raises(DataError, match=r"e.csv: missing column 'u'.*looks as if its delimiter were ';'"):
         bring(_MAPPING % "e.csv", {"e.csv": "u;i;t;n\n1;2;3;x\n"})
 
 
 def test_gzip(bring: Bring, rows: Rows) -> None:
     bring(_MAPPING % "e.csv.gz", {"e.csv.gz": gzip.compress(b"u,i,t,n\n1,2,3,x\n")})
     assert _notes(rows) == ["x"]
-    with pytest.raises(DataError, match="e.csv.gz cannot be read"):
+    with pytest.raises(DataError, match=r"e.csv.gz cannot be read"):
         bring(_MAPPING % "e.csv.gz", {"e.csv.gz": b"u,i,t,n\n1,2,3,x\n"})
-    with pytest.raises(DataError, match="e.csv.gz cannot be read"):
+    with pytest.raises(DataError, match=r"e.csv.gz cannot be read"):
         bring(_MAPPING % "e.csv.gz", {"e.csv.gz": gzip.compress(b"u,i,t,n\n" + b"1,2,3,x\n" * 1000)[:-12]})
 
 
 def test_texts_that_mean_no_value(bring: Bring, rows: Rows) -> None:
-    bring(_MAPPING % "e.csv" + "  csv: {null_values: [NA, '-']}\n", {"e.csv": "u,i,t,n\n1,2,3,NA\n1,2,4,-\n1,2,5,NAN\n"})
+    bring(
+        _MAPPING % "e.csv" + "  csv: {null_values: [NA, '-']}\n", {"e.csv": "u,i,t,n\n1,2,3,NA\n1,2,4,-\n1,2,5,NAN\n"}
+    )
     assert _notes(rows) == [None, None, "NAN"]
 
 
@@ -145,7 +149,10 @@ def test_texts_that_mean_no_value(bring: Bring, rows: Rows) -> None:
         ("\n\n", "e.csv is empty: it has not even a header line"),
         ("u,i,t,n\n", "e.csv is empty: it has a header line and no data rows"),
         ("u,i,t,n", "e.csv is empty: it has a header line and no data rows"),
-        ("u,i,when,n\n1,2,3,4\n", r"e.csv: missing column 't', from which event_timestamp is read \(the file has: u, i, when, n\)"),
+        (
+            "u,i,when,n\n1,2,3,4\n",
+            r"e.csv: missing column 't', from which event_timestamp is read \(the file has: u, i, when, n\)",
+        ),
         ("u,u,i,t,n\n1,1,2,3,4\n", "e.csv: two columns are called 'u'; rename one of them"),
     ],
     ids=["nothing", "empty lines", "header", "header without line end", "missing column", "column twice"],

@@ -73,9 +73,11 @@ def test_the_form_is_that_of_most_rows(bring: Bring, rows: Rows) -> None:
     assert report.inputs[0].reasons == {"time in the future": 1, "wrong type": 1}
 
 
-@pytest.mark.parametrize("text", ["infinity", "epoch", "2024-13-01", "31.05.2024", "20240531", "2024", "12:00", "today"])
+@pytest.mark.parametrize(
+    "text", ["infinity", "epoch", "2024-13-01", "31.05.2024", "20240531", "2024", "12:00", "today"]
+)
 def test_what_is_no_iso_time(text: str, bring: Bring) -> None:
-    with pytest.raises(DataError, match="row 1, column t: wrong type .*expected an ISO 8601 time"):
+    with pytest.raises(DataError, match=r"row 1, column t: wrong type .*expected an ISO 8601 time"):
         bring(_MAPPING % ("e.csv", "iso"), _csv(text))
 
 
@@ -106,11 +108,13 @@ def test_what_parquet_times_cannot_be(bring: Bring) -> None:
     def table(times: pa.Array) -> dict[str, pa.Table]:
         return {"e.parquet": pa.table({"u": [1], "i": [1], "t": times})}
 
-    with pytest.raises(DataError, match="e.parquet: column 't' holds times as 32-bit floats, which reorder events"):
+    with pytest.raises(DataError, match=r"e.parquet: column 't' holds times as 32-bit floats, which reorder events"):
         bring(_MAPPING % ("e.parquet", "seconds"), table(pa.array([1.0], pa.float32())))
-    with pytest.raises(ConfigError, match="column 't' has the type TIMESTAMP, so its format cannot be ms; leave the format out"):
+    with pytest.raises(
+        ConfigError, match=r"column 't' has the type TIMESTAMP, so its format cannot be ms; leave the format out"
+    ):
         bring(_MAPPING % ("e.parquet", "ms"), table(pa.array([_NOON.replace(tzinfo=None)], pa.timestamp("us"))))
-    with pytest.raises(DataError, match="column 't' has the type BOOLEAN, which cannot be read as time"):
+    with pytest.raises(DataError, match=r"column 't' has the type BOOLEAN, which cannot be read as time"):
         bring(_MAPPING % ("e.parquet", "auto"), table(pa.array([True])))
 
 
@@ -121,7 +125,12 @@ def test_positions_stand_in_for_times_and_it_is_said(bring: Bring, rows: Rows) -
     assert [(r["hour"], r["weekday"]) for r in rows("interactions")] == [(None, None)] * 3
     assert report.time == "position"
     assert "event times are made" in report.notes[0]
-    for bad, said in {"-1": "out of range .*counts from 0", "1.5": "wrong type", "x": "wrong type", "1e12": "future"}.items():
+    for bad, said in {
+        "-1": "out of range .*counts from 0",
+        "1.5": "wrong type",
+        "x": "wrong type",
+        "1e12": "future",
+    }.items():
         with pytest.raises(DataError, match=f"row 1, column t: .*{said}"):
             bring(_MAPPING % ("e.csv", "position"), _csv(bad))
 

@@ -37,7 +37,9 @@ def _ids(rows: Rows, table: str, column: str) -> list[Any]:
         (["Ä", "a"], ["a", "Ä"]),
     ],
 )
-def test_ids_are_whole_numbers_if_all_of_them_are(users: list[str], expected: list[Any], bring: Bring, rows: Rows) -> None:
+def test_ids_are_whole_numbers_if_all_of_them_are(
+    users: list[str], expected: list[Any], bring: Bring, rows: Rows
+) -> None:
     bring(_LOG % ("e.csv", "u"), {"e.csv": "u,i,t\n" + "".join(f"{u},1,1\n" for u in users)})
     assert _ids(rows, "interactions", "user_id") == expected
 
@@ -57,7 +59,9 @@ def test_declared_ids(bring: Bring, rows: Rows) -> None:
     bring(_LOG % ("e.csv", "{column: u, type: int}"), {"e.csv": "u,i,t\n007,1,1\n8.0,1,1\n"})
     assert _ids(rows, "interactions", "user_id") == [7, 8]
     users = "users: {file: u.csv, user: {column: u, type: int}}\n"
-    with pytest.raises(ConfigError, match="user ids are declared as int and as string; give them one type in all tables"):
+    with pytest.raises(
+        ConfigError, match=r"user ids are declared as int and as string; give them one type in all tables"
+    ):
         bring(_LOG % ("e.csv", "{column: u, type: string}") + users, {"u.csv": "u\n1\n"})
 
 
@@ -80,7 +84,9 @@ items:
 
 def _attribute_types(workspace: Workspace) -> dict[str, str]:
     schema = pq.read_schema(workspace.tables / "items.parquet")
-    return {f.name: str(f.type).replace("element: ", "") for f in schema if f.name not in ("item_id", "event_timestamp")}
+    return {
+        f.name: str(f.type).replace("element: ", "") for f in schema if f.name not in ("item_id", "event_timestamp")
+    }
 
 
 def test_attribute_types_of_text_are_found_out(bring: Bring, rows: Rows, workspace: Workspace) -> None:
@@ -110,7 +116,12 @@ def test_attribute_types_of_text_are_found_out(bring: Bring, rows: Rows, workspa
     first_row, second_row = rows("items")
     assert first_row["tags"] == ["x", "y", "x"]
     assert (first_row["ints"], first_row["flag"], first_row["vector"]) == ([3, 4], 1, [0.5, 1.0])
-    assert (second_row["whole"], second_row["tags"], second_row["ints"], second_row["vector"]) == (None, None, [5], None)
+    assert (second_row["whole"], second_row["tags"], second_row["ints"], second_row["vector"]) == (
+        None,
+        None,
+        [5],
+        None,
+    )
 
 
 def test_attribute_types_of_parquet_are_kept(bring: Bring, rows: Rows, workspace: Workspace) -> None:
@@ -167,5 +178,7 @@ def test_attributes_with_times_may_describe_an_item_more_than_once(bring: Bring,
         (10, 2, 2),
         (20, 1, 5),
     ]
-    with pytest.raises(DataError, match=r"i.csv, row 4, column id: duplicate key '10' \(the same item_id, event_timestamp as in row 2"):
+    with pytest.raises(
+        DataError, match=r"i.csv, row 4, column id: duplicate key '10' \(the same item_id, event_timestamp as in row 2"
+    ):
         bring(mapping, {"i.csv": content + "10,2024-01-01,1\n"})

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
     """Write a Parquet file with microsecond UTC times."""

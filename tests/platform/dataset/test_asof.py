@@ -117,7 +117,11 @@ EVENT = st.tuples(st.integers(1, 3), st.integers(0, 8))
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=st.lists(ROW, min_size=1, max_size=12), events=st.lists(EVENT, min_size=1, max_size=8), ttl=st.sampled_from([None, 2]))
+@given(
+    rows=st.lists(ROW, min_size=1, max_size=12),
+    events=st.lists(EVENT, min_size=1, max_size=8),
+    ttl=st.sampled_from([None, 2]),
+)
 def test_against_a_plain_reading_of_the_definition(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[int, int, int, int]],
@@ -132,7 +136,10 @@ def test_against_a_plain_reading_of_the_definition(
         "price": [float(i) for i in range(len(rows))],
     }
     path = tmp_path_factory.mktemp("asof") / "v.parquet"
-    arrow = {k: pa.array(v, pa.timestamp("us", tz="UTC")) if k in ("ts", "created") else pa.array(v) for k, v in table.items()}
+    arrow = {
+        k: pa.array(v, pa.timestamp("us", tz="UTC")) if k in ("ts", "created") else pa.array(v)
+        for k, v in table.items()
+    }
     pq.write_table(pa.table(arrow), path)
     tick = timedelta(microseconds=1)
     expected: list[float | None] = []

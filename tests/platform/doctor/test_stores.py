@@ -35,6 +35,7 @@ def test_a_registry_without_tables_is_not_upgraded(settings: Settings) -> None:
     found = check_registry(settings)
     assert found.status is Status.WARN
     assert "no up-to-date tables" in found.detail
+    assert existing_registry(settings) is None
     with closing(sqlite3.connect(settings.workspace.root / "registry.db")) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("other",)]
 

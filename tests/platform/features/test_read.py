@@ -16,7 +16,9 @@ ITEM = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
 
 
 def view(name: str, entity: Entity, *fields: Field, **kwargs: Any) -> FeatureView:
-    source = FileSource(name=f"{name}_source", path=f"/data/{name}.parquet", timestamp_field="ts", **kwargs.pop("source", {}))
+    source = FileSource(
+        name=f"{name}_source", path=f"/data/{name}.parquet", timestamp_field="ts", **kwargs.pop("source", {})
+    )
     return FeatureView(name=name, entities=[entity], schema=list(fields), source=source, **kwargs)
 
 
@@ -50,7 +52,12 @@ def test_kind_follows_dtype(dtype: Any, kind: str) -> None:
 
 def test_tags_override() -> None:
     spec = parse(
-        view("v", ITEM, field("n", Int64, kind="numeric"), field("g", Array(String), domain="genre", vocabulary="hash:100")),
+        view(
+            "v",
+            ITEM,
+            field("n", Int64, kind="numeric"),
+            field("g", Array(String), domain="genre", vocabulary="hash:100"),
+        ),
         view("p", USER, field("g", String, domain="genre")),
     ).spec
     assert spec.field("v__n").kind == "numeric"
@@ -88,7 +95,12 @@ def test_source_follows_the_definition() -> None:
         )
     )
     (source,) = definitions.sources
-    assert (source.path, source.join_key, source.timestamp, source.created) == ("/data/v.parquet", "id", "ts", "created")
+    assert (source.path, source.join_key, source.timestamp, source.created) == (
+        "/data/v.parquet",
+        "id",
+        "ts",
+        "created",
+    )
     assert source.ttl == timedelta(days=3)
     assert source.columns == {"price": "p"}
 
@@ -151,14 +163,24 @@ def test_differences_name_the_field() -> None:
             ("'v'", "mixes history"),
         ),
         (
-            [view("v", ITEM, field("f", String, domain="d", vocabulary="hash:8"), field("g", String, domain="d", vocabulary="learned"))],
+            [
+                view(
+                    "v",
+                    ITEM,
+                    field("f", String, domain="d", vocabulary="hash:8"),
+                    field("g", String, domain="d", vocabulary="learned"),
+                )
+            ],
             ("v.f", "v.g", "'d'", "hash:8", "learned"),
         ),
         (
             [view("v", ITEM, field("f", String, domain="d")), view("w", USER, field("f", Int64, domain="d"))],
             ("v.f", "w.f", "'d'", "string", "int64"),
         ),
-        ([view("v", USER, field("f", Array(String), role="history", of="x"), tags={"history_length": "0"})], ("'v'", "history_length")),
+        (
+            [view("v", USER, field("f", Array(String), role="history", of="x"), tags={"history_length": "0"})],
+            ("'v'", "history_length"),
+        ),
     ],
 )
 def test_refused_definitions_name_view_and_field(views: list[FeatureView], parts: tuple[str, ...]) -> None:
@@ -181,5 +203,5 @@ def test_a_view_over_both_entities_is_refused() -> None:
         schema=[field("f", String)],
         source=FileSource(name="s", path="/data/both.parquet", timestamp_field="ts"),
     )
-    with pytest.raises(ConfigError, match="'both'.*exactly one"):
+    with pytest.raises(ConfigError, match=r"'both'.*exactly one"):
         parse(both)

@@ -134,6 +134,17 @@ def test_a_damaged_bundle_is_refused_in_one_sentence(rf: Run, make_bundle: MakeB
     assert rf("bundles", "--json").json["active"] == "demo-1"
 
 
+def test_a_rollback_to_a_damaged_bundle_is_refused(rf: Run, make_bundle: MakeBundle, home: Path) -> None:
+    for name in ("demo-1", "demo-2"):
+        make_bundle(name)
+        rf("promote", name)
+    (home / "bundles" / "demo-1" / "vectors.npy").unlink()
+    code, _, err = rf("rollback")
+    assert code == 1
+    assert "vectors.npy (missing)" in err
+    assert rf("bundles", "--json").json["active"] == "demo-2"
+
+
 def test_a_bundle_of_other_features_is_refused_by_field(
     rf: Run,
     make_bundle: MakeBundle,

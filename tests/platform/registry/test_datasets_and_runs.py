@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -84,10 +85,11 @@ def test_a_run_goes_from_running_to_completed(with_run: Registry, home: Path) ->
     assert done.started_at == started.started_at <= done.ended_at
 
 
-def test_finishing_twice_is_finishing_once(with_run: Registry) -> None:
-    with_run.finish_run("demo", {"recall@20": 0.2})
-    assert with_run.finish_run("demo", {"recall@20": 0.2}).metrics == {"recall@20": 0.2}
-    assert len(with_run.runs()) == 1
+def test_finishing_again_replaces_the_metrics_only(with_run: Registry) -> None:
+    first = with_run.finish_run("demo", {"recall@20": 0.2})
+    again = with_run.finish_run("demo", {"recall@20": 0.2, "test": {"mrr": 0.1}})
+    assert again == replace(first, metrics={"recall@20": 0.2, "test": {"mrr": 0.1}})
+    assert with_run.runs() == [again]
 
 
 def test_a_failed_run_keeps_its_reason_until_it_is_resumed(with_run: Registry) -> None:

@@ -11,7 +11,9 @@ from rf_training.loading.windows import Windows, cut_windows, epoch_batches
 
 
 def sequences(train: list[int], held_out: int = 2) -> Sequences:
-    split = np.concatenate([[0] * n + [1, 2][:held_out] for n in train]).astype(np.int8) if train else np.zeros(0, np.int8)
+    split = (
+        np.concatenate([[0] * n + [1, 2][:held_out] for n in train]).astype(np.int8) if train else np.zeros(0, np.int8)
+    )
     offsets = np.concatenate([[0], np.cumsum([n + held_out for n in train])]).astype(np.int64)
     empty = np.zeros(len(split), np.int32)
     return Sequences(
@@ -57,7 +59,7 @@ def test_epochs_differ_and_repeat() -> None:
     windows = Windows(start=np.arange(100), first_target=np.arange(100), stop=np.arange(100) + 1)
 
     def order(seed: int, epoch: int) -> list[int]:
-        return np.concatenate(epoch_batches(windows, 8, seed, epoch)).tolist()
+        return [int(w) for batch in epoch_batches(windows, 8, seed, epoch) for w in batch]
 
     assert sorted(order(0, 0)) == list(range(100))
     assert order(0, 1) == order(0, 1)

@@ -7,7 +7,9 @@ from rf_training.model.noising import FeatureNoising
 
 
 def features(values: list[int], lengths: list[int]) -> KeyedJaggedTensor:
-    return KeyedJaggedTensor(keys=["a", "b"], values=torch.tensor(values), lengths=torch.tensor(lengths, dtype=torch.int32))
+    return KeyedJaggedTensor(
+        keys=["a", "b"], values=torch.tensor(values), lengths=torch.tensor(lengths, dtype=torch.int32)
+    )
 
 
 def test_rate_holds_per_feature_single_or_bagged() -> None:

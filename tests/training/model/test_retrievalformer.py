@@ -142,7 +142,9 @@ def test_the_unknown_row_gets_a_gradient_from_noising_only(dataset: Dataset) -> 
     def gradient(noise: float) -> float:
         torch.manual_seed(0)
         config = replace(CONFIG, feature_noise=noise, item_id_noise=noise)
-        loader = BatchLoader(dataset, Recipe(name="t", model=config, train=TrainConfig(batch_size=8, uniform_negatives=5)))
+        loader = BatchLoader(
+            dataset, Recipe(name="t", model=config, train=TrainConfig(batch_size=8, uniform_negatives=5))
+        )
         model = RetrievalFormer(config, dataset.encoder).train()
         batch_loss(model, next(iter(loader.epoch(0))), 0.07).loss.backward()  # type: ignore[no-untyped-call]
         weight = model.embeddings.collection.embedding_bags["item_id"].weight

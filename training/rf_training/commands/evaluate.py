@@ -29,20 +29,17 @@ def evaluate(
     Every user's last interaction is the test item, the one before it the validation item. Items seen before are ranked once with
     and once without. The result is kept with the run and in the bundles built from it.
     """
-    import torch
-
     from rf_platform.dataset import Dataset
     from rf_platform.registry import Registry
     from rf_training.baselines import compare_with_baselines
     from rf_training.evaluation import Split, report_markdown, report_tables
     from rf_training.model.storage import load_model
     from rf_training.model_scorer import ModelScorer
-    from rf_training.run import completed_run, write_metrics
+    from rf_training.run import completed_run, use_threads, write_metrics
 
     settings = get_settings()
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    registry = Registry.open(settings.platform_registry_url)
+    use_threads(settings)
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     record = completed_run(settings, run)
     dataset = Dataset.open(registry.dataset(record.dataset).path)
     model = load_model(record.path / "best", dataset.encoder)

@@ -16,7 +16,7 @@ def default() -> Recipe:
 def demo() -> Recipe:
     """The default, as short as still worth showing: about a minute on two cores for MovieLens-100K."""
     base = default()
-    return replace(base, name="demo", train=replace(base.train, epochs=8))
+    return replace(base, name="demo", train=replace(base.train, epochs=5))
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (default, demo)}

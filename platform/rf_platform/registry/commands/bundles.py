@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rf_platform.registry.records import BundleRecord, DeploymentRecord
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _HEADLINES = ("recall@20", "ndcg@20", "mrr")
 _SHOWN_DEPLOYMENTS = 10

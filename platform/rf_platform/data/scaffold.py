@@ -1,0 +1,247 @@
+"""Write a Feast repository for the imported tables, as a start that the team then edits.
+
+The generated definitions say what the tables hold and nothing more: one view per side, the dtype from the column's type, and a
+comment wherever a choice was made that only a person can confirm.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rf_platform.data.quoting import file_literal, identifier
+from rf_platform.data.report import ImportReport, load_report
+from rf_platform.data.specs import EventTime
+from rf_platform.data.stage import EVENT_TIME
+from rf_platform.errors import UsageError
+from rf_platform.workspace import Workspace
+
+_DTYPES = {
+    "int64": "Int64",
+    "double": "Float64",
+    "float": "Float32",
+    "string": "String",
+    "timestamp[us, tz=UTC]": "UnixTimestamp",
+}
+_TITLES = ("title", "name", "product_name", "label", "headline")
+_MANY_ROWS = 100
+_STORE = """\
+# Feast's own configuration. `rf` fills in what is left out here: the SQL registry and the SQLite online store live in the
+# workspace (RF_HOME). To switch engines, either write the section in full here or set
+#   RF_FEAST_REGISTRY_URL=postgresql+psycopg://user@host:5432/database
+#   RF_ONLINE_STORE_URL=redis://host:6379/0            (or postgresql://user@host:5432/database)
+project: {project}
+provider: local
+registry:
+  registry_type: sql
+  cache_mode: thread
+  cache_ttl_seconds: 60
+online_store:
+  type: sqlite
+offline_store:
+  type: duckdb
+entity_key_serialization_version: 3
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    """A column of an imported table, and what was counted in it."""
+
+    name: str
+    dtype: str
+    values: int
+    """Rows with a value."""
+    distinct: int
+
+    @property
+    def is_list(self) -> bool:
+        return self.dtype.startswith("Array(")
+
+
+def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
+    """Write ``feature_store.yaml`` and ``definitions.py`` for the imported tables and return their paths.
+
+    Raises:
+        NotFoundError: nothing is imported.
+        UsageError: the directory holds files already.
+    """
+    report = load_report(workspace.tables)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UsageError(
+            f"{directory} exists and is not empty; give a new directory, so that nothing of yours is overwritten"
+        )
+    tables = {name: _columns(workspace.tables / f"{name}.parquet") for name in report.columns}
+    project = re.sub(r"[^A-Za-z0-9]+", "_", report.name).strip("_")
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {
+        "feature_store.yaml": _STORE.format(project=project),
+        "definitions.py": _definitions(report, tables, os.path.relpath(workspace.tables, directory)),
+    }
+    for name, text in files.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    return [directory / name for name in files]
+
+
+def _columns(path: Path) -> dict[str, _Column]:
+    schema = pq.read_schema(path)
+    counts = ", ".join(f"count({identifier(n)}), count(DISTINCT {identifier(n)})" for n in schema.names)
+    found = duckdb.sql(f"SELECT {counts} FROM read_parquet({file_literal(path)})").fetchall()[0]
+    return {
+        f.name: _Column(name=f.name, dtype=_dtype(f.type), values=found[2 * i], distinct=found[2 * i + 1])
+        for i, f in enumerate(schema)
+    }
+
+
+def _dtype(kind: pa.DataType) -> str:
+    return f"Array({_dtype(kind.value_type)})" if pa.types.is_list(kind) else _DTYPES[str(kind)]
+
+
+def _definitions(report: ImportReport, tables: dict[str, dict[str, _Column]], tables_path: str) -> str:
+    shared = _shared(tables)
+    sides = {
+        "item": _attributes("item", tables["items"], shared, _display(report, tables["items"])),
+        "user": _attributes("user", tables.get("users", {}), shared, ()),
+    }
+    context = _context(report, tables["interactions"], shared)
+    views = {"item": "item_attributes", "user": "user_profile"}
+    present = [side for side, fields in sides.items() if _has_fields(fields)]
+    used = re.findall(r"dtype=([\w()]+)", "\n".join([*sides["item"], *sides["user"], *context]))
+    dtypes = sorted({name for dtype in used for name in re.findall(r"\w+", dtype)})
+    ids = {side: "INT64" if tables["interactions"][f"{side}_id"].dtype == "Int64" else "STRING" for side in sides}
+    parts = [
+        f'"""Feature definitions of the catalog {report.name!r}: a start written by `rf data init-repo`, yours to edit.\n\n'
+        "Kinds follow the dtype: String and Int64 are categories, Float32 and Float64 numbers, Array(String) and Array(Int64)\n"
+        "bags, Array(Float32) a vector. Tags change that: kind=numeric, domain=NAME (fields of one domain share an embedding\n"
+        "table), vocabulary=hash:65536 (for very many values), role=display (shown, never fed to the model), role=ignore.\n"
+        'After a change: rf features apply, rf features materialize, rf dataset build.\n"""\n',
+        "import os\n",
+        "from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType",
+        f"from feast.types import {', '.join(dtypes)}\n",
+        "# Every `rf` command sets RF_TABLES to the tables of its workspace.",
+        f'TABLES = os.environ.get("RF_TABLES", {_quoted(tables_path)})\n',
+        *(f'{s} = Entity(name="{s}", join_keys=["{s}_id"], value_type=ValueType.{ids[s]})' for s in ("user", "item")),
+    ]
+    for side in present:
+        parts.append(_view(views[side], side, f"{side}s", sides[side]))
+    parts.append(
+        "\n# Written by `rf features materialize` from the interaction log: one row per user with the latest interactions as\n"
+        "# aligned arrays, oldest first. A field keeps the log's column named by its tag `of`."
+        + _view("interaction_context", "user", "user_history", context, ['    tags={"history_length": "50"},'])
+    )
+    names = ", ".join([*(views[side] for side in present), "interaction_context"])
+    parts.append(
+        "\n# What the model is trained on and what the server reads.\n"
+        f'retrieval = FeatureService(name="retrieval", features=[{names}])\n'
+    )
+    return "\n".join(parts)
+
+
+def _view(name: str, side: str, table: str, fields: list[str], more: list[str] | None = None) -> str:
+    source = f'FileSource(name="{table}", path=f"{{TABLES}}/{table}.parquet", timestamp_field="{EVENT_TIME}")'
+    lines = [
+        f"\n{name} = FeatureView(",
+        f'    name="{name}",',
+        f"    entities=[{side}],",
+        f"    source={source},",
+        "    schema=[",
+        *(f"        {field}" for field in fields),
+        "    ],",
+        "    online=True,",
+        *(more or []),
+        ")",
+    ]
+    return "\n".join(lines)
+
+
+def _has_fields(fields: list[str]) -> bool:
+    return any(field.startswith("Field(") for field in fields)
+
+
+def _shared(tables: dict[str, dict[str, _Column]]) -> set[str]:
+    """Return names that stand for categories of the same type in more than one table: the same thing, so one domain."""
+    keys = {"user_id", "item_id", EVENT_TIME}
+    found: dict[str, list[str]] = {}
+    for columns in tables.values():
+        for column in columns.values():
+            value = column.dtype.removeprefix("Array(").removesuffix(")")
+            if column.name not in keys and value in ("String", "Int64"):
+                found.setdefault(column.name, []).append(value)
+    return {name for name, values in found.items() if len(values) > 1 and len(set(values)) == 1}
+
+
+def _display(report: ImportReport, items: dict[str, _Column]) -> tuple[str, ...]:
+    if report.display:
+        return report.display
+    title = next((t for t in _TITLES if t in items and items[t].dtype == "String"), None)
+    return (title,) if title else ()
+
+
+def _attributes(side: str, columns: dict[str, _Column], shared: set[str], display: tuple[str, ...]) -> list[str]:
+    """Return the lines of a view's schema, comments among them."""
+    lines: list[str] = []
+    rows = columns[f"{side}_id"].values if columns else 0
+    for column in columns.values():
+        if column.name in (f"{side}_id", EVENT_TIME):
+            continue
+        tags: dict[str, str] = {}
+        if column.values == 0:
+            lines.append(f"# {column.name} has no values")
+            continue
+        if column.name in display:
+            tags["role"] = "display"
+        elif column.dtype == "String" and rows >= _MANY_ROWS and column.distinct > 0.9 * rows:
+            lines.append(
+                f"# {column.distinct:,} different texts in {rows:,} rows: no category, so left out of the model."
+            )
+            tags["role"] = "ignore"
+        elif column.dtype == "Int64" and column.distinct > _MANY_ROWS:
+            lines.append(
+                f'# {column.distinct:,} different numbers: a category; if it is an amount, tag it "kind": "numeric".'
+            )
+        if column.name in shared and "role" not in tags:
+            tags["domain"] = column.name
+        lines.append(_field(column.name, column.dtype, tags))
+    return lines
+
+
+def _context(report: ImportReport, log: dict[str, _Column], shared: set[str]) -> list[str]:
+    names = {
+        "item_id": "item_ids",
+        "event_type": "event_types",
+        "rating": "ratings",
+        "hour": "hours",
+        "weekday": "weekdays",
+    }
+    if report.time == EventTime.OBSERVED:
+        names |= {EVENT_TIME: "timestamps"}
+    lines: list[str] = []
+    for column in log.values():
+        known = column.name in (*names, "user_id", EVENT_TIME, "input_order")
+        if column.name in ("user_id", "input_order") or (known and column.name not in names):
+            continue
+        if column.values == 0:
+            lines += [] if known else [f"# {column.name} has no values"]
+        elif column.is_list:
+            lines.append(f"# {column.name} is a list: a history cannot keep lists")
+        elif column.dtype == "UnixTimestamp" and column.values < log["user_id"].values:
+            lines.append(f"# {column.name} is a time with gaps: a history cannot keep those")
+        else:
+            tags = {"role": "history", "of": column.name}
+            if column.name in shared:
+                tags["domain"] = column.name
+            lines.append(_field(names.get(column.name, f"recent_{column.name}"), f"Array({column.dtype})", tags))
+    return lines
+
+
+def _field(name: str, dtype: str, tags: dict[str, str]) -> str:
+    written = ", ".join(f"{_quoted(key)}: {_quoted(value)}" for key, value in tags.items())
+    return f'Field(name="{name}", dtype={dtype}{f", tags={{{written}}}" if tags else ""}),'
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,109 @@
+"""One more feature view becomes part of dataset, model and bundle without a line of Python outside the feature repository."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from rf_platform.cli.app import app
+from rf_platform.dataset import Dataset
+from rf_platform.features.spec import FeatureSpec
+from rf_platform.registry import Registry
+from rf_platform.settings import Settings, use_home
+from rf_training.model.storage import load_model
+
+NEW_VIEW = """
+from entities import item
+from feast import FeatureView, Field, FileSource
+from feast.types import Array, Float32, Int64, String
+from sources import TABLES
+
+studio = FeatureView(
+    name="studio",
+    entities=[item],
+    source=FileSource(name="studio", path=f"{TABLES}/studio.parquet", timestamp_field="event_timestamp"),
+    schema=[
+        Field(name="label", dtype=String),
+        Field(name="budget", dtype=Float32),
+        Field(name="cast", dtype=Array(Int64)),
+        Field(name="poster", dtype=Array(Float32)),
+    ],
+)
+"""
+
+
+def rf(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.stdout
+
+
+def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, repository = workspace.home, workspace.feature_repo
+    assert repository is not None
+    monkeypatch.setenv("RF_FEATURE_REPO", str(repository))
+    monkeypatch.setenv("RF_HOME", str(home))
+    use_home(home)
+    rf("dataset", "build")
+
+    rng = np.random.default_rng(0)
+    pq.write_table(
+        pa.table(
+            {
+                "item_id": np.arange(100, 140),
+                "event_timestamp": pa.array([0] * 40, pa.timestamp("us", tz="UTC")),
+                "label": [["A24", "Gaumont", None][i % 3] for i in range(40)],
+                "budget": pa.array([None if i == 5 else float(i) for i in range(40)], pa.float32()),
+                "cast": [[int(a) for a in rng.integers(0, 9, i % 4)] for i in range(40)],
+                "poster": [[float(x) for x in rng.random(3)] if i % 10 else None for i in range(40)],
+            }
+        ),
+        home / "tables" / "studio.parquet",
+    )
+    (repository / "studio.py").write_text(NEW_VIEW)
+    services = repository / "services.py"
+    services.write_text(
+        services.read_text()
+        .replace("from items import", "from studio import studio\nfrom items import")
+        .replace("features=[", "features=[studio, ")
+    )
+
+    rf("features", "apply")
+    rf("features", "materialize")
+    shown = json.loads(rf("features", "show", "--json"))
+    kinds = {f["field"]: f["kind"] for f in shown["fields"] if f["view"] == "studio"}
+    assert kinds == {"label": "categorical", "budget": "numeric", "cast": "multi", "poster": "vector"}
+
+    built = json.loads(rf("dataset", "build", "--json"))
+    assert built["new"]
+    assert built["spec_hash"] == shown["hash"]
+    dataset = Dataset.open(Path(built["path"]))
+    assert built["vocabularies"]["studio__label"] == 2 + 2
+    assert dataset.encoder.widths == {"studio__poster": 3}
+    assert dataset.items["studio__budget"].null_count >= 1
+
+    settings = ["train.epochs=1", "model.dim=16", "train.batch_size=8", "train.uniform_negatives=10"]
+    rf("train", "--name", "wider", *(part for s in settings for part in ("--set", s)))
+    bundle = json.loads(rf("index", "build", "wider", "--json"))
+
+    directory = Path(bundle["path"])
+    spec = FeatureSpec.load(directory / "spec.json")
+    assert spec.hash == shown["hash"]
+    record = Registry.open(get_url(home)).run("wider")
+    model = load_model(record.path / "best", dataset.encoder)
+    tables = dict(model.embeddings.collection.embedding_bags.items())
+    assert tables["studio__label"].num_embeddings == 4
+    assert "studio__cast" in tables
+    assert {"studio__label", "studio__cast"} <= set(model.item_tokens.ids)
+    assert model.item_tokens.numbers == ["studio__budget"]
+    assert model.item_tokens.vectors == ["studio__poster"]
+    assert bundle["items"] == 40
+    assert (directory / "encoder" / "studio__cast.parquet").exists()
+
+
+def get_url(home: Path) -> str:
+    return Settings(home=home).platform_registry_url

@@ -1,0 +1,108 @@
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from rf_platform.bundle import read_manifest
+from rf_platform.dataset import Dataset
+from rf_platform.errors import CorruptError, NotFoundError, RunError, UsageError
+from rf_platform.registry import Registry
+from rf_platform.settings import Settings
+from rf_serving.bundle.build import IndexOptions, build_bundle
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.index import INDEX_KINDS, ExactIndex, HnswIndex
+
+
+@pytest.fixture
+def copied(home_copy: Path) -> tuple[Registry, Path]:
+    settings = Settings(home=home_copy)
+    return Registry.open(settings.platform_registry_url, root=home_copy), settings.workspace.bundles
+
+
+def test_a_bundle_holds_everything_that_is_served(home: Path, dataset: Dataset) -> None:
+    path = home / "bundles" / "tiny-run-1"
+    manifest = read_manifest(path)
+    assert {"spec.json", "items.parquet", "item_tokens.npy", "vectors.npy", "index.faiss", "metrics.json"} < set(
+        manifest.files
+    )
+    assert {"model/config.json", "model/weights.pt", "encoder/genre.parquet", "encoder/numeric.json"} < set(
+        manifest.files
+    )
+    assert (manifest.run, manifest.spec_hash) == ("tiny-run", dataset.spec.hash)
+    assert manifest.dataset_fingerprint == dataset.fingerprint
+    assert manifest.metrics == {"recall@20": 0.5, "coverage": None}
+    assert manifest.index.kind == "exact"
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert metrics == {"run": {"recall@20": 0.5, "coverage": None}, "index": {"kind": "exact"}}
+
+
+def test_rows_of_the_index_are_items_in_order(home: Path, dataset: Dataset) -> None:
+    path = home / "bundles" / "tiny-run-1"
+    items = pq.read_table(path / "items.parquet")
+    assert items["item_id"].to_pylist() == dataset.item_ids.tolist()
+    assert items["item_attributes__title"].to_pylist() == [f"Movie {i}" for i in range(1, 61)]
+    tokens, vectors = np.load(path / "item_tokens.npy"), np.load(path / "vectors.npy")
+    np.testing.assert_allclose(vectors, tokens / np.linalg.norm(tokens, axis=1, keepdims=True), atol=1e-6)
+    found = ServedBundle.open(path).index.search(vectors, 1)
+    assert found.rows[:, 0].tolist() == list(range(60))
+
+
+def test_builds_are_numbered_and_equal(copied: tuple[Registry, Path]) -> None:
+    registry, directory = copied
+    again = build_bundle(registry, directory)  # the newest run
+    assert again.record.name == "tiny-run-2"
+    assert registry.bundle("tiny-run-2").run == "tiny-run"
+    first, second = (read_manifest(directory / name).files for name in ("tiny-run-1", "tiny-run-2"))
+    assert first == second  # the same checksums
+    assert again.total_bytes == sum(f.bytes for f in second.values())
+
+
+def test_an_approximate_index_is_measured_on_real_queries(copied: tuple[Registry, Path], dataset: Dataset) -> None:
+    built = build_bundle(*copied, "tiny-run", IndexOptions(kind="hnsw"))
+    validation = int((np.asarray(dataset.sequences.split) == 1).sum())
+    assert built.index == {
+        "kind": "hnsw",
+        **HnswIndex.settings,
+        "recall@20": 1.0,
+        "recall_queries": validation,
+    }
+    assert read_manifest(built.record.path).index.model_dump() == built.index
+
+
+def test_an_index_that_misses_too_much_is_refused(
+    copied: tuple[Registry, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Careless(ExactIndex):
+        kind: ClassVar[str] = "careless"
+        exact: ClassVar[bool] = False
+
+        @classmethod
+        def build(cls, vectors_ND: np.ndarray) -> "Careless":
+            return super().build(np.where(np.arange(len(vectors_ND))[:, None] % 4, vectors_ND, 0))
+
+    monkeypatch.setitem(INDEX_KINDS, "careless", Careless)
+    registry, directory = copied
+    with pytest.raises(RunError, match=r"careless index finds 0\.\d+ of the true 20 .* --min-recall=0.95"):
+        build_bundle(registry, directory, "tiny-run", IndexOptions(kind="careless"))
+    assert [p.name for p in directory.iterdir()] == ["tiny-run-1"]  # nothing is left behind
+    assert build_bundle(registry, directory, "tiny-run", IndexOptions(kind="careless", min_recall=0.1))
+
+
+def test_only_completed_runs_are_built(copied: tuple[Registry, Path]) -> None:
+    registry, directory = copied
+    registry.start_run("going", dataset="tiny-v1", recipe="tiny", config={}, path=directory.parent / "runs" / "going")
+    with pytest.raises(UsageError, match="run 'going' is running"):
+        build_bundle(registry, directory, "going")
+    registry.finish_run("going", {})
+    with pytest.raises(CorruptError, match=r"run 'going' lacks .*best/config.json"):
+        build_bundle(registry, directory, "going")
+    with pytest.raises(NotFoundError, match="no run 'other'"):
+        build_bundle(registry, directory, "other")
+
+
+def test_recall_is_a_share() -> None:
+    with pytest.raises(UsageError, match=r"--min-recall=1.5"):
+        IndexOptions(min_recall=1.5)

@@ -1,0 +1,114 @@
+"""What is read of a user, where the online store and the bundle do not quite agree."""
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rf_platform.errors import CorruptError, DataError, UsageError
+from rf_platform.features.store import quiet
+from rf_platform.settings import Settings
+from rf_serving.retrieval.features import UserFeatures
+from rf_serving.retrieval.fetcher import FeatureFetcher
+from rf_serving.retrieval.ids import parse_id
+from rf_serving.retrieval.retriever import Query, Retriever
+from rf_serving.server.serve import open_served
+
+if TYPE_CHECKING:
+    from rf_serving.bundle.served import ServedBundle
+
+REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
+
+
+@pytest.fixture
+def opened(home_copy: Path) -> tuple["ServedBundle", Any]:
+    return open_served(Settings(home=home_copy, feature_repo=REPOSITORY))
+
+
+def plain(features: UserFeatures) -> dict[str, Any]:
+    return {name: column.to_pylist() for name, column in features.context.items()}
+
+
+def test_items_the_bundle_does_not_have_are_left_out_with_their_context(opened: tuple["ServedBundle", Any]) -> None:
+    bundle, store = opened
+    whole = FeatureFetcher(store, bundle).fetch(17)
+    gone = [1, len(whole.rows) - 1]
+    less = {item: row for item, row in bundle.row_of_item.items() if row not in whole.rows[gone]}
+    part = FeatureFetcher(store, dataclasses.replace(bundle, row_of_item=less)).fetch(17)
+    keep = np.delete(np.arange(len(whole.rows)), gone)
+    assert part.rows.tolist() == whole.rows[keep].tolist()
+    assert whole.timestamps is not None
+    assert part.timestamps is not None
+    assert part.timestamps.tolist() == whole.timestamps[keep].tolist()
+    expected = {name: [values[i] for i in keep] for name, values in plain(whole).items()}
+    np.testing.assert_equal(plain(part), expected)
+    assert set(expected) == {f"interaction_context__{f}" for f in ("event_types", "ratings", "hours", "weekdays")}
+
+
+def write_history(store: Any, **arrays: Any) -> None:
+    now = pd.Timestamp("2024-06-01T12:00:00Z")
+    row: dict[str, Any] = {
+        "user_id": [50],
+        "event_timestamp": [now],
+        "item_ids": [[1, 2, 3]],
+        "timestamps": [[now, now, now]],
+        "event_types": [["rating"] * 3],
+        "ratings": [[1.0, 2.0, 3.0]],
+        "hours": [[1, 2, 3]],
+        "weekdays": [[1, 2, 3]],
+    }
+    with quiet():
+        store.write_to_online_store("interaction_context", pd.DataFrame(row | arrays))
+
+
+def test_arrays_that_do_not_fit_together_are_refused(opened: tuple["ServedBundle", Any]) -> None:
+    bundle, store = opened
+    write_history(store, ratings=[[1.0, 2.0]])
+    with pytest.raises(CorruptError, match=r"user_id 50 .* 3 item ids and 2 values of interaction_context.ratings"):
+        FeatureFetcher(store, bundle).fetch(50)
+
+
+def test_an_array_that_is_not_there_is_missing(opened: tuple["ServedBundle", Any]) -> None:
+    bundle, store = opened
+    write_history(store, ratings=[[]])
+    features = FeatureFetcher(store, bundle).fetch(50)
+    assert features.rows.tolist() == [0, 1, 2]
+    assert "interaction_context__ratings" not in features.context
+    assert features.context["interaction_context__hours"].to_pylist() == [1, 2, 3]
+
+
+def test_stored_features_that_cannot_be_used_are_not_the_callers_fault(opened: tuple["ServedBundle", Any]) -> None:
+    bundle, store = opened
+    write_history(store, ratings=[[1e30, 2.0, 3.0]])
+    retriever = Retriever(bundle, store)
+    try:
+        with pytest.raises(
+            CorruptError, match=r"stored features of user_id 50 .* interaction_context__ratings"
+        ) as raised:
+            asyncio.run(retriever.retrieve(Query(subject=50, k=3, exclude_seen=False)))
+        assert isinstance(raised.value.__cause__, DataError)
+    finally:
+        retriever.close()
+
+
+def test_an_online_store_that_hangs_is_given_up(opened: tuple["ServedBundle", Any]) -> None:
+    from rf_platform.errors import UnavailableError
+
+    retriever = Retriever(*opened)
+    try:
+        with pytest.raises(UnavailableError, match=r"user_id 17 .* took longer than 0 s"):
+            asyncio.run(retriever.retrieve(Query(subject=17, k=3, exclude_seen=False), fetch_seconds=0))
+    finally:
+        retriever.close()
+
+
+def test_ids_of_a_string_catalog_are_taken_as_they_are() -> None:
+    assert parse_id(" 007 ", "string", "user_id") == " 007 "
+    assert parse_id("-7", "int64", "user_id") == -7
+    for text, id_type in (("", "string"), ("1_000", "int64"), ("٣", "int64"), ("+5", "int64"), (str(2**63), "int64")):
+        with pytest.raises(UsageError, match=r"^user_id: "):
+            parse_id(text, "string" if id_type == "string" else "int64", "user_id")
