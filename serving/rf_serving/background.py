@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -39,7 +40,7 @@ class BackgroundServer:
         self._environment = {**os.environ, **(environment or {})}
         self._start_seconds = start_seconds
         self._events: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-        self.output: list[str] = []
+        self.output: deque[str] = deque(maxlen=_KEPT_LINES)
         """The latest lines the server wrote."""
         self.serving: dict[str, Any] = {}
         """The server's start message: address, bundle, items, load_seconds."""
@@ -88,7 +89,7 @@ class BackgroundServer:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.output = [*self.output[-_KEPT_LINES:], line.rstrip("\n")]
+            self.output.append(line.rstrip("\n"))
             if '"event": "serving"' in line:
                 self._events.put(json.loads(line))
         self._events.put(None)
@@ -99,6 +100,6 @@ class BackgroundServer:
         except Empty:
             serving = None
         if serving is None:
-            said = "\n".join(self.output[-10:]) or "it wrote nothing"
+            said = "\n".join(list(self.output)[-10:]) or "it wrote nothing"
             raise RunError(f"the server did not start within {self._start_seconds:g} s:\n{said}")
         return serving

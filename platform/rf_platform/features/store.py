@@ -6,13 +6,14 @@ Feast's own ``feature_store.yaml`` decides; what it leaves out is filled in from
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
@@ -77,7 +78,9 @@ def _registry(given: Any, settings: Settings) -> dict[str, Any]:
     section: dict[str, Any] = {"path": given} if isinstance(given, str) else dict(given or {})
     section.setdefault("registry_type", "sql")
     if settings.feast_registry_url:
-        section |= {"registry_type": "sql", "path": settings.feast_registry_url}
+        # SQLAlchemy reads a bare postgresql:// as psycopg2, which is not what Feast installs.
+        url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", settings.feast_registry_url)
+        section |= {"registry_type": "sql", "path": url}
     elif "path" not in section:
         settings.workspace.feast.mkdir(parents=True, exist_ok=True)
         section["path"] = f"sqlite:///{settings.workspace.feast / 'registry.db'}"
@@ -107,6 +110,8 @@ def _online_store(given: Any, settings: Settings) -> dict[str, Any]:
             "database": parts.path.strip("/") or "postgres",
             "user": parts.username or "postgres",
             "password": parts.password or "",
+            # Feast's default, `require`, refuses servers without TLS.
+            "sslmode": parse_qs(parts.query).get("sslmode", ["prefer"])[0],
         }
     raise ConfigError(f"RF_ONLINE_STORE_URL={url!r} is neither redis://, rediss:// nor postgresql://")
 

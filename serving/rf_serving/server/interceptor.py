@@ -19,6 +19,7 @@ REQUEST_ID = "x-request-id"
 """Metadata key: taken from the caller or made here, returned in the trailing metadata and in every log line."""
 INTERNAL_MESSAGE = "internal error; the server's log has it under the request id"
 _SETTLE_SECONDS = 0.05
+_NOT_OUR_FAULT = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.CANCELLED)
 _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _notes: ContextVar[dict[str, Any]] = ContextVar("notes")
 
@@ -90,7 +91,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             seconds = perf_counter() - start
             self._leave()
             self._metrics.observe_call(method, status.name, seconds, cold=bool(notes.get("cold")))
-            log.info("answered", status=status.name, ms=round(seconds * 1000, 3), **notes)
+            report = log.info if status in _NOT_OUR_FAULT else log.warning
+            report("answered", status=status.name, ms=round(seconds * 1000, 3), **notes)
 
     def _enter(self) -> None:
         self.active += 1
