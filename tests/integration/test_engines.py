@@ -131,7 +131,9 @@ def test_a_definition_that_cannot_be_used_is_not_registered(tmp_path: Path, writ
     items = tmp_path / "feature_repo" / "items.py"
     good = items.read_text()
     items.write_text(good.replace('tags={"domain": "year"}', 'tags={"domain": "genre"}'))
-    with pytest.raises(ConfigError, match=r"item_attributes\.(genres|release_year).*item_attributes\.(genres|release_year)"):
+    with pytest.raises(
+        ConfigError, match=r"item_attributes\.(genres|release_year).*item_attributes\.(genres|release_year)"
+    ):
         apply_definitions(settings)
     assert read_spec(open_store(settings), "retrieval").hash == before
     items.write_text("import nothing_of_that_name\n" + good)

@@ -116,6 +116,13 @@ def test_the_order_of_the_history_matters(stub: Any) -> None:
     assert forth.items != back.items
 
 
+def test_times_that_are_not_known_are_not_times_without_a_gap(stub: Any) -> None:
+    at_once = [Interaction(item_id=i, timestamp_us=10**15) for i in ("5", "6", "7")]
+    unknown = [Interaction(item_id=i) for i in ("5", "6", "7")]
+    answers = [stub.Retrieve(RetrieveRequest(session=Session(history=h), k=60)).items for h in (at_once, unknown)]
+    assert answers[0] != answers[1]
+
+
 def test_an_unknown_user_is_answered_as_a_visitor_of_whom_nothing_is_known(stub: Any) -> None:
     unknown = stub.Retrieve(RetrieveRequest(user_id="999", k=5, exclude_seen=True))
     visitor = stub.Retrieve(RetrieveRequest(session=Session(), k=5, exclude_seen=True))

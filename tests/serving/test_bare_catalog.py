@@ -31,14 +31,15 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     home = tmp_path_factory.mktemp("bare")
     repository = Path(shutil.copytree(AMAZON, home / "repo", ignore=shutil.ignore_patterns("__pycache__")))
     definitions = repository / "definitions.py"
-    text = (
-        definitions.read_text()
-        .replace("ValueType.INT64", "ValueType.STRING")
-        .replace("import Array, Int64", "import Array, Int64, String")
-    )
-    definitions.write_text(
-        text.replace('Field(name="item_ids", dtype=Array(Int64)', 'Field(name="item_ids", dtype=Array(String)')
-    )
+    text = definitions.read_text()
+    for old, new in (
+        ("ValueType.INT64", "ValueType.STRING"),
+        ("import Array, Int64", "import Array, Int64, String"),
+        ('Field(name="item_ids", dtype=Array(Int64)', 'Field(name="item_ids", dtype=Array(String)'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    definitions.write_text(text)
     (home / "tables").mkdir()
     rng = np.random.default_rng(3)
     events = [(f"u{u}", f"b{i}", n) for u in range(8) for n, i in enumerate(rng.permutation(ITEMS)[:6])]

@@ -1,7 +1,4 @@
-"""Names, texts and paths inside generated SQL."""
-
-import re
-from pathlib import Path
+"""Names and texts inside generated SQL."""
 
 
 def identifier(name: str) -> str:
@@ -12,8 +9,3 @@ def identifier(name: str) -> str:
 def literal(text: str) -> str:
     """Return a text constant, quoted."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def file_literal(path: Path) -> str:
-    """Return a path constant that DuckDB does not take for a glob pattern."""
-    return literal(re.sub(r"([*?\[])", r"[\1]", str(path)))

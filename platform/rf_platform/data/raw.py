@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import duckdb
 
 from rf_platform.data.bad_rows import BadRows
-from rf_platform.data.quoting import file_literal, identifier, literal
+from rf_platform.data.quoting import identifier, literal
 from rf_platform.data.specs import Field, InputFile, ParquetFormat, TableSpec, TextFormat
 from rf_platform.data.text_reader import load_text
 from rf_platform.errors import DataError
@@ -121,7 +121,7 @@ def _load_text(
 def _view_parquet(
     connection: duckdb.DuckDBPyConnection, relation: str, file: InputFile
 ) -> tuple[dict[str, RawColumn], int]:
-    source = f"read_parquet({file_literal(file.path)}, file_row_number = true)"
+    source = f"read_parquet({literal(str(file.path))}, file_row_number = true)"
     try:
         connection.execute(f"CREATE VIEW {identifier(relation)} AS SELECT * FROM {source}")
         described = connection.execute(f"DESCRIBE {identifier(relation)}").fetchall()

@@ -139,7 +139,8 @@ class _Builder:
             self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, user.id_type)}")
         self.db.execute(
             f"""CREATE TABLE item_index AS
-            SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS item FROM (SELECT DISTINCT id FROM ({" UNION ALL ".join(catalog)}))"""
+            SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS item
+            FROM (SELECT DISTINCT id FROM ({" UNION ALL ".join(catalog)}))"""
         )
         self.db.execute(
             f"""CREATE TABLE user_index AS
@@ -174,11 +175,8 @@ class _Builder:
 
     def _versions(self) -> None:
         """Number the distinct states of items and users that any event saw, and their newest states."""
-        sides: tuple[tuple[Side, str, str], ...] = (
-            ("item", "item_id", self.spec.item.join_key),
-            ("user", "user_id", self.spec.user.join_key),
-        )
-        for side, key, join_key in sides:
+        sides: tuple[tuple[Side, str], ...] = (("item", self.spec.item.join_key), ("user", self.spec.user.join_key))
+        for side, join_key in sides:
             views = [s.view for s in self._views(side)]
             rids = "".join(f", joined_{v}.rid AS rid_{v}" for v in views)
             joins = "".join(f" JOIN joined_{v} USING (event)" for v in views)
@@ -204,8 +202,8 @@ class _Builder:
             )
             features = "".join(f", r_{v}.* EXCLUDE (rid)" for v in views)
             values = "".join(
-                f" LEFT JOIN (SELECT * EXCLUDE (key, known, ts) FROM rows_{v} QUALIFY row_number() OVER (PARTITION BY rid) = 1) r_{v}"
-                f" ON r_{v}.rid = v.rid_{v}"
+                f" LEFT JOIN (SELECT * EXCLUDE (key, known, ts) FROM rows_{v}"
+                f" QUALIFY row_number() OVER (PARTITION BY rid) = 1) r_{v} ON r_{v}.rid = v.rid_{v}"
                 for v in views
             )
             self.db.execute(

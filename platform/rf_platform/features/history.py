@@ -34,8 +34,8 @@ def write_user_history(definitions: FeatureDefinitions, interactions: Path) -> i
         for field in kept:
             if field.of not in columns:
                 raise ConfigError(
-                    f"{field.view}.{field.field} keeps the column {field.of!r}, which the interaction log {interactions} does not have "
-                    f"(it has: {', '.join(columns)})"
+                    f"{field.view}.{field.field} keeps the column {field.of!r}, which the interaction log {interactions} "
+                    f"does not have (it has: {', '.join(columns)})"
                 )
         user, order = spec.user.join_key, "event_timestamp, input_order"
         arrays = ", ".join(f'list({_marked(f)} ORDER BY {order}) AS "{source.columns[f.field]}"' for f in kept)

@@ -1,6 +1,5 @@
 """An import as a whole: all or nothing, one catalog a workspace, the same bytes for the same input."""
 
-import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from rf_platform.data import importer
+from rf_platform.data.replacing import replacing
 from rf_platform.data.report import ImportReport, load_report
 from rf_platform.errors import CorruptError, DataError, NotFoundError, UnavailableError, UsageError
 from rf_platform.workspace import Workspace
@@ -125,11 +125,11 @@ def test_the_report_is_read_back_as_it_was(bring: Bring, workspace: Workspace) -
 
 
 def test_two_imports_at_once_are_refused(bring: Bring, workspace: Workspace) -> None:
-    workspace.root.mkdir()
-    with (workspace.root / ".tables.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UnavailableError, match=r"another import into .* is running"):
-            bring(_SHOP, {"e.csv": _EVENTS})
+    with (
+        replacing(workspace.tables),
+        pytest.raises(UnavailableError, match=r"another import into .* is running"),
+    ):
+        bring(_SHOP, {"e.csv": _EVENTS})
     bring(_SHOP)
 
 
