@@ -4,9 +4,10 @@ import os
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rf_platform.errors import ConfigError
 from rf_platform.workspace import Workspace
 
 
@@ -39,6 +40,13 @@ class Settings(BaseSettings):
         default=None, ge=1, description="CPU threads; default: half of the cores for torch, all for DuckDB."
     )
 
+    @field_validator("home")
+    @classmethod
+    def _no_wildcards(cls, home: Path) -> Path:
+        if set(str(home.absolute())) & set("*?["):
+            raise ValueError(f"the workspace's path {home.absolute()} must not contain '*', '?' or '['")
+        return home
+
     @property
     def workspace(self) -> Workspace:
         """The workspace's directories."""
@@ -59,5 +67,14 @@ def use_home(home: Path) -> Path:
 
 @cache
 def get_settings() -> Settings:
-    """Return the settings of this process, read once; ``rf --home`` overrides ``RF_HOME`` before the first call."""
-    return Settings()
+    """Return the settings of this process, read once; ``rf --home`` overrides ``RF_HOME`` before the first call.
+
+    Raises:
+        ConfigError: a variable has a value it cannot have.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = f"RF_{str(wrong['loc'][0]).upper()}"
+        raise ConfigError(f"{name}={os.environ.get(name)!r} cannot be used: {wrong['msg']}") from error

@@ -95,6 +95,18 @@ def test_stored_features_that_cannot_be_used_are_not_the_callers_fault(opened: t
         retriever.close()
 
 
+def test_the_search_brings_enough_for_what_is_left_out(opened: tuple["ServedBundle", Any]) -> None:
+    bundle, store = opened
+    unusable = np.full_like(bundle.vectors_ND, np.nan)  # a scan, which is for approximate indexes, would show
+    retriever = Retriever(dataclasses.replace(bundle, vectors_ND=unusable), store)
+    try:
+        answer = asyncio.run(retriever.retrieve(Query(subject=30, k=40, exclude_seen=True)))
+        assert len(answer.rows) == 40
+        assert np.isfinite(answer.scores).all()
+    finally:
+        retriever.close()
+
+
 def test_an_online_store_that_hangs_is_given_up(opened: tuple["ServedBundle", Any]) -> None:
     from rf_platform.errors import UnavailableError
 

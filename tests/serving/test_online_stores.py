@@ -1,12 +1,10 @@
 """The same answers from Redis and PostgreSQL as from SQLite."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -18,20 +16,6 @@ from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
-
-
-def postgres_section(url: str) -> str:
-    parts = urlsplit(url)
-    options = {
-        "type": "postgres",
-        "host": parts.hostname,
-        "port": parts.port or 5432,
-        "database": parts.path.strip("/"),
-        "user": parts.username or "postgres",
-        "password": parts.password or "",
-        "sslmode": "prefer",
-    }
-    return "".join(f"  {key}: {json.dumps(value)}\n" for key, value in options.items())
 
 
 @pytest.fixture(
@@ -47,15 +31,13 @@ def elsewhere(request: pytest.FixtureRequest, home_copy: Path, tmp_path: Path) -
         pytest.skip(f"{request.param} is not set")
     repository = Path(shutil.copytree(REPOSITORY, tmp_path / "repo", ignore=shutil.ignore_patterns("__pycache__")))
     config = repository / "feature_store.yaml"
-    text = config.read_text().replace("project: movielens", f"project: rf_test_{uuid4().hex[:12]}")
+    config.write_text(config.read_text().replace("project: movielens", f"project: rf_test_{uuid4().hex[:12]}"))
     settings = Settings(
-        home=home_copy, feature_repo=repository, feast_registry_url=f"sqlite:///{tmp_path / 'feast.db'}"
+        home=home_copy,
+        feature_repo=repository,
+        online_store_url=url,
+        feast_registry_url=f"sqlite:///{tmp_path / 'feast.db'}",
     )
-    if url.startswith("redis"):
-        settings = settings.model_copy(update={"online_store_url": url})
-    else:  # the other way to choose an engine: Feast's own configuration, here with an option that a URL does not have
-        text = text.replace("  type: sqlite\n", postgres_section(url))
-    config.write_text(text)
     apply_definitions(settings)
     try:
         materialize(settings)

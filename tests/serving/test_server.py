@@ -105,10 +105,18 @@ def test_an_online_store_that_fails_is_unavailable(home_copy: Path, start_server
         assert running.stub.Retrieve(RetrieveRequest(session=Session(), k=1)).items
 
 
+def wait_for_active(server: Any, reached: Callable[[float], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not reached(server.metrics.registry.get_sample_value("rf_active_requests")):
+        assert time.monotonic() < deadline, "the calls did not arrive, or did not end"
+        time.sleep(0.005)
+
+
 def test_metrics_count_calls_and_stages(server: Any, stub: Any) -> None:
     stub.Retrieve(RetrieveRequest(user_id="999", k=1))
     with pytest.raises(grpc.RpcError):
         stub.Retrieve(RetrieveRequest())
+    wait_for_active(server, lambda active: active == 0)  # a call is counted after its reply has left
     with server.metrics.exposed("127.0.0.1", 0) as port:
         text = urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
     for line in (
@@ -133,13 +141,6 @@ def test_an_address_in_use_is_refused(server: Any) -> None:
         server.in_loop(bind()).result(10)
 
 
-def wait_for_active(server: Any, calls: int) -> None:
-    deadline = time.monotonic() + 10
-    while server.metrics.active._value.get() < calls:
-        assert time.monotonic() < deadline, "the calls did not arrive"
-        time.sleep(0.005)
-
-
 def test_a_drain_finishes_calls_in_flight_and_takes_no_more(
     settings: Settings, home: Path, start_server: Callable[..., Any]
 ) -> None:
@@ -147,7 +148,7 @@ def test_a_drain_finishes_calls_in_flight_and_takes_no_more(
         watch = health_pb2_grpc.HealthStub(running.channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
         assert next(watch).status == SERVING
         slow = [running.stub.Retrieve.future(RetrieveRequest(session=SLOW, k=3)) for _ in range(2)]
-        wait_for_active(running, 2)
+        wait_for_active(running, lambda active: active >= 2)
         begin = time.monotonic()
         drained = running.in_loop(running.server.drain(30))
         assert next(watch).status == NOT_SERVING
@@ -162,7 +163,7 @@ def test_a_drain_finishes_calls_in_flight_and_takes_no_more(
 def test_a_drain_ends_at_its_limit(settings: Settings, home: Path, start_server: Callable[..., Any]) -> None:
     with start_server(settings) as running:
         slow = [running.stub.Retrieve.future(RetrieveRequest(session=SLOW, k=3)) for _ in range(4)]
-        wait_for_active(running, 4)
+        wait_for_active(running, lambda active: active >= 4)
         assert running.in_loop(running.server.drain(0.01)).result(30) is False
         assert any(call.exception() is not None for call in slow)
 

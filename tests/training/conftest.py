@@ -13,7 +13,10 @@ from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, Field
 
 def _field(view: str, name: str, side: str, kind: str, domain: str | None = None, of: str | None = None) -> FieldSpec:
     role = "history" if of else "feature"
-    return FieldSpec(view=view, field=name, side=side, kind=kind, role=role, dtype="?", domain=domain, of=of)  # type: ignore[arg-type]
+    dtype = {"multi": "Array(String)", "numeric": "Float32", "timestamp": "UnixTimestamp"}.get(kind, "")
+    dtype = dtype or ("Int64" if name in ("release_year", "hours", "item_ids", "age_group") else "String")
+    dtype = f"Array({dtype})" if of else dtype
+    return FieldSpec(view=view, field=name, side=side, kind=kind, role=role, dtype=dtype, domain=domain, of=of)  # type: ignore[arg-type]
 
 
 FIELDS = (

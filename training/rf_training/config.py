@@ -42,7 +42,7 @@ class TrainConfig:
     """Catalog items drawn uniformly for every step, beside the other positives of the batch (mixed negative sampling, R9)."""
 
     mask_own_positives: bool = False
-    """Leave a user's other positives out of the negatives too, not only other occurrences of the target itself."""
+    """Leave the other positives of a history window out of its negatives too, not only other occurrences of the target."""
 
     ema_decay: float = 0.995
     """Decay of the running average of the weights that is evaluated and served; 0 turns it off."""

@@ -17,7 +17,7 @@ ITEMS_AT_ONCE = 4096
 
 
 class ModelScorer:
-    """Scores the whole catalog; items are encoded once, with their newest features.
+    """Scores the whole catalog; items are encoded once, with what training knew of them.
 
     A history is a prefix of the user's events, so the context of its interactions and the profile known just before the
     event to predict are found by its length.
@@ -27,7 +27,7 @@ class ModelScorer:
         self._model, self._dataset, self._name = model.eval(), dataset, name
         encoder = dataset.encoder
         self._users = encoder.encode(dataset.users, dataset.spec.inputs("user"))
-        items = encoder.encode_items(dataset.items.take(dataset.current_items))
+        items = encoder.encode_items(dataset.items.take(dataset.evaluation_items))
         self.item_h_ND = encode_catalog(model, items)
         self._vectors_ND = candidate_vectors(self.item_h_ND)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rf_platform.dataset import Dataset
-from rf_platform.errors import NotFoundError, RfError, UsageError
+from rf_platform.errors import NotFoundError, RfError, RunError, UsageError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_training.config import Recipe, TrainConfig
@@ -85,6 +85,9 @@ def _train(
     use_threads(settings)
     try:
         result = Trainer(recipe, dataset, directory).run(resume)
+    except KeyboardInterrupt:
+        registry.fail_run(name, "interrupted")
+        raise RunError(f"run '{name}' was interrupted; `rf train --resume --name {name}` goes on with it") from None
     except BaseException as error:
         reason = str(error) if isinstance(error, RfError) else f"{type(error).__name__}: {error}"
         registry.fail_run(name, reason)

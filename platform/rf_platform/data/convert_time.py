@@ -62,7 +62,7 @@ def _numbers(base: str, family: str) -> tuple[str, str]:
     """Return SQL of a value as whole number and as double, each NULL where it is not one."""
     whole, number = f"TRY_CAST({base} AS BIGINT)", f"TRY_CAST({base} AS DOUBLE)"
     if family == "text":
-        whole = f"CASE WHEN regexp_full_match({base}, '[+-]?[0-9]{{1,18}}') THEN {whole} END"
+        whole = f"CASE WHEN regexp_full_match({base}, '[+-]?[0-9]+') THEN {whole} END"
         number = f"CASE WHEN regexp_full_match({base}, '{NUMERIC_TIME}') THEN {number} END"
     elif family == "float":
         whole = "CAST(NULL AS BIGINT)"
@@ -77,13 +77,17 @@ def _bounded(number: str, most: int) -> str:
 def time_checks(field: Field, base: str, value: str, now: str) -> list[tuple[Reason, str, str]]:
     """Return reason, condition and detail of everything that makes a time bad."""
     expected = _EXPECTED.get(field.time_format, "")
+    wrong_type = (Reason.WRONG_TYPE, f"{base} IS NOT NULL AND {value} IS NULL", expected)
+    if not field.key:  # an attribute may well lie in the future, or before 1970: a date of release, the end of an offer
+        outside = f"year({value} AT TIME ZONE 'UTC') NOT BETWEEN 1 AND 9999"
+        return [wrong_type, (Reason.OUT_OF_RANGE, outside, "expected a year from 1 to 9999")]
     earliest = (
         (Reason.OUT_OF_RANGE, f"{value} < make_timestamptz({_POSITION_START})", "a position counts from 0")
         if field.time_format is TimeFormat.POSITION
         else (Reason.TOO_EARLY, f"{value} < make_timestamptz(0)", "is the format right?")
     )
     return [
-        (Reason.WRONG_TYPE, f"{base} IS NOT NULL AND {value} IS NULL", expected),
+        wrong_type,
         earliest,
         (Reason.FUTURE, f"{value} > {now}", "it lies after the time of this import"),
     ]

@@ -143,8 +143,7 @@ def _format(table: TableName, part: ItemsPart | UsersPart, file: InputFile) -> T
     if layout is None:
         return TextFormat(delimiter=default)
     delimiter = layout.delimiter or default
-    if len(delimiter) > 1 and layout.quote is not None:
-        raise ConfigError(f"{table}.csv: with the delimiter {delimiter!r} of several characters, set `quote: null`")
-    return TextFormat(
-        delimiter=delimiter, quote=layout.quote, encoding=layout.encoding, null_values=tuple(layout.null_values)
-    )
+    text = TextFormat(delimiter=delimiter, quote=layout.quote, encoding=layout.encoding, null_values=layout.null_values)
+    if text.splits_lines and text.quote is not None:
+        raise ConfigError(f"{table}.csv: the delimiter {delimiter!r} is more than one byte; set `quote: null` with it")
+    return text

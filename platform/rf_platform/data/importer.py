@@ -19,13 +19,14 @@ from rf_platform.data.raw import load_file
 from rf_platform.data.replacing import replacing
 from rf_platform.data.report import FileCounts, ImportReport, load_report
 from rf_platform.data.specs import TABLES, EventTime, Kind, SourceSpec, TableSpec
-from rf_platform.data.stage import EVENT_TIME, stage, staged
+from rf_platform.data.stage import EVENT_TIME, shown_time, stage, staged
 from rf_platform.data.verdict import count_files, refuse, undescribed
 from rf_platform.data.write import QUARANTINE, sha256, write_bare_items, write_quarantine, write_table
-from rf_platform.errors import NotFoundError, UsageError
+from rf_platform.errors import DataError, NotFoundError, RunError, UsageError
 from rf_platform.workspace import Workspace
 
 _MEMORY = 2 << 30
+_LARGE_INPUT = 256 << 20
 _MADE_TIMES = (
     "the source has positions, not times: event times are made, 2000-01-01 plus one hour per position; "
     "hour and weekday are null"
@@ -70,7 +71,7 @@ def import_tables(
         work.mkdir()
         source = read_source(request, work)
         _check_catalog(workspace, source, replace)
-        connection = _connect(work, threads)
+        connection = _connect(source, work, threads)
         try:
             with track(f"import {source.name}", _steps(source)) as tracker:
                 bad = BadRows(connection)
@@ -82,11 +83,24 @@ def import_tables(
                 refuse(counts, bad, any_bad_row=on_error is OnError.FAIL)
                 rows = _write(connection, tables, counts, fresh, tracker)
             report = _report(connection, request, source, tables, counts, rows, fresh)
+        except duckdb.Error as error:
+            raise _explained(error) from error
         finally:
             connection.close()
             shutil.rmtree(work)
         report.save(fresh)
     return report
+
+
+def _explained(error: Exception) -> Exception:
+    """Return what DuckDB says about the input or the machine as an error of ours, and anything else as it is."""
+    said = str(error).splitlines()[0]
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return RunError(f"the import ran out of memory or of disk space for temporary files: {said}")
+    unreadable = (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException)
+    if isinstance(error, unreadable) or type(error) is duckdb.Error:
+        return DataError(f"a file cannot be read to its end: {said}")
+    return error
 
 
 def _check_catalog(workspace: Workspace, source: SourceSpec, replace: bool) -> None:
@@ -103,11 +117,12 @@ def _check_catalog(workspace: Workspace, source: SourceSpec, replace: bool) -> N
         )
 
 
-def _connect(work: Path, threads: int | None) -> duckdb.DuckDBPyConnection:
-    """Open a database that goes on in files below ``work`` when the rows do not fit into its share of memory."""
+def _connect(source: SourceSpec, work: Path, threads: int | None) -> duckdb.DuckDBPyConnection:
+    """Open a scratch database: in memory, which is twice as fast, or for a large input on disk, which keeps memory bounded."""
+    size = sum(f.path.stat().st_size for t in source.tables for f in t.files)
     memory = min(_MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
     connection = duckdb.connect(
-        ":memory:",
+        ":memory:" if size < _LARGE_INPUT else str(work / "scratch.duckdb"),
         config={
             "memory_limit": f"{memory >> 20}MiB",
             "temp_directory": str(work / "spill"),
@@ -117,6 +132,7 @@ def _connect(work: Path, threads: int | None) -> duckdb.DuckDBPyConnection:
         },
     )
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("PRAGMA disable_checkpoint_on_shutdown")  # a scratch file is deleted then
     return connection
 
 
@@ -189,7 +205,8 @@ def _report(
     fresh: Path,
 ) -> ImportReport:
     first, last, users = connection.execute(
-        f"SELECT min({EVENT_TIME}), max({EVENT_TIME}), count(DISTINCT user_id) FROM {identifier(staged('interactions'))}"
+        f"SELECT {shown_time(f'min({EVENT_TIME})')}, {shown_time(f'max({EVENT_TIME})')}, count(DISTINCT user_id) "
+        f"FROM {identifier(staged('interactions'))}"
     ).fetchall()[0]
     written = [f"{name}.parquet" for name in rows]
     refused = sum(c.quarantined for c in counts)
@@ -205,8 +222,8 @@ def _report(
         columns={name: _columns(fresh / f"{name}.parquet") for name in rows},
         settled=_settled(source.tables, [t.spec for t in tables]),
         display=source.display,
-        first_event=first.isoformat(),
-        last_event=last.isoformat(),
+        first_event=first,
+        last_event=last,
         warnings=undescribed(connection, tables),
         notes=(_MADE_TIMES,) if source.time is EventTime.POSITION else (),
         imported_at=datetime.now(UTC).isoformat(timespec="seconds"),

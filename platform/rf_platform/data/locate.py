@@ -42,9 +42,11 @@ class Location:
         """Return the files whose path below the top fits a glob pattern, sorted by path."""
         if self._members is not None:
             depth = pattern.count("/")
-            names = [m for m in self._members if m == pattern or (m.count("/") == depth and fnmatch(m, pattern))]
+            names = [m for m in self._members if m.count("/") == depth and fnmatch(m, pattern)]
+            # A name may hold characters that mean something in a pattern.
+            names = [pattern] if pattern in self._members else names
             return [InputFile(path=self._unpack(m), name=f"{self.path.name}/{m}") for m in names]
-        exact = self.path / pattern  # a name may hold characters that mean something in a pattern
+        exact = self.path / pattern
         root = "" if Path(pattern).is_absolute() else f"{glob.escape(str(self.path))}/"
         paths = [exact] if exact.is_file() else sorted(p for p in map(Path, glob.glob(root + pattern)) if p.is_file())
         return [

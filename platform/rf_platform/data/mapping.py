@@ -71,8 +71,14 @@ class RatingColumn(_Part):
     """Where the rating is (short form: the column's name) and the range it must lie in."""
 
     column: str
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RatingColumn":
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
 
 
 class ExtraColumn(_Part):
@@ -97,7 +103,7 @@ class TextLayout(_Part):
     """How a text file is written."""
 
     delimiter: str | None = Field(default=None, min_length=1)
-    quote: str | None = Field(default='"', min_length=1, max_length=1)
+    quote: str | None = Field(default='"', pattern=r"^[!-~]$")
     encoding: str = "utf-8"
     null_values: tuple[str, ...] = ()
 

@@ -121,7 +121,7 @@ def _load_text(
 def _view_parquet(
     connection: duckdb.DuckDBPyConnection, relation: str, file: InputFile
 ) -> tuple[dict[str, RawColumn], int]:
-    source = f"read_parquet({literal(str(file.path))}, file_row_number = true)"
+    source = f"read_parquet({literal(str(file.path))}, file_row_number = true, hive_partitioning = false)"
     try:
         connection.execute(f"CREATE VIEW {identifier(relation)} AS SELECT * FROM {source}")
         described = connection.execute(f"DESCRIBE {identifier(relation)}").fetchall()

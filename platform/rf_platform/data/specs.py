@@ -64,6 +64,11 @@ class TextFormat:
     null_values: tuple[str, ...] = ()
     """Texts that mean "no value", besides the empty one."""
 
+    @property
+    def splits_lines(self) -> bool:
+        """Whether whole lines are read and then split: the delimiter is more than the one byte that Arrow takes."""
+        return len(self.delimiter.encode()) > 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetFormat:

@@ -99,7 +99,7 @@ def _refuse_unsorted(connection: duckdb.DuckDBPyConnection, table: LoadedTable, 
         f"max({EVENT_TIME}) OVER (PARTITION BY {FILE} ORDER BY {ROW} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
     )
     query = (
-        f"SELECT {INPUT_ORDER}, 'earlier than ' || {_shown('latest')} || ' in a row before' AS detail "
+        f"SELECT {INPUT_ORDER}, 'earlier than ' || {shown_time('latest')} || ' in a row before' AS detail "
         f"FROM (SELECT *, {latest} AS latest FROM {identifier(staged(table.spec.table))}) WHERE {EVENT_TIME} < latest"
     )
     _refuse(connection, table, bad, query, EVENT_TIME, Reason.NOT_SORTED)
@@ -127,7 +127,7 @@ def _refuse(
     """Move the staged rows that ``query`` names by input order, with a detail, to the bad ones."""
     connection.execute(f"CREATE TEMP TABLE refused AS {query}")
     name, column = identifier(staged(table.spec.table)), next(f for f in table.spec.fields if f.name == field)
-    shown = _shown(f"s.{field}") if column.kind is Kind.TIME else f"CAST(s.{identifier(field)} AS VARCHAR)"
+    shown = shown_time(f"s.{field}") if column.kind is Kind.TIME else f"CAST(s.{identifier(field)} AS VARCHAR)"
     for raw in table.files:
         bad.add(
             f'SELECT s.{FILE} AS file, s.{ROW} AS "row", {literal(column.column)} AS "column", '
@@ -150,6 +150,6 @@ def _records(raw: RawFile, rows: str) -> str:
     )
 
 
-def _shown(time: str) -> str:
-    """Return the SQL of a time as text."""
+def shown_time(time: str) -> str:
+    """Return the SQL of a time as text, such as 2024-05-31T18:00:00Z."""
     return f"strftime({time} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ')"

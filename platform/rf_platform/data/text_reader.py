@@ -56,17 +56,14 @@ def load_text(
     """
     header = layout.header or _read_header(file, layout)
     # A delimiter of several characters: read whole lines, let DuckDB split them.
-    whole_lines = len(layout.delimiter) > 1
+    whole_lines = layout.splits_lines
     columns = ["line"] if whole_lines else [f"c{i}" for i in range(len(header))]
     target = f"{relation}_lines" if whole_lines else relation
     connection.execute(
         f'CREATE TABLE {identifier(target)} ("row" BIGINT, {", ".join(f"{identifier(c)} VARCHAR" for c in columns)})'
     )
-    stream = TextStream(file.path, layout.encoding, layout.quote, consumed)
-    try:
+    with TextStream(file.path, layout.encoding, layout.quote, consumed) as stream:
         rows = _Loading(connection, target, columns, file, layout).run(stream, number, bad)
-    finally:
-        stream.close()
     if rows == 0:
         raise DataError(f"{file.name} is empty: it has no data rows")
     if stream.open_quote:
@@ -77,25 +74,27 @@ def load_text(
 
 
 def _read_header(file: InputFile, layout: TextFormat) -> tuple[str, ...]:
-    stream = TextStream(file.path, layout.encoding, None, lambda _: None)
     try:
-        start = stream.read(1 << 20).decode()
+        with TextStream(file.path, layout.encoding, None, lambda _: None) as stream:
+            start = stream.read(1 << 20).decode()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file.name} cannot be read: {error}") from error
-    finally:
-        stream.close()
     if not start:
         raise DataError(f"{file.name} is empty: it has not even a header line")
-    if len(layout.delimiter) > 1:
-        return tuple(start.splitlines()[0].split(layout.delimiter))
+    if layout.splits_lines:
+        return tuple(name.strip() for name in start.splitlines()[0].split(layout.delimiter))
+    text = io.StringIO(start, newline="")
     reader = csv.reader(
-        io.StringIO(start, newline=""),
+        text,
         delimiter=layout.delimiter,
         quotechar=layout.quote,
         quoting=csv.QUOTE_NONE if layout.quote is None else csv.QUOTE_MINIMAL,
     )
-    header = tuple(name.strip() for name in next(reader))
-    if next((record for record in reader if record), None) is None:
+    try:
+        header = tuple(name.strip() for name in next(reader))
+    except csv.Error as error:
+        raise DataError(f"{file.name}: the header line cannot be read: {error}") from error
+    if not text.read().strip("\r\n"):
         raise DataError(f"{file.name} is empty: it has a header line and no data rows")
     return header
 
@@ -117,7 +116,6 @@ class _Loading:
         """Fill the table batch by batch and return the number of records."""
         row = 1
         try:
-            self.connection.execute("BEGIN TRANSACTION")
             for batch in self._open(stream):
                 numbers = _row_numbers(row, batch.num_rows, self.malformed)
                 row = int(numbers[-1]) + 1 if len(numbers) else row
@@ -125,7 +123,6 @@ class _Loading:
                 self.connection.register("batch", numbered)
                 self.connection.execute(f"INSERT INTO {identifier(self.target)} SELECT * FROM batch")
                 self.connection.unregister("batch")
-            self.connection.execute("COMMIT")
         except pa.ArrowInvalid as error:
             if "straddling" in str(error):
                 self.refusal = (
@@ -148,7 +145,7 @@ class _Loading:
                 skip_rows_after_names=header_lines,
             ),
             parse_options=pc.ParseOptions(
-                delimiter=self.layout.delimiter if len(self.layout.delimiter) == 1 else _NO_DELIMITER,
+                delimiter=_NO_DELIMITER if self.layout.splits_lines else self.layout.delimiter,
                 quote_char=self.layout.quote or False,
                 newlines_in_values=self.layout.quote is not None,
                 invalid_row_handler=lambda record: self._set_aside(record, record.number - header_lines),

@@ -34,6 +34,7 @@ class TextStream(io.RawIOBase):
             ConfigError: Python knows no such encoding.
         """
         try:
+            b"x".decode(encoding, "replace")  # refuses codecs that are not of text, such as base64
             self._decoder = codecs.getincrementaldecoder(encoding)("rf_mark_undecodable")
         except LookupError as error:
             raise ConfigError(

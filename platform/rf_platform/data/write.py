@@ -71,6 +71,6 @@ def _write(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int
                 writer.write_table(table.slice(0, whole), row_group_size=_ROW_GROUP)
                 rows += whole
                 waiting, count = table.slice(whole).to_batches(), count - whole
-        if count or not rows:
+        if count:
             writer.write_table(pa.Table.from_batches(waiting, reader.schema), row_group_size=_ROW_GROUP)
     return rows + count

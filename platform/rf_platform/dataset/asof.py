@@ -8,39 +8,41 @@ Feast's own join is an inequality join that needs more memory than a laptop has 
 carries only row numbers here and the values are fetched once per distinct row.
 """
 
+from collections.abc import Mapping
+
 from rf_platform.features.read import ViewSource
 from rf_platform.features.spec import IdType
+from rf_platform.sql import identifier, literal
 
 SQL_TYPES: dict[IdType, str] = {"int64": "BIGINT", "string": "VARCHAR"}
 
 
-def quoted(name: str) -> str:
-    """Return an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def rows_sql(source: ViewSource, id_type: IdType) -> str:
+def rows_sql(source: ViewSource, id_type: IdType, features: Mapping[str, str]) -> str:
     """Return a query over the usable rows of a view: ``rid``, ``key``, ``known``, ``ts`` and its features by full name.
 
     A row counts from the moment it is ``known``: its event timestamp, or the created timestamp where that is later. A row
     that was overtaken by a newer one before it became known is dropped, so that "latest known" and "newest known" are the
     same row and one as-of comparison finds it. Equal values of an entity share one ``rid``.
+
+    Args:
+        source: the view.
+        id_type: type of the entity's ids.
+        features: SQL expression of each feature over the file's columns, by full name.
     """
-    features = {f"{source.view}__{feature}": column for feature, column in source.columns.items()}
-    selected = "".join(f", {quoted(column)} AS {quoted(name)}" for name, column in features.items())
-    names = "".join(f", {quoted(name)}" for name in features)
+    selected = "".join(f", {expression} AS {identifier(name)}" for name, expression in features.items())
+    names = "".join(f", {identifier(name)}" for name in features)
     created = (
-        f"coalesce({quoted(source.created)}, {quoted(source.timestamp)})"
+        f"coalesce({identifier(source.created)}, {identifier(source.timestamp)})"
         if source.created
-        else quoted(source.timestamp)
+        else identifier(source.timestamp)
     )
     return f"""
         WITH raw AS (
-            SELECT CAST({quoted(source.join_key)} AS {SQL_TYPES[id_type]}) AS key,
-                   CAST({quoted(source.timestamp)} AS TIMESTAMPTZ) AS ts,
+            SELECT CAST({identifier(source.join_key)} AS {SQL_TYPES[id_type]}) AS key,
+                   CAST({identifier(source.timestamp)} AS TIMESTAMPTZ) AS ts,
                    CAST({created} AS TIMESTAMPTZ) AS created,
                    row_number() OVER () AS position{selected}
-            FROM read_parquet('{source.path}')
+            FROM read_parquet({literal(source.path)})
         ), arrivals AS (
             SELECT *, greatest(ts, created) AS known,
                    max(ts) OVER (
@@ -72,10 +74,15 @@ def join_sql(source: ViewSource, rows: str, log: str, key: str) -> str:
         alive = f"CASE WHEN r.ts >= {age} THEN r.rid END"
     return f"""
         SELECT l.event, {alive or "r.rid"} AS rid
-        FROM (SELECT event, {quoted(key)} AS key, event_timestamp - INTERVAL '1 microsecond' AS asked FROM {log}) l
+        FROM (SELECT event, {identifier(key)} AS key, event_timestamp - INTERVAL '1 microsecond' AS asked FROM {log}) l
         ASOF LEFT JOIN {rows} r ON l.key = r.key AND l.asked >= r.known"""
 
 
 def latest_sql(rows: str) -> str:
     """Return a query over the newest ``rid`` of every ``key``: what an online store would serve now."""
     return f"SELECT key, rid FROM {rows} QUALIFY row_number() OVER (PARTITION BY key ORDER BY known DESC) = 1"
+
+
+def first_sql(rows: str) -> str:
+    """Return a query over the oldest ``rid`` of every ``key``: what was known of it when it appeared."""
+    return f"SELECT key, rid FROM {rows} QUALIFY row_number() OVER (PARTITION BY key ORDER BY known) = 1"

@@ -6,8 +6,10 @@ with the width of the features.
 
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +20,15 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from rf_platform.cli.console import Tracker, track
-from rf_platform.dataset.asof import SQL_TYPES, join_sql, latest_sql, quoted, rows_sql
+from rf_platform.dataset.asof import SQL_TYPES, first_sql, join_sql, latest_sql, rows_sql
 from rf_platform.dataset.dataset import FORMAT, Dataset
 from rf_platform.dataset.fingerprint import fingerprint
 from rf_platform.dataset.statistics import learn_encoder, split_counts
-from rf_platform.errors import DataError, NotFoundError
+from rf_platform.errors import ConfigError, DataError, NotFoundError
 from rf_platform.features.read import FeatureDefinitions, ViewSource
-from rf_platform.features.sources import describe_source
-from rf_platform.features.spec import Side
+from rf_platform.features.sources import describe, feature_columns, fits, sql_type
+from rf_platform.features.spec import EntitySpec, FieldSpec, Side
+from rf_platform.sql import identifier, literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,13 @@ def build_dataset(
     try:
         with duckdb.connect(str(work / "work.duckdb")) as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            connection.execute(f"SET memory_limit = '{options.memory_limit}'")
-            connection.execute(f"SET temp_directory = '{work / 'spill'}'")
+            try:
+                connection.execute(f"SET memory_limit = {literal(options.memory_limit)}")
+            except duckdb.Error as error:
+                raise ConfigError(
+                    f"memory limit {options.memory_limit!r} cannot be used; write it like 3GB or 500MB"
+                ) from error
+            connection.execute(f"SET temp_directory = {literal(work / 'spill')}")
             if options.threads:
                 connection.execute(f"SET threads = {options.threads}")
             content = work / "dataset"
@@ -79,7 +87,8 @@ def build_dataset(
         for existing in sorted(directory.glob("*/manifest.json")):
             if json.loads(existing.read_text()).get("fingerprint") == manifest["fingerprint"]:
                 return Dataset.open(existing.parent), False
-        on_disk = (int(p.name.rpartition("-v")[2]) for p in directory.glob(f"{catalog}-v*"))
+        named = (re.fullmatch(rf"{re.escape(catalog)}-v(\d+)", p.name) for p in directory.iterdir())
+        on_disk = (int(match[1]) for match in named if match)
         version = 1 + max([options.after_version, *on_disk])
         manifest |= {"name": f"{catalog}-v{version}", "version": version, "created_at": datetime.now(UTC).isoformat()}
         (content / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
@@ -121,22 +130,21 @@ class _Builder:
     def _log(self) -> None:
         """Number the events in the order of training: user, time, input order."""
         user, item = self.spec.user, self.spec.item
-        path = f"read_parquet('{self.interactions}')"
-        for source in (s for s in self.sources if s.side != "context"):
-            describe_source(source)
-        missing = {f.of for f in self.spec.history} - set(self.db.execute(f"SELECT * FROM {path} LIMIT 0").df().columns)
-        if missing:
-            raise DataError(
-                f"the interaction log {self.interactions} lacks the column(s) {sorted(map(str, missing))} of the history"
-            )
+        path = f"read_parquet({literal(self.interactions)})"
+        columns = describe(self.db, str(self.interactions), "the interaction log")
+        for entity in (user, item):
+            self._check_id(columns, entity)
+        kept = "".join(f", {self._log_column(columns, f)} AS {identifier(f.name)}" for f in self.spec.inputs("context"))
         if self._one(f"SELECT count(*) FROM {path}") == 0:
             raise DataError(f"the interaction log {self.interactions} is empty; import interactions first")
-        catalog = [f"SELECT {quoted(item.join_key)}::{SQL_TYPES[item.id_type]} AS id FROM {path}"]
+        catalog = [f"SELECT {identifier(item.join_key)}::{SQL_TYPES[item.id_type]} AS id FROM {path}"]
         for source in self._views("item"):
-            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, item.id_type)}")
+            features = feature_columns(self.db, source, self.spec)
+            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, item.id_type, features)}")
             catalog.append(f"SELECT key FROM rows_{source.view}")
         for source in self._views("user"):
-            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, user.id_type)}")
+            features = feature_columns(self.db, source, self.spec)
+            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, user.id_type, features)}")
         self.db.execute(
             f"""CREATE TABLE item_index AS
             SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS item
@@ -145,9 +153,8 @@ class _Builder:
         self.db.execute(
             f"""CREATE TABLE user_index AS
             SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS "user"
-            FROM (SELECT DISTINCT {quoted(user.join_key)}::{SQL_TYPES[user.id_type]} AS id FROM {path})"""
+            FROM (SELECT DISTINCT {identifier(user.join_key)}::{SQL_TYPES[user.id_type]} AS id FROM {path})"""
         )
-        kept = "".join(f", l.{quoted(str(f.of))} AS {quoted(f.name)}" for f in self.spec.inputs("context"))
         self.db.execute(
             f"""CREATE TABLE log AS SELECT *,
                 CASE WHEN events < 3 OR from_end > 2 THEN 0 WHEN from_end = 2 THEN 1 ELSE 2 END::TINYINT AS split
@@ -158,10 +165,43 @@ class _Builder:
                         PARTITION BY u."user" ORDER BY l.event_timestamp DESC, l.input_order DESC) AS from_end,
                     count(*) OVER (PARTITION BY u."user") AS events
                 FROM {path} l
-                JOIN user_index u ON u.id = l.{quoted(user.join_key)}::{SQL_TYPES[user.id_type]}
-                JOIN item_index i ON i.id = l.{quoted(item.join_key)}::{SQL_TYPES[item.id_type]}
+                JOIN user_index u ON u.id = l.{identifier(user.join_key)}::{SQL_TYPES[user.id_type]}
+                JOIN item_index i ON i.id = l.{identifier(item.join_key)}::{SQL_TYPES[item.id_type]}
                 WINDOW ordered AS (ORDER BY u."user", l.event_timestamp, l.input_order)
             ) ORDER BY event"""
+        )
+
+    def _check_id(self, columns: dict[str, str], entity: EntitySpec) -> None:
+        found = columns.get(entity.join_key)
+        if found is None:
+            raise ConfigError(
+                f"the interaction log {self.interactions} has no column {entity.join_key!r}, the join key of entity "
+                f"'{entity.name}' (it has: {', '.join(columns)})"
+            )
+        if not fits("String" if entity.id_type == "string" else "Int64", found):
+            raise ConfigError(
+                f"entity '{entity.name}' has {entity.id_type} ids, but {entity.join_key!r} of the interaction log "
+                f"{self.interactions} holds {found}; set the entity's value_type to match"
+            )
+
+    def _log_column(self, columns: dict[str, str], f: FieldSpec) -> str:
+        """Return the SQL of the log's column that a history field keeps, cast to its declared dtype."""
+        element = f.dtype.removeprefix("Array(").removesuffix(")")
+        found = columns.get(str(f.of))
+        if found is None:
+            raise ConfigError(
+                f"{f.view}.{f.field} keeps the column {f.of!r}, which the interaction log {self.interactions} does not have "
+                f"(it has: {', '.join(columns)})"
+            )
+        column = f"l.{identifier(str(f.of))}"
+        if fits(element, found):
+            return f"CAST({column} AS {sql_type(element)})"
+        path = f"read_parquet({literal(self.interactions)})"
+        if self._one(f"SELECT count({column}) FROM {path} l") == 0:  # a column without a value has no type of its own
+            return f"CAST(NULL AS {sql_type(element)})"
+        raise ConfigError(
+            f"{f.view}.{f.field} is declared {f.dtype}, but column {f.of!r} of the interaction log {self.interactions} "
+            f"holds {found}; change the dtype of the field or the type of the column"
         )
 
     def _join_views(self) -> None:
@@ -174,31 +214,45 @@ class _Builder:
                 )
 
     def _versions(self) -> None:
-        """Number the distinct states of items and users that any event saw, and their newest states."""
+        """Number the distinct states of items and users: those that an event saw, the newest, and those to evaluate with.
+
+        An evaluation may not know more of an item than training did: it uses the state of the item's latest training event,
+        or, for an item that training never met, its first state.
+        """
         sides: tuple[tuple[Side, str], ...] = (("item", self.spec.item.join_key), ("user", self.spec.user.join_key))
         for side, join_key in sides:
             views = [s.view for s in self._views(side)]
-            rids = "".join(f", joined_{v}.rid AS rid_{v}" for v in views)
-            joins = "".join(f" JOIN joined_{v} USING (event)" for v in views)
-            newest = "".join(f", latest_{v}.rid AS rid_{v}" for v in views)
-            newest_joins = "".join(
-                f" LEFT JOIN ({latest_sql(f'rows_{v}')}) latest_{v} ON latest_{v}.key = x.id" for v in views
-            )
             columns = "".join(f", rid_{v}" for v in views)
-            numbered = "".join(f", v.rid_{v}" for v in views)
-            self.db.execute(f"CREATE TABLE seen_{side} AS SELECT log.event, log.{quoted(side)}{rids} FROM log{joins}")
+            key = identifier(side)
+            seen = "".join(f", joined_{v}.rid AS rid_{v}" for v in views)
+            joins = "".join(f" JOIN joined_{v} USING (event)" for v in views)
+            self.db.execute(f"CREATE TABLE seen_{side} AS SELECT log.event, log.{key}{seen} FROM log{joins}")
+            self.db.execute(f"CREATE TABLE newest_{side} AS {self._states(side, views, latest_sql)}")
             self.db.execute(
-                f"CREATE TABLE newest_{side} AS SELECT x.{quoted(side)}{newest} FROM {side}_index x{newest_joins}"
+                f"""CREATE TABLE evaluated_{side} AS
+                WITH trained AS (
+                    SELECT s.* EXCLUDE (event) FROM seen_{side} s JOIN log USING (event) WHERE log.split = 0
+                    QUALIFY row_number() OVER (PARTITION BY s.{key} ORDER BY log.event_timestamp DESC, event DESC) = 1)
+                SELECT * FROM trained UNION ALL
+                SELECT * FROM ({self._states(side, views, first_sql)}) WHERE {key} NOT IN (SELECT {key} FROM trained)"""
             )
-            same = " AND ".join(
-                [f"n.{quoted(side)} = v.{quoted(side)}", *(f"n.rid_{v} IS NOT DISTINCT FROM v.rid_{v}" for v in views)]
+            states = " UNION ".join(
+                f"SELECT {key}{columns} FROM {table}_{side}" for table in ("seen", "newest", "evaluated")
             )
+            same = {
+                table: " AND ".join(
+                    [f"{table}.{key} = v.{key}", *(f"{table}.rid_{v} IS NOT DISTINCT FROM v.rid_{v}" for v in views)]
+                )
+                for table in ("newest", "evaluated")
+            }
+            numbered = "".join(f", v.rid_{v}" for v in views)
             self.db.execute(
                 f"""CREATE TABLE versions_{side} AS
-                SELECT (row_number() OVER (ORDER BY v.{quoted(side)}{numbered}) - 1)::INTEGER AS version, v.*,
-                    n.{quoted(side)} IS NOT NULL AS current
-                FROM (SELECT {quoted(side)}{columns} FROM seen_{side} UNION SELECT {quoted(side)}{columns} FROM newest_{side}) v
-                LEFT JOIN newest_{side} n ON {same}"""
+                SELECT (row_number() OVER (ORDER BY v.{key}{numbered}) - 1)::INTEGER AS version, v.*,
+                    newest.{key} IS NOT NULL AS current, evaluated.{key} IS NOT NULL AS evaluation
+                FROM ({states}) v
+                LEFT JOIN newest_{side} newest ON {same["newest"]}
+                LEFT JOIN evaluated_{side} evaluated ON {same["evaluated"]}"""
             )
             features = "".join(f", r_{v}.* EXCLUDE (rid)" for v in views)
             values = "".join(
@@ -207,14 +261,20 @@ class _Builder:
                 for v in views
             )
             self.db.execute(
-                f"""COPY (SELECT v.version, v.{quoted(side)}, x.id AS {quoted(join_key)}, v.current{features}
-                FROM versions_{side} v JOIN {side}_index x USING ({quoted(side)}){values}
-                ORDER BY v.version) TO '{self.content}/{side}s.parquet' (FORMAT parquet)"""
+                f"""COPY (SELECT v.version, v.{identifier(side)}, x.id AS {identifier(join_key)}, v.current, v.evaluation{features}
+                FROM versions_{side} v JOIN {side}_index x USING ({identifier(side)}){values}
+                ORDER BY v.version) TO {literal(self.content / f"{side}s.parquet")} (FORMAT parquet)"""
             )
+
+    def _states(self, side: Side, views: list[str], choose: Callable[[str], str]) -> str:
+        """Return a query over all items or users with one row of every view each, the one that ``choose`` picks."""
+        rids = "".join(f", chosen_{v}.rid AS rid_{v}" for v in views)
+        joins = "".join(f" LEFT JOIN ({choose(f'rows_{v}')}) chosen_{v} ON chosen_{v}.key = x.id" for v in views)
+        return f"SELECT x.{identifier(side)}{rids} FROM {side}_index x{joins}"
 
     def _contexts(self) -> None:
         """Number the distinct combinations of categorical context features."""
-        names = [quoted(f.name) for f in self.spec.inputs("context") if f.kind == "categorical"]
+        names = [identifier(f.name) for f in self.spec.inputs("context") if f.kind == "categorical"]
         if not names:
             self.db.execute("CREATE TABLE contexts AS SELECT 0 AS context")
         else:
@@ -224,7 +284,7 @@ class _Builder:
                 FROM (SELECT DISTINCT {listed} FROM log)"""
             )
         self.db.execute(
-            f"COPY (SELECT * FROM contexts ORDER BY context) TO '{self.content}/contexts.parquet' (FORMAT parquet)"
+            f"COPY (SELECT * FROM contexts ORDER BY context) TO {literal(self.content / 'contexts.parquet')} (FORMAT parquet)"
         )
 
     def _events(self) -> None:
@@ -233,9 +293,9 @@ class _Builder:
             side: " AND ".join(f"s_{side}.{c} IS NOT DISTINCT FROM v_{side}.{c}" for c in self._version_columns(side))
             for side in ("item", "user")
         }
-        names = [quoted(f.name) for f in self.spec.inputs("context") if f.kind == "categorical"]
+        names = [identifier(f.name) for f in self.spec.inputs("context") if f.kind == "categorical"]
         context = " AND ".join(f"log.{n} IS NOT DISTINCT FROM c.{n}" for n in names) or "true"
-        kept = "".join(f", log.{quoted(f.name)}" for f in self.spec.inputs("context"))
+        kept = "".join(f", log.{identifier(f.name)}" for f in self.spec.inputs("context"))
         self.db.execute(
             f"""COPY (
                 SELECT log.event, log."user", log.item, v_item.version AS item_version, v_user.version AS user_version,
@@ -245,11 +305,11 @@ class _Builder:
                 JOIN seen_user s_user USING (event) JOIN versions_user v_user ON {same["user"]}
                 JOIN contexts c ON {context}
                 ORDER BY log.event
-            ) TO '{self.content}/events.parquet' (FORMAT parquet, ROW_GROUP_SIZE 200000)"""
+            ) TO {literal(self.content / "events.parquet")} (FORMAT parquet, ROW_GROUP_SIZE 200000)"""
         )
 
     def _version_columns(self, side: Side) -> list[str]:
-        return [quoted(side), *(f"rid_{s.view}" for s in self._views(side))]
+        return [identifier(side), *(f"rid_{s.view}" for s in self._views(side))]
 
     def _arrays(self) -> None:
         """Write the arrays that loaders memory-map."""
@@ -278,7 +338,8 @@ class _Builder:
                 arrays[name][start:stop] = batch[name].to_numpy(zero_copy_only=False)
             arrays["timestamp"][start:stop] = batch["event_timestamp"].cast("int64").to_numpy(zero_copy_only=False)
             for j, f in enumerate(numeric):
-                arrays["context_numbers"][start:stop, j] = batch[f.name].cast("float32").to_numpy(zero_copy_only=False)
+                values = batch[f.name].cast("float64", safe=False).to_numpy(zero_copy_only=False)
+                arrays["context_numbers"][start:stop, j] = np.where(np.isfinite(values), values, np.nan)
             events_per_user += np.bincount(batch["user"].to_numpy(zero_copy_only=False), minlength=len(events_per_user))
             start = stop
         if start != total or events_per_user.sum() != self._one("SELECT count(*) FROM log"):

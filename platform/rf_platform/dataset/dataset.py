@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from rf_platform.errors import CorruptError, NotFoundError
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
+from rf_platform.sql import literal
 
 FORMAT = 1
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -99,12 +100,12 @@ class Dataset:
 
     @cached_property
     def items(self) -> pa.Table:
-        """Item versions: ``item`` (row in :attr:`item_ids`), the id, ``current`` and raw features by full name."""
+        """Item versions: ``item`` (row in :attr:`item_ids`), the id, ``current``, ``evaluation`` and raw features by full name."""
         return pq.read_table(self.path / "items.parquet")
 
     @cached_property
     def users(self) -> pa.Table:
-        """User versions: ``user`` (row in :attr:`user_ids`), the id, ``current`` and raw features by full name."""
+        """User versions: ``user`` (row in :attr:`user_ids`), the id, ``current``, ``evaluation`` and raw features by full name."""
         return pq.read_table(self.path / "users.parquet")
 
     @cached_property
@@ -114,8 +115,17 @@ class Dataset:
 
     @cached_property
     def current_items(self) -> np.ndarray:
-        """int64 [items]: the newest version of each item, a row in :attr:`items`."""
-        return _current(self.items, "item")
+        """int64 [items]: the newest version of each item, a row in :attr:`items`: what is indexed and served."""
+        return _flagged(self.items, "item", "current")
+
+    @cached_property
+    def evaluation_items(self) -> np.ndarray:
+        """int64 [items]: the version of each item to evaluate with, a row in :attr:`items`.
+
+        The state that the item's latest training event saw, so that no feature tells of held-out events; for an item that
+        training never met, its first state.
+        """
+        return _flagged(self.items, "item", "evaluation")
 
     @cached_property
     def item_ids(self) -> np.ndarray:
@@ -134,23 +144,25 @@ class Dataset:
         features = [f'i."{f.name}"' for f in spec.carried("item")] + [f'u."{f.name}"' for f in spec.carried("user")]
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
+            events, items, users = (
+                f"read_parquet({literal(path / f'{n}.parquet')})" for n in ("events", "items", "users")
+            )
             return connection.execute(
                 f"""SELECT u."{user}", i."{item}", e.event_timestamp, {", ".join([*features, "e.split"])}
-                FROM (SELECT * FROM read_parquet('{path}/events.parquet') {f"LIMIT {limit}" if limit else ""}) e
-                JOIN read_parquet('{path}/items.parquet') i ON i.version = e.item_version
-                JOIN read_parquet('{path}/users.parquet') u ON u.version = e.user_version
+                FROM (SELECT * FROM {events} ORDER BY event {f"LIMIT {limit}" if limit else ""}) e
+                JOIN {items} i ON i.version = e.item_version
+                JOIN {users} u ON u.version = e.user_version
                 ORDER BY e.event"""
             ).to_arrow_table()
 
 
-def _current(versions: pa.Table, index: str) -> np.ndarray:
-    current = versions["current"].to_numpy()
-    owner = versions[index].to_numpy()[current]
-    rows = np.empty(len(owner), np.int64)
-    rows[owner] = np.flatnonzero(current)
+def _flagged(versions: pa.Table, index: str, flag: str) -> np.ndarray:
+    flagged = versions[flag].to_numpy()
+    rows = np.empty(np.count_nonzero(flagged), np.int64)
+    rows[versions[index].to_numpy()[flagged]] = np.flatnonzero(flagged)
     return rows
 
 
 def _ids(versions: pa.Table, index: str, key: str) -> np.ndarray:
-    ids: np.ndarray = versions[key].to_numpy()[_current(versions, index)]
+    ids: np.ndarray = versions[key].to_numpy()[_flagged(versions, index, "current")]
     return ids

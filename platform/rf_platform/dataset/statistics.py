@@ -4,11 +4,11 @@ from pathlib import Path
 
 import duckdb
 
-from rf_platform.dataset.asof import quoted
 from rf_platform.errors import DataError
 from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_STRING, DomainSpec, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import Vocabulary, arrow_type
+from rf_platform.sql import identifier, literal
 
 _SQL_VALUE = {"int64": "BIGINT", "string": "VARCHAR"}
 
@@ -23,12 +23,12 @@ def learn_encoder(db: duckdb.DuckDBPyConnection, spec: FeatureSpec, content: Pat
     """
     db.execute(
         f"""CREATE OR REPLACE TEMP VIEW train AS
-        SELECT * FROM read_parquet('{content}/events.parquet') WHERE split = 0"""
+        SELECT * FROM read_parquet({literal(content / "events.parquet")}) WHERE split = 0"""
     )
     for side in ("item", "user"):
         db.execute(
             f"""CREATE OR REPLACE TEMP VIEW train_{side} AS
-            SELECT t.*, n FROM read_parquet('{content}/{side}s.parquet') t
+            SELECT t.*, n FROM read_parquet({literal(content / f"{side}s.parquet")}) t
             JOIN (SELECT {side}_version AS version, count(*) AS n FROM train GROUP BY 1) USING (version)"""
         )
     db.execute("CREATE OR REPLACE TEMP VIEW train_context AS SELECT *, 1 AS n FROM train")
@@ -53,10 +53,10 @@ def _vocabulary(
     value_type = _SQL_VALUE[domain.value_type]
     parts = []
     for f in (f for f in fields if f.domain == domain.name):
-        value = f"unnest({quoted(f.name)})" if f.kind == "multi" else quoted(f.name)
+        value = f"unnest({identifier(f.name)})" if f.kind == "multi" else identifier(f.name)
         parts.append(f"SELECT CAST({value} AS {value_type}) AS value, n FROM train_{f.side}")
     if domain.name == ITEM_ID_DOMAIN:
-        parts.append(f"SELECT CAST({quoted(spec.item.join_key)} AS {value_type}) AS value, n FROM train_item")
+        parts.append(f"SELECT CAST({identifier(spec.item.join_key)} AS {value_type}) AS value, n FROM train_item")
     missing = f" AND value <> '{MISSING_STRING}'" if domain.value_type == "string" else ""
     table = db.execute(
         f"""SELECT value, sum(n)::BIGINT AS count FROM ({" UNION ALL ".join(parts)})
@@ -67,21 +67,30 @@ def _vocabulary(
 
 
 def _numeric(db: duckdb.DuckDBPyConnection, f: FieldSpec) -> NumericStats:
-    value = f"epoch_us({quoted(f.name)}) / 1e6" if f.kind == "timestamp" else f"CAST({quoted(f.name)} AS DOUBLE)"
+    value = (
+        f"epoch_us({identifier(f.name)}) / 1e6" if f.kind == "timestamp" else f"CAST({identifier(f.name)} AS DOUBLE)"
+    )
+    # One thread, and around the smallest value: the sum must not depend on the order in which threads add up, nor lose its
+    # digits to a large mean, or equal inputs would not give an equal fingerprint.
+    threads = db.execute("SELECT current_setting('threads')").fetchone()
+    db.execute("SET threads = 1")
     row = db.execute(
-        f"""SELECT sum(v * n) / sum(n), sqrt(greatest(sum(v * v * n) / sum(n) - (sum(v * n) / sum(n)) ** 2, 0))
-        FROM (SELECT {value} AS v, n FROM train_{f.side}) WHERE v IS NOT NULL AND isfinite(v)"""
+        f"""WITH numbers AS (
+            SELECT v, n, min(v) OVER () AS least FROM (SELECT {value} AS v, n FROM train_{f.side})
+            WHERE v IS NOT NULL AND isfinite(v)
+        ), centred AS (SELECT v, n, least + sum((v - least) * n) OVER () / sum(n) OVER () AS mean FROM numbers)
+        SELECT min(mean), sqrt(sum((v - mean) ** 2 * n) / sum(n)) FROM centred"""
     ).fetchone()
+    db.execute(f"SET threads = {threads[0] if threads else 1}")
     mean, std = (0.0, 0.0) if row is None or row[0] is None else (float(row[0]), float(row[1]))
     std = std if std > 1e-6 * max(1.0, abs(mean)) else 1.0
-    # The order in which threads add up shows in the last digits; a fingerprint must not depend on it.
     return NumericStats(mean=float(f"{mean:.9g}"), std=float(f"{std:.9g}"))
 
 
 def _width(db: duckdb.DuckDBPyConnection, f: FieldSpec, content: Path) -> int:
     widths = db.execute(
-        f"""SELECT DISTINCT len({quoted(f.name)}) FROM read_parquet('{content}/{f.side}s.parquet')
-        WHERE len({quoted(f.name)}) > 0 ORDER BY 1"""
+        f"""SELECT DISTINCT len({identifier(f.name)}) FROM read_parquet({literal(content / f"{f.side}s.parquet")})
+        WHERE len({identifier(f.name)}) > 0 ORDER BY 1"""
     ).fetchall()
     if len(widths) > 1:
         raise DataError(

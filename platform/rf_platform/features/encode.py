@@ -7,6 +7,7 @@ is an empty row (ids) or NaN (numbers and vectors), so the model masks it instea
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,12 @@ class NumericStats:
     mean: float
     std: float
 
+    def standardise(self, values: np.ndarray) -> np.ndarray:
+        """Return float32 deviations from the mean; what is not finite is missing, NaN."""
+        finite = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
+        standardised: np.ndarray = ((finite - self.mean) / self.std).astype(np.float32)
+        return standardised
+
 
 @dataclass(frozen=True)
 class Jagged:
@@ -35,14 +42,19 @@ class Jagged:
     lengths: np.ndarray
     """int32 [rows]."""
 
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """int64 [rows]: where each row begins in ``values``."""
+        starts: np.ndarray = np.cumsum(self.lengths) - self.lengths
+        return starts
+
     def take(self, rows: np.ndarray) -> "Jagged":
         """Return the given rows, in that order."""
-        starts = np.concatenate([[0], np.cumsum(self.lengths)])[:-1]
         lengths = self.lengths[rows]
         total = int(lengths.sum())
         ends = np.cumsum(lengths)
         within = np.arange(total) - np.repeat(ends - lengths, lengths)
-        return Jagged(self.values[np.repeat(starts[rows], lengths) + within], lengths)
+        return Jagged(self.values[np.repeat(self.starts[rows], lengths) + within], lengths)
 
 
 @dataclass(frozen=True)
@@ -163,10 +175,9 @@ class FeatureEncoder:
         if f.kind == "timestamp":
             column = pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), 1e6)
         values = column.to_numpy(zero_copy_only=False).astype(np.float64)
-        values[~np.isfinite(values)] = np.nan
-        stats = self.numeric[f.name]
-        standardised: np.ndarray = ((values - stats.mean) / stats.std).astype(np.float32)
-        return standardised
+        if f.role == "history" and "Int" in f.dtype:
+            values[values == MISSING_INTEGER] = np.nan
+        return self.numeric[f.name].standardise(values)
 
     def _vector(self, f: FieldSpec, column: pa.Array) -> np.ndarray:
         width = self.widths[f.name]

@@ -42,7 +42,7 @@ def materialize(settings: Settings) -> list[Materialized]:
     now = datetime.now(UTC)
     with track("materialise", len(definitions.sources)) as progress:
         for source in definitions.sources:
-            rows = count_rows(source)
+            rows = count_rows(source, definitions.spec)
             start = perf_counter()
             try:
                 with quiet():

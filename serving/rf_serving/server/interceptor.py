@@ -67,8 +67,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         request_id = _request_id(context)
         notes: dict[str, Any] = {}
         _notes.set(notes)
-        trailer = ((REQUEST_ID, request_id),)
-        context.set_trailing_metadata(trailer)
+        context.set_trailing_metadata(((REQUEST_ID, request_id),))
         log = self._log.bind(request_id=request_id, method=method)
         start, status = perf_counter(), grpc.StatusCode.OK
         self._enter()
@@ -79,20 +78,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             notes["error"] = str(error)
             if error.__cause__ is not None:
                 notes["cause"] = repr(error.__cause__)
-            await context.abort(status, str(error), trailer)
+            await context.abort(status, str(error))
         except asyncio.CancelledError:
             status = grpc.StatusCode.CANCELLED  # the caller went away, or its deadline has passed
             raise
         except Exception:
             status = grpc.StatusCode.INTERNAL
             log.exception("failed", **notes)
-            await context.abort(status, INTERNAL_MESSAGE, trailer)
+            await context.abort(status, INTERNAL_MESSAGE)
         finally:
             seconds = perf_counter() - start
-            self._leave()
             self._metrics.observe_call(method, status.name, seconds, cold=bool(notes.get("cold")))
             report = log.info if status in _NOT_OUR_FAULT else log.warning
             report("answered", status=status.name, ms=round(seconds * 1000, 3), **notes)
+            self._leave()
 
     def _enter(self) -> None:
         self.active += 1

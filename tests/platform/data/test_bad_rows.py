@@ -1,10 +1,13 @@
 """Every kind of bad row: what is said when it stops the import, and what is kept when it does not."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -79,31 +82,36 @@ def _encode(text: str) -> bytes:
 
 
 @pytest.mark.parametrize("case", _CASES.values(), ids=_CASES)
-def test_a_bad_row_is_named_or_quarantined(case: Case, bring: Bring, rows: Rows) -> None:
+def test_a_bad_row_stops_the_import_and_is_named(case: Case, bring: Bring) -> None:
     # The bad row stands between good ones, so an error that is off by one shows.
     lines = [_EVENTS, *_GOOD[:2], case.bad, _GOOD[2]]
-    files = {"events.csv": _encode("\n".join(lines) + "\n"), "items.csv": _ITEMS}
     with pytest.raises(DataError) as refused:
-        bring(_MAPPING, files)
+        bring(_MAPPING, {"events.csv": _encode("\n".join(lines) + "\n"), "items.csv": _ITEMS})
     place = f"events.csv, row 3{f', column {case.column}' if case.column else ''}: {case.reason}"
     assert str(refused.value).startswith(place)
     assert case.said in str(refused.value)
     assert f"1 of 6 rows are bad: 1 {case.reason}. Nothing was imported" in str(refused.value)
 
-    report = bring(_MAPPING, on_error="quarantine")
+
+def test_bad_rows_are_quarantined_and_good_ones_go_on(bring: Bring, rows: Rows) -> None:
+    lines = [*_GOOD[:2], *(c.bad for c in _CASES.values()), _GOOD[2]]
+    files = {"events.csv": _encode("\n".join([_EVENTS, *lines])), "items.csv": _ITEMS}
+    report = bring(_MAPPING, files, on_error="quarantine")
     events, items = report.inputs
-    assert (events.read, events.kept, events.quarantined, events.reasons) == (4, 3, 1, {case.reason: 1})
+    assert (events.read, events.kept, events.quarantined) == (len(lines), 3, len(_CASES))
+    assert events.reasons == Counter(c.reason for c in _CASES.values())
     assert (items.read, items.kept, items.quarantined, items.reasons) == (2, 2, 0, {})
-    assert report.counts == {"interactions": 3, "items": 2, "active_users": 2, "quarantined": 1}
-    assert [r["input_order"] for r in rows("interactions")] == [1, 4, 2]
-    (kept,) = rows("quarantine")
-    assert (kept["file"], kept["row"], kept["column"], kept["reason"]) == ("events.csv", 3, case.column, case.reason)
-    record = json.loads(kept["record"])
-    if case.column is None:
-        assert record == {"text": case.bad}
-    else:
-        values = _encode(case.bad).decode("utf-8", "replace").replace("\ufffd", "\ufdd0").split(",")
-        assert record == dict(zip(_EVENTS.split(","), values, strict=True))
+    assert report.counts == {"interactions": 3, "items": 2, "active_users": 2, "quarantined": len(_CASES)}
+    assert [r["input_order"] for r in rows("interactions")] == [1, len(lines), 2]
+    for row, (case, kept) in enumerate(zip(_CASES.values(), rows("quarantine"), strict=True), 3):
+        found = (kept["file"], kept["row"], kept["column"], kept["reason"])
+        assert found == ("events.csv", row, case.column, case.reason)
+        record = json.loads(kept["record"])
+        if case.column is None:
+            assert record == {"text": case.bad}
+        else:
+            values = _encode(case.bad).decode("utf-8", "replace").replace("\ufffd", "\ufdd0").split(",")
+            assert record == dict(zip(_EVENTS.split(","), values, strict=True))
 
 
 _BAD_ITEMS = {
@@ -216,6 +224,16 @@ interactions: {file: e.parquet, user: row, item: i, timestamp: t, rating: r, con
     assert (kept["user_id"], kept["item_id"], kept["tags"], kept["input_order"]) == (1, 1, ["a"], 1)
 
 
+def test_parquet_that_is_damaged_inside_is_refused(bring: Bring, inbox: Path) -> None:
+    mapping = "name: p\ninteractions: {file: e.parquet, user: u, item: i, timestamp: t}\n"
+    texts = pa.array([f"text {n}" for n in range(5000)])
+    pq.write_table(pa.table({"u": texts, "i": texts, "t": range(5000)}), inbox / "e.parquet")
+    content = bytearray((inbox / "e.parquet").read_bytes())
+    content[1000:1100] = bytes(100)
+    with pytest.raises(DataError, match=r"a file cannot be read to its end: .*e.parquet"):
+        bring(mapping, {"e.parquet": bytes(content)})
+
+
 def test_no_good_row_left_is_an_error_even_with_quarantine(bring: Bring) -> None:
     files = {"events.csv": f"{_EVENTS}\nx,a,100,buy,,,\n", "items.csv": _ITEMS}
     with pytest.raises(
@@ -227,7 +245,7 @@ def test_no_good_row_left_is_an_error_even_with_quarantine(bring: Bring) -> None
 _line = st.sampled_from([*_GOOD, *(c.bad for c in _CASES.values() if "\udce9" not in c.bad)])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(_line, max_size=40), good=st.integers(1, 10**6), ends=st.sampled_from(["\n", "\r\n"]))
 def test_counts_add_up_and_every_row_is_somewhere(
     lines: list[str], good: int, ends: str, bring: Bring, rows: Rows

@@ -73,7 +73,7 @@ def test_import_and_show(rf: Run, mapping: str) -> None:
         "1",
         "1 null key",
     ]
-    assert "2 interactions of 2 users, 2 items; events from 2024-01-01T00:00:00+00:00 to 2024-01-02" in out
+    assert "2 interactions of 2 users, 2 items; events from 2024-01-01T00:00:00Z to 2024-01-02T00:00:00Z" in out
     assert f"bad rows are kept in {get_settings().workspace.tables / 'quarantine.parquet'}" in out
     assert "next: rf data init-repo DIR" in out
     assert "import shop: " in err

@@ -78,11 +78,14 @@ def test_another_catalog_needs_replace(bring: Bring, workspace: Workspace) -> No
     assert load_report(workspace.tables).name == "store"
 
 
-def test_the_same_input_gives_the_same_bytes(bring: Bring, workspace: Workspace) -> None:
+def test_the_same_input_gives_the_same_bytes(
+    bring: Bring, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = [f"u{n % 977},{n % 101},{1_000_000 + n * 37 % 5000},d{n % 3}" for n in range(20_000)]
     content = "\n".join(["u,i,t,device", *lines])
     runs = []
-    for threads in (1, 2, None):
+    for threads, large in ((1, 1 << 30), (2, 1 << 30), (None, 0)):  # in memory twice, once on disk
+        monkeypatch.setattr(importer, "_LARGE_INPUT", large)
         bring(_SHOP, {"e.csv": content}, on_error="quarantine", threads=threads)
         files = _tree(workspace.tables)
         record = json.loads(files.pop("import.json"))
@@ -122,6 +125,24 @@ def test_the_report_is_read_back_as_it_was(bring: Bring, workspace: Workspace) -
     with pytest.raises(CorruptError):
         bring(_SHOP)
     bring(_SHOP, replace=True, on_error="quarantine")
+
+
+def test_a_rename_that_fails_brings_the_earlier_tables_back(
+    bring: Bring, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(_SHOP, {"e.csv": _EVENTS})
+    before = _tree(workspace.root)
+    rename = Path.rename
+
+    def fails_for_new_tables(self: Path, target: Path) -> Path:
+        if self.name == ".tables.new":
+            raise OSError("stale file handle")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_new_tables)
+    with pytest.raises(OSError, match=r"stale file handle"):
+        bring(_SHOP, {"e.csv": _EVENTS})
+    assert _tree(workspace.root) == before
 
 
 def test_two_imports_at_once_are_refused(bring: Bring, workspace: Workspace) -> None:

@@ -1,5 +1,6 @@
 """Mapping files: what they may say, and what is said when they are wrong."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,12 @@ interactions:
             "interactions.item is missing; interactions.timestamp is missing",
         ),
         (f"name: a b\n{_LOG}}}\n", "name: String should match pattern"),
+        (f"name: a\n{_LOG}, rating: {{column: r, min: 5, max: 1}}}}\n", "interactions.rating: min 5 is above max 1"),
+        (
+            f"name: a\n{_LOG}, rating: {{column: r, min: .inf}}}}\n",
+            "interactions.rating.min: Input should be a finite number",
+        ),
+        (f"name: a\n{_LOG}, csv: {{quote: '\u00a7'}}}}\n", "interactions.csv.quote: String should match pattern"),
         (f"name: a\n{_LOG}, event_type: {{}}}}\n", "interactions.event_type: give either 'column' or 'value'"),
         (f"name: a\n{_LOG}, sorted: perhaps}}\n", "interactions.sorted: Input should be a valid boolean"),
         (
@@ -125,7 +132,7 @@ def test_a_mapping_is_needed_and_must_exist(bring: Bring, tmp_path: Path) -> Non
             {"e.csv": "x", "e.tsv": "x"},
             "matches files of different formats",
         ),
-        (f"name: a\n{_LOG}, csv: {{delimiter: '::'}}}}\n", {"e.csv": "x"}, "of several characters, set `quote: null`"),
+        (f"name: a\n{_LOG}, csv: {{delimiter: '::'}}}}\n", {"e.csv": "x"}, "is more than one byte; set `quote: null`"),
         (
             f"name: a\n{_LOG}, format: parquet, csv: {{}}}}\n",
             {"e.csv": "x"},
@@ -176,6 +183,18 @@ def test_files_are_looked_for_below_path_beside_the_mapping_or_where_it_says(
     report = bring(f"name: a\n{_LOG.replace('e.csv', str(elsewhere / '*.csv'))}}}\n")
     assert rows("interactions")[0]["user_id"] == 7
     assert report.inputs[0].file == str(elsewhere / "e.csv")
+
+
+def test_files_inside_an_archive_may_have_any_name(bring: Bring, rows: Rows, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("data/log [1].csv", "u,i,t\n1,2,3\n")
+        archive.writestr("data/log 1.csv", "u,i,t\n4,5,6\n")
+    log = "name: a\ninteractions: {file: '%s', user: u, item: i, timestamp: t}\n"
+    report = bring(log % "data/log [1].csv", path=tmp_path / "all.zip")
+    assert [f.file for f in report.inputs] == ["all.zip/data/log [1].csv"]
+    assert rows("interactions")[0]["user_id"] == 1
+    report = bring(log % "*/log*.csv", path=tmp_path / "all.zip")
+    assert [f.file for f in report.inputs] == ["all.zip/data/log 1.csv", "all.zip/data/log [1].csv"]
 
 
 def test_one_event_type_for_all(bring: Bring, rows: Rows) -> None:

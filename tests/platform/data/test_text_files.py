@@ -71,6 +71,11 @@ def test_a_record_longer_than_a_block_is_refused(bring: Bring, monkeypatch: pyte
         bring(_MAPPING % "e.csv", {"e.csv": content})
 
 
+def test_a_header_with_an_open_quote_is_refused(bring: Bring) -> None:
+    with pytest.raises(DataError, match=r"e.csv: the header line cannot be read: field larger than field limit"):
+        bring(_MAPPING % "e.csv", {"e.csv": 'u,i,t,"n\n' + "1,2,3,x\n" * 50_000})
+
+
 def test_row_numbers_hold_across_blocks(bring: Bring, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_reader, "_BLOCK_BYTES", 256)
     lines = [f"{n},{n},{n},n{n}" if n % 7 else f"{n},broken" for n in range(1, 500)]
@@ -102,8 +107,9 @@ def test_encodings(layout: str, encoding: str, bring: Bring, rows: Rows) -> None
 
 
 def test_an_unknown_encoding_is_named(bring: Bring) -> None:
-    with pytest.raises(ConfigError, match=r"unknown encoding 'utf-9' for e.csv"):
-        bring(_MAPPING % "e.csv" + "  csv: {encoding: utf-9}\n", {"e.csv": "u,i,t,n\n1,2,3,x\n"})
+    for encoding in ("utf-9", "base64"):
+        with pytest.raises(ConfigError, match=f"unknown encoding '{encoding}' for e.csv"):
+            bring(f"{_MAPPING % 'e.csv'}  csv: {{encoding: {encoding}}}\n", {"e.csv": "u,i,t,n\n1,2,3,x\n"})
 
 
 @pytest.mark.parametrize(
@@ -112,6 +118,7 @@ def test_an_unknown_encoding_is_named(bring: Bring) -> None:
         ("e.tsv", "", "u\ti\tt\tn\n1\t2\t3\tx, y\n"),
         ("e.csv", 'csv: {delimiter: ";"}', "u;i;t;n\n1;2;3;x, y\n"),
         ("e.dat", 'csv: {delimiter: "::", quote: null}', "u::i::t::n\n1::2::3::x, y\n"),
+        ("e.dat", 'csv: {delimiter: "\u00a7", quote: null}', "u\u00a7i\u00a7t\u00a7n\n1\u00a72\u00a73\u00a7x, y\n"),
         ("e.data", 'format: csv\n  csv: {delimiter: "|"}', "u|i|t|n\n1|2|3|x, y\n"),
         ("e.csv", 'csv: {quote: "\'"}', "u,i,t,n\n1,2,3,'x, y'\n"),
     ],

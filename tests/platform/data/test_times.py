@@ -51,7 +51,7 @@ def test_forms_of_one_moment(written: object, form: str, bring: Bring, rows: Row
         assert report.settled.get("interactions.event_timestamp") == (form if declared == "auto" else None)
     (row,) = rows("interactions")
     assert (row["hour"], row["weekday"]) == (12, 4)  # a Friday
-    assert (report.first_event, report.last_event) == ("2024-05-31T12:00:00+00:00",) * 2
+    assert (report.first_event, report.last_event) == ("2024-05-31T12:00:00Z",) * 2
 
 
 def test_hour_and_weekday_are_those_of_utc(bring: Bring, rows: Rows) -> None:
@@ -65,6 +65,15 @@ def test_microseconds_survive(bring: Bring, rows: Rows) -> None:
     assert _times(rows) == [moment]
     bring(_MAPPING % ("e.csv", "iso"), _csv("2024-05-31T12:00:00.123456Z"))
     assert _times(rows) == [moment]
+
+
+def test_sizes_tell_seconds_milliseconds_and_microseconds_apart(bring: Bring, rows: Rows) -> None:
+    spring_1973 = datetime(1973, 3, 3, 9, 46, 40, tzinfo=UTC)
+    for first, form in ((10**11, "ms"), (10**14, "us")):
+        report = bring(_MAPPING % ("e.csv", "auto"), _csv(first))
+        assert (report.settled["interactions.event_timestamp"], _times(rows)) == (form, [spring_1973])
+        with pytest.raises(DataError, match=r"row 1, column t: time in the future"):
+            bring(_MAPPING % ("e.csv", "auto"), _csv(first - 1))
 
 
 def test_the_form_is_that_of_most_rows(bring: Bring, rows: Rows) -> None:
@@ -116,6 +125,22 @@ def test_what_parquet_times_cannot_be(bring: Bring) -> None:
         bring(_MAPPING % ("e.parquet", "ms"), table(pa.array([_NOON.replace(tzinfo=None)], pa.timestamp("us"))))
     with pytest.raises(DataError, match=r"column 't' has the type BOOLEAN, which cannot be read as time"):
         bring(_MAPPING % ("e.parquet", "auto"), table(pa.array([True])))
+
+
+def test_times_that_are_attributes_may_lie_in_the_future_or_long_ago(bring: Bring, rows: Rows) -> None:
+    items = "items: {file: i.csv, item: i, attributes: {since: {column: s, type: time, format: %s}}}\n"
+    files = _csv(1) | {"i.csv": "i,s\n1,1937-12-21\n2,2099-01-01\n3,\n"}
+    bring(_MAPPING % ("e.csv", "seconds") + items % "iso", files)
+    assert [r["since"] and r["since"].year for r in rows("items")] == [1937, 2099, None]
+    for far in (-(10**12), 10**12):
+        with pytest.raises(DataError, match=r"column s: out of range .* \(expected a year from 1 to 9999\)"):
+            bring(_MAPPING % ("e.csv", "seconds") + items % "seconds", {"i.csv": f"i,s\n1,{far}\n"})
+
+
+def test_an_attribute_table_valid_from_the_future_is_refused(bring: Bring) -> None:
+    items = "items: {file: i.csv, item: i, timestamp: s}\n"
+    with pytest.raises(DataError, match=r"i.csv, row 1, column s: time in the future"):
+        bring(_MAPPING % ("e.csv", "seconds") + items, _csv(1) | {"i.csv": "i,s\n1,2099-01-01\n"})
 
 
 def test_positions_stand_in_for_times_and_it_is_said(bring: Bring, rows: Rows) -> None:

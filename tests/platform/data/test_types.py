@@ -161,6 +161,7 @@ def test_attribute_types_of_parquet_are_kept(bring: Bring, rows: Rows, workspace
         (pa.array(["a"]), "strings", "column 'x' has the type VARCHAR, which cannot be read as strings"),
         (pa.array([[1]]), "int", r"column 'x' has the type BIGINT\[\], which cannot be read as int"),
         (pa.array([["a"]]), "floats", "row 1, column x: wrong type .*expected numbers"),
+        (pa.array([[0.5, None]]), "floats", "row 1, column x: wrong type .*expected numbers"),
     ],
 )
 def test_types_that_do_not_fit_are_refused(values: pa.Array, declared: str, said: str, bring: Bring) -> None:

@@ -41,7 +41,7 @@ def join(view: ViewSource, events: list[tuple[int, datetime]]) -> list[float | N
         db.execute("SET TimeZone = 'UTC'")
         db.execute("CREATE TABLE log (event BIGINT, item_id BIGINT, event_timestamp TIMESTAMPTZ)")
         db.executemany("INSERT INTO log VALUES (?, ?, ?)", [(i, *e) for i, e in enumerate(events)])
-        db.execute(f"CREATE TABLE rows_v AS {rows_sql(view, 'int64')}")
+        db.execute(f"CREATE TABLE rows_v AS {rows_sql(view, 'int64', {'v__price': 'price'})}")
         rows = db.execute(
             f"""SELECT r.v__price FROM ({join_sql(view, "rows_v", "log", "item_id")}) j
             LEFT JOIN (SELECT DISTINCT rid, v__price FROM rows_v) r USING (rid) ORDER BY j.event"""
@@ -98,7 +98,7 @@ def test_ttl_is_inclusive(write: Callable[..., Path]) -> None:
 def test_latest_is_what_an_online_store_would_hold(write: Callable[..., Path]) -> None:
     path = write("v", item_id=[1, 1, 2], ts=[at(0), at(10), at(3)], price=[1.0, 2.0, 3.0])
     with duckdb.connect() as db:
-        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), 'int64')}")
+        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), 'int64', {'v__price': 'price'})}")
         found = db.execute(
             f"SELECT l.key, r.v__price FROM ({latest_sql('rows_v')}) l JOIN rows_v r USING (rid) ORDER BY 1"
         ).fetchall()
@@ -108,7 +108,7 @@ def test_latest_is_what_an_online_store_would_hold(write: Callable[..., Path]) -
 def test_equal_values_of_an_entity_share_a_row(write: Callable[..., Path]) -> None:
     path = write("v", item_id=[1, 1, 1], ts=[at(0), at(1), at(2)], price=[1.0, 1.0, 3.0])
     with duckdb.connect() as db:
-        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), 'int64')}")
+        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), 'int64', {'v__price': 'price'})}")
         assert db.execute("SELECT count(DISTINCT rid) FROM rows_v").fetchone() == (2,)
 
 

@@ -1,7 +1,35 @@
 """Baselines that every model is compared with; fitted on the training split alone."""
 
-from rf_training.baselines.comparison import compare_with_baselines, fit_baselines
+from rf_training.baselines.als import ALS
+from rf_training.baselines.beaten import Beaten, beaten_by
+from rf_training.baselines.comparison import compare, compare_with_baselines, fit_baselines
+from rf_training.baselines.content_knn import ContentKNN
+from rf_training.baselines.fitted import FittedBaselines
+from rf_training.baselines.gru4rec import GRU4Rec
 from rf_training.baselines.item_knn import ItemKNN
 from rf_training.baselines.popularity import Popularity
+from rf_training.baselines.recency import Recency
+from rf_training.baselines.rectools_models import BERT4Rec, SASRec
+from rf_training.baselines.table import BASELINES, SIMPLE, baseline_names
+from rf_training.baselines.training_data import TrainingData
 
-__all__ = ["ItemKNN", "Popularity", "compare_with_baselines", "fit_baselines"]
+__all__ = [
+    "ALS",
+    "BASELINES",
+    "SIMPLE",
+    "BERT4Rec",
+    "Beaten",
+    "ContentKNN",
+    "FittedBaselines",
+    "GRU4Rec",
+    "ItemKNN",
+    "Popularity",
+    "Recency",
+    "SASRec",
+    "TrainingData",
+    "baseline_names",
+    "beaten_by",
+    "compare",
+    "compare_with_baselines",
+    "fit_baselines",
+]

@@ -65,8 +65,7 @@ class BatchLoader:
         items_seen = np.asarray(self.sequences.item)[train]
         self.frequency = np.bincount(items_seen, minlength=len(dataset.item_ids)) / len(items_seen)
         self.negatives = np.flatnonzero(self.frequency)  # items that never occur in training stay out of it altogether
-        self.version = np.zeros(len(dataset.item_ids), np.int64)
-        self.version[items_seen] = np.asarray(self.sequences.item_version)[train]  # the newest one training knows of
+        self.version = dataset.evaluation_items  # the newest state that training knows of
         self.item_of_version = dataset.items["item"].to_numpy()
 
     def steps(self, epoch: int) -> int:
@@ -121,7 +120,7 @@ class BatchLoader:
         encoded = EncodedTable(rows=len(inputs))
         raw = self.sequences.context_numbers[inputs]
         for j, (name, stats) in enumerate(self.numeric):
-            encoded.numbers[name] = ((raw[:, j] - stats.mean) / stats.std).astype(np.float32)
+            encoded.numbers[name] = stats.standardise(raw[:, j])
         if self.gaps:
             first = np.zeros(len(inputs), bool)
             first[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
@@ -135,9 +134,10 @@ class BatchLoader:
             hits: np.ndarray = candidate_item[target][:, None] == candidate_item
             return hits
         window = np.repeat(np.arange(len(reads)), reads)
-        own = np.zeros((len(reads), int(self.item_of_version.max()) + 1), bool)
-        own[window, candidate_item[target]] = True
-        masked: np.ndarray = own[:, candidate_item][window]
+        items, item = np.unique(candidate_item, return_inverse=True)  # a catalog may be too wide for a row per window
+        own = np.zeros((len(reads), len(items)), bool)
+        own[window, item[target]] = True
+        masked: np.ndarray = own[:, item][window]
         return masked
 
     def _log_weights(self, drawn: np.ndarray, candidate_item: np.ndarray, positives: int, uniform: int) -> np.ndarray:

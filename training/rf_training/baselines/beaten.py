@@ -1,0 +1,71 @@
+"""Does a simple baseline beat the model?"""
+
+from dataclasses import dataclass
+
+from rf_platform.cli.console import track
+from rf_platform.dataset import Dataset
+from rf_training.baselines.table import BASELINES, SIMPLE
+from rf_training.baselines.training_data import TrainingData
+from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.metrics import NDCG
+from rf_training.evaluation.ranking import rank_targets
+from rf_training.evaluation.scorer import Scorer
+from rf_training.evaluation.sequences import Split
+
+METRIC = NDCG(20)
+"""What the model is chosen by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beaten:
+    """A simple baseline that ranks the validation targets better than the model, seen items excluded."""
+
+    baseline: str
+    """Its name."""
+    metric: str
+    """What is compared, such as ``ndcg@20``."""
+    value: float
+    """The baseline's mean over all users with a validation event."""
+    model: float
+    """The model's."""
+
+    def __str__(self) -> str:
+        """One sentence for people."""
+        return (
+            f"{self.baseline} beats the model on the validation split: {self.metric} {self.value:.4f} against "
+            f"{self.model:.4f} (seen items excluded)"
+        )
+
+
+def beaten_by(model: Scorer, dataset: Dataset, *, seed: int = 0) -> list[Beaten]:
+    """Compare a model with the baselines that fit in seconds: popularity, recency, item-KNN and content-KNN.
+
+    Args:
+        model: The trained model.
+        dataset: The dataset version that it was trained on; of the targets only the validation split's are looked at.
+        seed: Seed of the order of ties.
+
+    Returns:
+        The baselines with a higher mean than the model, best first; empty where there is none.
+
+    Raises:
+        RunError: If the validation split is empty, or the model returns NaN.
+    """
+    data = TrainingData.from_dataset(dataset)
+    cases = LeaveOneOutCases.from_sequences(data.sequences, n_items=data.n_items, split=Split.VALIDATION)
+
+    def value(scorer: Scorer) -> float:
+        return float(METRIC(rank_targets(scorer, cases, seed=seed).excluded).mean())
+
+    with track("Comparing with simple baselines", total=1 + len(SIMPLE)) as tracker:
+        model_value = value(model)
+        tracker.advance()
+        values = {}
+        for name in SIMPLE:
+            values[name] = value(BASELINES[name].fit(data))
+            tracker.advance()
+    return [
+        Beaten(baseline=name, metric=METRIC.label.lower(), value=values[name], model=model_value)
+        for name in sorted(values, key=lambda name: -values[name])
+        if values[name] > model_value
+    ]

@@ -1,0 +1,76 @@
+"""``rf compare``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rf_platform.cli.console import out_console, print_json
+from rf_platform.errors import UsageError
+from rf_platform.settings import get_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def compare(
+    run: Annotated[str | None, typer.Argument(help="Run; default: the last one.", show_default=False)] = None,
+    baselines: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated names, or 'simple' (popularity, recency, item-knn, content-knn), or 'all' (also als, "
+            "gru4rec, sasrec, bert4rec, which need `make install-bench` and take from a minute to hours to train)."
+        ),
+    ] = "simple",
+    dataset: Annotated[
+        str | None, typer.Option(help="Rank the baselines alone, on this dataset version.", show_default=False)
+    ] = None,
+    split: Annotated[
+        Literal["test", "validation"],
+        typer.Option(help="Split to rank: choose between models on validation, read test once at the end."),
+    ] = "test",
+    seed: Annotated[int, typer.Option(help="Seed of the order of ties and of the bootstrap.")] = 0,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write the tables to this file, as Markdown.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+) -> None:
+    """Put a run's model and the baselines into one table: same users, same full catalog, paired differences.
+
+    All learn from the same training split. What a library trained is kept in the workspace, so that an interrupted comparison
+    goes on where it stopped.
+    """
+    from rf_platform.dataset import Dataset
+    from rf_platform.registry import Registry
+    from rf_training.baselines import FittedBaselines, TrainingData, baseline_names
+    from rf_training.baselines import compare as compare_scorers
+    from rf_training.evaluation import Scorer, Split, report_markdown, report_tables
+    from rf_training.model.storage import load_model
+    from rf_training.model_scorer import ModelScorer
+    from rf_training.run import completed_run, use_threads
+
+    if run is not None and dataset is not None:
+        raise UsageError("--dataset ranks the baselines alone: leave it out, or leave out the run")
+    names = baseline_names(baselines)
+    settings = get_settings()
+    use_threads(settings)
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    record = completed_run(settings, run) if dataset is None else None
+    opened = Dataset.open(registry.dataset(record.dataset if record else dataset).path)
+    models: list[Scorer] = []
+    if record is not None:
+        models.append(ModelScorer(load_model(record.path / "best", opened.encoder), opened))
+    report = compare_scorers(
+        models,
+        names,
+        TrainingData.from_dataset(opened, threads=settings.threads or 1),
+        FittedBaselines(settings.workspace.root / "baselines", fingerprint=opened.fingerprint),
+        split=Split.TEST if split == "test" else Split.VALIDATION,
+        seed=seed,
+    )
+    if markdown is not None:
+        markdown.write_text(report_markdown(report))
+    if json:
+        print_json({"run": record.name if record else None, "dataset": opened.name, **report.to_dict()})
+    else:
+        out_console().print(report_tables(report))

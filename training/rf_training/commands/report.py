@@ -1,0 +1,48 @@
+"""``rf report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rf_platform.cli.console import out_console, print_json
+from rf_platform.settings import get_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    run: Annotated[str | None, typer.Argument(help="Run; default: the last one.", show_default=False)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="HTML file to write; default: report.html in the run's directory.", show_default=False),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write a run's report: one HTML page that works offline, and its charts as PNG files beside it.
+
+    Curves, test metrics with intervals, segments of the test split, reach of the catalog, a map of the item vectors, dataset,
+    model size and settings. Segments, reach and map are computed on the spot, about as long as `rf evaluate` takes. Works for a
+    run in any state: what is missing is named on the page.
+    """
+    from rf_training.report import collect, write_page
+    from rf_training.run import use_threads
+
+    settings = get_settings()
+    use_threads(settings)
+    found = collect(settings, run)
+    path = output or found.run.path / "report.html"
+    images = write_page(found, path)
+    if json:
+        print_json({**found.to_dict(), "page": str(path), "images": [str(image) for image in images]})
+        return
+    console = out_console()
+    for sentence in dict.fromkeys(found.missing.values()):
+        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+    console.print(
+        f"report of run {found.run.name}: {path}, and {len(images)} charts as PNG files beside it",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,164 @@
+"""The charts of a run report."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from rf_training.report.curves import Curve, binned
+from rf_training.report.drawing import MUTED, SERIES, TEXT, Chart, finish, panel
+from rf_training.report.segments import Segment
+
+_CURVES: dict[str, tuple[str, str, str]] = {
+    "train/loss": ("Loss", "contrastive loss", "Of the batch."),
+    "train/alignment": (
+        "Alignment",
+        "mean squared distance",
+        "Between a user's vector and that of the next item; lower is closer.",
+    ),
+    "train/uniformity": (
+        "Uniformity",
+        "log mean exp(-2 d²)",
+        "Log of the mean of exp(-2 d²) over pairs of users and candidates; lower is more evenly spread over the sphere.",
+    ),
+    "train/gradient_norm": ("Gradient norm", "norm before clipping", "Of all parameters together."),
+    "train/learning_rate": ("Learning rate", "learning rate", "Linear warm-up, then a cosine."),
+}
+"""Title, label of the vertical axis and note of each scalar, in the order of the page."""
+
+
+def training_charts(curves: Mapping[str, Curve], clip_norm: float | None) -> list[Chart]:
+    """Draw the training curves that were recorded."""
+    return [_curve(tag, curves[tag], clip_norm) for tag in _CURVES if tag in curves]
+
+
+def _curve(tag: str, curve: Curve, clip_norm: float | None) -> Chart:
+    title, label, note = _CURVES[tag]
+    name = tag.partition("/")[2].replace("_", "-")
+    points = binned(curve)
+    with panel(title) as (figure, axes):
+        axes.fill_between(points.steps, points.low, points.high, color=SERIES[0].light, alpha=0.2, linewidth=0)
+        axes.plot(
+            points.steps, points.mean, color=SERIES[0].light, marker="o" if len(points.steps) < 3 else "", markersize=4
+        )
+        if len(points.steps) < len(curve.steps):
+            note += " The line is the mean of neighbouring values, the shade their range."
+        axes.set(xlabel="optimiser step", ylabel=label)
+        _steps(axes)
+        if name == "gradient-norm" and clip_norm is not None and points.high.max() > 0.6 * clip_norm:
+            axes.axhline(clip_norm, color=MUTED.light, linewidth=1, linestyle=(0, (4, 3)))
+            note += f" The dashed line is where it is clipped ({clip_norm:g})."
+        if name == "learning-rate":
+            axes.set_ylim(bottom=0)
+        return finish(figure, name=name, title=title, note=note)
+
+
+def validation_charts(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[Chart]:
+    """Draw recall and NDCG on the validation split against epochs, the chosen epoch marked."""
+    charts = []
+    for family, label in (("recall", "Recall"), ("ndcg", "NDCG")):
+        keys = sorted((k for k in history[0] if k.startswith(f"{family}@")), key=lambda k: int(k.partition("@")[2]))
+        if not keys:
+            continue
+        title = f"Validation {label}"
+        with panel(title) as (figure, axes):
+            epochs = [entry["epoch"] for entry in history]
+            for key, ink in zip(keys, SERIES, strict=False):
+                values = [entry[key] for entry in history]
+                axes.plot(epochs, values, color=ink.light, marker="o", markersize=3.5)
+                axes.annotate(
+                    f"@{key.partition('@')[2]}",
+                    (epochs[-1], values[-1]),
+                    xytext=(7, 0),
+                    textcoords="offset points",
+                    color=ink.light,
+                    va="center",
+                )
+            if best_epoch is not None:
+                axes.axvline(best_epoch, color=MUTED.light, linewidth=1, linestyle=(0, (4, 3)))
+            axes.set(xlabel="epoch", ylabel=f"{label}@k, seen items excluded")
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+            axes.margins(x=0.06)
+            note = "One target a user." if best_epoch is None else f"The dashed line is the chosen epoch, {best_epoch}."
+            charts.append(finish(figure, name=f"validation-{family}", title=title, note=note))
+    return charts
+
+
+def result_chart(rows: Sequence[Mapping[str, Any]], metric: str) -> Chart:
+    """Draw one metric of every scorer with its interval, seen items excluded and kept.
+
+    Args:
+        rows: entries of ``results`` of an evaluation report.
+        metric: key of the metric, such as ``recall@20``.
+    """
+    names = list(dict.fromkeys(row["scorer"] for row in rows))
+    label = metric.replace("recall", "Recall").replace("ndcg", "NDCG")
+    title = f"Test {label}"
+    with panel(title, height=1.3 + 0.42 * len(names)) as (figure, axes):
+        for offset, seen, ink in ((-0.13, "excluded", SERIES[0]), (0.13, "kept", SERIES[1])):
+            chosen = [row for row in rows if row["seen"] == seen]
+            _intervals(
+                axes,
+                [names.index(row["scorer"]) + offset for row in chosen],
+                [row["metrics"][metric] for row in chosen],
+                ink.light,
+                f"seen items {seen}",
+            )
+        _scorer_axis(axes, names, label)
+        figure.legend(loc="outside lower left", ncols=2, handlelength=1, columnspacing=1.2)
+        return finish(
+            figure,
+            name=f"test-{metric.replace('@', '-')}",
+            title=title,
+            note="Mean over users with its 95% bootstrap interval.",
+        )
+
+
+def segment_chart(name: str, title: str, segments: Sequence[Segment]) -> Chart:
+    """Draw Recall@20 of every scorer for every segment."""
+    scorers = list(segments[0].metrics)
+    spread = 0.5 / max(1, len(scorers) - 1)
+    with panel(title, height=1.3 + (0.2 + 0.13 * len(scorers)) * len(segments)) as (figure, axes):
+        for index, (scorer, ink) in enumerate(zip(scorers, SERIES[len(scorers) - 1 :: -1], strict=True)):
+            rows = [row + (index - (len(scorers) - 1) / 2) * spread for row in range(len(segments))]
+            values = [
+                {"value": e.value, "low": e.low, "high": e.high}
+                for e in (segment.metrics[scorer]["recall@20"] for segment in segments)
+            ]
+            _intervals(axes, rows, values, ink.light, scorer)
+        _scorer_axis(
+            axes, [f"{s.name}\n{s.cases:,} {'user' if s.cases == 1 else 'users'}" for s in segments], "Recall@20"
+        )
+        figure.legend(loc="outside lower left", ncols=3, handlelength=1, columnspacing=1.2)
+        note = "Seen items excluded; mean over the users of the segment with its 95% bootstrap interval."
+        return finish(figure, name=name, title=title, note=note)
+
+
+def _intervals(
+    axes: Axes, rows: Sequence[float], values: Sequence[Mapping[str, float]], colour: str, label: str
+) -> None:
+    for row, value in zip(rows, values, strict=True):
+        axes.plot([value["low"], value["high"]], [row, row], color=colour, linewidth=2, alpha=0.55)
+    axes.plot([v["value"] for v in values], rows, "o", color=colour, markersize=5.5, label=label, clip_on=False)
+
+
+def _scorer_axis(axes: Axes, names: Sequence[str], label: str) -> None:
+    axes.set_yticks(range(len(names)), names, color=TEXT.light)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}"))
+
+
+def _steps(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    thousands: Callable[[float, int], str] = lambda value, _: f"{value:,.0f}"  # noqa: E731
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    values = np.concatenate([line.get_ydata() for line in axes.lines]).astype(float)
+    if np.ptp(values) == 0:
+        axes.margins(y=0.5)

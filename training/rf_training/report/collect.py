@@ -1,0 +1,138 @@
+"""Gather everything that a run report shows; what is missing is replaced by a sentence."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rf_platform.dataset import Dataset
+from rf_platform.errors import RfError
+from rf_platform.registry import Registry, RunRecord
+from rf_platform.registry.records import DatasetRecord
+from rf_platform.settings import Settings
+from rf_training.report.curves import Recorded, read_curves, read_history
+from rf_training.report.item_map import ItemMap
+from rf_training.report.model_size import ModelSize, model_size
+from rf_training.report.run_settings import Setting, compare_settings, recipe_values
+from rf_training.report.scored import Scored, load_scorer, map_items, score
+
+
+@dataclass(kw_only=True)
+class RunReport:
+    """A run as its report shows it."""
+
+    run: RunRecord
+    recorded_dataset: DatasetRecord
+    dataset: Dataset | None = None
+    settings: list[Setting] = field(default_factory=list)
+    recorded: Recorded | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    size: ModelSize | None = None
+    scored: Scored | None = None
+    item_map: ItemMap | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+    """By section: the sentence that stands in its place."""
+
+    @property
+    def test(self) -> dict[str, Any] | None:
+        """What `rf evaluate` found on the test split."""
+        return self.run.metrics.get("test")
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Epoch, from 1, whose weights were chosen; None for a run that is not complete."""
+        epoch = self.run.metrics.get("best_epoch")
+        return None if epoch is None else int(epoch)
+
+    @property
+    def averaging(self) -> str:
+        """Which weights were evaluated, as a sentence."""
+        decay = self.run.config["train"].get("ema_decay")
+        if decay:
+            return f"The weights that are evaluated are a running average over the steps (decay {decay:g})."
+        return (
+            "The weights that are evaluated are those of the last step: the running average is off (train.ema_decay=0)."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures of the report as plain values for JSON, without curves and points."""
+        return {
+            "run": self.run.name,
+            "status": str(self.run.status),
+            "dataset": self.run.dataset,
+            "best_epoch": self.best_epoch,
+            "training_seconds": None if self.recorded is None else self.recorded.seconds,
+            "validation": self.run.metrics.get("validation"),
+            "test": self.test,
+            "segments": None if self.scored is None else asdict(self.scored),
+            "model": None if self.size is None else {**asdict(self.size), "parameters": self.size.parameters},
+            "changed_settings": {s.name: s.value for s in self.settings if s.changed},
+            "missing": self.missing,
+        }
+
+
+def collect(settings: Settings, name: str | None = None, *, seed: int = 0) -> RunReport:
+    """Gather the report of a run in any state.
+
+    Args:
+        settings: the workspace.
+        name: name of the run; default: the one started last.
+        seed: seed of ties, of intervals and of the items drawn.
+
+    Raises:
+        NotFoundError: there is no such run.
+    """
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    run = registry.run(name)
+    report = RunReport(run=run, recorded_dataset=registry.dataset(run.dataset))
+    recipe = recipe_values(run.recipe)
+    report.settings = compare_settings(run.config, recipe)
+    if recipe is None:
+        report.missing["settings"] = (
+            f"No recipe is named '{run.recipe}' any more, so the settings stand without a comparison."
+        )
+    _read_directory(report, run.path)
+    _compute(report, run.path, seed)
+    return report
+
+
+def _read_directory(report: RunReport, directory: Path) -> None:
+    """Read what training left; ``metrics.json`` is in the registry too."""
+    missing, run = report.missing, report.run
+    report.recorded = read_curves(directory / "tensorboard")
+    if report.recorded is None:
+        missing["training"] = (
+            f"There are no TensorBoard events in {run.name}/tensorboard: no step was logged, or they were deleted."
+        )
+    report.history = read_history(directory / "history.jsonl")
+    if not report.history:
+        missing["validation"] = "No epoch is complete, so nothing was validated yet."
+    weights = directory / "best" / "weights.pt"
+    if weights.exists():
+        report.size = model_size(torch.load(weights, weights_only=True, map_location="cpu"))
+    else:
+        missing["model"] = "No weights were chosen yet, so there is nothing to measure."
+    if report.test is None:
+        missing["test"] = (
+            f"The run has not been evaluated on the test split: `rf evaluate {run.name}` does that, and then "
+            f"`rf report {run.name}` shows the result here."
+        )
+
+
+def _compute(report: RunReport, directory: Path, seed: int) -> None:
+    """Compute what needs the model and the dataset."""
+    missing = report.missing
+    try:
+        report.dataset = Dataset.open(report.recorded_dataset.path)
+        model = load_scorer(directory, report.dataset)
+    except RfError as error:
+        if report.dataset is None:
+            missing["dataset"] = f"The dataset cannot be read: {error}."
+        missing["segments"] = missing["map"] = f"Not computed: {error}."
+        return
+    report.item_map = map_items(model, report.dataset, seed=seed)
+    try:
+        report.scored = score(model, report.dataset, seed=seed)
+    except RfError as error:
+        missing["segments"] = f"Not computed: {str(error).rstrip('.')}."

@@ -1,0 +1,89 @@
+"""What is recommended to all users together: how much of the catalog, and how popular it is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from rf_training.evaluation.jagged import Jagged
+from rf_training.evaluation.scorer import Scorer
+from rf_training.report.segments import BANDS
+
+NOTHING = -1
+"""Stands in a list of recommendations where fewer items were left than places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """Recommendations of one scorer to all users of a split."""
+
+    scorer: str
+    coverage: float
+    """Share of the catalog that is recommended to anybody."""
+    mean_rank: float | None
+    """Mean popularity rank of the items recommended, every recommendation counted; 1 is the most popular item. None where nothing
+    was recommended."""
+    bands: dict[str, float]
+    """Share of the recommendations that goes to each popularity band."""
+
+
+class RecordedTop:
+    """A scorer that passes on the scores of another one and keeps each user's best unseen items."""
+
+    def __init__(self, scorer: Scorer, k: int) -> None:
+        self._scorer, self._k = scorer, k
+        self._parts: list[npt.NDArray[np.int64]] = []
+
+    @property
+    def name(self) -> str:
+        """Name of the other scorer."""
+        return self._scorer.name
+
+    @property
+    def items(self) -> npt.NDArray[np.int64]:
+        """``[users, k]`` item rows in no particular order, of all users scored so far; :data:`NOTHING` where too few are left."""
+        return np.concatenate(self._parts)
+
+    def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
+        """Return the other scorer's scores, ``[B, n_items]``."""
+        scores = self._scorer.scores(users, histories)
+        self._parts.append(top_unseen(scores, histories, self._k))
+        return scores
+
+
+def top_unseen(scores: npt.NDArray[np.float32], histories: Jagged, k: int) -> npt.NDArray[np.int64]:
+    """Return the rows ``[B, k]`` of the best items outside each history; ``-inf`` scores are never chosen."""
+    left = np.array(scores)
+    left[histories.row_of_value, histories.values] = -np.inf
+    k_left = min(k, left.shape[1])
+    best = np.argpartition(-left, k_left - 1, axis=1)[:, :k_left]
+    best[np.isneginf(np.take_along_axis(left, best, axis=1))] = NOTHING
+    return np.pad(best, ((0, 0), (0, k - k_left)), constant_values=NOTHING)
+
+
+def popularity_ranks(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the popularity rank of each item, 1 for the most training events; items that tie share their mean rank."""
+    ranks: npt.NDArray[np.float64] = rankdata(-counts, method="average")
+    return ranks
+
+
+def reach(
+    scorer: str, items: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], bands: npt.NDArray[np.int64]
+) -> Reach:
+    """Describe recommendations.
+
+    Args:
+        scorer: who made them.
+        items: item rows, of any shape; :data:`NOTHING` is left out.
+        counts: ``[n_items]`` training events.
+        bands: ``[n_items]`` popularity band of each item.
+    """
+    given = items[items != NOTHING]
+    shares = np.bincount(bands[given], minlength=len(BANDS)) / max(1, len(given))
+    return Reach(
+        scorer=scorer,
+        coverage=len(np.unique(given)) / len(counts),
+        mean_rank=float(popularity_ranks(counts)[given].mean()) if len(given) else None,
+        bands=dict(zip(BANDS, map(float, shares), strict=True)),
+    )
