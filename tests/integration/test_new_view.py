@@ -96,8 +96,8 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
     record = Registry.open(get_url(home)).run("wider")
     model = load_model(record.path / "best", dataset.encoder)
     tables = dict(model.embeddings.collection.embedding_bags.items())
-    assert tables["studio__label"].num_embeddings == 4
-    assert "studio__cast" in tables
+    assert tables["domain_studio__label"].num_embeddings == 4
+    assert "domain_studio__cast" in tables
     assert {"studio__label", "studio__cast"} <= set(model.item_tokens.ids)
     assert model.item_tokens.numbers == ["studio__budget"]
     assert model.item_tokens.vectors == ["studio__poster"]

@@ -105,4 +105,4 @@ def count_rows(source: ViewSource, spec: FeatureSpec) -> int:
 
 def _all_null(db: duckdb.DuckDBPyConnection, path: str, column: str) -> bool:
     row = db.execute(f"SELECT count({identifier(column)}) FROM read_parquet({literal(path)})").fetchone()
-    return row == (0,)
+    return row is not None and row[0] == 0

@@ -11,8 +11,9 @@ from rf_platform.dataset import Dataset
 from rf_platform.errors import ConfigError
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
-from rf_training.model.config import ModelConfig
-from rf_training.model.inputs import FeatureTensors
+from rf_training.model.config import BagPooling, ModelConfig
+from rf_training.model.embeddings import FeatureEmbeddings
+from rf_training.model.inputs import Embedded, FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer, candidate_vectors
 from rf_training.model.storage import load_model, save_model
 from rf_training.step import batch_loss
@@ -112,8 +113,6 @@ def test_candidates_are_unit_vectors(dataset: Dataset) -> None:
 
 def test_a_domain_is_one_table_and_can_be_unshared(dataset: Dataset) -> None:
     """The item's id in the catalog and in the history is one table; genre is one, whoever uses it."""
-    from rf_training.model.embeddings import FeatureEmbeddings
-
     rates = {"items__genres": 0.0, "users__taste": 0.0}
     domains = {"items__genres": "genre", "users__taste": "genre"}
     shared = FeatureEmbeddings(domains, {"genre": 9}, 4, rates, share=True)
@@ -128,14 +127,56 @@ def test_a_domain_is_one_table_and_can_be_unshared(dataset: Dataset) -> None:
     assert not torch.equal(looked_up["items__genres"].pooled_RD, looked_up["users__taste"].pooled_RD)
 
 
-def test_bags_are_pooled_by_their_mean(dataset: Dataset) -> None:
-    model = trained(dataset, CONFIG)
-    bag = FeatureTensors(3, {}, {}, {})
-    ids = {key: (torch.zeros(0, dtype=torch.int64), torch.zeros(3, dtype=torch.int32)) for key in model.item_tokens.ids}
-    ids["items__genres"] = (torch.tensor([2, 3, 2, 3]), torch.tensor([1, 1, 2], dtype=torch.int32))
-    embedded = model.embed({"item": replace(bag, ids=ids)})["items__genres"]
-    torch.testing.assert_close(embedded.pooled_RD[2], embedded.pooled_RD[:2].mean(0))
-    assert not model.embed({"item": replace(bag, ids=ids)})["items__release_year"].present_R.any()
+def genres(model: RetrievalFormer, values: list[int], lengths: list[int]) -> Embedded:
+    rows = len(lengths)
+    ids = {
+        key: (torch.zeros(0, dtype=torch.int64), torch.zeros(rows, dtype=torch.int32)) for key in model.item_tokens.ids
+    }
+    ids["items__genres"] = (torch.tensor(values), torch.tensor(lengths, dtype=torch.int32))
+    embedded = model.embed({"item": FeatureTensors(rows, ids, {}, {})})
+    assert not embedded["items__release_year"].present_R.any()
+    return embedded["items__genres"]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sum", "attention"])
+def test_bags_are_pooled(dataset: Dataset, pooling: BagPooling) -> None:
+    model = trained(dataset, replace(CONFIG, bag_pooling=pooling))
+    pooled = genres(model, [2, 3, 2, 3, 3, 2], [1, 1, 2, 2, 0]).pooled_RD
+    one, other, both, swapped, none = pooled
+    torch.testing.assert_close(both, swapped)
+    assert none.abs().sum() == 0
+    if pooling == "mean":
+        torch.testing.assert_close(both, (one + other) / 2)
+    elif pooling == "sum":
+        torch.testing.assert_close(both, one + other)
+    else:
+        query = model.embeddings.query_FD
+        assert query is not None
+        weights = torch.softmax(torch.stack([one, other]) @ query[model.embeddings.keys.index("items__genres")], 0)
+        assert abs(weights[0].item() - 0.5) > 0.01
+        torch.testing.assert_close(both, weights[0] * one + weights[1] * other)
+
+
+def test_attention_over_bags_is_learned_and_starts_at_the_mean(dataset: Dataset) -> None:
+    model = RetrievalFormer(replace(CONFIG, bag_pooling="attention"), dataset.encoder)
+    one, other, both = genres(model, [2, 3, 2, 3], [1, 1, 2]).pooled_RD
+    torch.testing.assert_close(both, (one + other) / 2)
+    genres(model, [2, 3], [2]).pooled_RD.square().sum().backward()  # type: ignore[no-untyped-call]
+    query = model.embeddings.query_FD
+    assert query is not None
+    assert query.grad is not None
+    assert query.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("domain", ["type", "items", "values", "keys", "training", "half"])
+def test_any_domain_may_be_called_anything(domain: str) -> None:
+    embeddings = FeatureEmbeddings({"v__f": domain}, {domain: 5}, 4, {"v__f": 0.0}, share=True)
+    looked_up = embeddings({"item": FeatureTensors(1, {"v__f": (torch.tensor([3]), torch.tensor([1]))}, {}, {})})
+    assert looked_up["v__f"].pooled_RD.shape == (1, 4)
+
+
+def test_a_model_without_any_categorical_feature() -> None:
+    assert FeatureEmbeddings({}, {}, 4, {}, share=True)({"item": FeatureTensors(2, {}, {}, {})}) == {}
 
 
 def test_the_unknown_row_gets_a_gradient_from_noising_only(dataset: Dataset) -> None:
@@ -147,7 +188,7 @@ def test_the_unknown_row_gets_a_gradient_from_noising_only(dataset: Dataset) -> 
         )
         model = RetrievalFormer(config, dataset.encoder).train()
         batch_loss(model, next(iter(loader.epoch(0))), 0.07).loss.backward()  # type: ignore[no-untyped-call]
-        weight = model.embeddings.collection.embedding_bags["item_id"].weight
+        weight = model.embeddings.collection.embedding_bags["domain_item_id"].weight
         assert weight.grad is not None
         assert weight.grad[0].abs().sum() == 0  # padding
         return float(weight.grad[1].abs().sum())

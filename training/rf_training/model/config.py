@@ -5,6 +5,8 @@ from typing import Literal
 
 from rf_platform.errors import ConfigError
 
+BagPooling = Literal["mean", "sum", "attention"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -50,6 +52,9 @@ class ModelConfig:
     feature_noise: float = 0.05
     """Share of every other categorical value replaced by the unknown token in training (R11)."""
 
+    bag_pooling: BagPooling = "mean"
+    """How the values of a multi-valued feature become one vector (R1)."""
+
     share_domains: bool = True
     """One embedding table per domain (R4); False gives every feature a table of its own, for the ablation."""
 
@@ -66,5 +71,7 @@ class ModelConfig:
                 raise ConfigError(f"model.dim={self.dim} must be a multiple of model.{name}={getattr(self, name)}")
         if self.layout not in ("cls", "prefix"):
             raise ConfigError(f"model.layout={self.layout!r} must be 'cls' or 'prefix'")
+        if self.bag_pooling not in ("mean", "sum", "attention"):
+            raise ConfigError(f"model.bag_pooling={self.bag_pooling!r} must be 'mean', 'sum' or 'attention'")
         if self.fusion not in ("attention", "mean"):
             raise ConfigError(f"model.fusion={self.fusion!r} must be 'attention' or 'mean'")

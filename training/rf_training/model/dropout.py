@@ -1,5 +1,7 @@
 """Dropout at a tenth of the usual cost on a CPU."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +18,6 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        generator = torch.Generator().manual_seed(0)
-        kept = torch.rand(BANK if rate else 0, generator=generator) >= rate
-        self.register_buffer("bank", kept.float() / (1 - rate), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` with a share ``rate`` of its entries set to zero, in training."""
@@ -26,6 +25,12 @@ class Dropout(nn.Module):
             return x
         if x.numel() > BANK // 2 or x.device.type != "cpu":
             return nn.functional.dropout(x, self.rate)
-        bank = self.get_buffer("bank")
         offset = int(torch.randint(BANK - x.numel(), ()))
-        return x * bank[offset : offset + x.numel()].view_as(x)
+        return x * _bank(self.rate)[offset : offset + x.numel()].view_as(x)
+
+
+@cache
+def _bank(rate: float) -> Tensor:
+    """Return the masks of a rate, made once per process and the same in every process."""
+    kept = torch.rand(BANK, generator=torch.Generator().manual_seed(0)) >= rate
+    return kept.float() / (1 - rate)

@@ -1,6 +1,6 @@
 """Shared embedding tables of all categorical features, on TorchRec.
 
-Shapes: S rows of the longest side, D width.
+Shapes: S rows of the longest side, D width, V looked-up values.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from rf_platform.features.spec import Side
+from rf_training.model.config import BagPooling
 from rf_training.model.inputs import Embedded, FeatureTensors
 from rf_training.model.noising import FeatureNoising
 
@@ -21,7 +22,8 @@ INIT_STD = 0.02
 class FeatureEmbeddings(nn.Module):
     """One ``EmbeddingBagCollection`` over all domains (R1, R4), with the noising module in front of it (R11).
 
-    Every feature is pooled by its mean. Items, users and interactions are looked up in one call: a
+    A feature with several values is pooled by their mean, their sum, or by attention: a learned query per feature scores every
+    value, and the softmax over the bag weighs them. Items, users and interactions are looked up in one call: a
     ``KeyedJaggedTensor`` needs one number of rows, so the shorter sides are filled up with empty rows.
 
     Args:
@@ -30,16 +32,24 @@ class FeatureEmbeddings(nn.Module):
         dim: width.
         rates: noising rate of every feature.
         share: one table per domain, or one per feature.
+        pooling: how the values of a bag become one vector.
     """
 
     def __init__(
-        self, features: Mapping[str, str], rows: Mapping[str, int], dim: int, rates: Mapping[str, float], share: bool
+        self,
+        features: Mapping[str, str],
+        rows: Mapping[str, int],
+        dim: int,
+        rates: Mapping[str, float],
+        share: bool,
+        pooling: BagPooling = "mean",
     ) -> None:
         super().__init__()
         tables: dict[str, list[str]] = {}
         for feature, domain in features.items():
             tables.setdefault(domain if share else feature, []).append(feature)
         self.keys = [feature for names in tables.values() for feature in names]
+        self.table_of = {feature: table_name(table) for table, names in tables.items() for feature in names}
         self.collection = EmbeddingBagCollection(
             tables=[
                 EmbeddingBagConfig(
@@ -47,28 +57,50 @@ class FeatureEmbeddings(nn.Module):
                     num_embeddings=rows[features[names[0]]],
                     embedding_dim=dim,
                     feature_names=names,
-                    pooling=PoolingType.MEAN,
+                    pooling=PoolingType.MEAN if pooling == "mean" else PoolingType.SUM,
                     init_fn=_init,
                 )
                 for table, names in tables.items()
-            ]
+            ],
+            is_weighted=pooling == "attention",
         )
         self.noising = FeatureNoising({key: rates[key] for key in self.keys})
+        self.query_FD = nn.Parameter(torch.zeros(len(self.keys), dim)) if pooling == "attention" else None
 
     def forward(self, sides: Mapping[Side, FeatureTensors]) -> dict[str, Embedded]:
         """Look up all features of all sides; the result is by feature and has the rows of its side."""
+        if not self.keys:
+            return {}
         stride = max(side.rows for side in sides.values())
         rows = {key: side.rows for side in sides.values() for key in side.ids}
         parts = {key: part for side in sides.values() for key, part in side.ids.items()}
         values = torch.cat([parts[key][0] for key in self.keys])
         lengths = torch.cat([nn.functional.pad(parts[key][1], (0, stride - rows[key])) for key in self.keys])
-        pooled = self.collection(self.noising(KeyedJaggedTensor(keys=self.keys, values=values, lengths=lengths)))
+        ids = self.noising(KeyedJaggedTensor(keys=self.keys, values=values, lengths=lengths))
+        pooled = self.collection(ids if self.query_FD is None else self._weigh(ids, self.query_FD))
         return {key: Embedded(pooled[key][: rows[key]], parts[key][1] > 0) for key in self.keys}
+
+    def _weigh(self, ids: KeyedJaggedTensor, query_FD: Tensor) -> KeyedJaggedTensor:
+        """Give every value its attention weight: softmax over the bag of the value's score for the feature's query."""
+        weights: list[Tensor] = []
+        for key, query_D in zip(self.keys, query_FD, strict=True):
+            bag = ids[key]
+            table = self.collection.embedding_bags[self.table_of[key]].weight
+            score_V = nn.functional.embedding(bag.values(), table) @ query_D
+            row_V = torch.repeat_interleave(torch.arange(len(bag.lengths())), bag.lengths())
+            # Per bag the largest score is subtracted; it cancels in the softmax.
+            largest_S = torch.full((len(bag.lengths()),), -torch.inf).scatter_reduce(0, row_V, score_V.detach(), "amax")
+            exp_V = torch.exp(score_V - largest_S[row_V])
+            total_S = torch.zeros(len(bag.lengths())).index_add(0, row_V, exp_V)
+            weights.append(exp_V / total_S[row_V])
+        return KeyedJaggedTensor(
+            keys=ids.keys(), values=ids.values(), lengths=ids.lengths(), weights=torch.cat(weights)
+        )
 
 
 def table_name(domain: str) -> str:
-    """Return a name that may be a module's: no dots."""
-    return domain.replace(".", "_")
+    """Return the name of a domain's table; the prefix keeps it apart from the attributes every module has."""
+    return f"domain_{domain}"
 
 
 def _init(weight: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class RetrievalFormer(nn.Module):
         if config.item_id:
             domains[ITEM_ID_DOMAIN], rates[ITEM_ID_DOMAIN] = ITEM_ID_DOMAIN, config.item_id_noise
         rows = {name: v.rows for name, v in encoder.vocabularies.items()}
-        self.embeddings = FeatureEmbeddings(domains, rows, config.dim, rates, config.share_domains)
+        self.embeddings = FeatureEmbeddings(domains, rows, config.dim, rates, config.share_domains, config.bag_pooling)
         if not config.item_id and not spec.inputs("item"):
             raise ConfigError(
                 f"service '{spec.service}' has no item features and the recipe has model.item_id=false: items would be all alike"
