@@ -1,5 +1,7 @@
 """Check that the files behind feature views are there and hold what the definitions say."""
 
+import re
+
 import duckdb
 
 from rf_platform.errors import ConfigError, DataError, NotFoundError
@@ -32,9 +34,8 @@ def sql_type(dtype: str) -> str:
 def fits(dtype: str, column_type: str) -> bool:
     """Return whether a column of this DuckDB type may hold values of this Feast dtype."""
     element = dtype.removeprefix("Array(").removesuffix(")")
-    if (element != dtype) != column_type.endswith("[]"):
-        return False
-    return column_type.removesuffix("[]").split("(")[0] in _DTYPES[element][1]
+    base = re.sub(r"\[\d*\]$", "", column_type)  # lists, and arrays of a fixed size
+    return (element != dtype) == (base != column_type) and base in _DTYPES[element][1]
 
 
 def describe(db: duckdb.DuckDBPyConnection, path: str, what: str) -> dict[str, str]:
