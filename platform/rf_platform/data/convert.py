@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from rf_platform.data.bad_rows import Reason
 from rf_platform.data.convert_time import time_checks, time_value
-from rf_platform.data.quoting import literal
 from rf_platform.data.raw import TEXT, RawColumn, RawFile
 from rf_platform.data.specs import Field, Kind
 from rf_platform.data.text_stream import UNDECODABLE
 from rf_platform.errors import DataError
+from rf_platform.sql import literal
 
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 """Regular expression of a number written as text."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from rf_platform.data.locate import Location
 from rf_platform.data.log_columns import STATIC, id_field, log_outputs, time_field
 from rf_platform.data.mapping import ExtraColumn, IdColumn, ItemsPart, Mapping, TimeColumn, UsersPart, load_mapping
-from rf_platform.data.quoting import identifier
 from rf_platform.data.specs import (
     EventTime,
     Field,
@@ -20,6 +19,7 @@ from rf_platform.data.specs import (
 )
 from rf_platform.data.stage import EVENT_TIME
 from rf_platform.errors import ConfigError, NotFoundError, UsageError
+from rf_platform.sql import identifier
 
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".dat")
 _PARQUET_SUFFIXES = (".parquet", ".pq")

@@ -14,7 +14,6 @@ from rf_platform.cli.console import Tracker, track
 from rf_platform.data.adapters import Request, read_source
 from rf_platform.data.bad_rows import BadRows
 from rf_platform.data.infer import LoadedTable, settle
-from rf_platform.data.quoting import identifier
 from rf_platform.data.raw import load_file
 from rf_platform.data.replacing import replacing
 from rf_platform.data.report import FileCounts, ImportReport, load_report
@@ -23,6 +22,7 @@ from rf_platform.data.stage import EVENT_TIME, shown_time, stage, staged
 from rf_platform.data.verdict import count_files, refuse, undescribed
 from rf_platform.data.write import QUARANTINE, sha256, write_bare_items, write_quarantine, write_table
 from rf_platform.errors import DataError, NotFoundError, RunError, UsageError
+from rf_platform.sql import identifier
 from rf_platform.workspace import Workspace
 
 _MEMORY = 2 << 30

@@ -10,10 +10,10 @@ import duckdb
 
 from rf_platform.data.convert import NUMBER, base_value, family
 from rf_platform.data.convert_time import ISO_TIME
-from rf_platform.data.quoting import identifier
 from rf_platform.data.raw import TEXT, RawFile
 from rf_platform.data.specs import Field, Kind, TableSpec, TimeFormat
 from rf_platform.errors import ConfigError
+from rf_platform.sql import identifier
 
 # Only such texts are numbers of an id or a code: 007 and +7 would not come back as they were.
 _CANONICAL_WHOLE = "0|-?[1-9][0-9]*"

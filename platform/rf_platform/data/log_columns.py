@@ -1,8 +1,8 @@
 """The columns that every interaction log has, whatever the source."""
 
-from rf_platform.data.quoting import identifier, literal
 from rf_platform.data.specs import EventTime, Field, Kind, TimeFormat
 from rf_platform.data.stage import EVENT_TIME, INPUT_ORDER
+from rf_platform.sql import identifier, literal
 
 LOG_COLUMNS = (
     "user_id",

@@ -1,7 +1,7 @@
 """What the MovieLens sets have in common, whichever layout they come in."""
 
 from rf_platform.data.log_columns import STATIC
-from rf_platform.data.quoting import literal
+from rf_platform.sql import literal
 
 FEATURE_REPO = "movielens"
 EVENT_TYPE = "rating"

@@ -7,10 +7,10 @@ from difflib import get_close_matches
 import duckdb
 
 from rf_platform.data.bad_rows import BadRows
-from rf_platform.data.quoting import identifier, literal
 from rf_platform.data.specs import Field, InputFile, ParquetFormat, TableSpec, TextFormat
 from rf_platform.data.text_reader import load_text
 from rf_platform.errors import DataError
+from rf_platform.sql import identifier, literal
 
 TEXT = "TEXT"
 """Type of every column of a text file, whose values are trimmed; Parquet columns have DuckDB's type names."""

@@ -13,11 +13,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rf_platform.data.quoting import identifier, literal
 from rf_platform.data.report import ImportReport, load_report
 from rf_platform.data.specs import EventTime
 from rf_platform.data.stage import EVENT_TIME
 from rf_platform.errors import UsageError
+from rf_platform.sql import identifier, literal
 from rf_platform.workspace import Workspace
 
 _DTYPES = {

@@ -9,9 +9,9 @@ import duckdb
 from rf_platform.data.bad_rows import BadRows, Reason
 from rf_platform.data.convert import Check, convert
 from rf_platform.data.infer import LoadedTable
-from rf_platform.data.quoting import identifier, literal
 from rf_platform.data.raw import RawFile
 from rf_platform.data.specs import Kind, TableName, TableSpec
+from rf_platform.sql import identifier, literal
 
 _TYPES = {
     Kind.INT: "BIGINT",

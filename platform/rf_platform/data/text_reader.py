@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from rf_platform.data.bad_rows import BadRows, Malformed, Reason
-from rf_platform.data.quoting import identifier, literal
 from rf_platform.data.specs import InputFile, TextFormat
 from rf_platform.data.text_stream import TextStream
 from rf_platform.errors import DataError
+from rf_platform.sql import identifier, literal
 
 _BLOCK_BYTES = 8 << 20
 _NO_DELIMITER = "\x01"

@@ -6,12 +6,12 @@ import duckdb
 
 from rf_platform.data.bad_rows import BadRows
 from rf_platform.data.infer import LoadedTable
-from rf_platform.data.quoting import identifier
 from rf_platform.data.report import FileCounts
 from rf_platform.data.specs import TABLES
 from rf_platform.data.stage import FILE, staged
 from rf_platform.data.write import sha256
 from rf_platform.errors import DataError
+from rf_platform.sql import identifier
 
 _SHOWN = 80
 

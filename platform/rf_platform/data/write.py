@@ -7,9 +7,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rf_platform.data.quoting import identifier
 from rf_platform.data.specs import TableName, TableSpec
 from rf_platform.data.stage import EVENT_TIME, INPUT_ORDER, staged
+from rf_platform.sql import identifier
 
 _ROW_GROUP = 131_072
 _ORDER: dict[TableName, str] = {
