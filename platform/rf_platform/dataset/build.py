@@ -261,8 +261,9 @@ class _Builder:
                 for v in views
             )
             self.db.execute(
-                f"""COPY (SELECT v.version, v.{identifier(side)}, x.id AS {identifier(join_key)}, v.current, v.evaluation{features}
-                FROM versions_{side} v JOIN {side}_index x USING ({identifier(side)}){values}
+                f"""COPY (
+                SELECT v.version, v.{key}, x.id AS {identifier(join_key)}, v.current, v.evaluation{features}
+                FROM versions_{side} v JOIN {side}_index x USING ({key}){values}
                 ORDER BY v.version) TO {literal(self.content / f"{side}s.parquet")} (FORMAT parquet)"""
             )
 

@@ -100,12 +100,12 @@ class Dataset:
 
     @cached_property
     def items(self) -> pa.Table:
-        """Item versions: ``item`` (row in :attr:`item_ids`), the id, ``current``, ``evaluation`` and raw features by full name."""
+        """Item versions: ``item`` (row in :attr:`item_ids`), the id, ``current``, ``evaluation``, features by full name."""
         return pq.read_table(self.path / "items.parquet")
 
     @cached_property
     def users(self) -> pa.Table:
-        """User versions: ``user`` (row in :attr:`user_ids`), the id, ``current``, ``evaluation`` and raw features by full name."""
+        """User versions: ``user`` (row in :attr:`user_ids`), the id, ``current``, ``evaluation``, features by full name."""
         return pq.read_table(self.path / "users.parquet")
 
     @cached_property

@@ -40,7 +40,7 @@ EVENTS = FieldSpec(
     side="context",
     kind="categorical",
     role="history",
-    dtype="?",
+    dtype="Array(String)",
     domain="kind",
     of="event_type",
 )

@@ -1,11 +1,12 @@
 """The report as an HTML page that needs nothing but itself, with its charts as PNG files beside it."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rf_training.report.charts import result_chart, segment_chart, training_charts, validation_charts
 from rf_training.report.collect import RunReport
@@ -60,7 +61,7 @@ def render(report: RunReport, charts: dict[str, list[Chart]]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(svg=Markup, size=_size, duration=_duration, plain=_plain, label=_label)
+    environment.filters.update(svg=Markup, sentence=_sentence, size=_size, plain=_plain, label=_label)
     return environment.get_template("page.html").render(
         report=report, run=report.run, charts=charts, inks=INKS, tiles=_tiles(report), now=datetime.now(UTC)
     )
@@ -95,6 +96,11 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
         steps = max(int(curve.steps[-1]) for curve in report.recorded.curves.values())
         tiles.append(("Training time", _duration(report.recorded.seconds), f"{steps:,} steps, validation included"))
     return tiles
+
+
+def _sentence(text: str) -> Markup:
+    """Escape a sentence and set what stands between backquotes as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _label(metric: str) -> str:
