@@ -6,12 +6,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RF_HOME ?= .rf
 export RF_HOME
 
-.PHONY: demo install test lint unit stubs lock clean
+.PHONY: demo install install-bench test lint unit stubs lock clean
 
 demo: $(VENV)/.installed ## features -> dataset -> training -> bundle -> Retrieve, on MovieLens-100K
 	$(BIN)/rf demo
 
 install: $(VENV)/.installed-dev ## everything for development
+
+install-bench: $(VENV)/.installed-bench ## the libraries of the baselines als, gru4rec, sasrec and bert4rec, for `rf compare`
 
 test: lint unit ## what has to be green
 
@@ -45,4 +47,8 @@ $(VENV)/.installed: infra/requirements-cpu.txt pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed infra/requirements-dev.txt
 	$(PIP) install -q --no-deps -r infra/requirements-dev.txt
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev infra/requirements-bench.txt
+	$(PIP) install -q --no-deps -r infra/requirements-bench.txt
 	touch $@

@@ -15,7 +15,7 @@ requirements() { # requirements EXTRA|- : one requirement a line
 import sys, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 names = project["dependencies"] if sys.argv[1] == "-" else project["optional-dependencies"][sys.argv[1]]
-print("\n".join(n for n in names if not n.startswith(("torchrec", "recbole"))))
+print("\n".join(n for n in names if not n.startswith(("torchrec", "recbole", "rectools"))))
 PY
 }
 freeze() { # without the local version of the torch build and without what venv itself brings
@@ -36,3 +36,10 @@ $pip install -r "$work/dev.txt" -c infra/requirements-cpu.txt
   echo "# Written by infra/lock.sh: what \`make test\` needs beside requirements-cpu.txt. Install with --no-deps."
   freeze | grep -vxFf infra/requirements-cpu.txt
 } >infra/requirements-dev.txt
+requirements bench >"$work/bench.txt"
+$pip install -r "$work/bench.txt" -c infra/requirements-cpu.txt -c infra/requirements-dev.txt
+$pip install --no-deps 'rectools==0.19.0'
+{
+  echo "# Written by infra/lock.sh: what \`make install-bench\` adds to requirements-cpu.txt and -dev.txt. Install with --no-deps."
+  freeze | grep -vxFf infra/requirements-cpu.txt | grep -vxFf infra/requirements-dev.txt
+} >infra/requirements-bench.txt

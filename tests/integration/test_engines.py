@@ -113,10 +113,36 @@ def test_what_the_file_says_is_kept_and_the_environment_wins(tmp_path: Path, wri
     }
 
 
-def test_a_url_of_an_unknown_engine_is_refused(tmp_path: Path, write_tables: Callable[..., None]) -> None:
-    settings = settings_for(tmp_path, write_tables, online_store_url="mysql://host/db")
-    with pytest.raises(ConfigError, match=r"RF_ONLINE_STORE_URL='mysql://host/db'.*redis://"):
+def test_escaped_passwords(tmp_path: Path, write_tables: Callable[..., None]) -> None:
+    settings = settings_for(tmp_path, write_tables, online_store_url="postgresql://me:p%40ss%2F1@host/db")
+    assert repo_config(settings).online_config["password"] == "p@ss/1"
+    redis = settings.model_copy(update={"online_store_url": "redis://:p%40ss%3D@host"})
+    assert repo_config(redis).online_config["connection_string"] == "host:6379,db=0,password=p@ss="
+    from feast.infra.online_stores.redis import RedisOnlineStore
+
+    number = settings.model_copy(update={"online_store_url": "redis://:12345@host"})
+    text = repo_config(number).online_config["connection_string"]
+    assert RedisOnlineStore._parse_connection_string(text)[1]["password"] == "12345"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://me:secret@host/db", r"RF_ONLINE_STORE_URL='mysql://host/db'.*redis://"),
+        ("redis://me:secret@host:63x9/0", r"RF_ONLINE_STORE_URL.*63x9"),
+        ("postgresql://me:secret@host:99999/db", r"RF_ONLINE_STORE_URL.*[Pp]ort"),
+        ("redis:///0", r"RF_ONLINE_STORE_URL='redis:///0' names no host"),
+        ("redis://:sec%2Cret@host/0", r"RF_ONLINE_STORE_URL has a comma"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused(
+    tmp_path: Path, write_tables: Callable[..., None], url: str, message: str
+) -> None:
+    settings = settings_for(tmp_path, write_tables, online_store_url=url)
+    with pytest.raises(ConfigError, match=message) as caught:
         repo_config(settings)
+    assert "secret" not in str(caught.value)
+    assert "feature_store.yaml" not in str(caught.value)
 
 
 def test_no_repository(tmp_path: Path) -> None:
@@ -137,5 +163,14 @@ def test_a_definition_that_cannot_be_used_is_not_registered(tmp_path: Path, writ
         apply_definitions(settings)
     assert read_spec(open_store(settings), "retrieval").hash == before
     items.write_text("import nothing_of_that_name\n" + good)
-    with pytest.raises(ConfigError, match=r"cannot be applied: ModuleNotFoundError.*nothing_of_that_name"):
+    with pytest.raises(
+        ConfigError, match=r"cannot be applied: items\.py, line 1: ModuleNotFoundError.*nothing_of_that"
+    ):
+        apply_definitions(settings)
+    items.write_text(good + "\nlater = nothing_of_that_name\n")
+    line = good.count("\n") + 2
+    with pytest.raises(ConfigError, match=rf"items\.py, line {line}: NameError.*nothing_of_that_name"):
+        apply_definitions(settings)
+    items.write_text(good + "\n)\n")
+    with pytest.raises(ConfigError, match=rf"items\.py, line {line}: SyntaxError"):
         apply_definitions(settings)

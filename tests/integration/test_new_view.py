@@ -107,3 +107,25 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
 
 def get_url(home: Path) -> str:
     return Settings(home=home).platform_registry_url
+
+
+def test_training_warns_when_a_simple_baseline_is_better(workspace: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step of a model without identity learns nothing; whatever counts how often items were chosen knows more."""
+    monkeypatch.setenv("RF_FEATURE_REPO", str(workspace.feature_repo))
+    monkeypatch.setenv("RF_HOME", str(workspace.home))
+    use_home(workspace.home)
+    rf("dataset", "build")
+    settings = [
+        "train.epochs=1",
+        "model.dim=2",
+        "model.heads=1",
+        "model.fusion_heads=1",
+        "train.batch_size=64",
+        "model.item_id=false",
+    ]
+    said = CliRunner().invoke(app, ["train", "--name", "weak", "--json", *(p for s in settings for p in ("--set", s))])
+    assert said.exit_code == 0, said.output
+    ahead = json.loads(said.stdout)["beaten_by"]
+    assert "content-knn" in {b["baseline"] for b in ahead}
+    assert all(b["value"] > b["model"] for b in ahead)
+    assert "warning: content-knn beats the model on the validation split" in said.stderr

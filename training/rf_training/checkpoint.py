@@ -49,6 +49,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, weights_only=True)
     except Exception as error:  # torch and pickle raise many kinds
         raise CorruptError(
-            f"checkpoint {path} cannot be read ({type(error).__name__}); train again without --resume"
+            f"checkpoint {path} cannot be read ({type(error).__name__}); start a new run with `rf train`"
         ) from error
     return state

@@ -12,8 +12,11 @@ from rf_platform.dataset import Dataset
 from rf_platform.errors import NotFoundError, RfError, RunError, UsageError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
+from rf_training.baselines.beaten import Beaten, beaten_by
 from rf_training.config import Recipe, TrainConfig
 from rf_training.model.config import ModelConfig
+from rf_training.model.storage import load_model
+from rf_training.model_scorer import ModelScorer
 from rf_training.trainer import Trainer, TrainResult
 
 
@@ -41,7 +44,16 @@ def start_run(settings: Settings, recipe: Recipe, dataset_name: str | None, name
     registry.start_run(name, dataset=record.name, recipe=recipe.name, config=asdict(recipe), path=directory)
     directory.mkdir(parents=True)
     (directory / "run.json").write_text(
-        json.dumps({"name": name, "dataset": str(record.path), "recipe": asdict(recipe)}, indent=2) + "\n"
+        json.dumps(
+            {
+                "name": name,
+                "dataset": str(record.path),
+                "dataset_fingerprint": dataset.fingerprint,
+                "recipe": asdict(recipe),
+            },
+            indent=2,
+        )
+        + "\n"
     )
     return _train(settings, registry, name, recipe, dataset, directory, resume=False)
 
@@ -66,6 +78,12 @@ def resume_run(settings: Settings, name: str | None) -> TrainResult:
         raise NotFoundError(f"run '{record.name}' has no files in {directory}; start it again")
     recipe = recipe_from_dict(record.config)
     dataset = Dataset.open(registry.dataset(record.dataset).path)
+    started_on = json.loads((directory / "run.json").read_text()).get("dataset_fingerprint")
+    if started_on != dataset.fingerprint:
+        raise UsageError(
+            f"run '{record.name}' was started on dataset '{record.dataset}' with the fingerprint {str(started_on)[:12]}, and "
+            f"{dataset.path} now has {dataset.fingerprint[:12]}; start a new run with `rf train`"
+        )
     registry.start_run(
         record.name, dataset=record.dataset, recipe=record.recipe, config=record.config, path=directory, resume=True
     )
@@ -94,6 +112,14 @@ def _train(
         raise
     write_metrics(directory, registry, name, {"validation": result.validation, "best_epoch": result.best_epoch})
     return result
+
+
+def baselines_ahead(settings: Settings, name: str) -> list[Beaten]:
+    """Return the simple baselines that rank a run's validation targets better than its model: a sign of something wrong."""
+    record = completed_run(settings, name)
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    dataset = Dataset.open(registry.dataset(record.dataset).path)
+    return beaten_by(ModelScorer(load_model(record.path / "best", dataset.encoder), dataset), dataset)
 
 
 def use_threads(settings: Settings) -> None:

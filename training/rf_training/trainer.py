@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rf_platform.cli.console import Tracker, track
 from rf_platform.dataset import Dataset
-from rf_platform.errors import RunError
+from rf_platform.errors import CorruptError, RunError
 from rf_training.checkpoint import Position, load_checkpoint, save_checkpoint
 from rf_training.config import Recipe
 from rf_training.evaluation.cases import LeaveOneOutCases
@@ -87,7 +87,7 @@ class Trainer:
 
         Raises:
             RunError: the loss is no longer finite.
-            CorruptError: the checkpoint to resume from is damaged.
+            CorruptError: the checkpoint to resume from is damaged, is of another model, or ``best/`` is gone.
         """
         if resume:
             self._restore()
@@ -124,8 +124,9 @@ class Trainer:
             if not math.isfinite(loss):
                 raise RunError(
                     f"the loss is {loss} at step {position.step} of epoch {position.epoch + 1} (learning rate "
-                    f"{self.schedule.at(position.total_steps):.2g}); lower train.learning_rate or train.clip_norm, or check the "
-                    f"numeric features for extreme values, and `rf train --resume` from the last checkpoint"
+                    f"{self.schedule.at(position.total_steps):.2g}); lower train.learning_rate or train.clip_norm, check the "
+                    f"numeric features for extreme values, and start a new run, e.g. `rf train --set "
+                    f"train.learning_rate={train.learning_rate / 4:g}` (a resumed one would come to the same)"
                 )
             self.optimizer.zero_grad(set_to_none=True)
             terms.loss.backward()  # type: ignore[no-untyped-call]
@@ -191,15 +192,26 @@ class Trainer:
 
     def _restore(self) -> None:
         """Go back to the last checkpoint; a run that ended before its first one starts over."""
-        if not (self.directory / "last.pt").exists():
-            return
-        state = load_checkpoint(self.directory / "last.pt")
-        self.position = Position(**state["position"])
-        self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
+        path, best = self.directory / "last.pt", self.directory / "best"
+        if path.exists():
+            state = load_checkpoint(path)
+            self.position = Position(**state["position"])
+            try:
+                self.model.load_state_dict(state["model"])
+                if self.average is not None:
+                    self.average.load_state_dict(state["average"])
+                self.optimizer.load_state_dict(state["optimizer"])
+            except (RuntimeError, ValueError, TypeError) as error:
+                raise CorruptError(
+                    f"checkpoint {path} is of another model than the one this run's recipe and dataset {self.dataset.path} "
+                    f"make; start a new run"
+                ) from error
+            torch.set_rng_state(state["random"])
+            if self.position.best_epoch >= 0 and not (best / "validation.json").exists():
+                raise CorruptError(
+                    f"{best} is gone, and with it the weights of epoch {self.position.best_epoch + 1}, the best so far; start "
+                    f"a new run"
+                )
         history = self.directory / "history.jsonl"
         if history.exists():  # an epoch may have been noted and the checkpoint after it not written
             lines = history.read_text().splitlines(keepends=True)

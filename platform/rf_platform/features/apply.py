@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from rf_platform.errors import ConfigError, RfError
 from rf_platform.features.read import FeatureDefinitions, parse_definitions, read_definitions
-from rf_platform.features.store import first_line, open_store, quiet
+from rf_platform.features.store import TABLES, first_line, open_store, quiet, repo_config
 from rf_platform.settings import Settings
 
 
@@ -32,9 +33,10 @@ def apply_definitions(settings: Settings) -> Applied:
     Raises:
         ConfigError: a definition file does not load, or a field cannot be used; the message names file, view or field.
     """
+    _forget_infrastructure(settings)
     store = open_store(settings)
     from feast import Project
-    from feast.repo_operations import apply_total_with_repo_instance, parse_repo
+    from feast.repo_operations import extract_objects_for_apply_delete, parse_repo
 
     repository = Path(str(store.config.repo_path))
     try:
@@ -42,6 +44,8 @@ def apply_definitions(settings: Settings) -> Applied:
             contents = parse_repo(repository)
             if not contents.projects:
                 contents.projects.append(Project(name=store.project))
+            for project in contents.projects:
+                project.tags = {**project.tags, TABLES: str(settings.workspace.tables)}
             # Refused before it is registered: servers read this registry.
             parse_definitions(
                 store.project,
@@ -49,14 +53,19 @@ def apply_definitions(settings: Settings) -> Applied:
                 contents.feature_views,
                 contents.feature_services,
                 settings.feature_service,
+                repository,
             )
-            # Feast's check of the sources is skipped: history arrays are written later, and materialisation checks with
-            # messages that name view and column.
-            apply_total_with_repo_instance(store, store.project, store.registry, contents, skip_source_validation=True)
+            # As `feast apply` does for every online store but SQLite, for which it would keep the absolute path of the
+            # database, and open and drop tables there when the workspace is a copy of another one. Feast's check of the
+            # sources is left out: history arrays are written later, and materialisation checks with better messages.
+            wanted, unwanted, _, _ = extract_objects_for_apply_delete(store.project, store.registry, contents)
+            store.apply(wanted, objects_to_delete=unwanted, partial=False)
     except RfError:
         raise
     except Exception as error:  # definition files are the user's code: anything can come out of them
-        raise ConfigError(f"the definitions in {repository} cannot be applied: {first_line(error)}") from error
+        raise ConfigError(
+            f"the definitions in {repository} cannot be applied: {_place(error, repository)}{first_line(error)}"
+        ) from error
     store.refresh_registry()
     return Applied(
         entities=sorted(e.name for e in store.list_entities()),
@@ -64,6 +73,34 @@ def apply_definitions(settings: Settings) -> Applied:
         feature_services=sorted(s.name for s in store.list_feature_services()),
         definitions=read_definitions(store, settings.feature_service),
     )
+
+
+def _forget_infrastructure(settings: Settings) -> None:
+    """Drop what plain ``feast apply`` noted about SQLite tables: with it, a registry that was moved cannot be opened."""
+    from sqlalchemy import create_engine, inspect, text
+
+    config = repo_config(settings)
+    registry = config.registry
+    if registry.registry_type != "sql":
+        return
+    engine = create_engine(registry.path)
+    try:
+        if inspect(engine).has_table("managed_infra"):
+            with engine.begin() as connection:
+                connection.execute(text("DELETE FROM managed_infra WHERE project_id = :name"), {"name": config.project})
+    except Exception:  # opening the store comes next, and says what is wrong
+        return
+    finally:
+        engine.dispose()
+
+
+def _place(error: Exception, repository: Path) -> str:
+    """Return file and line of the definition that raised ``error``, or nothing if it came from elsewhere."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    inside = [(Path(file), line) for file, line in places if Path(file).is_relative_to(repository)]
+    return f"{inside[-1][0].relative_to(repository)}, line {inside[-1][1]}: " if inside else ""
 
 
 @contextmanager

@@ -11,21 +11,37 @@ from pathlib import Path
 import duckdb
 
 from rf_platform.errors import ConfigError
-from rf_platform.features.read import FeatureDefinitions
+from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
+from rf_platform.sql import identifier, literal
+
+_IMPORTED = ("interactions.parquet", "items.parquet", "users.parquet", "quarantine.parquet")
 
 
-def write_user_history(definitions: FeatureDefinitions, interactions: Path) -> int:
+def write_user_history(definitions: FeatureDefinitions, interactions: Path, threads: int | None = None) -> int:
     """Write the Parquet file behind every history view and return the number of users.
 
+    Args:
+        definitions: the feature service.
+        interactions: the interaction log; the files are written into its directory only.
+        threads: CPU threads; default: all.
+
     Raises:
-        ConfigError: a ``role=history`` field keeps a column that the log does not have.
+        ConfigError: a ``role=history`` field keeps a column that the log does not have, or the path of a history view
+            is not one that may be written.
     """
+    with duckdb.connect() as log:
+        log.execute("SET TimeZone = 'UTC'")
+        log.execute(f"SET temp_directory = {literal(interactions.parent / '.spill')}")
+        if threads:
+            log.execute(f"SET threads = {threads}")
+        return _write(log, definitions, interactions)
+
+
+def _write(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, interactions: Path) -> int:
     spec = definitions.spec
     users = 0
-    log = duckdb.connect()
-    log.execute("SET TimeZone = 'UTC'")
-    log.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet('{interactions}')")
+    log.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet({literal(interactions)})")
     columns = [row[0] for row in log.execute("DESCRIBE log").fetchall()]
     for source in definitions.sources:
         if source.side != "context":
@@ -37,30 +53,52 @@ def write_user_history(definitions: FeatureDefinitions, interactions: Path) -> i
                     f"{field.view}.{field.field} keeps the column {field.of!r}, which the interaction log {interactions} "
                     f"does not have (it has: {', '.join(columns)})"
                 )
-        user, order = spec.user.join_key, "event_timestamp, input_order"
-        arrays = ", ".join(f'list({_marked(f)} ORDER BY {order}) AS "{source.columns[f.field]}"' for f in kept)
-        target = Path(source.path)
+        user, order = identifier(spec.user.join_key), "event_timestamp, input_order"
+        arrays = ", ".join(
+            f"list({_marked(f)} ORDER BY {order}) AS {identifier(source.columns[f.field])}" for f in kept
+        )
+        key, time = identifier(source.join_key), identifier(source.timestamp)
+        target = _target(source, definitions, interactions)
         temporary = target.with_suffix(".tmp")
         log.execute(
             f"""COPY (
-                SELECT "{user}" AS "{source.join_key}", max(event_timestamp) AS "{source.timestamp}", {arrays}
+                SELECT {user} AS {key}, max(event_timestamp) AS {time}, {arrays}
                 FROM (SELECT * FROM log QUALIFY row_number() OVER (
-                    PARTITION BY "{user}" ORDER BY event_timestamp DESC, input_order DESC) <= {spec.history_length}) t
-                GROUP BY "{user}" ORDER BY "{user}"
-            ) TO '{temporary}' (FORMAT parquet)"""
+                    PARTITION BY {user} ORDER BY event_timestamp DESC, input_order DESC) <= {spec.history_length}) t
+                GROUP BY {user} ORDER BY {user}
+            ) TO {literal(temporary)} (FORMAT parquet)"""
         )
         os.replace(temporary, target)
-        counted = log.execute(f"SELECT count(*) FROM read_parquet('{target}')").fetchone()
+        counted = log.execute(f"SELECT count(*) FROM read_parquet({literal(target)})").fetchone()
         users = int(counted[0]) if counted else 0
     return users
 
 
+def _target(source: ViewSource, definitions: FeatureDefinitions, interactions: Path) -> Path:
+    """Return the file of a history view, if it is ours to overwrite."""
+    target, tables = Path(source.path).resolve(), interactions.parent.resolve()
+    taken = {(tables / name).resolve() for name in _IMPORTED}
+    taken |= {Path(s.path).resolve() for s in definitions.sources if s.view != source.view}
+    if target.parent != tables or target.suffix != ".parquet" or "*" in target.name:
+        raise ConfigError(
+            f"the arrays of view '{source.view}' would be written to {source.path}; a history view needs a Parquet file of its "
+            f"own in the workspace's {tables}: correct the path of its source, or run `rf features apply` if the "
+            f"workspace was moved"
+        )
+    if target in taken:
+        raise ConfigError(
+            f"the arrays of view '{source.view}' would overwrite {source.path}, which holds other data; give its source a file "
+            f"of its own, such as {tables / 'user_history.parquet'}"
+        )
+    return target
+
+
 def _marked(field: FieldSpec) -> str:
     """Return the SQL of one array element; Feast's arrays hold no nulls, so a missing value becomes a marker."""
-    column = f't."{field.of}"'
+    column = f"t.{identifier(str(field.of))}"
     match field.dtype:
         case "Array(String)":
-            return f"coalesce({column}, '{MISSING_STRING}')"
+            return f"coalesce({column}, {literal(MISSING_STRING)})"
         case "Array(Float32)" | "Array(Float64)":
             return f"coalesce({column}, 'nan'::DOUBLE)"
         case "Array(Int32)" | "Array(Int64)":

@@ -22,6 +22,7 @@ from rf_platform.features.spec import (
     Side,
     merge_domains,
 )
+from rf_platform.features.store import TABLES
 
 if TYPE_CHECKING:
     from feast import Entity, FeatureService, FeatureStore, FeatureView
@@ -72,8 +73,8 @@ class FeatureDefinitions:
 
 
 def read_spec(store: "FeatureStore", service: str) -> FeatureSpec:
-    """Read the FeatureSpec of a feature service; see :func:`read_definitions`."""
-    return read_definitions(store, service).spec
+    """Read the FeatureSpec of a feature service, wherever its files are; raises as :func:`read_definitions` otherwise."""
+    return _read(store, service).spec
 
 
 def read_definitions(store: "FeatureStore", service: str) -> FeatureDefinitions:
@@ -81,17 +82,46 @@ def read_definitions(store: "FeatureStore", service: str) -> FeatureDefinitions:
 
     Raises:
         NotFoundError: the registry has no such service.
-        ConfigError: a definition cannot be served to the model; the message names view and field.
+        ConfigError: a definition cannot be served to the model (the message names view and field), or the files of the
+            views are those of another workspace.
     """
+    here, registered = getattr(store.config, TABLES, None), _registered_tables(store)
+    if here and registered and registered != here:
+        raise ConfigError(
+            f"the feature definitions were registered for the tables in {registered}, and this workspace has its own in "
+            f"{here}: it was moved or copied, or shares a registry; run `rf features apply`"
+        )
+    return _read(store, service)
+
+
+def _read(store: "FeatureStore", service: str) -> FeatureDefinitions:
     return parse_definitions(
-        store.project, store.list_entities(), store.list_feature_views(), store.list_feature_services(), service
+        store.project,
+        store.list_entities(),
+        store.list_feature_views(),
+        store.list_feature_services(),
+        service,
+        Path(str(store.config.repo_path)) if store.config.repo_path else None,
     )
 
 
+def _registered_tables(store: "FeatureStore") -> str | None:
+    project = next((p for p in store.list_projects() if p.name == store.project), None)
+    return None if project is None else project.tags.get(TABLES)
+
+
 def parse_definitions(
-    project: str, entities: "list[Entity]", views: "list[FeatureView]", services: "list[FeatureService]", service: str
+    project: str,
+    entities: "list[Entity]",
+    views: "list[FeatureView]",
+    services: "list[FeatureService]",
+    service: str,
+    repository: Path | None = None,
 ) -> FeatureDefinitions:
-    """Understand Feast objects, registered or not; raises as :func:`read_definitions`."""
+    """Understand Feast objects, registered or not; raises as :func:`read_definitions`.
+
+    Relative paths of sources start at ``repository``, as they do for Feast.
+    """
     found_service = next((s for s in services if s.name == service), None)
     if found_service is None:
         raise NotFoundError(
@@ -102,7 +132,7 @@ def parse_definitions(
     fields: list[FieldSpec] = []
     domains: list[tuple[FieldSpec, IdType, int | None, bool]] = []
     sources: list[ViewSource] = []
-    history_length = 0
+    lengths: dict[str, int] = {}
     known_views = {v.name: v for v in views}
     for projection in found_service.feature_view_projections:
         view = known_views.get(projection.name)
@@ -125,11 +155,18 @@ def parse_definitions(
                     f"view '{view.name}' mixes history fields with others (or is not a view of the user): put the fields "
                     f"with role=history into a view of their own with entity '{sides['user'].name}'"
                 )
-            history_length = max(history_length, _history_length(view))
+            if (length := _history_length(view)) is not None:
+                lengths[view.name] = length
         fields += [f for f, *_ in found]
         domains += [(f, t, b, e) for f, t, b, e in found if f.domain is not None]
         join_key = sides["item" if side == "item" else "user"].join_key
-        sources.append(_source(view, side, join_key, [f for f, *_ in found]))
+        sources.append(_source(view, side, join_key, [f for f, *_ in found], repository))
+    if len(set(lengths.values())) > 1:
+        raise ConfigError(
+            f"the history views of service '{service}' have different history_length tags "
+            f"({', '.join(f'{view}: {length}' for view, length in sorted(lengths.items()))}); their arrays describe the same "
+            f"interactions position by position: give all of them the same"
+        )
     item_ids = [f for f in fields if f.of == sides["item"].join_key]
     if len(item_ids) > 1:
         raise ConfigError(f"{' and '.join(f.name for f in item_ids)} both keep the item ids of the history; drop one")
@@ -146,7 +183,7 @@ def parse_definitions(
             item=sides["item"],
             fields=tuple(sorted(fields, key=lambda f: f.name)),
             domains=merge_domains(sorted(domains, key=lambda d: d[0].name)),
-            history_length=history_length or _DEFAULT_HISTORY_LENGTH,
+            history_length=next(iter(lengths.values()), _DEFAULT_HISTORY_LENGTH),
         ),
         sources=tuple(sorted(sources, key=lambda s: s.view)),
     )
@@ -267,14 +304,19 @@ def _choice(where: str, tag: str, value: str, allowed: tuple[Any, ...], why: str
     return value
 
 
-def _history_length(view: Any) -> int:
-    text = view.tags.get("history_length", str(_DEFAULT_HISTORY_LENGTH))
+def _history_length(view: Any) -> int | None:
+    """Return what a view's tag says, or None: then it keeps as many interactions as the others."""
+    text = view.tags.get("history_length")
+    if text is None:
+        return None
     if not text.isdigit() or int(text) == 0:
         raise ConfigError(f"view '{view.name}' has the tag history_length={text!r}; it must be a positive whole number")
     return int(text)
 
 
-def _source(view: Any, side: Side, join_key: str, fields: list[FieldSpec]) -> ViewSource:
+def _source(
+    view: Any, side: Side, join_key: str, fields: list[FieldSpec], repository: Path | None = None
+) -> ViewSource:
     source = view.batch_source
     path = getattr(source, "path", None)
     if not path:
@@ -285,7 +327,7 @@ def _source(view: Any, side: Side, join_key: str, fields: list[FieldSpec]) -> Vi
     return ViewSource(
         view=view.name,
         side=side,
-        path=_glob(path),
+        path=_glob(path, repository),
         join_key=mapping.get(join_key, join_key),
         timestamp=source.timestamp_field,
         created=source.created_timestamp_column or None,
@@ -294,5 +336,8 @@ def _source(view: Any, side: Side, join_key: str, fields: list[FieldSpec]) -> Vi
     )
 
 
-def _glob(path: str) -> str:
-    return str(Path(path) / "*.parquet") if Path(path).is_dir() else path
+def _glob(path: str, repository: Path | None) -> str:
+    if "://" in path:
+        return path
+    whole = Path(path) if repository is None else repository / path
+    return str(whole / "*.parquet" if whole.is_dir() else whole)

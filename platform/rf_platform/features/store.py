@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import yaml
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from feast import FeatureStore, RepoConfig
 
 _SHIPPED = ("movielens", "amazon")
+TABLES = "rf_tables"
+"""Where the tables of the workspace are: a key of the store's configuration, and a tag of the project in the registry."""
 
 
 def find_repository(settings: Settings) -> Path:
@@ -60,12 +62,14 @@ def repo_config(settings: Settings) -> "RepoConfig":
 
     repository = find_repository(settings)
     path = repository / "feature_store.yaml"
+    url = _parts(settings.online_store_url) if settings.online_store_url else None
     try:
         raw: dict[str, Any] = yaml.safe_load(os.path.expandvars(path.read_text()))
         config = {
             **raw,
             "registry": _registry(raw.get("registry"), settings),
-            "online_store": _online_store(raw.get("online_store"), settings),
+            "online_store": _from_url(url) if url else _online_store(raw.get("online_store"), settings),
+            TABLES: str(settings.workspace.tables),
         }
         result = RepoConfig(**config)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
@@ -89,31 +93,58 @@ def _registry(given: Any, settings: Settings) -> dict[str, Any]:
 
 def _online_store(given: Any, settings: Settings) -> dict[str, Any]:
     section: dict[str, Any] = dict(given or {"type": "sqlite"})
-    url = settings.online_store_url
-    if not url:
-        if section.get("type") == "sqlite" and "path" not in section:
-            settings.workspace.feast.mkdir(parents=True, exist_ok=True)
-            section["path"] = str(settings.workspace.feast / "online.db")
-        return section
-    parts = urlsplit(url)
+    if section.get("type") == "sqlite" and "path" not in section:
+        settings.workspace.feast.mkdir(parents=True, exist_ok=True)
+        section["path"] = str(settings.workspace.feast / "online.db")
+    return section
+
+
+def _parts(url: str) -> SplitResult:
+    """Take ``RF_ONLINE_STORE_URL`` apart; its messages leave out user and password."""
+    try:
+        parts = urlsplit(url)
+        shown = url.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"RF_ONLINE_STORE_URL is not a URL of an online store: {error}") from error
+    if parts.scheme not in ("redis", "rediss", "postgres", "postgresql"):
+        raise ConfigError(f"RF_ONLINE_STORE_URL={shown!r} is neither redis://, rediss:// nor postgresql://")
+    if not parts.hostname:
+        raise ConfigError(f"RF_ONLINE_STORE_URL={shown!r} names no host; write {parts.scheme}://host:port/database")
+    return parts
+
+
+def _from_url(parts: SplitResult) -> dict[str, Any]:
+    user, password, database = (unquote(text or "") for text in (parts.username, parts.password, parts.path.strip("/")))
     if parts.scheme in ("redis", "rediss"):
-        options = [f"{parts.hostname}:{parts.port or 6379}", f"db={parts.path.strip('/') or 0}"]
-        options += [f"username={parts.username}"] if parts.username else []
-        options += [f"password={parts.password}"] if parts.password else []
+        options = [f"{parts.hostname}:{parts.port or 6379}", f"db={database or 0}"]
+        options += [f"username={_option(user)}"] if user else []
+        options += [f"password={_option(password)}"] if password else []
         options += ["ssl=true"] if parts.scheme == "rediss" else []
         return {"type": "redis", "connection_string": ",".join(options)}
-    if parts.scheme.startswith("postgres"):
-        return {
-            "type": "postgres",
-            "host": parts.hostname,
-            "port": parts.port or 5432,
-            "database": parts.path.strip("/") or "postgres",
-            "user": parts.username or "postgres",
-            "password": parts.password or "",
-            # Feast's default, `require`, refuses servers without TLS.
-            "sslmode": parse_qs(parts.query).get("sslmode", ["prefer"])[0],
-        }
-    raise ConfigError(f"RF_ONLINE_STORE_URL={url!r} is neither redis://, rediss:// nor postgresql://")
+    return {
+        "type": "postgres",
+        "host": parts.hostname,
+        "port": parts.port or 5432,
+        "database": database or "postgres",
+        "user": user or "postgres",
+        "password": password,
+        # Feast's default, `require`, refuses servers without TLS.
+        "sslmode": parse_qs(parts.query).get("sslmode", ["prefer"])[0],
+    }
+
+
+def _option(text: str) -> str:
+    """Return a value of Feast's comma-separated Redis options, which it reads as JSON where that is possible."""
+    if "," in text:
+        raise ConfigError(
+            "RF_ONLINE_STORE_URL has a comma in its user or password, which Feast's Redis store cannot take"
+        )
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return json.dumps(text)
 
 
 def open_store(settings: Settings) -> "FeatureStore":
@@ -127,9 +158,14 @@ def open_store(settings: Settings) -> "FeatureStore":
 
     os.environ["RF_TABLES"] = str(settings.workspace.tables)
     try:
-        return FeatureStore(config=config)
+        store = FeatureStore(config=config)
+        _ = store.registry  # opened here and not with the first question, for the message below
+        return store
     except Exception as error:  # engines raise their own classes; the user needs to know which one is at fault
-        raise ConfigError(f"cannot open the feature store of {config.repo_path}: {first_line(error)}") from error
+        raise ConfigError(
+            f"cannot open the feature store of {config.repo_path}: {first_line(error)}; if the workspace was moved, run "
+            f"`rf features apply`"
+        ) from error
 
 
 @contextmanager

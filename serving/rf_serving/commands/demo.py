@@ -1,5 +1,6 @@
 """``rf demo``: the whole way on MovieLens-100K, as the commands a user would type."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -7,6 +8,13 @@ import typer
 app = typer.Typer()
 
 USERS = ("1", "42", "405")
+_ELSEWHERE = (
+    "RF_REGISTRY_URL",
+    "RF_ONLINE_STORE_URL",
+    "RF_FEAST_REGISTRY_URL",
+    "RF_FEATURE_REPO",
+    "RF_FEATURE_SERVICE",
+)
 RATIO = 2.0
 """How many times popularity's Recall@20 the model has to reach."""
 
@@ -17,7 +25,7 @@ def demo(
 ) -> None:
     """Go through everything on MovieLens-100K: import, features, dataset, training, evaluation, bundle, server, queries.
 
-    Works in its own workspace, demo/ under the current one, and runs the same commands you would type.
+    Works in its own workspace, demo/ under the current one, with the engines inside it, and runs the commands you would type.
     """
     from time import perf_counter
 
@@ -29,8 +37,14 @@ def demo(
     from rf_serving.background import BackgroundServer
 
     start = perf_counter()
-    home = use_home(get_settings().home / "demo")
     console = out_console()
+    if dropped := _own_engines():
+        console.print(
+            f"the demo keeps to its own workspace and leaves {', '.join(dropped)} aside",
+            highlight=False,
+            soft_wrap=True,
+        )
+    home = use_home(get_settings().home / "demo")
 
     def step(*arguments: str, shown: str = "") -> None:
         console.print()
@@ -56,6 +70,14 @@ def demo(
     console.print()
     console.print(Rule("[bold]done", align="left"))
     _conclude(perf_counter() - start)
+
+
+def _own_engines() -> list[str]:
+    """Drop the variables that point elsewhere, for this process and the server it starts, and return their names."""
+    dropped = sorted(name for name in os.environ if name.upper() in _ELSEWHERE)
+    for name in dropped:
+        del os.environ[name]
+    return dropped
 
 
 def _newest_bundle() -> str:

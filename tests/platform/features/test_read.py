@@ -84,6 +84,17 @@ def test_history_fields_become_context() -> None:
     assert {f.name: f.kind for f in spec.inputs("context")} == {"h__times": "timestamp", "h__ratings": "numeric"}
 
 
+def history(name: str, column: str, **tags: str) -> FeatureView:
+    return view(name, USER, field("f", Array(Int64), role="history", of=column), tags=tags)
+
+
+def test_history_views_of_a_service_have_one_length() -> None:
+    assert parse(history("a", "x", history_length="9"), history("b", "y")).spec.history_length == 9
+    assert parse(history("a", "x"), history("b", "y")).spec.history_length == 50
+    with pytest.raises(ConfigError, match=r"history_length.*a: 3, b: 9"):
+        parse(history("a", "x", history_length="3"), history("b", "y", history_length="9"))
+
+
 def test_source_follows_the_definition() -> None:
     definitions = parse(
         view(

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from scipy import sparse
 
 from rf_platform.errors import RunError
@@ -23,6 +25,7 @@ from rf_training.baselines import (
 from rf_training.baselines.gru4rec import GRU4RecSettings
 from rf_training.baselines.rectools_models import TransformerSettings
 from rf_training.evaluation import EventSequences, Jagged, LeaveOneOutCases, Scorer, Sequences, Split, rank_targets
+from rf_training.evaluation.metrics import NDCG
 from rf_training.evaluation.sequences import training_items
 
 N_ITEMS = 12
@@ -36,8 +39,10 @@ TOGETHER = EventSequences.leave_one_out(
 
 Fit = Callable[[TrainingData], Scorer]
 
-# Settings of the libraries' models that train in a second.
-TINY = TransformerSettings(factors=16, heads=1, blocks=1, dropout=0.0, sparse_dropout=0.0, batch_size=8, max_epochs=15)
+# Settings of the libraries' models that train in a second; never stopped early.
+TINY = TransformerSettings(
+    factors=16, heads=1, blocks=1, dropout=0.0, sparse_dropout=0.0, batch_size=8, max_epochs=15, patience=15
+)
 FITS: dict[str, Fit] = {
     **{name: BASELINES[name].fit for name in (*SIMPLE, ALS.name)},
     GRU4Rec.name: lambda data: GRU4Rec.fit(data, GRU4RecSettings(batch_size=8, epochs=5, dropout=0.0)),
@@ -53,10 +58,14 @@ CHOSEN_ON_VALIDATION = {SASRec.name, BERT4Rec.name}
 
 @pytest.fixture(params=BASELINES)
 def name(request: pytest.FixtureRequest) -> str:
-    library = LIBRARIES.get(request.param)
-    if library is not None and find_spec(library) is None:
-        pytest.skip(f"{request.param} needs {library}, of the extra 'bench': run `make install-bench`")
+    skip_without_library(request.param)
     return str(request.param)
+
+
+def skip_without_library(name: str) -> None:
+    library = LIBRARIES.get(name)
+    if library is not None and find_spec(library) is None:
+        pytest.skip(f"{name} needs {library}, of the extra 'bench': run `make install-bench`")
 
 
 def training_data(sequences: Sequences, n_items: int = N_ITEMS) -> TrainingData:
@@ -72,6 +81,12 @@ def fit(name: str, sequences: Sequences = TOGETHER, n_items: int = N_ITEMS) -> S
     return FITS[name](training_data(sequences, n_items))
 
 
+def training_events(sequences: Sequences) -> EventSequences:
+    """The same without what is held out."""
+    train = training_items(sequences)
+    return EventSequences(train.offsets, train.values, np.zeros(len(train.values), dtype=np.int8))
+
+
 def histories(*rows: list[int]) -> Jagged:
     values = [item for row in rows for item in row]
     offsets = np.cumsum([0, *(len(row) for row in rows)])
@@ -83,7 +98,7 @@ def score(scorer: Scorer, *rows: list[int]) -> npt.NDArray[np.float32]:
 
 
 def test_the_obvious_item_comes_first(name: str) -> None:
-    scores = score(fit(name), [0], [1])
+    scores = score(fit(name, training_events(TOGETHER)), [0], [1])
     assert np.argmax(np.delete(scores[0], 0)) + 1 == 1
     if name not in SEQUENCE_MODELS:  # what follows item 1 is never item 0
         assert np.argmax(np.delete(scores[1], 1)) == 0
@@ -135,8 +150,7 @@ def test_held_out_events_are_not_learned(name: str) -> None:
 def test_fitting_on_training_events_alone_is_the_same(name: str) -> None:
     if name in CHOSEN_ON_VALIDATION:
         pytest.skip("without validation targets the last epoch is taken")
-    train = training_items(TOGETHER)
-    alone = EventSequences(train.offsets, train.values, np.zeros(len(train.values), dtype=np.int8))
+    alone = training_events(TOGETHER)
     np.testing.assert_array_equal(
         score(fit(name), [0, 3], [5]),
         score(fit(name, alone), [0, 3], [5]),
@@ -163,6 +177,15 @@ def test_scores_do_not_depend_on_the_batch(name: str) -> None:
         np.testing.assert_allclose(score(scorer, row)[0], together[index], rtol=1e-4, atol=1e-5)
 
 
+def test_a_fitted_baseline_can_be_kept_in_a_file(name: str, tmp_path: Path) -> None:
+    if name in SIMPLE:
+        pytest.skip("fits in seconds and is never kept")
+    scorer = fit(name)
+    torch.save(scorer, tmp_path / "fitted.pt")
+    kept = torch.load(tmp_path / "fitted.pt", weights_only=False)
+    np.testing.assert_array_equal(score(scorer, [0, 1], [3]), score(kept, [0, 1], [3]))
+
+
 def test_ranks_are_the_same_again(name: str) -> None:
     cases = LeaveOneOutCases.from_sequences(TOGETHER, n_items=N_ITEMS, split=Split.TEST)
     first = rank_targets(fit(name), cases, seed=4)
@@ -174,6 +197,17 @@ def test_ranks_are_the_same_again(name: str) -> None:
 def test_popularity_counts_training_events() -> None:
     sequences = EventSequences.leave_one_out([[0, 1, 0, 2, 2], [1, 3], [0]])
     assert Popularity.fit(sequences, n_items=5).counts.tolist() == [3, 2, 0, 1, 0]
+
+
+@pytest.mark.parametrize("name", sorted(CHOSEN_ON_VALIDATION))
+def test_validation_chooses_the_epoch(name: str) -> None:
+    skip_without_library(name)
+    cases = LeaveOneOutCases.from_sequences(TOGETHER, n_items=N_ITEMS, split=Split.VALIDATION)
+    chosen, last = (
+        NDCG(20)(rank_targets(fit(name, sequences), cases, seed=0).excluded).mean()
+        for sequences in (TOGETHER, training_events(TOGETHER))
+    )
+    assert chosen > last
 
 
 def test_the_order_of_the_history_matters_to_sequence_models(name: str) -> None:

@@ -78,7 +78,7 @@ class ALS:
 def _confidence(items: Jagged, n_items: int, alpha: float) -> sparse.csr_matrix:
     """``[rows, n_items]``: 1 + alpha times the number of events, 0 where there is none."""
     ones = np.ones(len(items.values), dtype=np.float32)
-    matrix = sparse.csr_matrix((ones, items.values, items.offsets), shape=(len(items), n_items))
+    matrix = sparse.csr_matrix((ones, items.values, items.offsets), shape=(len(items), n_items), copy=True)
     matrix.sum_duplicates()
     matrix.data = 1 + np.float32(alpha) * matrix.data
     return matrix

@@ -19,10 +19,10 @@ def content_matrix(dataset: Dataset) -> sparse.csr_array:
     Dense vectors are left out, and so is the item's id: items never interacted with have the same kind of row as others.
 
     Returns:
-        ``[n_items, n_values]`` of float32 ones; each item in its newest version.
+        ``[n_items, n_values]`` of float32 ones; each item in the version that evaluation uses.
     """
     encoder, n_items = dataset.encoder, len(dataset.item_ids)
-    encoded = encoder.encode(dataset.items.take(dataset.current_items), dataset.spec.inputs("item"))
+    encoded = encoder.encode(dataset.items.take(dataset.evaluation_items), dataset.spec.inputs("item"))
     blocks = [sparse.csr_array((n_items, 0), dtype=np.float32)]
     for feature in encoded.ids.values():
         rows = np.repeat(np.arange(n_items), feature.lengths)

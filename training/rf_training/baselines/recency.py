@@ -46,7 +46,7 @@ class Recency:
         items, times = data.sequences.item[train], np.asarray(data.timestamps[train])
         later = len(times) - np.searchsorted(np.sort(times), times, side="right")
         decayed = 0.5 ** (later / max(1, len(times)) / half_life)
-        return cls(np.bincount(items, weights=decayed, minlength=data.n_items))
+        return cls(np.bincount(items, weights=decayed, minlength=data.n_items).astype(np.float64))
 
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
         """``[B, n_items]``, a read-only view of one row."""

@@ -99,7 +99,8 @@ class RecToolsModel(ABC):
 
             model = cls._model(_arguments(settings, length, dropout, trainer))
             model.fit(_rectools_dataset(train))
-        return callback.best_scorer()
+        best: Self = callback.best_scorer()
+        return best
 
     @classmethod
     @abstractmethod

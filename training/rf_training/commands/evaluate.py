@@ -1,11 +1,13 @@
 """``rf evaluate``."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from rf_platform.cli.console import out_console, print_json
+from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
 app = typer.Typer()
@@ -37,6 +39,8 @@ def evaluate(
     from rf_training.model_scorer import ModelScorer
     from rf_training.run import completed_run, use_threads, write_metrics
 
+    if markdown is not None and not _writable(markdown):
+        raise UsageError(f"--markdown {markdown} cannot be written: it needs a file in a directory that is there")
     settings = get_settings()
     use_threads(settings)
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
@@ -58,3 +62,9 @@ def evaluate(
         print_json({"run": record.name, **report.to_dict()})
     else:
         out_console().print(report_tables(report))
+
+
+def _writable(file: Path) -> bool:
+    if file.exists():
+        return file.is_file() and os.access(file, os.W_OK)
+    return file.parent.is_dir() and os.access(file.parent, os.W_OK)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import err_console, out_console, print_json
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
@@ -14,7 +14,10 @@ app = typer.Typer()
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Option(help="Named configuration to start from: default, demo.")] = "default",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Named configuration to start from: default, demo; default: default.", show_default=False),
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Dataset version; default: the newest.", show_default=False)
     ] = None,
@@ -39,17 +42,23 @@ def train(
     on the workspace's runs/ directory.
     """
     from rf_training.recipes import get_recipe, override
-    from rf_training.run import resume_run, start_run
+    from rf_training.run import baselines_ahead, resume_run, start_run
     from rf_training.trainer import SELECTION_METRIC
 
     if resume:
-        if settings or dataset:
-            raise UsageError("--resume goes on with the run's own dataset and settings: leave out --dataset and --set")
+        given = {"--recipe": recipe, "--dataset": dataset, "--set": settings}
+        if wrong := [option for option, value in given.items() if value]:
+            raise UsageError(
+                f"--resume goes on with the run's own recipe, dataset and settings: leave out {' and '.join(wrong)}"
+            )
         result = resume_run(get_settings(), name)
     else:
-        result = start_run(get_settings(), override(get_recipe(recipe), settings or ()), dataset, name)
+        result = start_run(get_settings(), override(get_recipe(recipe or "default"), settings or ()), dataset, name)
+    ahead = baselines_ahead(get_settings(), result.name)
+    for beaten in ahead:
+        err_console().print(f"[yellow]warning:[/] {beaten}", highlight=False, soft_wrap=True)
     if json:
-        print_json(asdict(result))
+        print_json({**asdict(result), "beaten_by": [asdict(beaten) for beaten in ahead]})
         return
     out_console().print(
         f"run {result.name}: best epoch {result.best_epoch}, validation {SELECTION_METRIC} "

@@ -1,0 +1,235 @@
+"""The command line as a whole: what it imports, what it says, and how it ends."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from rf_platform.cli import main
+from rf_platform.cli.commands import COMMANDS
+from rf_platform.settings import get_settings
+
+REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
+HEAVY = ("torch", "torchrec", "fbgemm_gpu", "feast", "duckdb", "pandas", "pyarrow", "faiss", "sqlalchemy", "grpc")
+MODULES = """
+import json, sys
+def loaded():
+    return sorted({name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter that sees this project."""
+    return subprocess.run(
+        [sys.executable, "-c", MODULES + code, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "COLUMNS": "120", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [n for n in os.environ if n.startswith("RF_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RF_HOME", str(tmp_path / "nothing-here"))
+    monkeypatch.setenv("COLUMNS", "120")
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def rf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the real entry point; returns exit code, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rf", *arguments])
+        get_settings.cache_clear()
+        capsys.readouterr()
+        try:
+            main()
+            code: Any = 0
+        except SystemExit as exit:
+            code = exit.code
+        out, err = capsys.readouterr()
+        return int(code or 0), out, err
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["no-such-command"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    done = python(
+        """
+from rf_platform.cli import main
+try:
+    main()
+except SystemExit as end:
+    sys.stderr.write("LOADED " + json.dumps([end.code or 0, loaded()]))
+""",
+        *arguments,
+    )
+    code, modules = json.loads(done.stderr.rpartition("LOADED ")[2])
+    assert code == (2 if arguments == ["no-such-command"] else 0)
+    assert "rich" in modules  # the list is real
+    assert [m for m in HEAVY if m in modules] == []
+    if arguments != ["train", "--help"]:
+        assert [m for m in modules if m in ("rf_training", "rf_serving")] == []
+    if arguments == ["--help"]:
+        for name, entry in COMMANDS.items():
+            assert f" {name} " in done.stdout
+            assert entry.summary.split()[0] in done.stdout
+
+
+def test_every_command_loads_and_none_is_heavy() -> None:
+    done = python(
+        """
+import importlib
+import typer
+from rf_platform.cli.commands import COMMANDS
+for name, entry in COMMANDS.items():
+    module, attribute = entry.target.split(":")
+    assert isinstance(getattr(importlib.import_module(module), attribute), typer.Typer), name
+    heavy = [m for m in ("torch", "feast", "faiss") if m in loaded()]
+    assert not heavy, f"{name} imports {heavy}"
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_command_suggests_one(rf: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = rf("datset", "build")
+    assert (code, out) == (2, "")
+    assert "No such command 'datset'" in err
+    assert "Did you mean 'dataset'" in err
+    code, _, err = rf("dataset", "biuld")
+    assert code == 2
+    assert "Did you mean 'build'" in err
+
+
+def test_without_a_command_it_shows_what_there_is(rf: Callable[..., tuple[int, str, str]]) -> None:
+    _, out, err = rf()
+    assert all(f" {name} " in out + err for name in COMMANDS)
+
+
+def one_sentence(err: str) -> str:
+    """Return the only line of an error."""
+    assert "Traceback" not in err
+    lines = err.splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    return lines[0].removeprefix("error: ")
+
+
+def test_wrong_usage_ends_with_one_sentence_and_2(rf: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = rf("train", "--set", "model.dmi=3")
+    assert (code, out) == (2, "")
+    assert one_sentence(err) == "--set 'model.dmi=3': no setting model.dmi; did you mean model.dim?"
+    code, _, err = rf("train", "--resume", "--set", "model.dim=32")
+    assert code == 2
+    assert "--resume" in one_sentence(err)
+
+
+def test_what_a_user_typed_is_shown_as_it_was(rf: Callable[..., tuple[int, str, str]]) -> None:
+    """Square brackets are no markup, and a long message is not broken into lines."""
+    typed = "model.[bold]dim[/]=" + "3" * 300
+    assert typed in one_sentence(rf("train", "--set", typed)[2])
+
+
+def test_nothing_built_yet_ends_with_one_sentence_and_2(rf: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = rf("dataset", "show")
+    assert (code, out) == (2, "")
+    assert "rf dataset build" in one_sentence(err)
+
+
+def test_a_wrong_setting_ends_with_one_sentence_and_2(
+    rf: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RF_THREADS", "many")
+    code, out, err = rf("dataset", "show")
+    assert (code, out) == (2, "")
+    assert "RF_THREADS" in one_sentence(err)
+
+
+def test_a_bug_keeps_its_traceback(rf: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("rf_platform.registry.Registry.open", broken)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        rf("dataset", "show")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[..., None]) -> Path:
+    """Tiny tables and a copy of the shipped feature repository."""
+    home = tmp_path_factory.mktemp("cli") / "home"
+    write_tables(home / "tables", users=4, items=12, events=6)
+    shutil.copytree(REPOSITORY, home / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
+    return home
+
+
+@pytest.fixture
+def here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The workspace's feature repository is used; RF_HOME still names another, empty workspace."""
+    monkeypatch.setenv("RF_FEATURE_REPO", str(workspace / "feature_repo"))
+    return workspace
+
+
+def test_from_features_to_a_dataset(
+    rf: Callable[..., tuple[int, str, str]], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each ``--json`` prints one document and nothing else; ``--home`` wins over ``RF_HOME``."""
+    empty = Path(os.environ["RF_HOME"])
+
+    def document(*arguments: str) -> Any:
+        monkeypatch.setenv("RF_HOME", str(empty))
+        code, out, err = rf("--home", str(here), *arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    assert rf("--home", str(here), "features", "apply")[0] == 0
+    shown = document("features", "show")
+    assert {f["view"] for f in shown["fields"]} == {"item_attributes", "user_profile", "interaction_context"}
+    built = document("dataset", "build")
+    assert built["new"] is True
+    assert built["spec_hash"] == shown["hash"]
+    assert built["counts"]["events"] == 24
+    assert Path(built["path"]).is_relative_to(here)
+    described = document("dataset", "show")
+    assert described == {k: v for k, v in built.items() if k != "new"}
+    assert document("dataset", "show", built["name"]) == described
+    assert document("bundles")["bundles"] == []
+    assert not empty.exists()
+
+    monkeypatch.setenv("RF_HOME", str(here))
+    code, out, _ = rf("dataset", "show")
+    assert code == 0
+    assert built["name"] in out
+    assert built["fingerprint"] in out
+    assert rf("--home", str(empty), "dataset", "show")[0] == 2
+
+    # A damaged dataset: the run failed, the usage was right.
+    monkeypatch.setenv("RF_HOME", str(here))
+    spec = Path(built["path"]) / "spec.json"
+    spec.write_text(spec.read_text().replace('"service": "retrieval"', '"service": "other"'))
+    code, out, err = rf("dataset", "show")
+    assert (code, out) == (1, "")
+    assert str(spec) in one_sentence(err)
+
+    # So does an import without events: the failure of a long command, below its progress.
+    log = here / "tables" / "interactions.parquet"
+    pq.write_table(pq.read_table(log).slice(0, 0), log)
+    code, out, err = rf("dataset", "build")
+    assert (code, out) == (1, "")
+    assert "is empty" in one_sentence(err.splitlines()[-1])
+    assert "Traceback" not in err

@@ -1,0 +1,122 @@
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from rf_platform.dataset import Dataset
+from rf_platform.errors import ConfigError, UsageError
+from rf_training.baselines import (
+    BASELINES,
+    SIMPLE,
+    FittedBaselines,
+    TrainingData,
+    baseline_names,
+    beaten_by,
+    compare,
+)
+from rf_training.baselines.library import import_library
+from rf_training.evaluation import Jagged, LeaveOneOutCases, Scorer, Split
+
+IMPLICIT = pytest.mark.skipif(
+    find_spec("implicit") is None, reason="als needs implicit, of the extra 'bench': run `make install-bench`"
+)
+
+
+class Constant:
+    """Knows nothing, or the validation targets."""
+
+    name = "model"
+
+    def __init__(self, dataset: Dataset, *, oracle: bool) -> None:
+        self.n_items = len(dataset.item_ids)
+        cases = LeaveOneOutCases.from_sequences(dataset.sequences, n_items=self.n_items, split=Split.VALIDATION)
+        self.targets = dict(zip(cases.users.tolist(), cases.targets.tolist(), strict=True)) if oracle else {}
+
+    def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
+        scores = np.zeros((len(users), self.n_items), np.float32)
+        for row, user in enumerate(users.tolist()):
+            if user in self.targets:
+                scores[row, self.targets[user]] = 1
+        return scores
+
+
+def test_all_simple_baselines_stand_beside_the_model(dataset: Dataset, tmp_path: Path) -> None:
+    report = compare(
+        [Constant(dataset, oracle=False)],
+        SIMPLE,
+        TrainingData.from_dataset(dataset),
+        FittedBaselines(tmp_path, fingerprint=dataset.fingerprint),
+        split=Split.VALIDATION,
+        seed=0,
+    )
+    assert [r.scorer for r in report.results if r.seen == "kept"] == [*SIMPLE, "model"]
+    assert report.reference == "model"
+    assert report.result("item-knn", "kept").differences is not None
+    assert not list(tmp_path.iterdir())  # what fits in seconds is not kept
+
+
+def test_baselines_alone_are_compared_with_the_first(dataset: Dataset, tmp_path: Path) -> None:
+    fitted_baselines = FittedBaselines(tmp_path, fingerprint=dataset.fingerprint)
+    data = TrainingData.from_dataset(dataset)
+    report = compare([], ["content-knn", "recency"], data, fitted_baselines, split=Split.TEST, seed=0)
+    assert report.reference == "content-knn"
+
+
+def test_a_model_that_knows_nothing_is_beaten(dataset: Dataset) -> None:
+    beaten = beaten_by(Constant(dataset, oracle=False), dataset)
+    assert {each.baseline for each in beaten} >= {"content-knn"}
+    assert [each.value for each in beaten] == sorted((each.value for each in beaten), reverse=True)
+    assert all(each.value > each.model for each in beaten)
+    assert f"beats the model on the validation split: ndcg@20 {beaten[0].value:.4f}" in str(beaten[0])
+
+
+def test_a_perfect_model_is_not_beaten(dataset: Dataset) -> None:
+    assert beaten_by(Constant(dataset, oracle=True), dataset) == []
+
+
+def test_names() -> None:
+    assert baseline_names("all") == tuple(BASELINES)
+    assert baseline_names("simple") == ("popularity", "recency", "item-knn", "content-knn")
+    assert baseline_names("als, recency") == ["als", "recency"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("als,knn", "'knn' is no baseline"), ("als,als", "'als' is listed twice")]
+)
+def test_wrong_names_are_refused(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=f"{problem}; choose from popularity, recency"):
+        baseline_names(text)
+
+
+def test_a_missing_library_names_the_extra() -> None:
+    with pytest.raises(ConfigError, match="'als' needs the Python package 'no_such_library' of the extra 'bench'"):
+        import_library("no_such_library.als", "als")
+
+
+@IMPLICIT
+def test_a_fitted_library_baseline_is_not_fitted_again(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = TrainingData.from_dataset(dataset)
+    kept = FittedBaselines(tmp_path / "baselines", fingerprint=dataset.fingerprint)
+    first, again = kept.get("als", data), kept.get("als", data)
+    assert "als: fitted before" in capsys.readouterr().err
+    assert [path.name for path in kept.directory.iterdir()] == [kept.path("als").name]
+    np.testing.assert_array_equal(score(first), score(again))
+
+
+def test_the_key_covers_data_settings_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = FittedBaselines(tmp_path, fingerprint="one").path("als")
+    assert FittedBaselines(tmp_path, fingerprint="one").path("als") == path
+    assert FittedBaselines(tmp_path, fingerprint="two").path("als") != path
+    monkeypatch.setitem(BASELINES["als"].settings, "alpha", 2.0)
+    assert FittedBaselines(tmp_path, fingerprint="one").path("als") != path
+    monkeypatch.undo()
+    monkeypatch.setattr("rf_training.baselines.table.library_version", lambda package: "99")
+    assert FittedBaselines(tmp_path, fingerprint="one").path("als") != path
+
+
+def score(scorer: Scorer) -> npt.NDArray[np.float32]:
+    return scorer.scores(np.zeros(1, np.int64), Jagged(np.array([1, 2], np.int32), np.array([0, 2])))

@@ -1,0 +1,125 @@
+"""Recipes and what ``--set`` makes of them."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from rf_platform.errors import ConfigError, NotFoundError, UsageError
+from rf_training.config import Recipe, TrainConfig
+from rf_training.model.config import ModelConfig
+from rf_training.recipes import RECIPES, get_recipe, override
+
+BASE = Recipe(name="base")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_complete_and_knows_its_name(name: str) -> None:
+    recipe = get_recipe(name)
+    assert recipe.name == name
+    assert override(recipe, ()) == recipe
+
+
+def test_an_unknown_recipe_suggests_one() -> None:
+    with pytest.raises(NotFoundError, match=r"no recipe 'defualt'; did you mean 'default'\?"):
+        get_recipe("defualt")
+    with pytest.raises(NotFoundError, match=rf"no recipe 'x'; known are {', '.join(RECIPES)}"):
+        get_recipe("x")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("model.dim=128", 128),
+        ("model.dropout=0", 0.0),
+        ("model.item_id=false", False),
+        ("model.share_domains=0", False),
+        ("model.layout=cls", "cls"),
+        ("model.fusion=mean", "mean"),
+        ("train.epochs=3", 3),
+        ("train.learning_rate=5e-4", 5e-4),
+        ("train.ema_decay=0", 0.0),
+        ("train.mask_own_positives=true", True),
+        ("train.seed=7", 7),
+    ],
+)
+def test_a_setting_has_its_type_and_changes_nothing_else(setting: str, value: Any) -> None:
+    section, _, name = setting.partition("=")[0].partition(".")
+    before, after = asdict(BASE), asdict(override(BASE, [setting]))
+    assert before[section][name] != value
+    assert (after[section][name], type(after[section][name])) == (value, type(value))
+    before[section][name] = value
+    assert after == before
+    assert Recipe(name="base") == BASE  # the recipe it started from is as it was
+
+
+def test_several_settings_and_the_last_word_counts() -> None:
+    recipe = override(BASE, ["model.dim=32", "train.epochs=2", "model.layers=1", "train.epochs=4"])
+    assert recipe == replace(BASE, model=ModelConfig(dim=32, layers=1), train=TrainConfig(epochs=4))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.dmi=3", r"--set 'model\.dmi=3': no setting model\.dmi; did you mean model\.dim\?"),
+        ("train.epoch=3", r"no setting train\.epoch; did you mean train\.epochs\?"),
+        ("train.zzz=3", r"no setting train\.zzz; known are epochs, batch_size, .*checkpoint_steps"),
+        ("train.dim=3", r"no setting train\.dim"),
+        ("optimiser.lr=3", r"--set 'optimiser\.lr=3': write model\.NAME=VALUE or train\.NAME=VALUE"),
+        ("dim=3", r"--set 'dim=3': write model\.NAME=VALUE"),
+        ("model.dim", r"--set 'model\.dim': write model\.NAME=VALUE"),
+        ("name=x", r"--set 'name=x': write"),
+        ("", r"--set '': write"),
+    ],
+)
+def test_an_unknown_setting_says_what_was_meant(setting: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        override(BASE, [setting])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.dim=wide", r"--set 'model\.dim=wide': model\.dim takes int: .*integer"),
+        ("model.dim=3.5", r"model\.dim takes int"),
+        ("model.dim=", r"model\.dim takes int"),
+        ("train.learning_rate=fast", r"train\.learning_rate takes float"),
+        ("model.item_id=perhaps", r"model\.item_id takes bool"),
+        ("model.layout=tail", r"model\.layout takes Literal.*'cls'.*'prefix'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        override(BASE, ["train.epochs=2", setting])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.dim=0"], r"model\.dim=0 must be at least 1"),
+        (["model.dim=15"], r"model\.dim=15 must be a multiple of model\.heads=2"),
+        (["model.heads=3"], r"model\.dim=64 must be a multiple of model\.heads=3"),
+        (["model.fusion_heads=5"], r"must be a multiple of model\.fusion_heads=5"),
+        (["model.dropout=1"], r"model\.dropout=1\.0 must be in \[0, 1\)"),
+        (["train.epochs=0"], r"train\.epochs=0 must be at least 1"),
+        (["train.learning_rate=nan"], r"train\.learning_rate=nan must be positive"),
+        (["train.temperature=0"], r"train\.temperature=0\.0 must be positive"),
+        (["train.overlap=1"], r"train\.overlap=1\.0 must be in \[0, 1\)"),
+        (["train.ema_decay=-0.1"], r"train\.ema_decay=-0\.1 must be in \[0, 1\)"),
+        (["train.uniform_negatives=-1"], r"train\.uniform_negatives=-1 must not be negative"),
+        (["train.learning_rate=1e-6"], r"train\.final_learning_rate=1e-05 must not exceed train\.learning_rate=1e-06"),
+    ],
+)
+def test_a_value_that_cannot_be_or_contradicts_another(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        override(BASE, settings)
+
+
+def test_settings_are_checked_together_not_one_by_one() -> None:
+    """Either of each pair alone contradicts the recipe."""
+    settings = ["model.dim=15", "model.heads=3", "model.fusion_heads=5"]
+    settings += ["train.learning_rate=1e-6", "train.final_learning_rate=1e-7"]
+    for order in (settings, settings[::-1]):
+        recipe = override(BASE, order)
+        assert (recipe.model.dim, recipe.model.heads, recipe.model.fusion_heads) == (15, 3, 5)
+        assert (recipe.train.learning_rate, recipe.train.final_learning_rate) == (1e-6, 1e-7)
