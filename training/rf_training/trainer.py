@@ -74,9 +74,10 @@ class Trainer:
         self.position = Position()
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Decay matrices, not norms, biases, gates and learned tokens."""
-        decay = [p for p in self.model.parameters() if p.ndim >= 2]
-        plain = [p for p in self.model.parameters() if p.ndim < 2]
+        """Decay matrices, not norms, biases and gates; the biases of feature tokens lie in one matrix, a row each."""
+        named = list(self.model.named_parameters())
+        decay = [p for name, p in named if p.ndim >= 2 and not name.endswith("bias_MD")]
+        plain = [p for name, p in named if p.ndim < 2 or name.endswith("bias_MD")]
         return [
             {"params": decay, "weight_decay": self.recipe.train.weight_decay},
             {"params": plain, "weight_decay": 0.0},

@@ -183,6 +183,13 @@ def last(value: Any) -> Callable[[list[Any]], None]:
     return change
 
 
+def every(old: Any, new: Any) -> Callable[[list[Any]], None]:
+    def change(column: list[Any]) -> None:
+        column[:] = [new if value == old else value for value in column]
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("table", "column", "change"),
     [
@@ -190,6 +197,7 @@ def last(value: Any) -> Callable[[list[Any]], None]:
         ("interactions", "rating", last(3.0)),
         ("interactions", "event_type", last("view")),
         ("interactions", "hour", last(None)),
+        ("interactions", "hour", every(74, 75)),  # all test events: the numbers of the contexts stay
         ("interactions", "event_timestamp", last(START + timedelta(days=400))),
         ("interactions", "item_id", swap_last_two),
         ("items", "year", last(3000)),

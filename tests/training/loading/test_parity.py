@@ -89,24 +89,27 @@ def make(home: Path, late_change: bool, odd_rating: float | None = None) -> Data
     (home / "tables").mkdir(parents=True)
     log: list[tuple[Any, ...]] = []
     profiles: list[tuple[Any, ...]] = []
+    trained_on: dict[int, datetime] = {}
     for user, count in enumerate(EVENTS):
         when = START + timedelta(hours=7 * user)
-        for item in rng.permutation(ITEMS)[:count].tolist():
+        for position, item in enumerate(rng.permutation(ITEMS)[:count].tolist()):
             n = len(log)
             when += timedelta(seconds=float(rng.integers(1, 10 ** int(rng.integers(1, 7)))))
             rating = odd_rating if n % 5 == 2 else float(rng.normal())
             hour = None if n % 7 == 3 else n % 24
             log.append((user, item, when, f"kind {n % 11}", rating, hour, n))
+            if position < count - 2:
+                trained_on[item] = min(when, trained_on.get(item, when))
             if user not in STEADY:
                 profiles.append((user, when - TICK, n, float(rng.normal())))
         if user in STEADY:
             profiles.append((user, EPOCH, 1000 + user, float(rng.normal())))
-    first_seen: dict[int, datetime] = {}
-    for _, item, when, *_ in log:
-        first_seen[item] = min(when, first_seen.get(item, when))
     items: list[tuple[Any, ...]] = []
     for item in range(ITEMS):
-        changes = [EPOCH, first_seen.get(item, START) - TICK]  # the second is what all events see
+        changes = [
+            EPOCH,
+            trained_on.get(item, START) - TICK,
+        ]  # earlier held-out events see the first, training the second
         changes += [max(e[2] for e in log) + timedelta(days=1)] if late_change else []
         prices = np.random.default_rng([1, item]).normal(size=len(changes)).tolist()
         items += [(item, t, [f"g{(item + 3 * n) % 7}", f"h{n}"], prices[n]) for n, t in enumerate(changes)]
@@ -149,7 +152,11 @@ def make(home: Path, late_change: bool, odd_rating: float | None = None) -> Data
 
 @pytest.fixture(scope="module")
 def changing(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return make(tmp_path_factory.mktemp("parity"), late_change=False)
+    dataset = make(tmp_path_factory.mktemp("parity"), late_change=False)
+    trained = np.unique(dataset.sequences.item_version[training_events(dataset)])
+    before = dataset.items["item"].to_numpy()[trained] == dataset.items["item"].to_numpy()[trained - 1]
+    assert before.sum() >= 2  # items with a state older than the one that training saw
+    return dataset
 
 
 def moved_model(dataset: Dataset, layout: Layout) -> RetrievalFormer:
