@@ -46,7 +46,7 @@ app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=True, rich
 def root(
     home: Annotated[
         Path | None,
-        typer.Option(help="Workspace directory, one per catalog [env: RF_HOME, default: .rf].", show_default=False),
+        typer.Option(help="Workspace directory, one per catalog (RF_HOME; default: .rf).", show_default=False),
     ] = None,
 ) -> None:
     """A recommender platform: features in Feast, a two-tower transformer, retrieval over gRPC.
