@@ -77,4 +77,6 @@ def get_settings() -> Settings:
     except ValidationError as error:
         wrong = error.errors()[0]
         name = f"RF_{str(wrong['loc'][0]).upper()}"
-        raise ConfigError(f"{name}={os.environ.get(name)!r} is not usable: {wrong['msg']}") from error
+        raise ConfigError(
+            f"{name}={os.environ.get(name)!r} is not usable: {wrong['msg']}; change or unset {name}"
+        ) from error

@@ -23,8 +23,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     from rf_platform.cli.console import print_json, track
     from rf_platform.doctor.check import Status, run_checks
     from rf_platform.doctor.checks import CHECKS
+    from rf_platform.settings import get_settings
 
-    settings = _settings()
+    settings = get_settings()
     results: list[CheckResult] = []
     with track("checking", total=len(CHECKS)) as tracker:
         for result in run_checks(CHECKS, settings):
@@ -38,20 +39,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         _show(values, results)
     if failed:
         raise typer.Exit(1)
-
-
-def _settings() -> "Settings":
-    from pydantic import ValidationError
-
-    from rf_platform.errors import ConfigError
-    from rf_platform.settings import get_settings
-
-    try:
-        return get_settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "RF_" + "_".join(map(str, first["loc"])).upper()
-        raise ConfigError(f"{name}={first['input']!r} is not usable: {first['msg']}; change or unset {name}") from None
 
 
 def shown_settings(settings: "Settings") -> dict[str, str]:
