@@ -20,7 +20,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RF_", extra="ignore")
 
-    home: Path = Field(default=Path(".rf"), description="Workspace directory.")
+    home: Path = Field(default=Path(".rf"), validate_default=True, description="Workspace directory.")
     feature_repo: Path | None = Field(
         default=None, description="Feast repository; default: the one recorded when the tables were imported."
     )
@@ -40,17 +40,20 @@ class Settings(BaseSettings):
         default=None, ge=1, description="CPU threads; default: half of the cores for torch, all for DuckDB."
     )
 
-    @field_validator("home")
+    @field_validator("home", "feature_repo")
     @classmethod
-    def _no_wildcards(cls, home: Path) -> Path:
-        if set(str(home.absolute())) & set("*?["):
-            raise ValueError(f"the workspace's path {home.absolute()} must not contain '*', '?' or '['")
-        return home
+    def _absolute(cls, path: Path | None) -> Path | None:
+        """Settle relative paths now: definitions are imported from inside their repository, in another directory."""
+        if path is None:
+            return None
+        if set(str(path.resolve())) & set("*?["):
+            raise ValueError(f"the path {path.resolve()} must not contain '*', '?' or '['")
+        return path.resolve()
 
     @property
     def workspace(self) -> Workspace:
         """The workspace's directories."""
-        return Workspace(self.home.resolve())
+        return Workspace(self.home)
 
     @property
     def platform_registry_url(self) -> str:

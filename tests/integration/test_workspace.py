@@ -212,3 +212,17 @@ def test_history_is_not_written_over_other_data(tmp_path: Path, write_tables: Ca
     with pytest.raises(ConfigError, match=rf"interaction_context.*{precious.name}"):
         materialize(settings)
     assert precious.read_bytes() == before
+
+
+def test_relative_paths_mean_the_directory_the_command_was_started_in(
+    tmp_path: Path, write_tables: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default workspace is relative, and definitions are imported from inside their repository."""
+    write_tables(tmp_path / "shop" / "tables", users=4, items=12, events=6)
+    shutil.copytree(REPOSITORY, tmp_path / "repo", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(home=Path("shop"), feature_repo=Path("repo"))
+    apply_definitions(settings)
+    assert all(m.rows for m in materialize(settings))
+    assert (tmp_path / "shop" / "tables" / "user_history.parquet").exists()
+    assert not (tmp_path / "repo" / "shop").exists()
