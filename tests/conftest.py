@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
+from rf_platform.dataset.protocols import TRAIN, Events, SplitProtocol
 
 MICROSECONDS = pa.timestamp("us", tz="UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,3 +80,44 @@ def _write_tables(directory: Path, users: int = 24, items: int = 40, events: int
 def write_tables() -> Callable[..., None]:
     """Write tiny tables into a directory: ``write_tables(directory, users=24, items=40, events=12, seed=0)``."""
     return _write_tables
+
+
+def _poison_tables(directory: Path, protocol: SplitProtocol) -> None:
+    """Change whatever training must not see under a protocol, and nothing else.
+
+    Events that are not for training get ratings, types and hours that occur nowhere else, and so do the attributes of items
+    and users without a training event. All others get a second, poisoned state that is known from just after their last
+    training event on. Neither ids nor times of events change, so the protocol decides as before.
+    """
+    log = pq.read_table(directory / "interactions.parquet")
+    log = log.take(pc.sort_indices(log, [(k, "ascending") for k in ("user_id", "event_timestamp", "input_order")]))
+    user, item = log["user_id"].to_numpy(), log["item_id"].to_numpy()
+    moment = log["event_timestamp"].cast(pa.int64()).to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(np.unique(user, return_counts=True)[1])])
+    events = Events(offsets=offsets, item=np.unique(item, return_inverse=True)[1].astype(np.int32), timestamp=moment)
+    held_out = protocol.assign(events).split != TRAIN
+    for name, poison in (("rating", 1e6), ("event_type", "poison"), ("hour", 99), ("weekday", 99)):
+        values = [poison if out else old for old, out in zip(log[name].to_pylist(), held_out, strict=True)]
+        log = log.set_column(log.column_names.index(name), name, pa.array(values, log[name].type))
+    pq.write_table(log, directory / "interactions.parquet")
+
+    for table, key, ids in (("items", "item_id", item), ("users", "user_id", user)):
+        clean = pq.read_table(directory / f"{table}.parquet")
+        last = {i: moment[(ids == i) & ~held_out].max(initial=-1) for i in clean[key].to_pylist()}
+        poisoned = []
+        for row in clean.to_pylist():
+            for name, value in row.items():
+                if name not in (key, "event_timestamp"):
+                    text = pa.types.is_string(clean.schema.field(name).type)
+                    row[name] = ["poison"] if isinstance(value, list) else "poison" if text else 9999
+            row["event_timestamp"] = EPOCH + timedelta(microseconds=int(last[row[key]]) + 1)
+            poisoned.append(row)
+        kept = clean.filter(pa.array([last[i] >= 0 for i in clean[key].to_pylist()]))
+        added = pa.Table.from_pylist(poisoned, clean.schema)
+        pq.write_table(pa.concat_tables([kept, added]), directory / f"{table}.parquet")
+
+
+@pytest.fixture(scope="session")
+def poison_tables() -> Callable[[Path, SplitProtocol], None]:
+    """Change in tiny tables whatever training must not see: ``poison_tables(directory, protocol)``."""
+    return _poison_tables

@@ -233,3 +233,52 @@ def test_from_features_to_a_dataset(
     assert (code, out) == (1, "")
     assert "is empty" in one_sentence(err.splitlines()[-1])
     assert "Traceback" not in err
+
+
+def test_datasets_by_protocol(
+    rf: Callable[..., tuple[int, str, str]], here: Path, write_tables: Callable[..., None]
+) -> None:
+    """Options reach the protocol, the answer counts warm and cold targets, and an option of another protocol is refused."""
+    write_tables(here / "tables", users=8, items=12, events=6)
+    code, _, err = rf("--home", str(here), "dataset", "build", "--cold-share", "0.1")
+    assert code == 2
+    assert "--cold-share belongs to --protocol cold-items, not to leave-one-out" in one_sentence(err)
+
+    assert rf("--home", str(here), "features", "apply")[0] == 0
+    temporal = (
+        "--protocol",
+        "temporal",
+        "--validation-cut",
+        "0.5",
+        "--test-cut",
+        "2024-01-02T10:00",
+        "--new-items-only",
+    )
+    for protocol, expected in (
+        (("--protocol", "leave-one-out"), {"name": "leave-one-out"}),
+        (
+            ("--protocol", "leave-one-out-cold", "--cold-users", "1", "--validation-cold-users", "1", "--seed", "3"),
+            {"name": "leave-one-out-cold", "cold_users": 1, "validation_cold_users": 1, "seed": 3},
+        ),
+        (("--protocol", "cold-items", "--cold-share", "0.3"), {"name": "cold-items", "cold_share": 0.3}),
+        (temporal, {"name": "temporal", "validation_cut": 0.5, "test_cut": "2024-01-02T10:00:00+00:00"}),
+    ):
+        code, out, err = rf("--home", str(here), "dataset", "build", *protocol, "--json")
+        assert code == 0, err
+        built = json.loads(out)
+        assert built["new"]
+        assert built["protocol"].items() >= expected.items()
+        for part in ("validation", "test"):
+            assert sum(built["targets"][part].values()) == built["counts"][part]
+    code, out, _ = rf("--home", str(here), "dataset", "build", *temporal)
+    assert code == 0
+    assert out.startswith(f"unchanged: {built['name']}: ")
+    assert f" and {built['targets']['test']['cold']} cold test targets" in out
+    assert "temporal" in rf("--home", str(here), "dataset", "show")[1]
+
+    # Positions are no times.
+    record = here / "tables" / "import.json"
+    record.write_text(record.read_text().replace("observed", "position"))
+    code, _, err = rf("--home", str(here), "dataset", "build", "--protocol", "temporal")
+    assert code == 2
+    assert "made from positions" in one_sentence(err)

@@ -9,7 +9,7 @@ import pytest
 from rf_platform.dataset import Dataset
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import FeatureValue, Interaction, RetrieveRequest, Session
-from rf_training.model.retrievalformer import RetrievalFormer, candidate_vectors
+from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model_scorer import ModelScorer
 
 VALUE_FIELDS = {str: "string_value", int: "int_value", float: "double_value"}
@@ -32,7 +32,7 @@ def offline(scorer: ModelScorer, dataset: Dataset, user_id: int) -> tuple[np.nda
     user = int(np.flatnonzero(dataset.user_ids == user_id)[0])
     begin, end = (int(x) for x in dataset.sequences.offsets[user : user + 2])
     query = scorer.queries(np.array([user]), np.array([end - begin]))[0]
-    return (candidate_vectors(scorer.item_h_ND) @ query).numpy(), np.asarray(dataset.sequences.item[begin:end])
+    return (scorer.vectors_ND @ query).numpy(), np.asarray(dataset.sequences.item[begin:end])
 
 
 def values(given: dict[str, Any]) -> dict[str, FeatureValue]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from rf_platform.dataset import Dataset
-from rf_platform.dataset.build import build_dataset
+from rf_platform.dataset.build import BuildOptions, build_dataset
+from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec
 
@@ -57,7 +58,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[...
     return build(home)
 
 
-def build(home: Path) -> Dataset:
+@pytest.fixture(scope="session")
+def build_by_protocol() -> Callable[[Path, SplitProtocol], Dataset]:
+    """Build a dataset of the tables under a directory: ``build_by_protocol(home, protocol)``."""
+    return build
+
+
+def build(home: Path, protocol: SplitProtocol | None = None) -> Dataset:
     sources = tuple(
         ViewSource(
             view=view,
@@ -72,4 +79,5 @@ def build(home: Path) -> Dataset:
         for view, side in (("items", "item"), ("users", "user"))
     )
     definitions = FeatureDefinitions(spec=SPEC, sources=sources)
-    return build_dataset(definitions, home / "tables" / "interactions.parquet", home / "datasets", "tiny")[0]
+    options = BuildOptions(protocol=protocol or LeaveOneOut())
+    return build_dataset(definitions, home / "tables" / "interactions.parquet", home / "datasets", "tiny", options)[0]

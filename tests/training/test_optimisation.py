@@ -82,8 +82,8 @@ class Watch:
         self.norms: list[float] = []
         self.weights: list[dict[str, Tensor]] = []
         self._made = made
-        made.optimizer.register_step_pre_hook(self._before)
-        made.optimizer.register_step_post_hook(self._after)
+        made.optimizer.parts[0].register_step_pre_hook(self._before)
+        made.optimizer.parts[0].register_step_post_hook(self._after)
 
     def _before(self, optimizer: Any, *_: Any) -> None:
         self.rates.append({group["lr"] for group in optimizer.param_groups})

@@ -1,14 +1,18 @@
 """Recipes and what ``--set`` makes of them."""
 
 from dataclasses import asdict, replace
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
+from rf_platform.dataset import Dataset
 from rf_platform.errors import ConfigError, NotFoundError, UsageError
 from rf_training.config import Recipe, TrainConfig
 from rf_training.model.config import ModelConfig
-from rf_training.recipes import RECIPES, get_recipe, override
+from rf_training.recipes import RECIPES, DatasetStatistics, get_recipe, override
+from rf_training.recipes.table import FULL_SOFTMAX
 
 BASE = Recipe(name="base")
 
@@ -63,7 +67,7 @@ def test_several_settings_and_the_last_word_counts() -> None:
     [
         ("model.dmi=3", r"--set 'model\.dmi=3': no setting model\.dmi; did you mean model\.dim\?"),
         ("train.epoch=3", r"no setting train\.epoch; did you mean train\.epochs\?"),
-        ("train.zzz=3", r"no setting train\.zzz; known are epochs, batch_size, .*checkpoint_steps"),
+        ("train.zzz=3", r"no setting train\.zzz; known are epochs, objective, .*checkpoint_steps"),
         ("train.dim=3", r"no setting train\.dim"),
         ("optimiser.lr=3", r"--set 'optimiser\.lr=3': write model\.NAME=VALUE or train\.NAME=VALUE"),
         ("dim=3", r"--set 'dim=3': write model\.NAME=VALUE"),
@@ -123,3 +127,36 @@ def test_settings_are_checked_together_not_one_by_one() -> None:
         recipe = override(BASE, order)
         assert (recipe.model.dim, recipe.model.heads, recipe.model.fusion_heads) == (15, 3, 5)
         assert (recipe.train.learning_rate, recipe.train.final_learning_rate) == (1e-6, 1e-7)
+
+
+SPARSE = DatasetStatistics(items=12_000, users=22_000, events=154_000, long_history=13)
+LONG = DatasetStatistics(items=3_400, users=6_000, events=988_000, long_history=400)
+HUGE = DatasetStatistics(items=2_000_000, users=9_000_000, events=400_000_000, long_history=120)
+
+
+def test_the_default_recipe_follows_the_data() -> None:
+    sparse, long, huge = (get_recipe("default", data) for data in (SPARSE, LONG, HUGE))
+    assert sparse.model.max_history < long.model.max_history
+    assert sparse.model.dim < long.model.dim
+    assert sparse.model.dropout > long.model.dropout
+    assert sparse.train.batch_size > long.train.batch_size
+    assert (long.train.objective, huge.train.objective) == ("full", "sampled")
+
+
+def test_the_exact_softmax_ends_where_its_cost_does() -> None:
+    small = replace(SPARSE, events=50_000)
+    limit = int(FULL_SOFTMAX / (small.events * get_recipe("default", small).model.dim * 3))
+    assert get_recipe("default", replace(small, items=limit)).train.objective == "full"
+    assert get_recipe("default", replace(small, items=limit + 1)).train.objective == "sampled"
+
+
+def test_statistics_are_those_of_the_training_split(dataset: Dataset) -> None:
+    found = DatasetStatistics.of(dataset)
+    sequences = dataset.sequences
+    train = np.asarray(sequences.split) == 0
+    per_user = [int(train[a:b].sum()) for a, b in pairwise(np.asarray(sequences.offsets))]
+    assert found.events == train.sum() < len(train)
+    assert found.users == len(per_user)
+    assert found.items == len(set(np.asarray(sequences.item)[train].tolist()))
+    assert found.long_history == np.quantile(per_user, 0.9)
+    assert found.events_per_item == found.events / found.items

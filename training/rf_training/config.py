@@ -1,6 +1,7 @@
 """Configuration of a training run."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from rf_platform.errors import ConfigError
 from rf_training.model.config import ModelConfig
@@ -12,6 +13,13 @@ class TrainConfig:
 
     epochs: int = 12
     """Passes over the training events."""
+
+    objective: Literal["sampled", "full"] = "sampled"
+    """``sampled``: InfoNCE over the batch's positives and uniform negatives (R9). ``full``: the exact softmax over all items of
+    the training split, for catalogs up to some 100,000 items."""
+
+    positions: Literal["all", "one"] = "all"
+    """``all``: every position of a window is a training example. ``one``: one of them, at random, as the paper trains."""
 
     batch_size: int = 32
     """History windows per step; every position of a window is a training example."""
@@ -41,11 +49,40 @@ class TrainConfig:
     uniform_negatives: int = 1000
     """Catalog items drawn uniformly for every step, beside the other positives of the batch (mixed negative sampling, R9)."""
 
+    label_smoothing: float = 0.0
+    """Share of the target's probability that goes to all items alike; objective ``full`` only."""
+
+    hard_negatives: float = 0.0
+    """Concentration of hard negatives (R15), 0 for plain ones; objective ``sampled`` only."""
+
+    uniformity_weight: float = 0.0
+    """Weight of an explicit uniformity term over the candidates; the contrastive loss has one implicitly."""
+
+    norm_penalty: float = 0.0
+    """Weight of the squared length of the towers' outputs before they are normalised (R10; the paper has 1e-5)."""
+
+    variance_penalty: float = 0.0
+    """Weight of the penalty on dimensions in which the candidates vary too little (R10)."""
+
+    composition: Literal["random", "balanced"] = "random"
+    """How windows are put together in batches (R14)."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``muon``: Muon for the matrices of the transformer, AdamW for everything else."""
+
     mask_own_positives: bool = False
     """Leave the other positives of a history window out of its negatives too, not only other occurrences of the target."""
 
+    cold_budget: float = 0.05
+    """Largest share of the validation NDCG@20 on known items that may be given up for items without an id of their own; their
+    scores are raised after training as far as that goes. 0 leaves them as they are."""
+
     ema_decay: float = 0.995
     """Decay of the running average of the weights that is evaluated and served; 0 turns it off."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of large matrix products; weights and sums are float32 in any case. ``auto``: bfloat16 where the processor
+    multiplies it in hardware, which is several times faster there, float32 elsewhere."""
 
     seed: int = 0
     """Same seed, same data and same machine: same result."""
@@ -61,12 +98,29 @@ class TrainConfig:
         for name in ("learning_rate", "final_learning_rate", "clip_norm", "temperature"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
-        for name in ("overlap", "ema_decay"):
+        for name in ("overlap", "ema_decay", "label_smoothing", "cold_budget"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be in [0, 1)")
-        for name in ("warmup_epochs", "weight_decay", "uniform_negatives", "seed"):
+        weights = ("uniformity_weight", "norm_penalty", "variance_penalty")
+        for name in ("warmup_epochs", "weight_decay", "uniform_negatives", "hard_negatives", "seed", *weights):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must not be negative")
+        choices = {
+            "objective": ("sampled", "full"),
+            "positions": ("all", "one"),
+            "composition": ("random", "balanced"),
+            "optimizer": ("adamw", "muon"),
+            "precision": ("auto", "float32", "bfloat16"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"train.{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, known))}")
+        other = {"label_smoothing": "full", "hard_negatives": "sampled"}
+        for name, objective in other.items():
+            if getattr(self, name) and self.objective != objective:
+                raise ConfigError(
+                    f"train.{name}={getattr(self, name)} needs train.objective={objective}, which is {self.objective}"
+                )
         if self.final_learning_rate > self.learning_rate:
             raise ConfigError(
                 f"train.final_learning_rate={self.final_learning_rate} must not exceed train.learning_rate={self.learning_rate}"

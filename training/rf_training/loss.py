@@ -1,12 +1,19 @@
-"""InfoNCE over in-batch and uniform negatives, with log-Q correction.
+"""Contrastive objectives: InfoNCE over sampled candidates, and the exact softmax over the catalog.
 
 Shapes: Q targets, C candidates, D width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+PAIRS = 1024
+"""Most vectors that pairwise statistics look at in one step."""
+LOGITS_AT_ONCE = 1 << 22
+"""Most logits that the exact softmax holds at once: 16 MiB."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +21,7 @@ class LossTerms:
     """The loss and what is watched beside it (R13)."""
 
     loss: Tensor
-    """Mean InfoNCE loss."""
+    """What is minimised: the mean contrastive loss, and penalties where the recipe asks for them."""
     alignment: Tensor
     """Mean squared distance of queries and their positives."""
     uniformity: Tensor
@@ -22,9 +29,16 @@ class LossTerms:
 
 
 def info_nce(
-    x_QD: Tensor, y_CD: Tensor, target_Q: Tensor, hit_QC: Tensor, log_weight_C: Tensor, temperature: float
-) -> LossTerms:
-    """Contrastive loss of each query against the batch's candidates (Eq. 9, 16, R9).
+    x_QD: Tensor,
+    y_CD: Tensor,
+    bias_C: Tensor | None,
+    target_Q: Tensor,
+    hit_QC: Tensor,
+    log_weight_C: Tensor,
+    temperature: float,
+    hardness: float = 0.0,
+) -> Tensor:
+    """Mean contrastive loss of each query against the batch's candidates (Eq. 9, 16, R9).
 
     A candidate that was drawn m times and is drawn E[m] times on average counts m / E[m] times, so that the sum over the
     sampled negatives estimates the sum over the catalog without bias. The target itself counts once, exactly; other rows
@@ -33,19 +47,140 @@ def info_nce(
     Args:
         x_QD: unit query vectors.
         y_CD: unit candidate vectors.
+        bias_C: learned bias of each candidate, added to its cosine; None for none.
         target_Q: each query's positive, a row of ``y_CD``.
         hit_QC: bool, candidates that are no negatives of a query; its own target may be marked or not.
         log_weight_C: log(m / E[m]).
-        temperature: divides the dot products.
+        temperature: divides the scores.
+        hardness: concentration b of hard negatives (R15): a negative of score s weighs exp(b s / temperature) times as much,
+            the weights of a query's negatives summing to what they did before (Robinson et al., 2021, "Contrastive learning
+            with hard negative samples"); 0 leaves them alike.
     """
-    cosine_QC = x_QD @ y_CD.T
-    positive_Q1 = cosine_QC.gather(1, target_Q[:, None])
-    negative_QC = (cosine_QC / temperature + log_weight_C).masked_fill(hit_QC, -torch.inf)
-    negative_QC = negative_QC.scatter(1, target_Q[:, None], positive_Q1 / temperature)
-    loss = (torch.logsumexp(negative_QC, dim=1) - positive_Q1.squeeze(1) / temperature).mean()
-    with torch.no_grad():
-        alignment = (2 - 2 * positive_Q1).mean()
-        uniformity = torch.logsumexp(-2 * (2 - 2 * cosine_QC), dim=(0, 1)) - torch.log(
-            torch.tensor(float(cosine_QC.numel()))
+    score_QC = x_QD @ y_CD.T
+    if bias_C is not None:
+        score_QC = score_QC + bias_C
+    positive_Q1 = score_QC.gather(1, target_Q[:, None]) / temperature
+    negative_QC = (score_QC / temperature + log_weight_C).masked_fill(hit_QC, -torch.inf)
+    own_Q1 = target_Q[:, None]
+    if hardness:
+        others_QC = negative_QC.detach().scatter(1, own_Q1, -torch.inf)
+        tilted_QC = others_QC + hardness * score_QC.detach() / temperature
+        # Importance weights: the tilted distribution over the plain one, normalised over the query's own negatives.
+        flat_QC = torch.where(others_QC.isneginf(), -torch.inf, log_weight_C.expand_as(others_QC))
+        tilt_QC = flat_QC + hardness * score_QC.detach() / temperature
+        shift_Q1 = flat_QC.logsumexp(1, keepdim=True) - tilt_QC.logsumexp(1, keepdim=True)
+        negative_QC = negative_QC + torch.where(
+            tilted_QC.isneginf(), 0.0, hardness * score_QC.detach() / temperature + shift_Q1
         )
-    return LossTerms(loss=loss, alignment=alignment, uniformity=uniformity)
+    negative_QC = negative_QC.scatter(1, own_Q1, positive_Q1)
+    return (torch.logsumexp(negative_QC, dim=1) - positive_Q1.squeeze(1)).mean()
+
+
+def full_softmax(
+    x_QD: Tensor,
+    y_CD: Tensor,
+    bias_C: Tensor | None,
+    target_Q: Tensor,
+    temperature: float,
+    smoothing: float = 0.0,
+    product: torch.dtype | None = None,
+) -> Tensor:
+    """Mean cross-entropy of the exact softmax over all candidates, some queries at a time.
+
+    Neither the logits [Q, C] nor their gradient are ever held as a whole: each part's gradient is made right after its loss.
+
+    Args:
+        x_QD: unit query vectors.
+        y_CD: unit vectors of every item of the training catalog.
+        bias_C: learned bias of each candidate, added to its cosine; None for none.
+        target_Q: each query's positive, a row of ``y_CD``.
+        temperature: divides the scores.
+        smoothing: share of the probability that the target gives to all candidates alike (label smoothing).
+        product: number format of the factors of the matrix products, default that of ``x_QD``; sums keep the latter.
+    """
+    bias_C = y_CD.new_zeros(len(y_CD)) if bias_C is None else bias_C
+    loss: Tensor = _FullSoftmax.apply(x_QD, y_CD, bias_C, target_Q, temperature, smoothing, product or x_QD.dtype)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _FullSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_QD: Tensor,
+        y_CD: Tensor,
+        bias_C: Tensor,
+        target_Q: Tensor,
+        temperature: float,
+        smoothing: float,
+        product: torch.dtype,
+    ) -> Tensor:
+        Q, C = len(x_QD), len(y_CD)
+        dx_QD, dy_CD, dbias_C = torch.empty_like(x_QD), torch.zeros_like(y_CD), torch.zeros_like(bias_C)
+        x_QD, y_CD = x_QD.to(product), y_CD.to(product)
+        total = dx_QD.new_zeros(())
+        step = max(1, LOGITS_AT_ONCE // C)
+        for start in range(0, Q, step):
+            x_PD, own_P1 = x_QD[start : start + step], target_Q[start : start + step, None]
+            logit_PC = (x_PD @ y_CD.T).to(bias_C.dtype).add_(bias_C).div_(temperature)
+            log_sum_P = logit_PC.logsumexp(1)
+            target_P = logit_PC.gather(1, own_P1).squeeze(1) * (1 - smoothing)
+            if smoothing:
+                target_P = target_P + logit_PC.mean(1) * smoothing
+            total += (log_sum_P - target_P).sum()
+            # The gradient of the logits takes their place: softmax minus the target distribution.
+            grad_PC = logit_PC.sub_(log_sum_P[:, None]).exp_()
+            if smoothing:
+                grad_PC.sub_(smoothing / C)
+            grad_PC.scatter_add_(1, own_P1, torch.full_like(own_P1, smoothing - 1.0, dtype=grad_PC.dtype))
+            dbias_C += grad_PC.sum(0)
+            factor_PC = grad_PC.to(product)
+            dx_QD[start : start + step] = factor_PC @ y_CD
+            dy_CD += factor_PC.T @ x_PD
+        scale = 1 / (Q * temperature)
+        ctx.save_for_backward(dx_QD.mul_(scale), dy_CD.mul_(scale), dbias_C.mul_(scale))
+        return total / Q
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        dx_QD, dy_CD, dbias_C = ctx.saved_tensors
+        return dx_QD * grad, dy_CD * grad, dbias_C * grad, None, None, None, None
+
+
+def alignment(x_QD: Tensor, y_CD: Tensor, target_Q: Tensor) -> Tensor:
+    """Return E|u - v|^2 of queries and their positives (R13)."""
+    return (x_QD - y_CD[target_Q]).square().sum(1).mean()
+
+
+def uniformity(x_QD: Tensor, y_CD: Tensor) -> Tensor:
+    """Return log E exp(-2 |u - v|^2) over pairs of queries and candidates, of at most :data:`PAIRS` each (R13)."""
+    x_PD, y_PD = thin(x_QD), thin(y_CD)
+    pairs = torch.tensor(float(len(x_PD) * len(y_PD)))
+    return torch.logsumexp(-2 * (2 - 2 * x_PD @ y_PD.T), dim=(0, 1)) - pairs.log()
+
+
+def uniformity_of(y_CD: Tensor) -> Tensor:
+    """Return log E exp(-2 |v - v'|^2) over distinct pairs of candidates, of at most :data:`PAIRS` (Wang and Isola, 2020)."""
+    square_distance = F.pdist(thin(y_CD)).square()
+    return torch.logsumexp(-2 * square_distance, dim=0) - torch.tensor(float(len(square_distance))).log()
+
+
+def norm_penalty(u_QD: Tensor, v_CD: Tensor) -> Tensor:
+    """Return E|u|^2 + E|v|^2 of vectors before they are normalised (R10)."""
+    return u_QD.square().sum(1).mean() + v_CD.square().sum(1).mean()
+
+
+def variance_penalty(y_CD: Tensor) -> Tensor:
+    """Return how far the dimensions of unit vectors fall short of the spread of a uniform sphere, in [0, 1] (R10).
+
+    On the unit sphere in D dimensions a uniformly spread vector has the standard deviation 1 / sqrt(D) in each of them; a
+    dimension with less of it costs the missing share (a hinge, as in Bardes et al., 2022, "VICReg").
+    """
+    deviation_D = (y_CD.var(0, correction=0) + 1e-8).sqrt() * y_CD.shape[1] ** 0.5
+    return F.relu(1 - deviation_D).mean()
+
+
+def thin(vectors_ND: Tensor) -> Tensor:
+    """Return at most :data:`PAIRS` rows, spread evenly."""
+    step = max(1, len(vectors_ND) // PAIRS)
+    return vectors_ND[::step][:PAIRS]

@@ -8,12 +8,15 @@ from torch import Tensor
 
 from rf_platform.dataset import Dataset
 from rf_platform.features.encode import EncodedTable
+from rf_platform.features.spec import ITEM_ID_DOMAIN
+from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.evaluation.jagged import Jagged
 from rf_training.loading.batches import ranges
 from rf_training.model.inputs import FeatureTensors
-from rf_training.model.retrievalformer import RetrievalFormer, candidate_vectors
+from rf_training.model.retrievalformer import RetrievalFormer
 
 ITEMS_AT_ONCE = 4096
+USERS_AT_ONCE = 64
 
 
 class ModelScorer:
@@ -29,7 +32,8 @@ class ModelScorer:
         self._users = encoder.encode(dataset.users, dataset.spec.inputs("user"))
         items = encoder.encode_items(dataset.items.take(dataset.evaluation_items))
         self.item_h_ND = encode_catalog(model, items)
-        self._vectors_ND = candidate_vectors(self.item_h_ND)
+        with torch.inference_mode():
+            self.vectors_ND = model.candidate_vectors(self.item_h_ND, unknown_ids(items))
 
     @property
     def name(self) -> str:
@@ -39,15 +43,24 @@ class ModelScorer:
     @torch.inference_mode()
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
         """Return the dot products [users, items]."""
-        scores: npt.NDArray[np.float32] = (self.queries(users, histories.lengths) @ self._vectors_ND.T).numpy()
+        scores: npt.NDArray[np.float32] = (self.queries(users, histories.lengths) @ self.vectors_ND.T).numpy()
         return scores
 
     @torch.inference_mode()
     def queries(self, users: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Tensor:
-        """Return the query vectors [users, D] after each user's first ``lengths`` events."""
+        """Return the vectors to search with [users, D] after each user's first ``lengths`` events."""
+        read = np.minimum(lengths, self._model.config.max_history)
+        order = np.argsort(read, kind="stable")  # histories of similar length together: little padding
+        parts = [
+            self._queries(users[rows], lengths[rows], read[rows])
+            for rows in np.array_split(order, range(USERS_AT_ONCE, len(order), USERS_AT_ONCE))
+        ]
+        found = torch.cat(parts)
+        return torch.empty_like(found).index_copy_(0, torch.from_numpy(order), found)
+
+    def _queries(self, users: np.ndarray, lengths: np.ndarray, read: np.ndarray) -> Tensor:
         model, sequences = self._model, self._dataset.sequences
         begin = np.asarray(sequences.offsets)[users]
-        read = np.minimum(lengths, model.config.max_history)
         events = ranges(begin + lengths - read, begin + lengths)
         first = np.zeros(len(events), bool)
         first[(np.cumsum(read) - read)[read > 0]] = True
@@ -58,7 +71,7 @@ class ModelScorer:
         target = np.minimum(begin + lengths, np.asarray(sequences.offsets)[users + 1] - 1)
         profiles = self._users.take(np.asarray(sequences.user_version[target]))
         p_BD = model.encode_profiles(FeatureTensors.from_encoded(profiles))
-        return model.encode_users(z_VD, torch.from_numpy(read), p_BD[:, None])[:, 0]
+        return model.query_vectors(model.encode_users(z_VD, torch.from_numpy(read), p_BD[:, None])[:, 0])
 
 
 @torch.inference_mode()
@@ -69,6 +82,13 @@ def encode_catalog(model: RetrievalFormer, items: EncodedTable) -> Tensor:
         for i in range(0, items.rows, ITEMS_AT_ONCE)
     ]
     return torch.cat(parts)
+
+
+def unknown_ids(items: EncodedTable) -> Tensor | None:
+    """Return which items [N] training never met: their id is the unknown token; None in a model without ids."""
+    if ITEM_ID_DOMAIN not in items.ids:
+        return None
+    return torch.from_numpy(items.ids[ITEM_ID_DOMAIN].values == UNKNOWN_ID)
 
 
 def encode_context_rows(dataset: Dataset, events: np.ndarray, first: np.ndarray) -> EncodedTable:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,27 @@ from rf_training.config import Recipe, TrainConfig
 from rf_training.model.config import ModelConfig
 from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
+from rf_training.recipes import DatasetStatistics, get_recipe, override
 from rf_training.trainer import Trainer, TrainResult
+
+
+def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes: Iterable[str] = ()) -> Recipe:
+    """Return a recipe with the sizes it chooses for a dataset, and single settings changed.
+
+    Args:
+        settings: the workspace.
+        name: name of the recipe.
+        dataset_name: dataset version; default: the newest.
+        changes: as `rf train --set` takes them.
+
+    Raises:
+        NotFoundError: there is no such recipe or dataset.
+        UsageError: a change names no setting, or not a value of it.
+    """
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    override(get_recipe(name), changes)  # what is wrong with these is said before what is missing of the data
+    data = DatasetStatistics.of(Dataset.open(registry.dataset(dataset_name).path))
+    return override(get_recipe(name, data), changes)
 
 
 def start_run(settings: Settings, recipe: Recipe, dataset_name: str | None, name: str | None) -> TrainResult:

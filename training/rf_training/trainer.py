@@ -4,7 +4,6 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +15,17 @@ from rf_platform.cli.console import Tracker, track
 from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RunError
 from rf_training.checkpoint import Position, load_checkpoint, save_checkpoint
+from rf_training.cold import ColdCalibration, calibrate
 from rf_training.config import Recipe
-from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import REPORT_METRICS
 from rf_training.evaluation.ranking import rank_targets
 from rf_training.evaluation.sequences import Split
 from rf_training.loading.batches import BatchLoader
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.model.storage import save_model
+from rf_training.model.storage import load_model, save_model
 from rf_training.model_scorer import ModelScorer
+from rf_training.optimizer import make_optimizer
 from rf_training.schedule import WarmupCosine
 from rf_training.step import batch_loss
 
@@ -44,6 +45,8 @@ class TrainResult:
     """Metrics of the best epoch on the validation split, seen items excluded."""
     steps: int
     """Optimiser steps in all."""
+    cold: ColdCalibration | None
+    """How cold items were calibrated; None for a model without ids or a recipe without a budget for it."""
 
 
 class Trainer:
@@ -59,7 +62,7 @@ class Trainer:
             if train.ema_decay
             else None
         )
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=train.learning_rate, betas=(0.9, 0.98), fused=True)
+        self.optimizer = make_optimizer(self.model, train)
         self.loader = BatchLoader(dataset, recipe)
         self.steps = self.loader.steps(0)
         self.schedule = WarmupCosine(
@@ -68,20 +71,10 @@ class Trainer:
             warmup=math.ceil(train.warmup_epochs * self.steps),
             total=train.epochs * self.steps,
         )
-        self.cases = LeaveOneOutCases.from_sequences(
+        self.cases = EvaluationCases.from_sequences(
             dataset.sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION
         )
         self.position = Position()
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Decay matrices, not norms, biases and gates; the biases of feature tokens lie in one matrix, a row each."""
-        named = list(self.model.named_parameters())
-        decay = [p for name, p in named if p.ndim >= 2 and not name.endswith("bias_MD")]
-        plain = [p for name, p in named if p.ndim < 2 or name.endswith("bias_MD")]
-        return [
-            {"params": decay, "weight_decay": self.recipe.train.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
 
     def run(self, resume: bool = False) -> TrainResult:
         """Train to the end, from the start or from the last checkpoint.
@@ -106,21 +99,22 @@ class Trainer:
                     0,
                     note=f"epoch {self.position.epoch}: validation {SELECTION_METRIC} {metrics[SELECTION_METRIC]:.4f}",
                 )
+        cold = self._calibrate()
         best = json.loads((self.directory / "best" / "validation.json").read_text())
         return TrainResult(
             name=self.directory.name,
             best_epoch=self.position.best_epoch + 1,
             validation=best,
             steps=self.position.total_steps,
+            cold=cold,
         )
 
     def _epoch(self, board: SummaryWriter, progress: Tracker) -> None:
         train, position = self.recipe.train, self.position
         self.model.train()
         for batch in self.loader.epoch(position.epoch, position.step):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.schedule.at(position.total_steps)
-            terms = batch_loss(self.model, batch, train.temperature)
+            self.optimizer.set_learning_rate(self.schedule.at(position.total_steps))
+            terms = batch_loss(self.model, batch, train)
             loss = terms.loss.item()
             if not math.isfinite(loss):
                 raise RunError(
@@ -129,7 +123,7 @@ class Trainer:
                     f"numeric features for extreme values, and start a new run, e.g. `rf train --set "
                     f"train.learning_rate={train.learning_rate / 4:g}` (a resumed one would come to the same)"
                 )
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             terms.loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
             self.optimizer.step()
@@ -149,7 +143,7 @@ class Trainer:
             "train/alignment": alignment.item(),
             "train/uniformity": uniformity.item(),
             "train/gradient_norm": norm.item(),
-            "train/learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train/learning_rate": self.schedule.at(self.position.total_steps - 1),
         }.items():
             board.add_scalar(name, value, self.position.total_steps)
 
@@ -160,9 +154,25 @@ class Trainer:
         assert isinstance(model, RetrievalFormer)
         return model
 
+    def _calibrate(self) -> ColdCalibration | None:
+        """Set the shift for cold items in the weights that were chosen, and validate them again with it."""
+        train, best = self.recipe.train, self.directory / "best"
+        model = load_model(best, self.dataset.encoder)
+        model.cold_shift.zero_()
+        found = calibrate(model, self.dataset, budget=train.cold_budget, seed=train.seed) if train.cold_budget else None
+        if found is not None:
+            model.cold_shift.fill_(found.shift)
+            (best / "cold.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+            (best / "validation.json").write_text(json.dumps(self._metrics(model), indent=2) + "\n")
+            save_model(best, model)
+        return found
+
+    def _metrics(self, model: RetrievalFormer) -> dict[str, float]:
+        ranks = rank_targets(ModelScorer(model, self.dataset), self.cases, seed=self.recipe.train.seed)
+        return {metric.label.lower(): float(np.mean(metric(ranks.excluded))) for metric in REPORT_METRICS}
+
     def _validate(self, board: SummaryWriter) -> dict[str, float]:
-        ranks = rank_targets(ModelScorer(self.evaluated, self.dataset), self.cases, seed=self.recipe.train.seed)
-        metrics = {metric.label.lower(): float(np.mean(metric(ranks.excluded))) for metric in REPORT_METRICS}
+        metrics = self._metrics(self.evaluated)
         for name, value in metrics.items():
             board.add_scalar(f"validation/{name}", value, self.position.total_steps)
         board.flush()

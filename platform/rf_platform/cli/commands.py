@@ -19,9 +19,12 @@ COMMANDS: dict[str, CommandEntry] = {
     "features": CommandEntry("rf_platform.features.commands:app", "Apply, materialise and show feature definitions."),
     "dataset": CommandEntry("rf_platform.dataset.commands:app", "Build and show point-in-time training data."),
     "train": CommandEntry("rf_training.commands.train:app", "Train a two-tower model on a dataset version."),
-    "evaluate": CommandEntry("rf_training.commands.evaluate:app", "Rank the full catalog and compare with baselines."),
+    "evaluate": CommandEntry(
+        "rf_serving.commands.evaluate:app", "Rank the full catalog, exactly and through the index, beside baselines."
+    ),
     "report": CommandEntry("rf_training.commands.report:app", "Write a run's report: one HTML page and PNG charts."),
     "compare": CommandEntry("rf_training.commands.compare:app", "Rank a run's model beside any of the baselines."),
+    "ablate": CommandEntry("rf_training.commands.ablate:app", "Vary one thing at a time and show what it does."),
     "index": CommandEntry(
         "rf_serving.commands.index:app", "Build a servable bundle: towers, vocabularies, vectors, index."
     ),

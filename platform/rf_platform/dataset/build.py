@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from rf_platform.cli.console import Tracker, track
 from rf_platform.dataset.asof import SQL_TYPES, first_sql, join_sql, latest_sql, rows_sql
 from rf_platform.dataset.dataset import FORMAT, Dataset
 from rf_platform.dataset.fingerprint import fingerprint
+from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
+from rf_platform.dataset.splitting import split_events
 from rf_platform.dataset.statistics import learn_encoder, split_counts
 from rf_platform.errors import ConfigError, DataError, NotFoundError
 from rf_platform.features.read import FeatureDefinitions, ViewSource
@@ -40,6 +42,8 @@ class BuildOptions:
     threads: int | None = None
     """CPU threads; default: all."""
 
+    protocol: SplitProtocol = field(default_factory=LeaveOneOut)
+    """Decides which events are learned from and which are held out."""
     after_version: int = 0
     """The new version gets a higher number than this, and than any version on disk."""
 
@@ -53,15 +57,16 @@ def build_dataset(
 ) -> tuple[Dataset, bool]:
     """Build a dataset version under ``directory``, or find the equal one that is there already.
 
-    The last event of a user is the test event and the one before it the validation event, for users with at least three
-    (leave-one-out, R16). Vocabularies and statistics see the training events only.
+    The protocol splits the events (R16). Vocabularies and statistics see the training events only.
 
     Returns:
         The dataset and whether it is new.
 
     Raises:
         NotFoundError: the interaction log or the file behind a view is missing.
-        DataError: there are no interactions, or a feature's values contradict its definition.
+        DataError: there are no interactions, a feature's values contradict its definition, or the protocol leaves nothing to
+            train on.
+        UsageError: the protocol's parameters do not suit the interactions.
     """
     options = options or BuildOptions()
     if not interactions.exists():
@@ -82,7 +87,7 @@ def build_dataset(
                 connection.execute(f"SET threads = {options.threads}")
             content = work / "dataset"
             content.mkdir()
-            _Builder(connection, definitions, interactions, content).run()
+            _Builder(connection, definitions, interactions, content, options.protocol).run()
         manifest = json.loads((content / "manifest.json").read_text())
         for existing in sorted(directory.glob("*/manifest.json")):
             if json.loads(existing.read_text()).get("fingerprint") == manifest["fingerprint"]:
@@ -103,14 +108,29 @@ class _Builder:
     """The steps of one build; each leaves tables in DuckDB or files in ``content``."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, interactions: Path, content: Path
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        definitions: FeatureDefinitions,
+        interactions: Path,
+        content: Path,
+        protocol: SplitProtocol,
     ) -> None:
         self.db, self.spec, self.content = connection, definitions.spec, content
         self.sources = definitions.sources
-        self.interactions = interactions
+        self.interactions, self.protocol = interactions, protocol
+        self.facts: dict[str, Any] = {}
 
     def run(self) -> None:
-        steps = (self._log, self._join_views, self._versions, self._contexts, self._events, self._arrays, self._finish)
+        steps = (
+            self._log,
+            self._split,
+            self._join_views,
+            self._versions,
+            self._contexts,
+            self._events,
+            self._arrays,
+            self._finish,
+        )
         with track("dataset", len(steps)) as progress:
             for step in steps:
                 step()
@@ -156,20 +176,19 @@ class _Builder:
             FROM (SELECT DISTINCT {identifier(user.join_key)}::{SQL_TYPES[user.id_type]} AS id FROM {path})"""
         )
         self.db.execute(
-            f"""CREATE TABLE log AS SELECT *,
-                CASE WHEN events < 3 OR from_end > 2 THEN 0 WHEN from_end = 2 THEN 1 ELSE 2 END::TINYINT AS split
-            FROM (
-                SELECT (row_number() OVER ordered - 1)::BIGINT AS event, u."user", i.item, u.id AS user_id, i.id AS item_id,
-                    l.event_timestamp::TIMESTAMPTZ AS event_timestamp{kept},
-                    row_number() OVER (
-                        PARTITION BY u."user" ORDER BY l.event_timestamp DESC, l.input_order DESC) AS from_end,
-                    count(*) OVER (PARTITION BY u."user") AS events
-                FROM {path} l
-                JOIN user_index u ON u.id = l.{identifier(user.join_key)}::{SQL_TYPES[user.id_type]}
-                JOIN item_index i ON i.id = l.{identifier(item.join_key)}::{SQL_TYPES[item.id_type]}
-                WINDOW ordered AS (ORDER BY u."user", l.event_timestamp, l.input_order)
-            ) ORDER BY event"""
+            f"""CREATE TABLE numbered AS
+            SELECT (row_number() OVER ordered - 1)::BIGINT AS event, u."user", i.item, u.id AS user_id, i.id AS item_id,
+                l.event_timestamp::TIMESTAMPTZ AS event_timestamp{kept}
+            FROM {path} l
+            JOIN user_index u ON u.id = l.{identifier(user.join_key)}::{SQL_TYPES[user.id_type]}
+            JOIN item_index i ON i.id = l.{identifier(item.join_key)}::{SQL_TYPES[item.id_type]}
+            WINDOW ordered AS (ORDER BY u."user", l.event_timestamp, l.input_order)
+            ORDER BY event"""
         )
+
+    def _split(self) -> None:
+        """Let the protocol decide what is learned from and what is held out."""
+        self.facts = split_events(self.db, self.protocol)
 
     def _check_id(self, columns: dict[str, str], entity: EntitySpec) -> None:
         found = columns.get(entity.join_key)
@@ -358,7 +377,7 @@ class _Builder:
             "format": FORMAT,
             "spec_hash": self.spec.hash,
             "fingerprint": fingerprint(self.content, self.spec),
-            "split": "leave-one-out",
+            "protocol": {**self.protocol.to_dict(), **self.facts},
             "counts": split_counts(self.db),
             "vocabularies": {name: v.rows for name, v in encoder.vocabularies.items()},
             "sources": {s.view: Path(s.path).name for s in self.sources if s.side != "context"},

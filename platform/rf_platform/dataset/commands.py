@@ -1,12 +1,15 @@
 """``rf dataset``: build and show."""
 
 import json as json_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rf_platform.cli.console import out_console, print_json
 from rf_platform.settings import get_settings
+
+if TYPE_CHECKING:
+    from rf_platform.dataset import Dataset
 
 app = typer.Typer(no_args_is_help=True, help="Build and show point-in-time training data.")
 
@@ -17,21 +20,89 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 def build(
     json: Json = False,
     memory: Annotated[str, typer.Option(help="DuckDB's memory limit; more than that is spilled to disk.")] = "3GB",
+    protocol: Annotated[
+        str, typer.Option(help="What is held out: leave-one-out, leave-one-out-cold, cold-items or temporal.")
+    ] = "leave-one-out",
+    seed: Annotated[
+        int | None,
+        typer.Option(help="leave-one-out-cold, cold-items: chooses the users or items; default 0.", show_default=False),
+    ] = None,
+    cold_users: Annotated[
+        int | None,
+        typer.Option(help="leave-one-out-cold: users whose test item is made cold; default 500.", show_default=False),
+    ] = None,
+    validation_cold_users: Annotated[
+        int | None,
+        typer.Option(
+            help="leave-one-out-cold: other users whose validation item is made cold; default 250.", show_default=False
+        ),
+    ] = None,
+    cold_share: Annotated[
+        float | None,
+        typer.Option(
+            help="cold-items: share of the items that is cold in the test part; default 0.2.", show_default=False
+        ),
+    ] = None,
+    validation_cold_share: Annotated[
+        float | None,
+        typer.Option(
+            help="cold-items: share, of other items, that is cold in the validation part; default 0.05.",
+            show_default=False,
+        ),
+    ] = None,
+    validation_cut: Annotated[
+        str | None,
+        typer.Option(
+            help="temporal: where the validation part begins, a share of the events or a time; default 0.8.",
+            show_default=False,
+        ),
+    ] = None,
+    test_cut: Annotated[
+        str | None,
+        typer.Option(
+            help="temporal: where the test part begins, a share of the events or a time; default 0.9.",
+            show_default=False,
+        ),
+    ] = None,
+    new_items_only: Annotated[
+        bool, typer.Option("--new-items-only", help="temporal: only events with new items are targets.")
+    ] = False,
 ) -> None:
     """Join every interaction with the features that were known just before it, and learn vocabularies on the training split.
 
     Writes a new version under the workspace's `datasets/`. Equal inputs give an equal fingerprint: then the version that is
-    there already is used.
+    there already is used. docs/protocols.md explains what each protocol holds out.
     """
     from rf_platform.dataset.build import BuildOptions, build_dataset
+    from rf_platform.dataset.protocols import Temporal, parse_cut, protocol_from_options
+    from rf_platform.errors import UsageError
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
     from rf_platform.registry import Registry
 
+    chosen = protocol_from_options(
+        protocol,
+        {
+            "seed": seed,
+            "cold_users": cold_users,
+            "validation_cold_users": validation_cold_users,
+            "cold_share": cold_share,
+            "validation_cold_share": validation_cold_share,
+            "validation_cut": parse_cut(validation_cut, "--validation-cut"),
+            "test_cut": parse_cut(test_cut, "--test-cut"),
+            "new_items_only": new_items_only or None,
+        },
+    )
     settings = get_settings()
+    path = settings.workspace.tables / "import.json"
+    record = json_module.loads(path.read_text()) if path.exists() else {}
+    catalog = record.get("name", "catalog")
+    if isinstance(chosen, Temporal) and record.get("time") == "position":
+        raise UsageError(
+            f"--protocol={protocol} needs times, but those of {catalog!r} were made from positions within each user "
+            f'({path}: "time": "position"), so one moment for all users means nothing; choose another protocol'
+        )
     definitions = read_definitions(open_store(settings), settings.feature_service)
-    record = settings.workspace.tables / "import.json"
-    catalog = json_module.loads(record.read_text())["name"] if record.exists() else "catalog"
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     known = [d.version for d in registry.datasets() if d.name.startswith(f"{catalog}-v")]
     dataset, new = build_dataset(
@@ -39,7 +110,9 @@ def build(
         settings.workspace.tables / "interactions.parquet",
         settings.workspace.datasets,
         catalog,
-        BuildOptions(memory_limit=memory, threads=settings.threads, after_version=max(known, default=0)),
+        BuildOptions(
+            memory_limit=memory, threads=settings.threads, protocol=chosen, after_version=max(known, default=0)
+        ),
     )
     registry.record_dataset(
         name=dataset.name,
@@ -50,12 +123,13 @@ def build(
         counts=dataset.manifest["counts"],
     )
     if json:
-        print_json({**dataset.manifest, "path": str(dataset.path), "new": new})
+        print_json({**dataset.manifest, "targets": dataset.targets, "path": str(dataset.path), "new": new})
         return
     counts = dataset.manifest["counts"]
     out_console().print(
         f"{'built' if new else 'unchanged:'} {dataset.name}: {counts['events']:,} events of {counts['users']:,} users and "
-        f"{counts['items']:,} items ({counts['train']:,} train, {counts['validation']:,} validation, {counts['test']:,} test)",
+        f"{counts['items']:,} items ({counts['train']:,} train, {counts['validation']:,} validation, {counts['test']:,} test)\n"
+        f"{_described(dataset)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -76,7 +150,7 @@ def show(
         Path(Registry.open(settings.platform_registry_url, root=settings.workspace.root).dataset(name).path)
     )
     if json:
-        print_json({**dataset.manifest, "path": str(dataset.path)})
+        print_json({**dataset.manifest, "targets": dataset.targets, "path": str(dataset.path)})
         return
     from rich.table import Table
 
@@ -84,7 +158,10 @@ def show(
     rows: dict[str, Any] = {
         **{k.replace("_", " "): f"{v:,}" for k, v in dataset.manifest["counts"].items()},
         **{f"vocabulary {k}": f"{v:,} rows" for k, v in dataset.manifest["vocabularies"].items()},
-        "split": dataset.manifest["split"],
+        **{
+            ("protocol" if k == "name" else f"protocol {k.replace('_', ' ')}"): str(v)
+            for k, v in dataset.protocol.items()
+        },
         "fingerprint": dataset.fingerprint,
         "spec": dataset.spec.hash,
         "path": str(dataset.path),
@@ -92,3 +169,10 @@ def show(
     for key, value in rows.items():
         table.add_row(key, value)
     out_console().print(table)
+
+
+def _described(dataset: "Dataset") -> str:
+    """The protocol with its parameters, and how many warm and cold targets it holds out."""
+    parameters = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in dataset.protocol.items() if k != "name")
+    held_out = ", ".join(f"{n['warm']:,} warm and {n['cold']:,} cold {split}" for split, n in dataset.targets.items())
+    return f"{dataset.protocol['name']}{f' ({parameters})' if parameters else ''}: {held_out} targets"

@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rf_platform.dataset.protocols.event_log import HISTORY, TEST, TRAIN, VALIDATION
 from rf_platform.errors import CorruptError, NotFoundError
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.sql import literal
 
+__all__ = ["FORMAT", "HISTORY", "TEST", "TRAIN", "VALIDATION", "Dataset", "Sequences"]
+
 FORMAT = 1
-TRAIN, VALIDATION, TEST = 0, 1, 2
-"""Values of :attr:`Sequences.split`."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ class Sequences:
     timestamp: np.ndarray
     """int64 [events]: microseconds since 1970, UTC."""
     split: np.ndarray
-    """int8 [events]: 0 training, 1 validation, 2 test."""
+    """int8 [events]: 0 training, 1 validation target, 2 test target, 3 in the history of a target but not trained on.
+
+    A user's training events come first; after them there is at most one validation and then at most one test target.
+    """
 
     @classmethod
     def open(cls, directory: Path) -> "Sequences":
@@ -87,6 +91,29 @@ class Dataset:
     def fingerprint(self) -> str:
         """Hash of the content: equal inputs give an equal fingerprint."""
         return str(self.manifest["fingerprint"])
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Name and parameters of the protocol that split the events, and what followed from them, such as the time of a cut."""
+        found: dict[str, Any] = self.manifest.get("protocol", {"name": "leave-one-out"})  # the first datasets name none
+        return found
+
+    @cached_property
+    def trained_items(self) -> np.ndarray:
+        """bool [items]: whether the item has a training event; the others are cold."""
+        trained = np.zeros(len(self.item_ids), bool)
+        trained[np.asarray(self.sequences.item)[np.asarray(self.sequences.split) == TRAIN]] = True
+        return trained
+
+    @cached_property
+    def targets(self) -> dict[str, dict[str, int]]:
+        """Held-out events: of ``validation`` and of ``test`` the number of ``warm`` and of ``cold`` ones."""
+        split, item = np.asarray(self.sequences.split), np.asarray(self.sequences.item)
+        counts = {}
+        for name, code in (("validation", VALIDATION), ("test", TEST)):
+            warm = self.trained_items[item[split == code]]
+            counts[name] = {"warm": int(warm.sum()), "cold": int((~warm).sum())}
+        return counts
 
     @cached_property
     def sequences(self) -> Sequences:

@@ -110,6 +110,7 @@ def split_counts(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
         ("train", "SELECT count(*) FROM log WHERE split = 0"),
         ("validation", "SELECT count(*) FROM log WHERE split = 1"),
         ("test", "SELECT count(*) FROM log WHERE split = 2"),
+        ("history", "SELECT count(*) FROM log WHERE split = 3"),
         ("user_versions", "SELECT count(*) FROM versions_user"),
         ("item_versions", "SELECT count(*) FROM versions_item"),
     ):

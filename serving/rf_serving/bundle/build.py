@@ -18,9 +18,8 @@ from rf_platform.errors import CorruptError, RunError, UsageError
 from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus
 from rf_serving.bundle import files
 from rf_serving.index import VectorIndex, choose_kind, recall_against_exact
-from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.sequences import Split
-from rf_training.model.retrievalformer import candidate_vectors
 from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
 
@@ -84,7 +83,7 @@ def build_bundle(
         checkpoint = _checkpoint(record)
         scorer = ModelScorer(load_model(checkpoint, dataset.encoder), dataset)
         tokens_ND = scorer.item_h_ND.numpy()
-        vectors_ND = candidate_vectors(scorer.item_h_ND).numpy()
+        vectors_ND = scorer.vectors_ND.numpy()
         if not np.isfinite(vectors_ND).all():
             raise RunError(f"the item tower of run '{record.name}' gives vectors that are not finite; train it again")
         progress.advance(note="items encoded")
@@ -134,7 +133,7 @@ def catalog(dataset: Dataset) -> pa.Table:
 def held_out_queries(scorer: ModelScorer, dataset: Dataset, limit: int = HELD_OUT_QUERIES) -> npt.NDArray[np.float32]:
     """Return the query vectors [B, D] of validation histories, at most ``limit``, spread evenly over the users."""
     sequences = dataset.sequences
-    cases = LeaveOneOutCases.from_sequences(sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
+    cases = EvaluationCases.from_sequences(sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
     chosen = np.unique(np.linspace(0, len(cases) - 1, min(limit, len(cases))).astype(np.int64))
     lengths = (cases.stops - cases.starts)[chosen]
     parts = [

@@ -12,8 +12,8 @@ EXACT_LIMIT = 100_000
 """Largest catalog that ``auto`` scans: about 1 ms a query for 64 dimensions on one core."""
 
 
-def choose_kind(asked: str, items: int) -> type[VectorIndex]:
-    """Return the index for ``--kind``: a kind by name, or by the size of the catalog for ``auto``.
+def choose_kind(asked: str, items: int, option: str = "--kind") -> type[VectorIndex]:
+    """Return the index that an option asks for: a kind by name, or by the size of the catalog for ``auto``.
 
     Raises:
         UsageError: there is no such kind.
@@ -21,7 +21,7 @@ def choose_kind(asked: str, items: int) -> type[VectorIndex]:
     if asked == "auto":
         return ExactIndex if items <= EXACT_LIMIT else HnswIndex
     if asked not in INDEX_KINDS:
-        raise UsageError(f"--kind={asked!r} is no kind of index; choose auto, {' or '.join(INDEX_KINDS)}")
+        raise UsageError(f"{option}={asked!r} is no kind of index; choose auto, {' or '.join(INDEX_KINDS)}")
     return INDEX_KINDS[asked]
 
 

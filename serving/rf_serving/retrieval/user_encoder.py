@@ -29,7 +29,7 @@ class UserEncoder:
 
     @torch.inference_mode()
     def encode(self, features: UserFeatures) -> npt.NDArray[np.float32]:
-        """Return the unit query vector [D]; only the latest ``max_history`` interactions are read.
+        """Return the vector to search with [D]; only the latest ``max_history`` interactions are read.
 
         Raises:
             DataError: a value cannot be encoded, or is so extreme that the vector is not finite.
@@ -45,8 +45,8 @@ class UserEncoder:
             embedded = model.embed({"user": users, "context": context})
             z_TD = model.encode_interactions(h_TD, context, embedded)
         profile_1D = model.encode_profiles(users, embedded)
-        query_11D = model.encode_users(z_TD, torch.tensor([len(rows)]), profile_1D[:, None])
-        query: npt.NDArray[np.float32] = query_11D[0, 0].numpy()
+        u_11D = model.encode_users(z_TD, torch.tensor([len(rows)]), profile_1D[:, None])
+        query: npt.NDArray[np.float32] = model.query_vectors(u_11D[0, 0]).numpy()
         if not np.isfinite(query).all():
             extreme = [name for side in (users, context) if side for name in _extreme(side)]
             raise DataError(f"the features give no usable query vector; values are extreme in {', '.join(extreme)}")

@@ -24,7 +24,7 @@ from rf_training.baselines import (
 )
 from rf_training.baselines.gru4rec import GRU4RecSettings
 from rf_training.baselines.rectools_models import TransformerSettings
-from rf_training.evaluation import EventSequences, Jagged, LeaveOneOutCases, Scorer, Sequences, Split, rank_targets
+from rf_training.evaluation import EvaluationCases, EventSequences, Jagged, Scorer, Sequences, Split, rank_targets
 from rf_training.evaluation.metrics import NDCG
 from rf_training.evaluation.sequences import training_items
 
@@ -187,7 +187,7 @@ def test_a_fitted_baseline_can_be_kept_in_a_file(name: str, tmp_path: Path) -> N
 
 
 def test_ranks_are_the_same_again(name: str) -> None:
-    cases = LeaveOneOutCases.from_sequences(TOGETHER, n_items=N_ITEMS, split=Split.TEST)
+    cases = EvaluationCases.from_sequences(TOGETHER, n_items=N_ITEMS, split=Split.TEST)
     first = rank_targets(fit(name), cases, seed=4)
     again = rank_targets(fit(name), cases, seed=4)
     assert first.kept.tolist() == again.kept.tolist()
@@ -202,7 +202,7 @@ def test_popularity_counts_training_events() -> None:
 @pytest.mark.parametrize("name", sorted(CHOSEN_ON_VALIDATION))
 def test_validation_chooses_the_epoch(name: str) -> None:
     skip_without_library(name)
-    cases = LeaveOneOutCases.from_sequences(TOGETHER, n_items=N_ITEMS, split=Split.VALIDATION)
+    cases = EvaluationCases.from_sequences(TOGETHER, n_items=N_ITEMS, split=Split.VALIDATION)
     chosen, last = (
         NDCG(20)(rank_targets(fit(name, sequences), cases, seed=0).excluded).mean()
         for sequences in (TOGETHER, training_events(TOGETHER))

@@ -57,8 +57,8 @@ def test_a_run_beside_chosen_baselines(home: Path, dataset: Dataset) -> None:
     )
     start_run(get_settings(), recipe, dataset.name, "tiny-1")
     printed = call("tiny-1", "--baselines", "recency")
-    for text in ("recency", "RetrievalFormer", "Difference from RetrievalFormer", "popularity"):
-        assert (text in printed) == (text != "popularity")
+    for text in ("recency", "RetrievalFormer", "Difference from RetrievalFormer", "item-knn"):
+        assert (text in printed) == (text != "item-knn")
 
 
 def test_a_run_and_a_dataset_exclude_each_other(home: Path) -> None:

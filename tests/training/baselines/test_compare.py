@@ -1,3 +1,4 @@
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -6,9 +7,10 @@ import numpy.typing as npt
 import pytest
 
 from rf_platform.dataset import Dataset
-from rf_platform.errors import ConfigError, UsageError
+from rf_platform.errors import ConfigError, RunError, UsageError
 from rf_training.baselines import (
     BASELINES,
+    BESIDE_EVERY_RUN,
     SIMPLE,
     FittedBaselines,
     TrainingData,
@@ -17,7 +19,7 @@ from rf_training.baselines import (
     compare,
 )
 from rf_training.baselines.library import import_library
-from rf_training.evaluation import Jagged, LeaveOneOutCases, Scorer, Split
+from rf_training.evaluation import EvaluationCases, EventSequences, Jagged, Scorer, Split
 
 IMPLICIT = pytest.mark.skipif(
     find_spec("implicit") is None, reason="als needs implicit, of the extra 'bench': run `make install-bench`"
@@ -31,7 +33,7 @@ class Constant:
 
     def __init__(self, dataset: Dataset, *, oracle: bool) -> None:
         self.n_items = len(dataset.item_ids)
-        cases = LeaveOneOutCases.from_sequences(dataset.sequences, n_items=self.n_items, split=Split.VALIDATION)
+        cases = EvaluationCases.from_sequences(dataset.sequences, n_items=self.n_items, split=Split.VALIDATION)
         self.targets = dict(zip(cases.users.tolist(), cases.targets.tolist(), strict=True)) if oracle else {}
 
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
@@ -47,9 +49,9 @@ def test_all_simple_baselines_stand_beside_the_model(dataset: Dataset, tmp_path:
         [Constant(dataset, oracle=False)],
         SIMPLE,
         TrainingData.from_dataset(dataset),
-        FittedBaselines(tmp_path, fingerprint=dataset.fingerprint),
         split=Split.VALIDATION,
         seed=0,
+        fitted=FittedBaselines(tmp_path, fingerprint=dataset.fingerprint),
     )
     assert [r.scorer for r in report.results if r.seen == "kept"] == [*SIMPLE, "model"]
     assert report.reference == "model"
@@ -57,11 +59,26 @@ def test_all_simple_baselines_stand_beside_the_model(dataset: Dataset, tmp_path:
     assert not list(tmp_path.iterdir())  # what fits in seconds is not kept
 
 
-def test_baselines_alone_are_compared_with_the_first(dataset: Dataset, tmp_path: Path) -> None:
-    fitted_baselines = FittedBaselines(tmp_path, fingerprint=dataset.fingerprint)
-    data = TrainingData.from_dataset(dataset)
-    report = compare([], ["content-knn", "recency"], data, fitted_baselines, split=Split.TEST, seed=0)
+def test_baselines_alone_are_compared_with_the_first(dataset: Dataset) -> None:
+    report = compare([], ["content-knn", "recency"], TrainingData.from_dataset(dataset), split=Split.TEST, seed=0)
     assert report.reference == "content-knn"
+    assert report.result("content-knn", "kept").differences is None
+    assert report.result("recency", "kept").differences is not None
+
+
+def test_the_reference_can_be_named(dataset: Dataset) -> None:
+    model = Constant(dataset, oracle=False)
+    data = TrainingData.from_dataset(dataset)
+    report = compare([model], BESIDE_EVERY_RUN, data, split=Split.TEST, seed=0, reference="popularity")
+    assert report.reference == "popularity"
+    assert [r.scorer for r in report.results if r.differences is None] == ["popularity"] * 2
+
+
+def test_an_empty_split_fails_before_anything_is_fitted(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    data = replace(TrainingData.from_dataset(dataset), sequences=EventSequences.leave_one_out([[0, 1]]))
+    with pytest.raises(RunError, match="test split is empty"):
+        compare([], SIMPLE, data, split=Split.TEST, seed=1)
+    assert "Fitting" not in capsys.readouterr().err
 
 
 def test_a_model_that_knows_nothing_is_beaten(dataset: Dataset) -> None:

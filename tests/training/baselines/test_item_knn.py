@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from rf_training.baselines import ItemKNN, Popularity, item_knn
-from rf_training.evaluation import EventSequences, Jagged, LeaveOneOutCases, Split, rank_targets
+from rf_training.evaluation import EvaluationCases, EventSequences, Jagged, Split, rank_targets
 
 N_ITEMS = 15
 
@@ -80,7 +80,7 @@ def test_it_finds_partners_where_popularity_cannot() -> None:
         items = [int(item) for pair in pairs for item in rng.permutation([2 * pair, 2 * pair + 1])]
         users.append(items if user % 2 else items[:-1])  # every second target is the partner of the item before it
     sequences = EventSequences.leave_one_out(users)
-    cases = LeaveOneOutCases.from_sequences(sequences, n_items=40, split=Split.TEST)
+    cases = EvaluationCases.from_sequences(sequences, n_items=40, split=Split.TEST)
     with_partner = cases.users % 2 == 1
     knn = ItemKNN.fit(sequences, n_items=40, recent=1)
     ranks = rank_targets(knn, cases, seed=0).excluded[with_partner]

@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.metrics import REPORT_METRICS
 from rf_training.evaluation.ranking import rank_targets
@@ -35,7 +35,7 @@ def test_ranks_and_metrics_agree_with_ranx(ranx: Any) -> None:
     rng = np.random.default_rng(7)
     users = [rng.choice(N_ITEMS, size=rng.integers(3, 20), replace=False).tolist() for _ in range(N_USERS)]
     scores = rng.permuted(np.tile(np.arange(N_ITEMS, dtype=np.float32), (N_USERS, 1)), axis=1)  # no ties
-    cases = LeaveOneOutCases.from_sequences(EventSequences.leave_one_out(users), n_items=N_ITEMS, split=Split.TEST)
+    cases = EvaluationCases.from_sequences(EventSequences.leave_one_out(users), n_items=N_ITEMS, split=Split.TEST)
     ranks = rank_targets(TableScorer(scores), cases, seed=0)
 
     qrels = ranx.Qrels({str(u): {str(items[-1]): 1} for u, items in enumerate(users)})

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rf_training.evaluation.metrics import NDCG, REPORT_METRICS, Metric, Recall, ReciprocalRank
+from rf_training.evaluation.metrics import AUC, NDCG, REPORT_METRICS, Metric, Recall, ReciprocalRank
 
 RANKS = np.array([1, 2, 3, 7, 20, 21])
 
@@ -23,17 +23,40 @@ def test_reciprocal_rank_has_no_cut_off() -> None:
     np.testing.assert_allclose(ReciprocalRank()(np.array([1, 2, 4, 10_000])), [1, 0.5, 0.25, 0.0001])
 
 
+def test_reciprocal_rank_with_a_cut_off_ends_there() -> None:
+    np.testing.assert_allclose(ReciprocalRank(3)(np.array([1, 3, 4])), [1, 1 / 3, 0])
+    assert ReciprocalRank(3).label == "MRR@3"
+
+
+def test_auc_is_the_share_of_the_other_candidates_behind() -> None:
+    assert AUC()(np.array([1, 5, 3]), np.array([5, 5, 5])).tolist() == [1, 0, 0.5]
+    assert AUC()(np.array([2, 2]), np.array([3, 101])).tolist() == [0.5, 0.99]
+
+
+def test_auc_agrees_with_counting_pairs() -> None:
+    scores = np.random.default_rng(0).permutation(40)
+    targets = np.array([0, 7, 39])
+    ranks = np.array([1 + (scores > scores[target]).sum() for target in targets])
+    pairs = [np.mean([scores[target] > scores[other] for other in range(40) if other != target]) for target in targets]
+    np.testing.assert_allclose(AUC()(ranks, np.full(3, 40)), pairs)
+
+
+def test_a_target_without_other_candidates_is_left_to_chance() -> None:
+    assert AUC()(np.array([1]), np.array([1])).tolist() == [0.5]
+
+
 def test_every_case_is_a_hit_when_k_covers_the_catalog() -> None:
     assert Recall(21)(RANKS).all()
 
 
 def test_report_columns() -> None:
     labels = [metric.label for metric in REPORT_METRICS]
-    assert labels == ["Recall@5", "Recall@10", "Recall@20", "NDCG@5", "NDCG@10", "NDCG@20", "MRR"]
+    cut = [f"{name}@{k}" for name in ("Recall", "NDCG", "MRR") for k in (5, 10, 20, 50)]
+    assert labels == [*cut, "MRR"]
 
 
-@pytest.mark.parametrize("metric", [Recall, NDCG])
-def test_a_list_has_at_least_one_place(metric: type[Recall | NDCG]) -> None:
+@pytest.mark.parametrize("metric", [Recall, NDCG, ReciprocalRank])
+def test_a_list_has_at_least_one_place(metric: type[Recall | NDCG | ReciprocalRank]) -> None:
     with pytest.raises(ValueError, match="k is 0"):
         metric(0)
 

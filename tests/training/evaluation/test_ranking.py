@@ -6,7 +6,7 @@ import pytest
 
 from rf_platform.errors import RunError
 from rf_training.evaluation import ranking
-from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.ranking import rank_targets
 from rf_training.evaluation.sequences import EventSequences, Split
@@ -38,8 +38,8 @@ class Recorder:
         self.steps.append(steps)
 
 
-def cases_of(users: list[list[int]], n_items: int, split: Split = Split.TEST) -> LeaveOneOutCases:
-    return LeaveOneOutCases.from_sequences(EventSequences.leave_one_out(users), n_items=n_items, split=split)
+def cases_of(users: list[list[int]], n_items: int, split: Split = Split.TEST) -> EvaluationCases:
+    return EvaluationCases.from_sequences(EventSequences.leave_one_out(users), n_items=n_items, split=split)
 
 
 def random_users(count: int, n_items: int, seed: int) -> list[list[int]]:
@@ -159,6 +159,46 @@ def test_progress_counts_cases() -> None:
     cases = cases_of(random_users(10, n_items=30, seed=2), n_items=30)
     rank_targets(RowScorer(by_history), cases, seed=0, chunk_users=4, progress=recorder)
     assert recorder.steps == [4, 4, 2]
+
+
+COLD = [[1, 2, 0, 7], [1, 2, 7, 8], [0, 0, 1, 2]]
+"""Items 7 and 8 are held out only, 3 to 6 never used: the first two test targets are cold, the second case has seen 7."""
+
+
+def test_a_cold_target_is_ranked_among_cold_items() -> None:
+    # Of the cold items 3 to 8, item 3 scores higher than both targets, and item 7 higher than target 8.
+    scorer = RowScorer(lambda user, history: [9, 9, 9, 8, 1, 1, 1, 5, 4])
+    ranks = rank_targets(scorer, cases_of(COLD, n_items=9), seed=0)
+    assert ranks.kept.tolist()[:2] == [5, 6]
+    assert ranks.excluded.tolist()[:2] == [2, 3]  # of the unseen ones 3, and item 3 and 0 before item 8
+    assert ranks.among_cold.tolist() == [2, 2, 0]  # item 7, which the second user has seen, is out
+    assert ranks.n_among_cold.tolist() == [6, 5, 0]
+
+
+def test_the_candidates_are_counted() -> None:
+    scorer = RowScorer(lambda user, history: np.zeros(9))
+    ranks = rank_targets(scorer, cases_of([*COLD, [0, 1, 0, 0]], n_items=9), seed=0)
+    assert ranks.n_kept.tolist() == [9, 9, 9, 9]
+    assert ranks.n_excluded.tolist() == [6, 6, 7, 8]  # repeated items count once, a repeated target stays
+
+
+def test_cold_targets_tie_with_cold_items_only() -> None:
+    cases = cases_of([[0, 1, 0, 4]] * 3000, n_items=6)  # cold: 2 to 5
+    ranks = rank_targets(RowScorer(lambda user, history: np.zeros(6)), cases, seed=1)
+    assert np.bincount(ranks.among_cold, minlength=5)[1:].tolist() == pytest.approx([750] * 4, abs=110)
+
+
+def test_ranks_among_cold_items_agree_with_sorting() -> None:
+    users = [[*items, 20 + items[0] % 10] for items in random_users(60, n_items=20, seed=4)]
+    cases = cases_of(users, n_items=30)
+    ranks = rank_targets(RowScorer(by_history), cases, seed=0, chunk_users=7)
+    trained = {item for user in users for item in user[:-2]}
+    assert cases.cold.all()
+    for case, user in enumerate(cases.users):
+        history, target = users[user][:-1], users[user][-1]
+        order = [i for i in np.argsort(-by_history(int(user), history)).tolist() if i not in trained | set(history)]
+        assert ranks.among_cold[case] == order.index(target) + 1
+        assert ranks.n_among_cold[case] == len(order)
 
 
 def test_nan_is_refused_by_name_and_place() -> None:

@@ -38,7 +38,13 @@ def test_no_events_are_fine() -> None:
         (sequences([0, 2, 1, 2], [0, 1], [0, 0]), "offsets fall after user row 1"),
         (sequences([0, 2], [0, 3], [0, 0]), "Event 1 has item row 3, but the catalog has 3 items"),
         (sequences([0, 2], [-1, 1], [0, 0]), "Event 0 has item row -1"),
-        (sequences([0, 2], [0, 1], [0, 3]), "Event 1 has split code 3"),
+        (sequences([0, 2], [0, 1], [0, 4]), "Event 1 has split code 4; known are .*3 .history."),
+        (sequences([0, 3], [0, 1, 2], [0, 3, 0]), r"event 1 \(history\) is followed by event 2 \(train\)"),
+        (
+            sequences([0, 4], [0, 1, 2, 0], [1, 3, 3, 1]),
+            r"event 0 \(validation\) is followed by event 3 \(validation\)",
+        ),
+        (sequences([0, 3], [0, 1, 2], [2, 3, 1]), r"event 0 \(test\) is followed by event 2 \(validation\)"),
         (sequences([0, 1, 3], [0, 1, 2], [0, 1, 0]), r"User row 1: event 1 \(validation\) is followed by event 2 \(tr"),
         (sequences([0, 3], [0, 1, 2], [0, 2, 1]), r"event 1 \(test\) is followed by event 2 \(validation\)"),
         (sequences([0, 3], [0, 1, 2], [0, 2, 2]), r"event 1 \(test\) is followed by event 2 \(test\)"),
@@ -52,3 +58,10 @@ def test_broken_sequences_are_refused(broken: EventSequences, message: str) -> N
 
 def test_the_order_of_splits_holds_within_users_only() -> None:
     check_sequences(sequences([0, 3, 4], [0, 1, 2, 0], [0, 1, 2, 0]), n_items=3)
+
+
+def test_events_that_only_histories_know_may_lie_between_the_targets() -> None:
+    mixed = sequences([0, 5, 7], [0, 1, 2, 0, 1, 2, 0], [0, 3, 1, 3, 2, 3, 2])
+    check_sequences(mixed, n_items=3)
+    assert training_items(mixed).values.tolist() == [0]
+    assert training_items(mixed).offsets.tolist() == [0, 1, 1]

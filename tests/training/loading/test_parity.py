@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, Field
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
 from rf_training.loading.windows import Windows
-from rf_training.model.config import ModelConfig
+from rf_training.model.config import Layout, ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model_scorer import ModelScorer
 from rf_training.step import batch_loss
@@ -39,7 +39,6 @@ STEADY = (2, 4, 5)
 """Users whose profile never changes."""
 ITEMS = 25
 HISTORY = 4
-Layout = Literal["cls", "prefix"]
 
 
 def field(
@@ -169,7 +168,7 @@ def moved_model(dataset: Dataset, layout: Layout) -> RetrievalFormer:
 
 
 def make_loader(dataset: Dataset, model: RetrievalFormer, overlap: float = 0.0) -> BatchLoader:
-    train = TrainConfig(uniform_negatives=3, overlap=overlap)
+    train = TrainConfig(uniform_negatives=3, overlap=overlap, precision="float32")
     return BatchLoader(dataset, Recipe(name="t", model=model.config, train=train))
 
 
@@ -187,9 +186,9 @@ def last_reads(
     batch = loader.batch(rows, np.random.default_rng(0))
     with monkeypatch.context() as patch, torch.inference_mode():
         patch.setattr(model, "encode_users", keep)
-        loss = batch_loss(model, batch, 0.1).loss
+        loss = batch_loss(model, batch, loader.recipe.train).loss
     assert torch.isfinite(loss)
-    return read[0][torch.arange(len(rows)), batch.real_BR.sum(1) - 1]
+    return model.query_vectors(read[0][torch.arange(len(rows)), batch.real_BR.sum(1) - 1])
 
 
 def expected(dataset: Dataset, model: RetrievalFormer, target: np.ndarray) -> Tensor:
@@ -210,7 +209,7 @@ def one_target_each(dataset: Dataset, loader: BatchLoader) -> None:
     loader.windows = Windows(start=np.maximum(begin, target - HISTORY), first_target=target, stop=target + 1)
 
 
-LAYOUTS: tuple[Layout, ...] = ("cls", "prefix")
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -231,7 +230,7 @@ def test_every_prefix_gives_the_same_query(changing: Dataset, monkeypatch: pytes
 def test_the_last_position_of_the_loaders_own_windows(
     changing: Dataset, monkeypatch: pytest.MonkeyPatch, layout: Layout, overlap: float
 ) -> None:
-    """Windows with many targets; ``prefix`` has room for one profile, so there only users whose profile stays count."""
+    """Windows with many targets; all layouts but ``cls`` take one profile, so there only users whose profile stays count."""
     model = moved_model(changing, layout)
     loader = make_loader(changing, model, overlap)
     target = loader.windows.stop - 1

@@ -1,6 +1,7 @@
 """The towers: what they see, what they share, what they never see."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ from torch import Tensor
 
 from rf_platform.dataset import Dataset
 from rf_platform.errors import ConfigError
+from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
-from rf_training.model.config import BagPooling, ModelConfig
+from rf_training.model.config import BagPooling, FusionKind, Layout, ModelConfig
 from rf_training.model.embeddings import FeatureEmbeddings
 from rf_training.model.inputs import Embedded, FeatureTensors
-from rf_training.model.retrievalformer import RetrievalFormer, candidate_vectors
+from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model, save_model
 from rf_training.step import batch_loss
 
@@ -31,7 +33,7 @@ def trained(dataset: Dataset, config: ModelConfig) -> RetrievalFormer:
     return model.eval()
 
 
-@pytest.fixture(params=["cls", "prefix"])
+@pytest.fixture(params=get_args(Layout))
 def model(request: pytest.FixtureRequest, dataset: Dataset) -> RetrievalFormer:
     return trained(dataset, replace(CONFIG, layout=request.param))
 
@@ -98,6 +100,32 @@ def test_a_cold_items_vector_does_not_depend_on_its_id(dataset: Dataset) -> None
     assert not torch.allclose(vector(5_000), vector(100))
 
 
+@pytest.mark.parametrize("fusion", get_args(FusionKind))
+def test_a_new_item_gets_a_vector_from_its_features(dataset: Dataset, fusion: FusionKind) -> None:
+    """Of items that training never saw, every attribute counts."""
+    model = trained(dataset, replace(CONFIG, fusion=fusion))
+    table = dataset.items.slice(0, 3)
+    unseen = table.set_column(table.column_names.index("item_id"), "item_id", [[5_000, 5_001, 5_002]])
+    encoded = dataset.encoder.encode_items(unseen)
+    assert (encoded.ids["item_id"].values == UNKNOWN_ID).all()
+    whole = model.encode_items(FeatureTensors.from_encoded(encoded))
+    assert whole.isfinite().all()
+    for name in ("items__genres", "items__release_year"):
+        without = unseen.drop_columns([name])
+        less = model.encode_items(FeatureTensors.from_encoded(dataset.encoder.encode_items(without)))
+        assert ((less - whole).abs().amax(1) > 1e-3).all(), name
+
+
+def test_the_id_and_the_attributes_have_noise_of_their_own(dataset: Dataset) -> None:
+    noising = RetrievalFormer(
+        replace(CONFIG, item_id_noise=0.5, feature_noise=0.25), dataset.encoder
+    ).embeddings.noising
+    rates = dict(zip(noising.keys, noising.get_buffer("rate_F").tolist(), strict=True))
+    assert rates.pop("item_id") == 0.5
+    assert set(rates.values()) == {0.25}
+    assert len(rates) == 6
+
+
 def test_without_the_id_equal_features_give_equal_vectors(dataset: Dataset) -> None:
     model = trained(dataset, replace(CONFIG, item_id=False))
     table = dataset.items.slice(0, 1)
@@ -107,7 +135,8 @@ def test_without_the_id_equal_features_give_equal_vectors(dataset: Dataset) -> N
 
 
 def test_candidates_are_unit_vectors(dataset: Dataset) -> None:
-    vectors = candidate_vectors(trained(dataset, CONFIG).encode_items(items(dataset, [0, 1, 2])))
+    model = trained(dataset, CONFIG)
+    vectors = model.candidate_vectors(model.encode_items(items(dataset, [0, 1, 2])))
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
 
 
@@ -115,8 +144,8 @@ def test_a_domain_is_one_table_and_can_be_unshared(dataset: Dataset) -> None:
     """The item's id in the catalog and in the history is one table; genre is one, whoever uses it."""
     rates = {"items__genres": 0.0, "users__taste": 0.0}
     domains = {"items__genres": "genre", "users__taste": "genre"}
-    shared = FeatureEmbeddings(domains, {"genre": 9}, 4, rates, share=True)
-    apart = FeatureEmbeddings(domains, {"genre": 9}, 4, rates, share=False)
+    shared = FeatureEmbeddings(domains, {"genre": 9}, {"genre": 4}, rates, share=True)
+    apart = FeatureEmbeddings(domains, {"genre": 9}, {"genre": 4}, rates, share=False)
     assert sum(p.numel() for p in shared.parameters()) == 9 * 4
     assert sum(p.numel() for p in apart.parameters()) == 2 * 9 * 4
     one = FeatureTensors(1, {"items__genres": (torch.tensor([5]), torch.tensor([1]))}, {}, {})
@@ -141,6 +170,8 @@ def genres(model: RetrievalFormer, values: list[int], lengths: list[int]) -> Emb
 @pytest.mark.parametrize("pooling", ["mean", "sum", "attention"])
 def test_bags_are_pooled(dataset: Dataset, pooling: BagPooling) -> None:
     model = trained(dataset, replace(CONFIG, bag_pooling=pooling))
+    if model.embeddings.query_FD is not None:
+        model.embeddings.query_FD.data.fill_(1.0)
     pooled = genres(model, [2, 3, 2, 3, 3, 2], [1, 1, 2, 2, 0]).pooled_RD
     one, other, both, swapped, none = pooled
     torch.testing.assert_close(both, swapped)
@@ -170,13 +201,13 @@ def test_attention_over_bags_is_learned_and_starts_at_the_mean(dataset: Dataset)
 
 @pytest.mark.parametrize("domain", ["type", "items", "values", "keys", "training", "half"])
 def test_any_domain_may_be_called_anything(domain: str) -> None:
-    embeddings = FeatureEmbeddings({"v__f": domain}, {domain: 5}, 4, {"v__f": 0.0}, share=True)
+    embeddings = FeatureEmbeddings({"v__f": domain}, {domain: 5}, {domain: 4}, {"v__f": 0.0}, share=True)
     looked_up = embeddings({"item": FeatureTensors(1, {"v__f": (torch.tensor([3]), torch.tensor([1]))}, {}, {})})
     assert looked_up["v__f"].pooled_RD.shape == (1, 4)
 
 
 def test_a_model_without_any_categorical_feature() -> None:
-    assert FeatureEmbeddings({}, {}, 4, {}, share=True)({"item": FeatureTensors(2, {}, {}, {})}) == {}
+    assert FeatureEmbeddings({}, {}, {}, {}, share=True)({"item": FeatureTensors(2, {}, {}, {})}) == {}
 
 
 def test_the_unknown_row_gets_a_gradient_from_noising_only(dataset: Dataset) -> None:
@@ -187,7 +218,7 @@ def test_the_unknown_row_gets_a_gradient_from_noising_only(dataset: Dataset) -> 
             dataset, Recipe(name="t", model=config, train=TrainConfig(batch_size=8, uniform_negatives=5))
         )
         model = RetrievalFormer(config, dataset.encoder).train()
-        batch_loss(model, next(iter(loader.epoch(0))), 0.07).loss.backward()  # type: ignore[no-untyped-call]
+        batch_loss(model, next(iter(loader.epoch(0))), loader.recipe.train).loss.backward()  # type: ignore[no-untyped-call]
         weight = model.embeddings.collection.embedding_bags["domain_item_id"].weight
         assert weight.grad is not None
         assert weight.grad[0].abs().sum() == 0  # padding

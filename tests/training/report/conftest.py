@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,9 +17,9 @@ from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
-from rf_training.baselines import compare_with_baselines
+from rf_training.baselines import BESIDE_EVERY_RUN, TrainingData, compare
 from rf_training.config import Recipe, TrainConfig
-from rf_training.evaluation import Split
+from rf_training.evaluation import Jagged, Split
 from rf_training.model.config import ModelConfig
 from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
@@ -44,6 +46,20 @@ EVENTS = FieldSpec(
     domain="kind",
     of="event_type",
 )
+
+
+class FirstItems:
+    """A search index that knows three quarters of the catalog."""
+
+    name = "RetrievalFormer (first)"
+
+    def __init__(self, model: ModelScorer) -> None:
+        self._model = model
+
+    def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
+        scores = self._model.scores(users, histories).copy()
+        scores[:, 30:] = -np.inf
+        return scores
 
 
 def _spec(*fields: FieldSpec) -> FeatureSpec:
@@ -103,12 +119,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[.
     dataset = _dataset(settings, "full", _spec(GENRES, TITLE, YEAR, EVENTS))
     start_run(settings, RECIPE, dataset.name, "full")
     run = registry.run("full")
-    report = compare_with_baselines(
-        [ModelScorer(load_model(run.path / "best", dataset.encoder), dataset)],
-        dataset.sequences,
-        n_items=len(dataset.item_ids),
+    model = ModelScorer(load_model(run.path / "best", dataset.encoder), dataset)
+    report = compare(
+        [model, FirstItems(model)],
+        BESIDE_EVERY_RUN,
+        TrainingData.from_dataset(dataset),
         split=Split.TEST,
         seed=0,
+        reference="popularity",
+        exact_of={FirstItems.name: model.name},
     )
     write_metrics(run.path, registry, "full", {"test": report.to_dict()})
     return settings

@@ -74,7 +74,7 @@ def test_settings_that_differ_from_the_recipe() -> None:
 
 
 def test_a_recipe_that_is_gone_marks_nothing() -> None:
-    assert recipe_values("gone") is None
+    assert recipe_values("gone", None) is None
     assert not any(s.changed for s in compare_settings({"model": {"dim": 8}, "train": {}}, None))
 
 

@@ -5,10 +5,12 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,6 +18,8 @@ from rf_platform.cli import main
 from rf_platform.cli.console import err_console, out_console
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings, get_settings
+from rf_training.baselines import Popularity
+from rf_training.evaluation import EventSequences, Split, evaluate
 from rf_training.recipes import get_recipe
 from rf_training.report import RunReport, collect, write_page
 
@@ -86,6 +90,7 @@ def test_every_section_has_its_content(written: tuple[Page, list[Path]]) -> None
         "Learning rate",
         "Validation Recall",
         "Validation NDCG",
+        "Validation MRR",
         "Item vectors by genres",
     }
     for expected in (
@@ -94,6 +99,8 @@ def test_every_section_has_its_content(written: tuple[Page, list[Path]]) -> None
         "Paired differences from popularity",
         "The weights that are evaluated are a running average over the steps (decay 0.995).",
         "coverage@20",
+        "RetrievalFormer (first)",
+        "Through the index",
         "11 to 20",
         "embedding tables",
         "hash of the feature spec",
@@ -104,6 +111,7 @@ def test_every_section_has_its_content(written: tuple[Page, list[Path]]) -> None
 
 def test_figures_are_those_of_the_evaluation(full: RunReport, written: tuple[Page, list[Path]]) -> None:
     assert full.test is not None
+    assert len(full.test["results"][0]["metrics"]) == 14
     for row in full.test["results"]:
         for value in row["metrics"].values():
             assert f"{value['value']:.4f}" in written[0].texts
@@ -112,12 +120,58 @@ def test_figures_are_those_of_the_evaluation(full: RunReport, written: tuple[Pag
 
 def test_segments_add_up_to_the_evaluation(full: RunReport) -> None:
     assert full.test is not None
-    assert full.scored is not None
     whole = {r["scorer"]: r["metrics"]["ndcg@20"]["value"] for r in full.test["results"] if r["seen"] == "excluded"}
-    for segments in (full.scored.by_popularity, full.scored.by_history):
-        assert sum(segment.cases for segment in segments) == 24
-        mean = sum(s.cases * s.metrics["RetrievalFormer"]["ndcg@20"].value for s in segments) / 24
-        assert mean == pytest.approx(whole["RetrievalFormer"])
+    for segments in full.test["segments"].values():
+        assert sum(segment["cases"] for segment in segments) == 24
+        for scorer, value in whole.items():
+            mean = sum(s["cases"] * s["metrics"][scorer]["ndcg@20"]["value"] for s in segments) / 24
+            assert mean == pytest.approx(value)
+
+
+def test_the_model_stands_at_the_top_and_not_its_index(full: RunReport, written: tuple[Page, list[Path]]) -> None:
+    assert full.test is not None
+    assert full.scorers == ["popularity", "item-knn", "RetrievalFormer"]
+    metrics = {r["scorer"]: r["metrics"]["recall@20"] for r in full.test["results"] if r["seen"] == "excluded"}
+    assert metrics["RetrievalFormer"]["value"] != metrics["RetrievalFormer (first)"]["value"]  # else nothing is shown
+    text = written[0].text
+    assert f"Recall@20, test {metrics['RetrievalFormer']['value']:.4f}" in text
+    for each in full.test["approximations"]:
+        assert f"{each['seen']} {each['exact_value']:.4f} {each['value']:.4f}" in text
+        assert f"{each['kept']:.2%}" in text
+
+
+def test_warm_and_cold_targets_stand_apart(workspace: Settings, tmp_path: Path) -> None:
+    """A test target that training never met, in the evaluation of a run whose dataset has none."""
+    without = collect(workspace, "full")
+    assert without.test is not None
+    assert without.test["warm_cold"] is None
+    users = [[u % 7, (u + 1) % 7, (u + 2) % 7, (u + 3) % 7 if u % 2 else 30 + u] for u in range(8)]
+    scorers = [Popularity(np.arange(40)), Popularity(np.arange(40)[::-1].copy())]
+    scorers[1].name = "RetrievalFormer"
+    test = evaluate(EventSequences.leave_one_out(users), scorers, n_items=40, split=Split.TEST, seed=0).to_dict()
+    report = replace(without, run=replace(without.run, metrics={"test": test}))
+    images = write_page(report, tmp_path / "cold.html")
+    page = Page(tmp_path / "cold.html")
+    assert {"cold-warm-cold-recall-20.png", "cold-warm-cold-ndcg-20.png"} <= {image.name for image in images}
+    for expected in (
+        "4 of the 8 targets are cold : items without any training event, of which the catalog has 33",
+        "4 warm targets among all items, seen items kept",
+        "4 cold targets among all items, seen items excluded",
+        "4 cold targets among cold items, seen items excluded",
+        "Harmonic mean of warm and cold Recall@20",
+    ):
+        assert expected in page.text
+    among = test["warm_cold"]["groups"][2]["results"][0]["metrics"]["auc"]["value"]
+    assert f"{among:.4f}" in page.texts
+    write_page(without, tmp_path / "warm.html")
+    assert "warm-cold" not in (tmp_path / "warm.html").read_text()
+
+
+def test_an_evaluation_of_an_older_version_is_done_again(workspace: Settings, tmp_path: Path) -> None:
+    report = collect(workspace, "full")
+    report = replace(report, run=replace(report.run, metrics={"test": {"results": []}}))
+    assert report.test is None
+    write_page(report, tmp_path / "old.html")
 
 
 def test_changed_settings_are_marked(full: RunReport, written: tuple[Page, list[Path]]) -> None:
@@ -209,7 +263,7 @@ def test_an_unfinished_run_without_files(copied: Settings) -> None:
     report = collect(copied)
     write_page(report, copied.workspace.root / "early.html")
     page = Page(copied.workspace.root / "early.html")
-    assert set(report.missing) == {"settings", "training", "validation", "model", "test", "segments", "map"}
+    assert set(report.missing) == {"settings", "training", "validation", "model", "test", "map"}
     assert not [tag for tag, _ in page.tags if tag == "svg"]
     assert "failed : the loss is nan <b>" in page.text
     assert not [tag for tag, _ in page.tags if tag == "b"]
@@ -222,7 +276,8 @@ def test_a_run_whose_dataset_is_gone(copied: Settings) -> None:
     shutil.rmtree(copied.workspace.datasets / "full-v1")
     report = collect(copied, "full")
     write_page(report, copied.workspace.root / "gone.html")
-    assert set(report.missing) == {"dataset", "segments", "map"}
+    assert set(report.missing) == {"dataset", "map"}
+    assert report.test is not None  # what was evaluated stays with the run
     assert "no dataset at" in Page(copied.workspace.root / "gone.html").text
     assert report.size is not None
 
@@ -248,7 +303,7 @@ def test_the_command(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert Path(document["page"]).is_file()
     assert all(Path(image).is_file() for image in document["images"])
     assert document["changed_settings"]["model.dim"] == 8
-    assert document["segments"]["reach"][-1]["scorer"] == "test targets"
+    assert document["test"]["reach"]["rows"][-1]["scorer"] == "test targets"
 
 
 def test_the_command_without_such_a_run(

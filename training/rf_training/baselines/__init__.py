@@ -2,7 +2,7 @@
 
 from rf_training.baselines.als import ALS
 from rf_training.baselines.beaten import Beaten, beaten_by
-from rf_training.baselines.comparison import compare, compare_with_baselines, fit_baselines
+from rf_training.baselines.comparison import BESIDE_EVERY_RUN, compare
 from rf_training.baselines.content_knn import ContentKNN
 from rf_training.baselines.fitted import FittedBaselines
 from rf_training.baselines.gru4rec import GRU4Rec
@@ -16,6 +16,7 @@ from rf_training.baselines.training_data import TrainingData
 __all__ = [
     "ALS",
     "BASELINES",
+    "BESIDE_EVERY_RUN",
     "SIMPLE",
     "BERT4Rec",
     "Beaten",
@@ -30,6 +31,4 @@ __all__ = [
     "baseline_names",
     "beaten_by",
     "compare",
-    "compare_with_baselines",
-    "fit_baselines",
 ]

@@ -6,7 +6,7 @@ from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
 from rf_training.baselines.table import BASELINES, SIMPLE
 from rf_training.baselines.training_data import TrainingData
-from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import NDCG
 from rf_training.evaluation.ranking import rank_targets
 from rf_training.evaluation.scorer import Scorer
@@ -52,7 +52,7 @@ def beaten_by(model: Scorer, dataset: Dataset, *, seed: int = 0) -> list[Beaten]
         RunError: If the validation split is empty, or the model returns NaN.
     """
     data = TrainingData.from_dataset(dataset)
-    cases = LeaveOneOutCases.from_sequences(data.sequences, n_items=data.n_items, split=Split.VALIDATION)
+    cases = EvaluationCases.from_sequences(data.sequences, n_items=data.n_items, split=Split.VALIDATION)
 
     def value(scorer: Scorer) -> float:
         return float(METRIC(rank_targets(scorer, cases, seed=seed).excluded).mean())

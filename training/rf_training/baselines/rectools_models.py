@@ -14,7 +14,7 @@ from rf_platform.errors import RunError
 from rf_training.baselines.id_sequences import IdSequences, right_aligned
 from rf_training.baselines.library import import_library, quiet
 from rf_training.baselines.training_data import TrainingData
-from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.metrics import NDCG
 from rf_training.evaluation.ranking import rank_targets
@@ -197,7 +197,7 @@ def _make_callback(
 ) -> Any:
     """Lightning's callback that ranks the validation targets after each epoch; its base class comes with the library."""
     try:
-        cases = LeaveOneOutCases.from_sequences(data.sequences, n_items=data.n_items, split=Split.VALIDATION)
+        cases = EvaluationCases.from_sequences(data.sequences, n_items=data.n_items, split=Split.VALIDATION)
     except RunError:  # nothing held out: the last epoch is taken
         cases = None
 

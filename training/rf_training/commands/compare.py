@@ -31,7 +31,8 @@ def compare(
     ] = "test",
     seed: Annotated[int, typer.Option(help="Seed of the order of ties and of the bootstrap.")] = 0,
     markdown: Annotated[
-        Path | None, typer.Option(help="Also write the tables to this file, as Markdown.", show_default=False)
+        Path | None,
+        typer.Option(help="Also write the tables to this file, as Markdown with all metrics.", show_default=False),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
 ) -> None:
@@ -44,6 +45,7 @@ def compare(
     from rf_platform.registry import Registry
     from rf_training.baselines import FittedBaselines, TrainingData, baseline_names
     from rf_training.baselines import compare as compare_scorers
+    from rf_training.commands.output_file import check_output_file
     from rf_training.evaluation import Scorer, Split, report_markdown, report_tables
     from rf_training.model.storage import load_model
     from rf_training.model_scorer import ModelScorer
@@ -51,6 +53,7 @@ def compare(
 
     if run is not None and dataset is not None:
         raise UsageError("--dataset ranks the baselines alone: leave it out, or leave out the run")
+    check_output_file("--markdown", markdown)
     names = baseline_names(baselines)
     settings = get_settings()
     use_threads(settings)
@@ -64,9 +67,9 @@ def compare(
         models,
         names,
         TrainingData.from_dataset(opened, threads=settings.threads or 1),
-        FittedBaselines(settings.workspace.root / "baselines", fingerprint=opened.fingerprint),
         split=Split.TEST if split == "test" else Split.VALIDATION,
         seed=seed,
+        fitted=FittedBaselines(settings.workspace.root / "baselines", fingerprint=opened.fingerprint),
     )
     if markdown is not None:
         markdown.write_text(report_markdown(report))

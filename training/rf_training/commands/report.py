@@ -22,9 +22,9 @@ def report(
 ) -> None:
     """Write a run's report: one HTML page that works offline, and its charts as PNG files beside it.
 
-    Curves, test metrics with intervals, segments of the test split, reach of the catalog, a map of the item vectors, dataset,
-    model size and settings. Segments, reach and map are computed on the spot, about as long as `rf evaluate` takes. Works for a
-    run in any state: what is missing is named on the page.
+    Curves, what `rf evaluate` found on the test split (metrics with intervals, warm and cold targets, the index, segments,
+    reach of the catalog), a map of the item vectors, dataset, model size and settings. Works for a run in any state: what is
+    missing is named on the page.
     """
     from rf_training.report import collect, write_page
     from rf_training.run import use_threads

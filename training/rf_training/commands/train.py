@@ -16,7 +16,11 @@ app = typer.Typer()
 def train(
     recipe: Annotated[
         str | None,
-        typer.Option(help="Named configuration to start from: default, demo; default: default.", show_default=False),
+        typer.Option(
+            help="Named configuration to start from: default, demo, ml-1m, amazon-beauty or amazon-toys; default: default. "
+            "It chooses sizes by the dataset.",
+            show_default=False,
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Dataset version; default: the newest.", show_default=False)
@@ -41,8 +45,7 @@ def train(
     a bundle. An interrupted run goes on with --resume and ends with the same metrics. Watch it with `tensorboard --logdir`
     on the workspace's runs/ directory.
     """
-    from rf_training.recipes import get_recipe, override
-    from rf_training.run import baselines_ahead, resume_run, start_run
+    from rf_training.run import baselines_ahead, recipe_for, resume_run, start_run
     from rf_training.trainer import SELECTION_METRIC
 
     if resume:
@@ -53,13 +56,22 @@ def train(
             )
         result = resume_run(get_settings(), name)
     else:
-        result = start_run(get_settings(), override(get_recipe(recipe or "default"), settings or ()), dataset, name)
+        chosen = recipe_for(get_settings(), recipe or "default", dataset, settings or ())
+        result = start_run(get_settings(), chosen, dataset, name)
     ahead = baselines_ahead(get_settings(), result.name)
     for beaten in ahead:
         err_console().print(f"[yellow]warning:[/] {beaten}", highlight=False, soft_wrap=True)
     if json:
         print_json({**asdict(result), "beaten_by": [asdict(beaten) for beaten in ahead]})
         return
+    if result.cold is not None:
+        acted = " (played by known items with their ids forgotten)" if result.cold.pretended else ""
+        out_console().print(
+            f"cold items{acted}: scores raised by {result.cold.shift:g}; validation recall@20 {result.cold.before} -> "
+            f"{result.cold.after}",
+            highlight=False,
+            soft_wrap=True,
+        )
     out_console().print(
         f"run {result.name}: best epoch {result.best_epoch}, validation {SELECTION_METRIC} "
         f"{result.validation[SELECTION_METRIC]:.4f}, recall@20 {result.validation['recall@20']:.4f} (seen items excluded)",

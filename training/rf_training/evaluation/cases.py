@@ -1,4 +1,4 @@
-"""Leave-one-out cases: from a user's history, find the item held out after it."""
+"""Evaluation cases: from a user's history, find the item held out after it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,18 +6,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rf_platform.dataset.protocols.leave_one_out import MIN_EVENTS
 from rf_platform.errors import RunError
 from rf_training.evaluation.jagged import Jagged, gather
-from rf_training.evaluation.sequences import MIN_EVENTS, Sequences, Split, check_sequences
+from rf_training.evaluation.sequences import Sequences, Split, check_sequences
 
 
 @dataclass(frozen=True, eq=False)
-class LeaveOneOutCases:
-    """One case for each (user, held-out event) of a split, in order of user (row R16 of the paper map).
+class EvaluationCases:
+    """One case for each held-out event of a split, in order of user, whatever protocol held it out (row R16).
 
-    The last event of a user is the test target, the one before it the validation target. The history of a case is
-    everything the user did before the target: for validation the training events, for test these and the validation
-    event. Arrays are per case, not per user, so a split with several targets for a user would only add cases.
+    A protocol holds out at most one validation and one test event of a user, after all that is left of the training
+    events; a user may have the one without the other. The history of a case is everything that is left of what the user
+    did before the target: with leave-one-out, for validation the training events and for test these and the validation event.
+    It may be empty. Arrays are per case, not per user.
     """
 
     split: Split
@@ -28,6 +30,10 @@ class LeaveOneOutCases:
     """``[n_cases]``: user row."""
     targets: npt.NDArray[np.int64]
     """``[n_cases]``: item row of the held-out event."""
+    cold: npt.NDArray[np.bool_]
+    """``[n_cases]``: whether the target is an item without any training event."""
+    trained: npt.NDArray[np.bool_]
+    """``[n_items]``: whether the item has a training event."""
     starts: npt.NDArray[np.int64]
     """``[n_cases]``: event row at which the history begins."""
     stops: npt.NDArray[np.int64]
@@ -36,27 +42,33 @@ class LeaveOneOutCases:
     """``[n_events]``: item row of each event of the dataset; may be memory-mapped."""
 
     @classmethod
-    def from_sequences(cls, sequences: Sequences, *, n_items: int, split: Split) -> "LeaveOneOutCases":
+    def from_sequences(cls, sequences: Sequences, *, n_items: int, split: Split) -> "EvaluationCases":
         """Collect the cases of the validation or the test split.
 
         Raises:
-            ValueError: If ``split`` is the training split, which holds nothing out.
-            DataError: If the sequences break the leave-one-out order (see :func:`check_sequences`).
+            ValueError: If ``split`` is neither the validation nor the test split: the others hold nothing out.
+            DataError: If the events of a user are not in the order of the splits (see :func:`check_sequences`).
             RunError: If no user has an event in that split.
         """
-        if split is Split.TRAIN:
-            raise ValueError("the training split holds no target out: evaluate on validation or test")
+        if split not in (Split.VALIDATION, Split.TEST):
+            raise ValueError(f"the {split.label} events are no targets: evaluate on the validation or the test split")
         check_sequences(sequences, n_items=n_items)
         offsets = np.asarray(sequences.offsets, dtype=np.int64)
-        target_rows = np.flatnonzero(np.asarray(sequences.split) == split)
+        codes = np.asarray(sequences.split)
+        target_rows = np.flatnonzero(codes == split)
         if len(target_rows) == 0:
             raise RunError(_why_empty(offsets, split))
         users = np.searchsorted(offsets, target_rows, side="right") - 1
+        targets = np.asarray(sequences.item)[target_rows].astype(np.int64)
+        trained = np.zeros(n_items, bool)
+        trained[np.asarray(sequences.item)[codes == Split.TRAIN]] = True
         return cls(
             split=split,
             n_items=n_items,
             users=users,
-            targets=sequences.item[target_rows].astype(np.int64),
+            targets=targets,
+            cold=~trained[targets],
+            trained=trained,
             starts=offsets[users],
             stops=target_rows,
             event_items=sequences.item,
@@ -85,10 +97,11 @@ def _why_empty(offsets: npt.NDArray[np.int64], split: Split) -> str:
     if lengths.max() < MIN_EVENTS:
         return (
             f"Nothing to evaluate: the {split.label} split is empty because the longest of {len(lengths)} user "
-            f"sequences has {lengths.max()} events, and leave-one-out needs at least {MIN_EVENTS}. "
+            f"sequences has {lengths.max()} events, and to hold the last ones out a user needs at least {MIN_EVENTS}. "
             "Import more interactions per user."
         )
     return (
         f"Nothing to evaluate: no event is marked {split.label}, although {int((lengths >= MIN_EVENTS).sum())} of "
-        f"{len(lengths)} users have at least {MIN_EVENTS} events. Rebuild the dataset with a leave-one-out split."
+        f"{len(lengths)} users have at least {MIN_EVENTS} events. `rf dataset show` names the protocol that the dataset was "
+        "built with; build one with other cuts, or with another protocol (`rf dataset build --protocol ...`)."
     )

@@ -1,24 +1,25 @@
 """One evaluation from the event sequences to the report."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from rf_platform.cli.console import track
-from rf_training.evaluation.bootstrap import bootstrap_means, estimates
-from rf_training.evaluation.cases import LeaveOneOutCases
-from rf_training.evaluation.metrics import REPORT_METRICS
-from rf_training.evaluation.ranking import rank_targets
-from rf_training.evaluation.report import EvaluationReport, ScorerResult, Seen
+from rf_training.evaluation.approximation import approximations
+from rf_training.evaluation.cases import EvaluationCases
+from rf_training.evaluation.ranking import TargetRanks, rank_targets
+from rf_training.evaluation.reach import TOP, RecordedTop, catalog_reach
+from rf_training.evaluation.report import EvaluationReport
+from rf_training.evaluation.sampled import Key, Sampled, metric_values
 from rf_training.evaluation.scorer import Scorer
-from rf_training.evaluation.sequences import Sequences, Split
+from rf_training.evaluation.segments import popularity_bands, segments
+from rf_training.evaluation.sequences import Sequences, Split, training_items
+from rf_training.evaluation.warm_cold import warm_cold
 
 RESAMPLES = 1000
 """Bootstrap samples behind each interval."""
-
-_METRIC_KEYS = tuple(metric.label.lower() for metric in REPORT_METRICS)
 
 
 def evaluate(
@@ -29,6 +30,7 @@ def evaluate(
     split: Split,
     seed: int,
     reference: str | None = None,
+    exact_of: Mapping[str, str] | None = None,
     resamples: int = RESAMPLES,
 ) -> EvaluationReport:
     """Rank the full catalog for every held-out event with every scorer and report the metrics (rows R16, R17).
@@ -43,69 +45,71 @@ def evaluate(
         split: Validation, to choose a model; test, once, to report it.
         seed: Seed of ties and resampling.
         reference: Name of the scorer that differences are taken against.
+        exact_of: For scorers that rank what an approximate index finds, by name: the scorer that ranks the whole catalog
+            with the same vectors.
         resamples: Number of bootstrap samples.
 
     Raises:
-        ValueError: If there is no scorer, two share a name, or ``reference`` is none of them.
-        DataError: If the sequences break the leave-one-out order.
+        ValueError: If there is no scorer, two share a name, or ``reference`` or a name in ``exact_of`` is none of them.
+        DataError: If the events of a user are not in the order of the splits.
         RunError: If the split is empty, or a scorer returns NaN or the wrong shape.
     """
-    names = [scorer.name for scorer in scorers]
-    _check_names(names, reference)
-    cases = LeaveOneOutCases.from_sequences(sequences, n_items=n_items, split=split)
-    tie_seed, bootstrap_seed = np.random.SeedSequence(seed).spawn(2)
+    exact_of = exact_of or {}
+    _check_names([scorer.name for scorer in scorers], reference, exact_of)
+    cases = EvaluationCases.from_sequences(sequences, n_items=n_items, split=split)
+    tie_seed, bootstrap_seed, warm_seed, cold_seed = np.random.SeedSequence(seed).spawn(4)
 
-    keys: list[tuple[str, Seen]] = []
-    blocks: list[npt.NDArray[np.float64]] = []  # by key: [n_cases, n_metrics]
+    ranks: dict[str, TargetRanks] = {}
+    tops: dict[str, npt.NDArray[np.int64]] = {}
     for scorer in scorers:
+        recorded = RecordedTop(scorer, TOP)
         with track(f"Ranking {n_items} items for {len(cases)} users: {scorer.name}", total=len(cases)) as tracker:
-            ranks = rank_targets(scorer, cases, seed=tie_seed, progress=tracker)
-        by_treatment: tuple[tuple[Seen, npt.NDArray[np.int64]], ...] = (
-            ("kept", ranks.kept),
-            ("excluded", ranks.excluded),
-        )
-        for seen, ranks_N in by_treatment:
-            keys.append((scorer.name, seen))
-            blocks.append(np.stack([metric(ranks_N) for metric in REPORT_METRICS], axis=1))
+            ranks[scorer.name] = rank_targets(recorded, cases, seed=tie_seed, progress=tracker)
+        tops[scorer.name] = recorded.items
 
+    blocks = _metric_blocks(ranks)
+    whole = Sampled.draw(blocks, resamples=resamples, seed=bootstrap_seed)
+    counts = np.bincount(training_items(sequences).values, minlength=n_items)
+    bands = popularity_bands(counts)
     return EvaluationReport(
         split=split.label,
         cases=len(cases),
+        cold_targets=int(cases.cold.sum()),
         repeated_targets=cases.count_repeated_targets(),
         items=n_items,
         seed=seed,
         resamples=resamples,
         reference=reference,
-        results=_results(keys, blocks, reference, resamples=resamples, seed=bootstrap_seed),
+        results=whole.results(reference),
+        warm_cold=warm_cold(
+            cases,
+            blocks,
+            {name: each for name, each in ranks.items() if name not in exact_of},
+            reference=reference,
+            resamples=resamples,
+            seeds=(warm_seed, cold_seed),
+        ),
+        approximations=approximations(whole, exact_of),
+        segments=segments(
+            bands,
+            cases,
+            {name: each.excluded for name, each in ranks.items()},
+            resamples=resamples,
+            seed=bootstrap_seed,
+        ),
+        reach=catalog_reach(tops, cases.targets, f"{split.label} targets", counts, bands),
     )
 
 
-def _results(
-    keys: list[tuple[str, Seen]],
-    blocks: list[npt.NDArray[np.float64]],
-    reference: str | None,
-    *,
-    resamples: int,
-    seed: np.random.SeedSequence,
-) -> tuple[ScorerResult, ...]:
-    """Resample the users once for all scorers, metrics and treatments."""
-    width = len(REPORT_METRICS)
-    values = np.concatenate(blocks, axis=1)
-    means = bootstrap_means(values, resamples=resamples, seed=seed)
-    columns = {key: slice(index * width, (index + 1) * width) for index, key in enumerate(keys)}
-    results = []
-    for (name, seen), own in columns.items():
-        differences = None
-        if reference is not None and name != reference:
-            other = columns[reference, seen]
-            paired = estimates(values[:, own] - values[:, other], means[:, own] - means[:, other])
-            differences = dict(zip(_METRIC_KEYS, paired, strict=True))
-        metrics = dict(zip(_METRIC_KEYS, estimates(values[:, own], means[:, own]), strict=True))
-        results.append(ScorerResult(scorer=name, seen=seen, metrics=metrics, differences=differences))
-    return tuple(results)
+def _metric_blocks(ranks: Mapping[str, TargetRanks]) -> dict[Key, npt.NDArray[np.float64]]:
+    blocks: dict[Key, npt.NDArray[np.float64]] = {}
+    for name, each in ranks.items():
+        blocks[name, "kept"] = metric_values(each.kept, each.n_kept)
+        blocks[name, "excluded"] = metric_values(each.excluded, each.n_excluded)
+    return blocks
 
 
-def _check_names(names: list[str], reference: str | None) -> None:
+def _check_names(names: list[str], reference: str | None, exact_of: Mapping[str, str]) -> None:
     if not names:
         raise ValueError("no scorer given: pass at least one")
     repeated = [name for name, count in Counter(names).items() if count > 1]
@@ -113,3 +117,8 @@ def _check_names(names: list[str], reference: str | None) -> None:
         raise ValueError(f"scorer name {repeated[0]!r} is used more than once: results are looked up by name")
     if reference is not None and reference not in names:
         raise ValueError(f"reference {reference!r} is not one of the scorers {names}")
+    for approximate, exact in exact_of.items():
+        if approximate not in names or exact not in names or exact in exact_of:
+            raise ValueError(
+                f"exact_of compares {approximate!r} with {exact!r}: both must be of {names}, the second one exact"
+            )

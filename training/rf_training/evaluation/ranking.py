@@ -1,13 +1,14 @@
 """The rank of each held-out item among the whole catalog, with ties broken fairly."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from rf_platform.cli.console import Tracker
 from rf_platform.errors import RunError
-from rf_training.evaluation.cases import LeaveOneOutCases
+from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.scorer import Scorer
 
@@ -17,17 +18,38 @@ MAX_SCORES = 1 << 23
 
 @dataclass(frozen=True, eq=False)
 class TargetRanks:
-    """Rank of the target of each case, 1 = best, under both treatments of the items seen before."""
+    """Rank of the target of each case, 1 = best, among different candidates, and how many of these there are."""
 
     kept: npt.NDArray[np.int64]
     """``[n_cases]``: rank among all items of the catalog."""
     excluded: npt.NDArray[np.int64]
     """``[n_cases]``: rank among the target and all items that are not in the user's history."""
+    among_cold: npt.NDArray[np.int64]
+    """``[n_cases]``: rank among those of them that have no training event; 0 where the target has one."""
+    n_kept: npt.NDArray[np.int64]
+    """``[n_cases]``: number of items behind :attr:`kept`, the target included."""
+    n_excluded: npt.NDArray[np.int64]
+    """``[n_cases]``: the same of :attr:`excluded`."""
+    n_among_cold: npt.NDArray[np.int64]
+    """``[n_cases]``: the same of :attr:`among_cold`; 0 where the target has a training event."""
+
+    @classmethod
+    def empty(cls, cases: EvaluationCases) -> "TargetRanks":
+        """Room for the ranks of ``cases``."""
+        n = len(cases)
+        return cls(
+            kept=np.zeros(n, np.int64),
+            excluded=np.zeros(n, np.int64),
+            among_cold=np.zeros(n, np.int64),
+            n_kept=np.full(n, cases.n_items, np.int64),
+            n_excluded=np.zeros(n, np.int64),
+            n_among_cold=np.zeros(n, np.int64),
+        )
 
 
 def rank_targets(
     scorer: Scorer,
-    cases: LeaveOneOutCases,
+    cases: EvaluationCases,
     *,
     seed: int | np.random.SeedSequence,
     chunk_users: int = 512,
@@ -38,11 +60,14 @@ def rank_targets(
     The rank is ``1 + #greater + uniform{0..#equal others}``: a target that shares its score with others takes a
     random place among them. Counting only ``#greater`` would put it first and reward a scorer for not telling items
     apart. The random numbers are drawn once per case from ``seed``, so results depend neither on the chunks nor on
-    the scorer, and both treatments use the same draw.
+    the scorer, and all rankings of a case use the same draw.
 
     With seen items excluded, the items of the history leave the ranking, however often they occur there. The target
     never leaves it, even if the user consumed it before: the case asks for it, and dropping it would only record a
     certain miss.
+
+    A cold target, an item without any training event, is ranked a third time, among the cold items outside the history alone:
+    that tells whether a scorer orders new items well from whether it lets them come up among the items it was trained on.
 
     Args:
         scorer: What is evaluated; called with consecutive chunks of cases.
@@ -55,23 +80,65 @@ def rank_targets(
         RunError: If the scorer returns NaN or an array of the wrong shape.
     """
     tie_draws = np.random.default_rng(seed).random(len(cases))
-    ranks = TargetRanks(np.empty(len(cases), np.int64), np.empty(len(cases), np.int64))
+    ranks = TargetRanks.empty(cases)
+    cold_items = np.flatnonzero(~cases.trained)
     step = max(1, min(chunk_users, MAX_SCORES // cases.n_items))
     for start in range(0, len(cases), step):
         chunk = slice(start, min(start + step, len(cases)))
-        users, targets = cases.users[chunk], cases.targets[chunk]
+        users, targets, draws = cases.users[chunk], cases.targets[chunk], tie_draws[chunk]
         histories = cases.histories(chunk.start, chunk.stop)
         scores = scorer.scores(users, histories)
         _check_scores(scorer, scores, users, cases.n_items)
         target_scores = scores[np.arange(len(users)), targets]
-        greater = np.count_nonzero(scores > target_scores[:, None], axis=1)
-        others_equal = np.count_nonzero(scores == target_scores[:, None], axis=1) - 1
-        ranks.kept[chunk] = _place(greater, others_equal, tie_draws[chunk])
-        seen_greater, seen_equal = _count_seen(scores, target_scores, histories, targets)
-        ranks.excluded[chunk] = _place(greater - seen_greater, others_equal - seen_equal, tie_draws[chunk])
+        rows, items = _seen_others(histories, targets, cases.n_items)
+
+        every = _compare(scores, target_scores)
+        seen = _compare_pairs(scores, target_scores, rows, items)
+        ranks.kept[chunk] = _place(every.greater, every.equal - 1, draws)
+        ranks.excluded[chunk] = _place(every.greater - seen.greater, every.equal - 1 - seen.equal, draws)
+        ranks.n_excluded[chunk] = cases.n_items - np.bincount(rows, minlength=len(users))
+
+        cold = np.flatnonzero(cases.cold[chunk])
+        if len(cold):
+            new = _compare(scores[np.ix_(cold, cold_items)], target_scores[cold])
+            pairs = ~cases.trained[items]
+            seen = _compare_pairs(scores, target_scores, rows[pairs], items[pairs])
+            places = _place(new.greater - seen.greater[cold], new.equal - 1 - seen.equal[cold], draws[cold])
+            ranks.among_cold[chunk.start + cold] = places
+            n_seen = np.bincount(rows[pairs], minlength=len(users))
+            ranks.n_among_cold[chunk.start + cold] = len(cold_items) - n_seen[cold]
         if progress is not None:
             progress.advance(len(users))
     return ranks
+
+
+class _Counts(NamedTuple):
+    """How many items of each case score higher than its target, and how many the same."""
+
+    greater: npt.NDArray[np.int64]
+    equal: npt.NDArray[np.int64]
+
+
+def _compare(scores: npt.NDArray[np.float32], target_scores: npt.NDArray[np.float32]) -> _Counts:
+    """Compare all columns with the target's score; the target, which is one of them, counts as equal to itself."""
+    return _Counts(
+        np.count_nonzero(scores > target_scores[:, None], axis=1),
+        np.count_nonzero(scores == target_scores[:, None], axis=1),
+    )
+
+
+def _compare_pairs(
+    scores: npt.NDArray[np.float32],
+    target_scores: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int64],
+    items: npt.NDArray[np.int64],
+) -> _Counts:
+    """Compare the items given for each case with its target's score."""
+    found, targets = scores[rows, items], target_scores[rows]
+    return _Counts(
+        np.bincount(rows[found > targets], minlength=len(scores)),
+        np.bincount(rows[found == targets], minlength=len(scores)),
+    )
 
 
 def _place(
@@ -81,21 +148,13 @@ def _place(
     return 1 + greater + (draws * (others_equal + 1)).astype(np.int64)
 
 
-def _count_seen(
-    scores: npt.NDArray[np.float32],
-    target_scores: npt.NDArray[np.float32],
-    histories: Jagged,
-    targets: npt.NDArray[np.int64],
+def _seen_others(
+    histories: Jagged, targets: npt.NDArray[np.int64], n_items: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """How many distinct seen items, the target aside, score higher than the target, and how many the same."""
-    n_items = scores.shape[1]
+    """Case and item of each distinct seen item, the target aside."""
     rows, items = np.divmod(np.unique(histories.row_of_value * n_items + histories.values), n_items)
     others = items != targets[rows]
-    rows, items = rows[others], items[others]
-    seen_scores = scores[rows, items]
-    greater = np.bincount(rows[seen_scores > target_scores[rows]], minlength=len(targets))
-    equal = np.bincount(rows[seen_scores == target_scores[rows]], minlength=len(targets))
-    return greater, equal
+    return rows[others], items[others]
 
 
 def _check_scores(scorer: Scorer, scores: npt.NDArray[np.float32], users: npt.NDArray[np.int64], n_items: int) -> None:

@@ -1,47 +1,44 @@
 """An evaluation report as tables for the terminal and for Markdown."""
 
+import textwrap
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from rf_training.evaluation.bootstrap import Estimate
-from rf_training.evaluation.metrics import REPORT_METRICS
-from rf_training.evaluation.report import EvaluationReport, ScorerResult, Seen
+from rf_training.evaluation.report import EvaluationReport
+from rf_training.evaluation.sampled import METRIC_LABELS
+from rf_training.evaluation.sections import Cell, Section, sections
 
-_LABELS = tuple(metric.label for metric in REPORT_METRICS)
-_TREATMENTS: tuple[Seen, ...] = ("kept", "excluded")
+TERMINAL_LABELS = ("Recall@5", "Recall@10", "Recall@20", "Recall@50", "NDCG@10", "NDCG@20", "MRR")
+"""The metrics that a terminal has room for."""
+_HEADER_WIDTH = 11
 
 
 def report_tables(report: EvaluationReport) -> RenderableType:
-    """Tables of at most 80 columns: metrics with seen items kept, with seen items excluded, and differences.
+    """Tables of at most 100 columns with the most used metrics; JSON and Markdown have all of them.
 
     Below each value stands half the width of its interval, which need not be symmetric: JSON and Markdown give both
     bounds.
     """
-    tables = [
-        _table(
-            f"{report.split.capitalize()}, seen items {seen}",
-            {result.scorer: result.metrics for result in report.results if result.seen == seen},
-        )
-        for seen in _TREATMENTS
-    ]
-    differences = {_difference_label(result): result.differences for result in report.results if result.differences}
-    if differences:
-        tables.append(_table(f"Difference from {report.reference}", differences, signed=True))
-    return Group(*tables, _caption(report, "± is half the width of"))
+    parts: list[RenderableType] = []
+    for section in sections(report, TERMINAL_LABELS, groups=False):
+        parts += [
+            Text(section.title, style="italic"),
+            _table(section),
+        ]  # the title of a table is no wider than the table
+    return Group(*parts, _caption(report, "± is half the width of"))
 
 
 def report_markdown(report: EvaluationReport) -> str:
-    """The same tables in Markdown, each value with the bounds of its interval."""
-    sections = []
-    for seen in _TREATMENTS:
-        rows = {result.scorer: result.metrics for result in report.results if result.seen == seen}
-        sections.append(f"### {report.split.capitalize()}, seen items {seen}\n\n{_markdown_table(rows)}")
-    differences = {_difference_label(result): result.differences for result in report.results if result.differences}
-    if differences:
-        sections.append(f"### Difference from {report.reference}\n\n{_markdown_table(differences, signed=True)}")
-    return "\n\n".join([*sections, _caption(report, "Brackets are")]) + "\n"
+    """The same tables in Markdown with all metrics, each value with the bounds of its interval."""
+    tables = [
+        f"### {section.title}\n\n{_markdown_table(section)}" for section in sections(report, METRIC_LABELS, groups=True)
+    ]
+    return "\n\n".join([*tables, _caption(report, "Brackets are")]) + "\n"
 
 
 def _caption(report: EvaluationReport, interval: str) -> str:
@@ -52,33 +49,38 @@ def _caption(report: EvaluationReport, interval: str) -> str:
     )
 
 
-def _difference_label(result: ScorerResult) -> str:
-    return f"{result.scorer} ({result.seen})"
-
-
-def _table(title: str, rows: dict[str, dict[str, Estimate]], *, signed: bool = False) -> Table:
-    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("")
-    for label in _LABELS:
-        table.add_column(label.replace("@", "\n@"), justify="right", no_wrap=True)
-    for name, metrics in rows.items():
-        cells = [metrics[label.lower()] for label in _LABELS]
-        table.add_row(
-            escape(name), *(f"{_number(each.value, signed)}\n±{(each.high - each.low) / 2:.4f}" for each in cells)
-        )
+def _table(section: Section) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", overflow="fold")
+    for column in section.columns:
+        table.add_column(escape(_header(column)), justify="right", no_wrap=True)
+    for name, cells in section.rows:
+        table.add_row(escape(name), *(_terminal_cell(cell, section.signed) for cell in cells))
     return table
 
 
-def _markdown_table(rows: dict[str, dict[str, Estimate]], *, signed: bool = False) -> str:
-    lines = ["| | " + " | ".join(_LABELS) + " |", "|---|" + "---:|" * len(_LABELS)]
-    for name, metrics in rows.items():
-        cells = [metrics[label.lower()] for label in _LABELS]
-        numbers = (
-            f"{_number(each.value, signed)} [{_number(each.low, signed)}, {_number(each.high, signed)}]"
-            for each in cells
-        )
-        lines.append(f"| {name} | " + " | ".join(numbers) + " |")
+def _header(column: str) -> str:
+    metric, at, k = column.partition("@")
+    return "\n".join([*textwrap.wrap(metric, _HEADER_WIDTH), *([at + k] if at else [])])
+
+
+def _terminal_cell(cell: Cell, signed: bool) -> str:
+    if isinstance(cell, Estimate):
+        return f"{_number(cell.value, signed)}\n±{(cell.high - cell.low) / 2:.4f}"
+    return escape(cell.replace(" [", "\n["))
+
+
+def _markdown_table(section: Section) -> str:
+    lines = ["| | " + " | ".join(section.columns) + " |", "|---|" + "---:|" * len(section.columns)]
+    for name, cells in section.rows:
+        lines.append(f"| {name} | " + " | ".join(_markdown_cell(cell, section.signed) for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def _markdown_cell(cell: Cell, signed: bool) -> str:
+    if isinstance(cell, Estimate):
+        return f"{_number(cell.value, signed)} [{_number(cell.low, signed)}, {_number(cell.high, signed)}]"
+    return cell
 
 
 def _number(value: float, signed: bool) -> str:

@@ -1,26 +1,14 @@
 """The result of an evaluation."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from rf_training.evaluation.bootstrap import CONFIDENCE, Estimate
-
-Seen = Literal["kept", "excluded"]
-"""Whether items of the user's history take part in the ranking."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScorerResult:
-    """Metrics of one scorer under one treatment of seen items."""
-
-    scorer: str
-    """Name of the scorer."""
-    seen: Seen
-    """Whether seen items took part in the ranking."""
-    metrics: dict[str, Estimate]
-    """Mean over the cases by metric label in lower case, such as ``recall@20``."""
-    differences: dict[str, Estimate] | None
-    """This scorer minus the reference, paired by user; None for the reference itself or without one."""
+from rf_training.evaluation.approximation import Approximation
+from rf_training.evaluation.bootstrap import CONFIDENCE
+from rf_training.evaluation.reach import CatalogReach
+from rf_training.evaluation.result import ScorerResult, Seen, find_result
+from rf_training.evaluation.segments import Segments
+from rf_training.evaluation.warm_cold import WarmCold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +19,8 @@ class EvaluationReport:
     """``validation`` or ``test``."""
     cases: int
     """Number of users ranked, with one target each."""
+    cold_targets: int
+    """Cases whose target has no training event."""
     repeated_targets: int
     """Cases whose target is also in the user's history."""
     items: int
@@ -44,18 +34,27 @@ class EvaluationReport:
     reference: str | None
     """Scorer that differences are taken against."""
     results: tuple[ScorerResult, ...]
-    """By scorer in the order given, seen items kept first."""
+    """On all cases, by scorer in the order given, seen items kept first."""
+    warm_cold: WarmCold | None
+    """Targets with and without training events apart; None where every target has some."""
+    approximations: tuple[Approximation, ...]
+    """What search indexes keep of the exact rankings; empty without an approximate scorer."""
+    segments: Segments
+    """By popularity of the target and by length of the history."""
+    reach: CatalogReach
+    """How much of the catalog is recommended, and how popular it is."""
 
     def result(self, scorer: str, seen: Seen) -> ScorerResult:
-        """Result of one scorer under one treatment of seen items.
+        """Result of one scorer on all cases under one treatment of seen items.
 
         Raises:
             KeyError: If the report has no such scorer.
         """
-        for result in self.results:
-            if result.scorer == scorer and result.seen == seen:
-                return result
-        raise KeyError(f"no scorer {scorer!r} in this report, only {sorted({each.scorer for each in self.results})}")
+        found = find_result(self.results, scorer, seen)
+        if found is None:
+            names = sorted({each.scorer for each in self.results})
+            raise KeyError(f"no scorer {scorer!r} in this report, only {names}")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values for JSON; equal inputs and seeds give equal documents."""

@@ -1,6 +1,6 @@
 """What evaluation reads of a dataset version: all events, ordered by user and time, each marked with its split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -8,11 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rf_platform.dataset.protocols.leave_one_out import last_two_held_out
 from rf_platform.errors import DataError
 from rf_training.evaluation.jagged import Jagged
-
-MIN_EVENTS = 3
-"""A user needs one training, one validation and one test event for any of them to be held out."""
 
 
 class Split(IntEnum):
@@ -21,6 +19,8 @@ class Split(IntEnum):
     TRAIN = 0
     VALIDATION = 1
     TEST = 2
+    HISTORY = 3
+    """Part of the history of a later target, but neither learned from nor a target itself."""
 
     @property
     def label(self) -> str:
@@ -41,7 +41,7 @@ class Sequences(Protocol):
 
     @property
     def split(self) -> npt.NDArray[np.integer[Any]]:
-        """``[n_events]``: :class:`Split` code of each event, never falling within a user."""
+        """``[n_events]``: :class:`Split` code of each event, in the order that :func:`check_sequences` checks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,25 +60,24 @@ class EventSequences:
         """Hold out the last event of each user for test and the one before it for validation.
 
         Args:
-            user_items: Item rows of each user's events, oldest first. Users with fewer than :data:`MIN_EVENTS` events
-                are for training only.
+            user_items: Item rows of each user's events, oldest first. Users with fewer than three events are for
+                training only.
         """
         lengths = np.array([len(items) for items in user_items], dtype=np.int64)
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
         item = np.array([item for items in user_items for item in items], dtype=np.int32)
-        split = np.full(len(item), Split.TRAIN, dtype=np.int8)
-        ends = offsets[1:][lengths >= MIN_EVENTS]
-        split[ends - 2] = Split.VALIDATION
-        split[ends - 1] = Split.TEST
-        return cls(offsets, item, split)
+        return cls(offsets, item, last_two_held_out(offsets))
 
 
 def check_sequences(sequences: Sequences, *, n_items: int) -> None:
     """Make sure that every event lies before the events held out after it, and names an item of the catalog.
 
+    A user's training events come first, then at most one validation and then at most one test event; events that only
+    histories know may lie anywhere behind the training events.
+
     Raises:
         DataError: If the arrays do not fit together, an item row is outside ``[0, n_items)``, a split code is unknown,
-            a user has two events in one held-out split, or a held-out event comes before one of an earlier split.
+            a user has two events in one held-out split, or an event comes behind one of a later split.
     """
     offsets, item, split = sequences.offsets, sequences.item, sequences.split
     if len(item) != len(split) or len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(item):
@@ -97,23 +96,34 @@ def check_sequences(sequences: Sequences, *, n_items: int) -> None:
             f"Event {row} has item row {int(item[row])}, but the catalog has {n_items} items. "
             "Evaluate with the catalog of the same dataset version."
         )
-    if split.min() < Split.TRAIN or split.max() > Split.TEST:
-        row = int(np.flatnonzero((split < Split.TRAIN) | (split > Split.TEST))[0])
+    if split.min() < Split.TRAIN or split.max() > Split.HISTORY:
+        row = int(np.flatnonzero((split < Split.TRAIN) | (split > Split.HISTORY))[0])
         raise DataError(
-            f"Event {row} has split code {int(split[row])}; known are 0 (train), 1 (validation), 2 (test). "
-            "Rebuild the dataset."
+            f"Event {row} has split code {int(split[row])}; known are "
+            f"{', '.join(f'{code.value} ({code.label})' for code in Split)}. Rebuild the dataset."
         )
-    user_of_event = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    before, after = split[:-1], split[1:]
-    misplaced = (user_of_event[:-1] == user_of_event[1:]) & (
-        (after < before) | ((after == before) & (after > Split.TRAIN))
-    )
-    if misplaced.any():
-        row = int(np.flatnonzero(misplaced)[0])
+    rows = np.arange(len(item))
+    _check_order(sequences, rows, lambda before, after: (after != Split.TRAIN) | (before == Split.TRAIN))
+    targets = np.flatnonzero((split == Split.VALIDATION) | (split == Split.TEST))
+    _check_order(sequences, targets, lambda before, after: (before == Split.VALIDATION) & (after == Split.TEST))
+
+
+_Codes = npt.NDArray[np.integer[Any]]
+
+
+def _check_order(
+    sequences: Sequences, rows: npt.NDArray[np.int64], allowed: Callable[[_Codes, _Codes], npt.NDArray[np.bool_]]
+) -> None:
+    """Make sure that the codes of consecutive ``rows`` of a user may follow each other."""
+    user = np.searchsorted(np.asarray(sequences.offsets), rows, side="right") - 1
+    before, after = sequences.split[rows[:-1]], sequences.split[rows[1:]]
+    wrong = np.flatnonzero((user[:-1] == user[1:]) & ~allowed(before, after))
+    if len(wrong):
+        i = int(wrong[0])
         raise DataError(
-            f"User row {int(user_of_event[row])}: event {row} ({Split(int(before[row])).label}) is followed by event "
-            f"{row + 1} ({Split(int(after[row])).label}). Leave-one-out holds out one validation event and after it "
-            "one test event, both after all training events. Rebuild the dataset."
+            f"User row {int(user[i])}: event {int(rows[i])} ({Split(int(before[i])).label}) is followed by event "
+            f"{int(rows[i + 1])} ({Split(int(after[i])).label}). A protocol holds out at most one validation event of a user "
+            "and after it at most one test event, both after all training events. Rebuild the dataset."
         )
 
 

@@ -14,6 +14,7 @@ from rf_platform.dataset import Dataset
 from rf_platform.features.encode import EncodedTable, time_gaps
 from rf_platform.features.spec import Side
 from rf_training.config import Recipe
+from rf_training.loading.strata import item_categories, window_strata
 from rf_training.loading.windows import Windows, cut_windows, epoch_batches
 from rf_training.model.inputs import FeatureTensors
 
@@ -43,9 +44,20 @@ class Batch:
     target_Q: Tensor
     """Candidate that is the target of each position read, in the order of ``real_BR``."""
     hit_QC: Tensor
-    """bool: candidates that must not count as negatives of a target (accidental hits, R9)."""
+    """bool: candidates that must not count as negatives of a target (accidental hits, R9); empty for the exact softmax."""
     log_weight_C: Tensor
-    """Log of how often a candidate was drawn over how often it is drawn on average (log-Q correction, R9)."""
+    """Log of how often a candidate was drawn over how often it is drawn on average (log-Q correction, R9); empty for the
+    exact softmax, which draws none."""
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What a step's targets are told apart from."""
+
+    version: np.ndarray
+    target: np.ndarray
+    hit: np.ndarray
+    log_weight: np.ndarray
 
 
 class BatchLoader:
@@ -65,38 +77,44 @@ class BatchLoader:
         items_seen = np.asarray(self.sequences.item)[train]
         self.frequency = np.bincount(items_seen, minlength=len(dataset.item_ids)) / len(items_seen)
         self.negatives = np.flatnonzero(self.frequency)  # items that never occur in training stay out of it altogether
+        self.number_of_item = np.cumsum(self.frequency > 0) - 1  # among `negatives`
+        self.strata = None
+        if recipe.train.composition == "balanced":
+            category = item_categories(self.items)[np.asarray(self.sequences.item_version)]
+            self.strata = window_strata(self.windows, np.asarray(self.sequences.item), self.frequency, category)
         self.version = dataset.evaluation_items  # the newest state that training knows of
         self.item_of_version = dataset.items["item"].to_numpy()
 
     def steps(self, epoch: int) -> int:
         """Return the number of steps of an epoch."""
-        return len(epoch_batches(self.windows, self.recipe.train.batch_size, self.recipe.train.seed, epoch))
+        return len(self._steps(epoch))
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from ``first_step`` on."""
-        train = self.recipe.train
-        steps = epoch_batches(self.windows, train.batch_size, train.seed, epoch)
+        steps = self._steps(epoch)
         for step in range(first_step, len(steps)):
-            yield self.batch(steps[step], np.random.default_rng([train.seed, epoch, step]))
+            yield self.batch(steps[step], np.random.default_rng([self.recipe.train.seed, epoch, step]))
+
+    def _steps(self, epoch: int) -> list[np.ndarray]:
+        train = self.recipe.train
+        return epoch_batches(self.windows, train.batch_size, train.seed, epoch, self.strata)
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         """Make the batch of the given windows."""
-        w, s = self.windows, self.sequences
+        w, s, train = self.windows, self.sequences, self.recipe.train
         start, first, stop = w.start[rows], w.first_target[rows], w.stop[rows]
+        if train.positions == "one":
+            first = rng.integers(first, stop)
+            stop = first + 1
         inputs, targets = ranges(start, stop - 1), ranges(first, stop)
         lengths, reads = stop - 1 - start, stop - first
-        drawn = rng.choice(self.negatives, min(self.recipe.train.uniform_negatives, len(self.negatives)))
         input_version = np.asarray(s.item_version[inputs], np.int64)
-        target_version = np.asarray(s.item_version[targets], np.int64)
-        versions, row = np.unique(
-            np.concatenate([target_version, self.version[drawn], input_version]), return_inverse=True
-        )
-        examples = len(targets)
-        candidates, target = np.unique(row[: examples + len(drawn)], return_inverse=True)
+        chosen = self._whole_catalog(targets) if train.objective == "full" else self._sample(targets, reads, rng)
+        versions, row = np.unique(np.concatenate([chosen.version, input_version]), return_inverse=True)
+        candidates = row[: len(chosen.version)]
         contexts, context_row = np.unique(np.asarray(s.context[inputs]), return_inverse=True)
         profiles, profile_row = np.unique(np.asarray(s.user_version[targets]), return_inverse=True)
         real = np.arange(reads.max()) < reads[:, None]
-        candidate_item = self.item_of_version[versions[candidates]]
         return Batch(
             sides={
                 "item": FeatureTensors.from_encoded(self.items.take(versions)),
@@ -104,16 +122,38 @@ class BatchLoader:
                 "user": FeatureTensors.from_encoded(self.users.take(profiles)),
             },
             numbers=FeatureTensors.from_encoded(self._numbers(inputs, lengths)),
-            item_V=torch.from_numpy(row[examples + len(drawn) :]),
+            item_V=torch.from_numpy(row[len(candidates) :]),
             context_V=torch.from_numpy(context_row),
             length_B=torch.from_numpy(lengths),
             read_BR=torch.from_numpy(_padded(targets - 1 - np.repeat(start, reads), real)),
             profile_BR=torch.from_numpy(_padded(profile_row, real)),
             real_BR=torch.from_numpy(real),
             candidate_C=torch.from_numpy(candidates),
-            target_Q=torch.from_numpy(target[:examples]),
-            hit_QC=torch.from_numpy(self._hits(target[:examples], candidate_item, reads)),
-            log_weight_C=torch.from_numpy(self._log_weights(target, candidate_item, examples, len(drawn))),
+            target_Q=torch.from_numpy(chosen.target),
+            hit_QC=torch.from_numpy(chosen.hit),
+            log_weight_C=torch.from_numpy(chosen.log_weight),
+        )
+
+    def _whole_catalog(self, targets: np.ndarray) -> "_Candidates":
+        """Every item with a training event, each as training knew it last."""
+        return _Candidates(
+            version=self.version[self.negatives],
+            target=self.number_of_item[np.asarray(self.sequences.item[targets])],
+            hit=np.zeros((0, 0), bool),
+            log_weight=np.zeros(0, np.float32),
+        )
+
+    def _sample(self, targets: np.ndarray, reads: np.ndarray, rng: np.random.Generator) -> "_Candidates":
+        """The batch's targets, each as its event saw it, and items drawn uniformly."""
+        drawn = rng.choice(self.negatives, min(self.recipe.train.uniform_negatives, len(self.negatives)))
+        target_version = np.asarray(self.sequences.item_version[targets], np.int64)
+        versions, row = np.unique(np.concatenate([target_version, self.version[drawn]]), return_inverse=True)
+        item, target = self.item_of_version[versions], row[: len(targets)]
+        return _Candidates(
+            version=versions,
+            target=target,
+            hit=self._hits(target, item, reads),
+            log_weight=self._log_weights(row, item, len(targets), len(drawn)),
         )
 
     def _numbers(self, inputs: np.ndarray, lengths: np.ndarray) -> EncodedTable:

@@ -59,12 +59,25 @@ def cut_windows(sequences: Sequences, history: int, overlap: float) -> Windows:
     return Windows(start=start, first_target=first_target, stop=stop)
 
 
-def epoch_batches(windows: Windows, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Return the windows of each step of an epoch: shuffled, windows of similar length together, steps in random order.
+def epoch_batches(
+    windows: Windows, batch_size: int, seed: int, epoch: int, strata: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Return the windows of each step of an epoch, every window once.
 
     The result depends on ``seed`` and ``epoch`` alone, so a resumed run sees the same steps.
+
+    Args:
+        windows: windows of the training split.
+        batch_size: most windows in a step.
+        seed: of the run.
+        epoch: number of the epoch.
+        strata: None composes batches at random: shuffled, windows of similar length together to save padding, steps in random
+            order. Strata of the windows, [windows, 3], most important first, make every batch a fair sample of them (R14), which
+            mixes lengths and costs the padding; see :func:`rf_training.loading.strata.window_strata`.
     """
     rng = np.random.default_rng([seed, epoch])
+    if strata is not None:
+        return _balanced(strata, batch_size, rng)
     order = rng.permutation(len(windows))
     pool = batch_size * 50
     batches: list[np.ndarray] = []
@@ -73,3 +86,18 @@ def epoch_batches(windows: Windows, batch_size: int, seed: int, epoch: int) -> l
         part = part[np.argsort(windows.inputs[part], kind="stable")]
         batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _balanced(strata: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Deal all windows out to batches of at most ``batch_size``, each stratum as evenly as it goes.
+
+    Windows are sorted by stratum, in random order within one, and cut into rounds of as many windows as there are batches;
+    in every round each batch gets one of them at random. So a batch has its share of every stratum that is contiguous in that
+    order (a length; a popularity within it; a category within both) to less than two windows. Sizes differ by one at most.
+    """
+    windows = len(strata)
+    batches = -(-windows // batch_size)
+    order = np.lexsort((rng.permutation(windows), *strata.T[::-1]))
+    rounds = np.pad(order, (0, -windows % batches), constant_values=-1).reshape(-1, batches)
+    dealt = rng.permuted(rounds, axis=1).T
+    return [batch[batch >= 0] for batch in dealt]

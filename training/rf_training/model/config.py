@@ -1,11 +1,13 @@
 """Size and shape of the model."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from rf_platform.errors import ConfigError
 
 BagPooling = Literal["mean", "sum", "attention"]
+FusionKind = Literal["attention", "mean", "attention-pool", "cross-attention", "concat"]
+Layout = Literal["cls", "prefix", "side"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +15,11 @@ class ModelConfig:
     """Everything that decides the model's parameters and their arithmetic."""
 
     dim: int = 64
-    """Width of embeddings, tokens and of the space both towers share."""
+    """Width of tokens, of item ids' embeddings and of the space both towers share."""
+
+    feature_dim: int | None = None
+    """Width of the embeddings of categorical features other than the item id, projected to ``dim`` (d_f of Eq. 13, Table 3); None
+    for ``dim``."""
 
     layers: int = 2
     """Transformer blocks of the user tower (R7)."""
@@ -30,12 +36,15 @@ class ModelConfig:
     max_history: int = 50
     """Longest history, in interactions, that the user tower reads."""
 
-    layout: Literal["cls", "prefix"] = "prefix"
+    layout: Layout = "prefix"
     """``cls``: [z_1..z_t, SEP, profile, CLS], a CLS of its own for every position read (R7). ``prefix``: the profile first, and
-    every position is read where it stands (R8): a quarter of the tokens."""
+    every position is read where it stands (R8): a quarter of the tokens. ``side``: read like ``prefix``, but the profile is
+    concatenated to every token and the pair projected back to ``dim`` (R8)."""
 
-    fusion: Literal["attention", "mean"] = "attention"
-    """How features of one entity become one vector (R2, R3)."""
+    fusion: FusionKind = "attention"
+    """How features of one entity become one vector: self-attention over the set (R2); the plain mean; attention pooling with one
+    learned query; cross-attention, where the first feature (an item's id) attends over the others; or their concatenation,
+    projected (R3)."""
 
     fusion_heads: int = 2
     """Attention heads of a fusion block."""
@@ -52,6 +61,9 @@ class ModelConfig:
     feature_noise: float = 0.05
     """Share of every other categorical value replaced by the unknown token in training (R11)."""
 
+    item_bias: bool = False
+    """Whether items have a learned bias, served as one more dimension of their vectors."""
+
     bag_pooling: BagPooling = "mean"
     """How the values of a multi-valued feature become one vector (R1)."""
 
@@ -63,15 +75,19 @@ class ModelConfig:
         for name in ("dim", "layers", "heads", "ffn", "max_history", "fusion_heads", "fusion_ffn"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"model.{name}={getattr(self, name)} must be at least 1")
+        if self.feature_dim is not None and self.feature_dim < 1:
+            raise ConfigError(
+                f"model.feature_dim={self.feature_dim} must be at least 1, or None for the width of model.dim"
+            )
         for name in ("dropout", "item_id_noise", "feature_noise"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"model.{name}={getattr(self, name)} must be in [0, 1)")
         for name in ("heads", "fusion_heads"):
             if self.dim % getattr(self, name):
                 raise ConfigError(f"model.dim={self.dim} must be a multiple of model.{name}={getattr(self, name)}")
-        if self.layout not in ("cls", "prefix"):
-            raise ConfigError(f"model.layout={self.layout!r} must be 'cls' or 'prefix'")
-        if self.bag_pooling not in ("mean", "sum", "attention"):
-            raise ConfigError(f"model.bag_pooling={self.bag_pooling!r} must be 'mean', 'sum' or 'attention'")
-        if self.fusion not in ("attention", "mean"):
-            raise ConfigError(f"model.fusion={self.fusion!r} must be 'attention' or 'mean'")
+        choices = {"layout": Layout, "bag_pooling": BagPooling, "fusion": FusionKind}
+        for name, literal in choices.items():
+            known = get_args(literal)
+            if getattr(self, name) not in known:
+                listed = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
+                raise ConfigError(f"model.{name}={getattr(self, name)!r} must be {listed}")

@@ -1,6 +1,6 @@
 """Shared embedding tables of all categorical features, on TorchRec.
 
-Shapes: S rows of the longest side, D width, V looked-up values.
+Shapes: S rows of the longest side, F features, D width (of the widest table), V looked-up values.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class FeatureEmbeddings(nn.Module):
     Args:
         features: embedding domain of every feature, by full name.
         rows: rows of every domain's table.
-        dim: width.
+        dims: width of every domain's table, and of the features of that domain.
         rates: noising rate of every feature.
         share: one table per domain, or one per feature.
         pooling: how the values of a bag become one vector.
@@ -39,7 +39,7 @@ class FeatureEmbeddings(nn.Module):
         self,
         features: Mapping[str, str],
         rows: Mapping[str, int],
-        dim: int,
+        dims: Mapping[str, int],
         rates: Mapping[str, float],
         share: bool,
         pooling: BagPooling = "mean",
@@ -55,7 +55,7 @@ class FeatureEmbeddings(nn.Module):
                 EmbeddingBagConfig(
                     name=table_name(table),
                     num_embeddings=rows[features[names[0]]],
-                    embedding_dim=dim,
+                    embedding_dim=dims[features[names[0]]],
                     feature_names=names,
                     pooling=PoolingType.MEAN if pooling == "mean" else PoolingType.SUM,
                     init_fn=_init,
@@ -65,7 +65,10 @@ class FeatureEmbeddings(nn.Module):
             is_weighted=pooling == "attention",
         )
         self.noising = FeatureNoising({key: rates[key] for key in self.keys})
-        self.query_FD = nn.Parameter(torch.zeros(len(self.keys), dim)) if pooling == "attention" else None
+        widest = max(
+            (dims[domain] for domain in features.values()), default=0
+        )  # a row of the queries is as long as the widest table; others use its start
+        self.query_FD = nn.Parameter(torch.zeros(len(self.keys), widest)) if pooling == "attention" else None
 
     def forward(self, sides: Mapping[Side, FeatureTensors]) -> dict[str, Embedded]:
         """Look up all features of all sides; the result is by feature and has the rows of its side."""
@@ -78,7 +81,10 @@ class FeatureEmbeddings(nn.Module):
         lengths = torch.cat([nn.functional.pad(parts[key][1], (0, stride - rows[key])) for key in self.keys])
         ids = self.noising(KeyedJaggedTensor(keys=self.keys, values=values, lengths=lengths))
         pooled = self.collection(ids if self.query_FD is None else self._weigh(ids, self.query_FD))
-        return {key: Embedded(pooled[key][: rows[key]], parts[key][1] > 0) for key in self.keys}
+        # One split: slicing the columns out one by one would cost the backward pass a zero matrix of full width each.
+        columns = pooled.values().split(pooled.length_per_key(), dim=1)
+        found = dict(zip(pooled.keys(), columns, strict=True))
+        return {key: Embedded(found[key][: rows[key]], parts[key][1] > 0) for key in self.keys}
 
     def _weigh(self, ids: KeyedJaggedTensor, query_FD: Tensor) -> KeyedJaggedTensor:
         """Give every value its attention weight: softmax over the bag of the value's score for the feature's query."""
@@ -86,7 +92,7 @@ class FeatureEmbeddings(nn.Module):
         for key, query_D in zip(self.keys, query_FD, strict=True):
             bag = ids[key]
             table = self.collection.embedding_bags[self.table_of[key]].weight
-            score_V = nn.functional.embedding(bag.values(), table) @ query_D
+            score_V = nn.functional.embedding(bag.values(), table) @ query_D[: table.shape[1]]
             row_V = torch.repeat_interleave(torch.arange(len(bag.lengths())), bag.lengths())
             # Per bag the largest score is subtracted; it cancels in the softmax.
             largest_S = torch.full((len(bag.lengths()),), -torch.inf).scatter_reduce(0, row_V, score_V.detach(), "amax")

@@ -40,19 +40,28 @@ class RetrievalFormer(nn.Module):
         if config.item_id:
             domains[ITEM_ID_DOMAIN], rates[ITEM_ID_DOMAIN] = ITEM_ID_DOMAIN, config.item_id_noise
         rows = {name: v.rows for name, v in encoder.vocabularies.items()}
-        self.embeddings = FeatureEmbeddings(domains, rows, config.dim, rates, config.share_domains, config.bag_pooling)
+        dims = dict.fromkeys(domains.values(), config.feature_dim or config.dim)
+        dims[ITEM_ID_DOMAIN] = config.dim
+        self.embeddings = FeatureEmbeddings(domains, rows, dims, rates, config.share_domains, config.bag_pooling)
         if not config.item_id and not spec.inputs("item"):
             raise ConfigError(
                 f"service '{spec.service}' has no item features and the recipe has model.item_id=false: items would be all alike"
             )
         extra = [ITEM_ID_DOMAIN] if config.item_id else []
-        self.item_tokens = _tokens(spec.inputs("item"), encoder.widths, config.dim, extra)
-        self.user_tokens = _tokens(spec.inputs("user"), encoder.widths, config.dim)
-        self.context_tokens = _tokens(spec.inputs("context"), encoder.widths, config.dim)
+        self.item_tokens = _tokens(spec.inputs("item"), encoder.widths, dims, config, extra)
+        self.user_tokens = _tokens(spec.inputs("user"), encoder.widths, dims, config)
+        self.context_tokens = _tokens(spec.inputs("context"), encoder.widths, dims, config)
         fusion = (config.fusion, config.dim, config.fusion_heads, config.fusion_ffn, config.dropout)
-        self.item_fusion, self.interaction_fusion, self.profile_fusion = (make_fusion(*fusion) for _ in range(3))
+        counts = (self.item_tokens.count, 1 + self.context_tokens.count, self.user_tokens.count)
+        self.item_fusion, self.interaction_fusion, self.profile_fusion = (make_fusion(*fusion, n) for n in counts)
         self.interaction_gate = nn.Parameter(torch.zeros(()))
+        self.item_bias = nn.Linear(config.dim, 1) if config.item_bias else None
+        if self.item_bias is not None:
+            nn.init.zeros_(self.item_bias.weight)
+            nn.init.zeros_(self.item_bias.bias)
         self.user_tower = UserTower(config)
+        self.cold_shift: Tensor
+        self.register_buffer("cold_shift", torch.zeros(()))  # set after training, see rf_training.cold
 
     def side(self, side: Side) -> FeatureTokens:
         """Return the tokens of one side."""
@@ -101,7 +110,7 @@ class RetrievalFormer(nn.Module):
     def encode_users(
         self, z_VD: Tensor, length_B: Tensor, profile_BRD: Tensor, read_BR: Tensor | None = None
     ) -> Tensor:
-        """Return unit query vectors [B, R, D] (Eq. 8, R7).
+        """Return the user tower's output [B, R, D] (Eq. 8, R7), not normalised.
 
         Args:
             z_VD: interaction tokens of all users, oldest first, one user after the other.
@@ -117,22 +126,56 @@ class RetrievalFormer(nn.Module):
         start_B = length_B.cumsum(0) - length_B
         column_V = torch.arange(len(z_VD), device=z_VD.device) - start_B[row_V]
         z_BTD = z_VD.new_zeros(B, T, z_VD.shape[1]).index_put((row_V, column_V), z_VD)
-        return F.normalize(self.user_tower(z_BTD, length_B, profile_BRD, read_BR), dim=-1)
+        u_BRD: Tensor = self.user_tower(z_BTD, length_B, profile_BRD, read_BR)
+        return u_BRD
 
+    def bias(self, h_ND: Tensor) -> Tensor | None:
+        """Return the learned bias [N] of items, on the scale of a cosine; None in a model without.
 
-def candidate_vectors(h_ND: Tensor) -> Tensor:
-    """Return the unit vectors that are indexed; the score of an item is their dot product with the query vector."""
-    return F.normalize(h_ND, dim=-1)
+        It is read off the item tower's output, so that an item without an id of its own has one too, from its features.
+        """
+        return None if self.item_bias is None else self.item_bias(h_ND).squeeze(1)
+
+    @property
+    def biased(self) -> bool:
+        """Whether scores have a part that depends on the item alone, served as one more dimension."""
+        return self.item_bias is not None or float(self.cold_shift) != 0
+
+    def candidate_vectors(self, h_ND: Tensor, cold_N: Tensor | None = None) -> Tensor:
+        """Return the vectors that are indexed [N, D], or [N, D + 1] with a bias: the score is their dot product with a query.
+
+        Args:
+            h_ND: output of the item tower.
+            cold_N: bool, items whose id training never saw: their scores are raised by ``cold_shift``; None for none of them.
+        """
+        y_ND, bias_N = F.normalize(h_ND, dim=-1), self.bias(h_ND)
+        if not self.biased:
+            return y_ND
+        bias_N = h_ND.new_zeros(len(h_ND)) if bias_N is None else bias_N
+        if cold_N is not None:
+            bias_N = bias_N + self.cold_shift * cold_N
+        return torch.cat([y_ND, bias_N[:, None]], dim=1)
+
+    def query_vectors(self, u_BD: Tensor) -> Tensor:
+        """Return the vectors to search with, of the width of :meth:`candidate_vectors`, from the user tower's output [..., D]."""
+        x_BD = F.normalize(u_BD, dim=-1)
+        return F.pad(x_BD, (0, 1), value=1.0) if self.biased else x_BD
 
 
 def _tokens(
-    fields: tuple[FieldSpec, ...], widths: Mapping[str, int], dim: int, extra: list[str] | None = None
+    fields: tuple[FieldSpec, ...],
+    widths: Mapping[str, int],
+    dims: Mapping[str, int],
+    config: ModelConfig,
+    extra: list[str] | None = None,
 ) -> FeatureTokens:
+    ids = dict.fromkeys(extra or [], config.dim)
     return FeatureTokens(
-        ids=[*(extra or []), *(f.name for f in fields if f.kind in ("categorical", "multi"))],
+        ids=ids | {f.name: dims[f.domain] for f in fields if f.domain is not None},
         numbers=[f.name for f in fields if f.kind in ("numeric", "timestamp")],
         vectors={f.name: widths[f.name] for f in fields if f.kind == "vector"},
-        dim=dim,
+        dim=config.dim,
+        project=config.fusion != "mean",
     )
 
 

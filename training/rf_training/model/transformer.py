@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, Q tokens that are computed, D width, H heads.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,7 +11,10 @@ from rf_training.model.dropout import Dropout
 
 
 class Block(nn.Module):
-    """Attention and feed-forward with residual connections, normalised before each."""
+    """Attention and feed-forward with residual connections, normalised before each.
+
+    Both branches start close to zero: the tower starts by passing its input on, in the space of the items.
+    """
 
     def __init__(self, dim: int, heads: int, ffn: int, dropout: float) -> None:
         super().__init__()
@@ -20,8 +24,12 @@ class Block(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
         self.ffn_norm = nn.LayerNorm(dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, ffn * dim), nn.GELU(), Dropout(dropout), nn.Linear(ffn * dim, dim))
+        last = nn.Linear(ffn * dim, dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, ffn * dim), nn.GELU(), Dropout(dropout), last)
         self.dropout = Dropout(dropout)
+        for branch in (self.out, last):
+            nn.init.normal_(branch.weight, std=0.02)
+            nn.init.zeros_(branch.bias)
 
     def forward(self, x_BTD: Tensor, mask: Tensor | None, first: int = 0) -> Tensor:
         """Compute the tokens from ``first`` on, which attend to all tokens that ``mask`` allows.
@@ -38,7 +46,10 @@ class Block(nn.Module):
         normed_BTD = self.attention_norm(x_BTD)
         q = self.query(normed_BTD[:, first:]).view(B, T - first, self.heads, D // self.heads).transpose(1, 2)
         k, v = self.key_value(normed_BTD).view(B, T, 2, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        with torch.autocast(x_BTD.device.type, enabled=False):  # on CPUs attention is slower in bfloat16
+            mixed = F.scaled_dot_product_attention(
+                q.float(), k.float(), v.float(), attn_mask=mask, is_causal=mask is None
+            )
         x_BQD = x_BTD[:, first:] + self.dropout(self.out(mixed.transpose(1, 2).reshape(B, T - first, D)))
         out: Tensor = x_BQD + self.dropout(self.ffn(self.ffn_norm(x_BQD)))
         return out

@@ -15,6 +15,9 @@ from rf_training.model.transformer import Block
 class UserTower(nn.Module):
     """Turns a history and a profile into a query vector, at one position or at all of them (R7, R8).
 
+    Layouts: ``cls`` is [z_1..z_T, SEP, profile, CLS]; ``prefix`` is [profile, z_1..z_T]; ``side`` is [CLS, z_1..z_T] with the
+    profile concatenated to every token and the pair projected back to D, starting from the token alone.
+
     Positions are counted from the end of the history, so that the latest interaction always has the same one.
     """
 
@@ -27,10 +30,18 @@ class UserTower(nn.Module):
         self.cls_D = nn.Parameter(torch.randn(dim) * 0.02)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.ffn, config.dropout) for _ in range(config.layers))
+        self.input_norm = nn.LayerNorm(dim)  # item vectors come in any length, positions do not
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, dim)
         nn.init.eye_(self.project.weight)
         nn.init.zeros_(self.project.bias)
+        if self.layout == "side":
+            # The two blocks of the matrix that projects the concatenation [token; profile].
+            self.side_token = nn.Linear(dim, dim)
+            self.side_profile = nn.Linear(dim, dim, bias=False)
+            nn.init.eye_(self.side_token.weight)
+            for start in (self.side_token.bias, self.side_profile.weight):
+                nn.init.zeros_(start)
 
     def forward(self, z_BTD: Tensor, length_B: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
         """Return the query vectors [B, R, D], not normalised.
@@ -38,19 +49,31 @@ class UserTower(nn.Module):
         Args:
             z_BTD: interaction tokens, padded on the right.
             length_B: interactions of each user.
-            profile_BRD: the profile as it was known at each position read; the ``prefix`` layout has one place for a profile
-                and puts the first one there.
+            profile_BRD: the profile as it was known at each position read; the layouts ``prefix`` and ``side`` have one profile
+                for all positions and take the first, which no position is too early to know.
             read_BR: positions to read, -1..T-1.
         """
         T = z_BTD.shape[1]
         from_end_BT = (length_B[:, None] - 1 - torch.arange(T, device=z_BTD.device)).clamp(min=0)
-        z_BTD = z_BTD + self.position_TD[from_end_BT]
-        read = self._read_prefix if self.layout == "prefix" else self._read_cls
-        out: Tensor = self.project(self.norm(read(z_BTD, profile_BRD, read_BR)))
+        z_BTD = self.input_norm(z_BTD) + self.position_TD[from_end_BT]
+        if self.layout == "cls":
+            read_BRD = self._read_cls(z_BTD, profile_BRD, read_BR)
+        elif self.layout == "prefix":
+            read_BRD = self._read_in_place(torch.cat([profile_BRD[:, :1], z_BTD], dim=1), read_BR)
+        else:
+            read_BRD = self._read_in_place(self._beside(z_BTD, profile_BRD[:, :1]), read_BR)
+        out: Tensor = self.project(self.norm(read_BRD))
         return out
 
-    def _read_prefix(self, z_BTD: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
-        x_BTD = self.dropout(torch.cat([profile_BRD[:, :1], z_BTD], dim=1))
+    def _beside(self, z_BTD: Tensor, profile_B1D: Tensor) -> Tensor:
+        """Concatenate the profile to every token and project: CLS first, which knows nothing but the profile, and the history."""
+        x_BTD = torch.cat([self.cls_D.expand_as(profile_B1D), z_BTD], dim=1)
+        beside_BTD: Tensor = self.side_token(x_BTD) + self.side_profile(profile_B1D)
+        return beside_BTD
+
+    def _read_in_place(self, x_BTD: Tensor, read_BR: Tensor) -> Tensor:
+        """Read every position where it stands, behind one token that stands for no interaction."""
+        x_BTD = self.dropout(x_BTD)
         for block in self.blocks:
             x_BTD = block(x_BTD, None)
         place_BRD = (read_BR + 1)[:, :, None].expand(-1, -1, x_BTD.shape[2])

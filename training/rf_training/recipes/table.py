@@ -5,25 +5,75 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from rf_platform.errors import NotFoundError
-from rf_training.config import Recipe
+from rf_training.config import Recipe, TrainConfig
+from rf_training.model.config import ModelConfig
+from rf_training.recipes.statistics import TYPICAL, DatasetStatistics
+
+FULL_SOFTMAX = 4e12
+"""Most multiplications of an epoch's exact softmax (events x items x width x 3): about a minute of one core."""
 
 
-def default() -> Recipe:
-    """Sizes that suit catalogs of a few thousand items on a CPU."""
-    return Recipe(name="default")
+def default(data: DatasetStatistics) -> Recipe:
+    """Sizes chosen by the training split: how long its histories are, how many its events, how much it tells of an item."""
+    dim = 128 if data.events >= 500_000 else 64
+    long_histories = data.long_history > 50
+    sparse = data.events_per_item < 30
+    full = data.events * data.items * dim * 3 <= FULL_SOFTMAX
+    return Recipe(
+        name="default",
+        model=ModelConfig(
+            dim=dim,
+            max_history=200 if data.long_history > 100 else 50,
+            dropout=0.5 if sparse else 0.2,
+            fusion="mean",
+        ),
+        train=TrainConfig(
+            batch_size=32 if long_histories else 128,
+            objective="full" if full else "sampled",
+            overlap=0.0 if data.long_history > 100 else 0.5,
+            temperature=0.1 if sparse else 0.07,
+            learning_rate=1e-3 if dim > 64 else 2e-3,
+            weight_decay=0.05,
+        ),
+    )
 
 
-def demo() -> Recipe:
+def demo(data: DatasetStatistics) -> Recipe:
     """The default, as short as still worth showing: about a minute on two cores for MovieLens-100K."""
-    base = default()
+    base = default(data)
     return replace(base, name="demo", train=replace(base.train, epochs=5))
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (default, demo)}
+def ml_1m(data: DatasetStatistics) -> Recipe:
+    """MovieLens-1M: long histories, few items; 2 x 128 wide, the exact softmax, 16 epochs."""
+    return Recipe(
+        name="ml-1m",
+        model=ModelConfig(dim=128, max_history=200, dropout=0.2, fusion="mean"),
+        train=TrainConfig(
+            epochs=16,
+            batch_size=32,
+            overlap=0.0,
+            objective="full",
+            temperature=0.07,
+            learning_rate=1e-3,
+            weight_decay=0.05,
+        ),
+    )
 
 
-def get_recipe(name: str) -> Recipe:
+RECIPES: dict[str, Callable[[DatasetStatistics], Recipe]] = {
+    "default": default,
+    "demo": demo,
+    "ml-1m": ml_1m,
+}
+
+
+def get_recipe(name: str, data: DatasetStatistics = TYPICAL) -> Recipe:
     """Return a recipe by name.
+
+    Args:
+        name: one of :data:`RECIPES`.
+        data: what its sizes are chosen by.
 
     Raises:
         NotFoundError: there is none of that name.
@@ -32,4 +82,4 @@ def get_recipe(name: str) -> Recipe:
         close = get_close_matches(name, RECIPES)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(RECIPES)}"
         raise NotFoundError(f"no recipe {name!r}; {hint}")
-    return RECIPES[name]()
+    return RECIPES[name](data)

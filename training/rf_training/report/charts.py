@@ -9,7 +9,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from rf_training.report.curves import Curve, binned
 from rf_training.report.drawing import MUTED, SERIES, TEXT, Chart, finish, panel
-from rf_training.report.segments import Segment
 
 _CURVES: dict[str, tuple[str, str, str]] = {
     "train/loss": ("Loss", "contrastive loss", "Of the batch."),
@@ -56,9 +55,9 @@ def _curve(tag: str, curve: Curve, clip_norm: float | None) -> Chart:
 
 
 def validation_charts(history: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[Chart]:
-    """Draw recall and NDCG on the validation split against epochs, the chosen epoch marked."""
+    """Draw recall, NDCG and MRR on the validation split against epochs, the chosen epoch marked."""
     charts = []
-    for family, label in (("recall", "Recall"), ("ndcg", "NDCG")):
+    for family, label in (("recall", "Recall"), ("ndcg", "NDCG"), ("mrr", "MRR")):
         keys = sorted((k for k in history[0] if k.startswith(f"{family}@")), key=lambda k: int(k.partition("@")[2]))
         if not keys:
             continue
@@ -94,47 +93,84 @@ def result_chart(rows: Sequence[Mapping[str, Any]], metric: str) -> Chart:
         rows: entries of ``results`` of an evaluation report.
         metric: key of the metric, such as ``recall@20``.
     """
-    names = list(dict.fromkeys(row["scorer"] for row in rows))
-    label = metric.replace("recall", "Recall").replace("ndcg", "NDCG")
-    title = f"Test {label}"
-    with panel(title, height=1.3 + 0.42 * len(names)) as (figure, axes):
-        for offset, seen, ink in ((-0.13, "excluded", SERIES[0]), (0.13, "kept", SERIES[1])):
-            chosen = [row for row in rows if row["seen"] == seen]
-            _intervals(
-                axes,
-                [names.index(row["scorer"]) + offset for row in chosen],
-                [row["metrics"][metric] for row in chosen],
-                ink.light,
-                f"seen items {seen}",
-            )
-        _scorer_axis(axes, names, label)
-        figure.legend(loc="outside lower left", ncols=2, handlelength=1, columnspacing=1.2)
-        return finish(
-            figure,
-            name=f"test-{metric.replace('@', '-')}",
-            title=title,
-            note="Mean over users with its 95% bootstrap interval.",
-        )
+    label = metric_label(metric)
+    return _scorer_chart(
+        f"test-{metric.replace('@', '-')}",
+        f"Test {label}",
+        label,
+        {
+            f"seen items {seen}": {row["scorer"]: row["metrics"][metric] for row in rows if row["seen"] == seen}
+            for seen in ("excluded", "kept")
+        },
+        "Mean over users with its 95% bootstrap interval.",
+    )
 
 
-def segment_chart(name: str, title: str, segments: Sequence[Segment]) -> Chart:
-    """Draw Recall@20 of every scorer for every segment."""
-    scorers = list(segments[0].metrics)
+def warm_cold_chart(warm_cold: Mapping[str, Any], metric: str) -> Chart:
+    """Draw one metric of every scorer on warm and on cold targets, seen items excluded.
+
+    Args:
+        warm_cold: the part of an evaluation report.
+        metric: key of the metric, such as ``recall@20``.
+    """
+    label = metric_label(metric)
+    return _scorer_chart(
+        f"warm-cold-{metric.replace('@', '-')}",
+        f"Warm and cold {label}",
+        label,
+        {
+            f"{group['targets']} among {group['candidates']} items": {
+                row["scorer"]: row["metrics"][metric] for row in group["results"] if row["seen"] == "excluded"
+            }
+            for group in warm_cold["groups"]
+        },
+        "Seen items excluded; mean over the users of each kind of target with its 95% bootstrap interval.",
+    )
+
+
+def segment_chart(name: str, title: str, segments: Sequence[Mapping[str, Any]], scorers: Sequence[str]) -> Chart:
+    """Draw Recall@20 of some scorers for every segment.
+
+    Args:
+        name: name of the chart.
+        title: its title.
+        segments: the part of an evaluation report.
+        scorers: which scorers, at most as many as there are colours.
+    """
     spread = 0.5 / max(1, len(scorers) - 1)
     with panel(title, height=1.3 + (0.2 + 0.13 * len(scorers)) * len(segments)) as (figure, axes):
         for index, (scorer, ink) in enumerate(zip(scorers, SERIES[len(scorers) - 1 :: -1], strict=True)):
             rows = [row + (index - (len(scorers) - 1) / 2) * spread for row in range(len(segments))]
-            values = [
-                {"value": e.value, "low": e.low, "high": e.high}
-                for e in (segment.metrics[scorer]["recall@20"] for segment in segments)
-            ]
+            values = [segment["metrics"][scorer]["recall@20"] for segment in segments]
             _intervals(axes, rows, values, ink.light, scorer)
         _scorer_axis(
-            axes, [f"{s.name}\n{s.cases:,} {'user' if s.cases == 1 else 'users'}" for s in segments], "Recall@20"
+            axes,
+            [f"{s['name']}\n{s['cases']:,} {'user' if s['cases'] == 1 else 'users'}" for s in segments],
+            "Recall@20",
         )
         figure.legend(loc="outside lower left", ncols=3, handlelength=1, columnspacing=1.2)
         note = "Seen items excluded; mean over the users of the segment with its 95% bootstrap interval."
         return finish(figure, name=name, title=title, note=note)
+
+
+def _scorer_chart(
+    name: str, title: str, label: str, series: Mapping[str, Mapping[str, Mapping[str, float]]], note: str
+) -> Chart:
+    """Draw one row for each scorer with a point for each series that has it."""
+    names = list(dict.fromkeys(scorer for values in series.values() for scorer in values))
+    with panel(title, height=1.3 + (0.16 + 0.13 * len(series)) * len(names)) as (figure, axes):
+        for index, ((legend, values), ink) in enumerate(zip(series.items(), SERIES, strict=False)):
+            offset = (index - (len(series) - 1) / 2) * 0.26
+            rows = [names.index(scorer) + offset for scorer in values]
+            _intervals(axes, rows, list(values.values()), ink.light, legend)
+        _scorer_axis(axes, names, label)
+        figure.legend(loc="outside lower left", ncols=2, handlelength=1, columnspacing=1.2)
+        return finish(figure, name=name, title=title, note=note)
+
+
+def metric_label(metric: str) -> str:
+    """Name of a metric as people write it, from its key."""
+    return metric.replace("recall", "Recall").replace("ndcg", "NDCG").replace("mrr", "MRR").replace("auc", "AUC")
 
 
 def _intervals(

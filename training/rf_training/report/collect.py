@@ -4,18 +4,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rf_platform.dataset import Dataset
-from rf_platform.errors import RfError
+from rf_platform.errors import NotFoundError, RfError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.registry.records import DatasetRecord
 from rf_platform.settings import Settings
+from rf_training.evaluation import training_items
+from rf_training.model.storage import load_model
+from rf_training.model_scorer import ModelScorer
 from rf_training.report.curves import Recorded, read_curves, read_history
-from rf_training.report.item_map import ItemMap
+from rf_training.report.item_map import ItemMap, item_map
 from rf_training.report.model_size import ModelSize, model_size
 from rf_training.report.run_settings import Setting, compare_settings, recipe_values
-from rf_training.report.scored import Scored, load_scorer, map_items, score
 
 
 @dataclass(kw_only=True)
@@ -29,15 +32,25 @@ class RunReport:
     recorded: Recorded | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     size: ModelSize | None = None
-    scored: Scored | None = None
     item_map: ItemMap | None = None
     missing: dict[str, str] = field(default_factory=dict)
     """By section: the sentence that stands in its place."""
 
     @property
     def test(self) -> dict[str, Any] | None:
-        """What `rf evaluate` found on the test split."""
-        return self.run.metrics.get("test")
+        """What `rf evaluate` found on the test split; None where it has not, or has in a form without segments."""
+        found: dict[str, Any] | None = self.run.metrics.get("test")
+        return found if found is not None and "segments" in found else None
+
+    @property
+    def scorers(self) -> list[str]:
+        """Who was evaluated with an exact ranking: the baselines, and last the model."""
+        if self.test is None:
+            return []
+        approximate = {each["scorer"] for each in self.test["approximations"]}
+        return [
+            name for name in dict.fromkeys(row["scorer"] for row in self.test["results"]) if name not in approximate
+        ]
 
     @property
     def best_epoch(self) -> int | None:
@@ -65,7 +78,6 @@ class RunReport:
             "training_seconds": None if self.recorded is None else self.recorded.seconds,
             "validation": self.run.metrics.get("validation"),
             "test": self.test,
-            "segments": None if self.scored is None else asdict(self.scored),
             "model": None if self.size is None else {**asdict(self.size), "parameters": self.size.parameters},
             "changed_settings": {s.name: s.value for s in self.settings if s.changed},
             "missing": self.missing,
@@ -78,7 +90,7 @@ def collect(settings: Settings, name: str | None = None, *, seed: int = 0) -> Ru
     Args:
         settings: the workspace.
         name: name of the run; default: the one started last.
-        seed: seed of ties, of intervals and of the items drawn.
+        seed: which items of a large catalog are drawn.
 
     Raises:
         NotFoundError: there is no such run.
@@ -86,14 +98,14 @@ def collect(settings: Settings, name: str | None = None, *, seed: int = 0) -> Ru
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     run = registry.run(name)
     report = RunReport(run=run, recorded_dataset=registry.dataset(run.dataset))
-    recipe = recipe_values(run.recipe)
+    _read_directory(report, run.path)
+    _compute(report, run.path, seed)
+    recipe = recipe_values(run.recipe, report.dataset)
     report.settings = compare_settings(run.config, recipe)
     if recipe is None:
         report.missing["settings"] = (
             f"No recipe is named '{run.recipe}' any more, so the settings stand without a comparison."
         )
-    _read_directory(report, run.path)
-    _compute(report, run.path, seed)
     return report
 
 
@@ -114,9 +126,13 @@ def _read_directory(report: RunReport, directory: Path) -> None:
     else:
         missing["model"] = "No weights were chosen yet, so there is nothing to measure."
     if report.test is None:
+        fault = (
+            "has not been evaluated on the test split"
+            if "test" not in run.metrics
+            else "was evaluated by an older version"
+        )
         missing["test"] = (
-            f"The run has not been evaluated on the test split: `rf evaluate {run.name}` does that, and then "
-            f"`rf report {run.name}` shows the result here."
+            f"The run {fault}: `rf evaluate {run.name}` does that, and then `rf report {run.name}` shows the result here."
         )
 
 
@@ -125,14 +141,19 @@ def _compute(report: RunReport, directory: Path, seed: int) -> None:
     missing = report.missing
     try:
         report.dataset = Dataset.open(report.recorded_dataset.path)
-        model = load_scorer(directory, report.dataset)
+        if not (directory / "best" / "weights.pt").exists():
+            raise NotFoundError("the run has not finished its first epoch, so no weights were chosen")
+        model = ModelScorer(load_model(directory / "best", report.dataset.encoder), report.dataset)
     except RfError as error:
         if report.dataset is None:
             missing["dataset"] = f"The dataset cannot be read: {error}."
-        missing["segments"] = missing["map"] = f"Not computed: {error}."
+        missing["map"] = f"Not computed: {error}."
         return
-    report.item_map = map_items(model, report.dataset, seed=seed)
-    try:
-        report.scored = score(model, report.dataset, seed=seed)
-    except RfError as error:
-        missing["segments"] = f"Not computed: {str(error).rstrip('.')}."
+    report.item_map = _map(model, report.dataset, seed)
+
+
+def _map(model: ModelScorer, dataset: Dataset, seed: int) -> ItemMap:
+    """Lay out the catalog by the model's item vectors."""
+    counts = np.bincount(training_items(dataset.sequences).values, minlength=len(dataset.item_ids))
+    items = dataset.items.take(dataset.current_items)
+    return item_map(model.vectors_ND.numpy(), items, dataset.spec, counts, seed=seed)

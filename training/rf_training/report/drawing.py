@@ -74,16 +74,23 @@ _STYLE = {
 
 
 @contextmanager
-def panel(title: str, *, width: float = 4.6, height: float = 2.8) -> Iterator[tuple[Figure, Axes]]:
-    """Open a figure of one set of axes, in inches; draw inside the block and call :func:`finish` there.
-
-    Characters that the font of PNG files lacks become boxes in them; the page has the reader's fonts.
-    """
+def style() -> Iterator[None]:
+    """Draw inside the block in the style of all charts."""
     with (
         matplotlib.rc_context(cast(Any, _STYLE)),  # its keys are literals to the type checker
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
+        yield
+
+
+@contextmanager
+def panel(title: str, *, width: float = 4.6, height: float = 2.8) -> Iterator[tuple[Figure, Axes]]:
+    """Open a figure of one set of axes, in inches; draw inside the block and call :func:`finish` there.
+
+    Characters that the font of PNG files lacks become boxes in them; the page has the reader's fonts.
+    """
+    with style():
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title)

@@ -8,12 +8,22 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from rf_training.report.charts import result_chart, segment_chart, training_charts, validation_charts
+from rf_training.evaluation.rendering import TERMINAL_LABELS
+from rf_training.report.charts import (
+    metric_label,
+    result_chart,
+    segment_chart,
+    training_charts,
+    validation_charts,
+    warm_cold_chart,
+)
 from rf_training.report.collect import RunReport
 from rf_training.report.drawing import INKS, Chart
 from rf_training.report.map_chart import map_chart
 
 CHARTED_METRICS = ("recall@20", "ndcg@20")
+SHOWN_METRICS = tuple(label.lower() for label in TERMINAL_LABELS)
+"""The columns of the tables that are open; all metrics are a click away."""
 
 
 def write_page(report: RunReport, path: Path) -> list[Path]:
@@ -35,13 +45,14 @@ def write_page(report: RunReport, path: Path) -> list[Path]:
 def draw(report: RunReport) -> dict[str, list[Chart]]:
     """Draw the charts of each section that has what it takes."""
     charts: dict[str, list[Chart]] = {}
-    if report.test is not None:
-        rows = report.test["results"]
-        charts["test"] = [result_chart(rows, metric) for metric in CHARTED_METRICS if metric in rows[0]["metrics"]]
-    if report.scored is not None:
+    if (test := report.test) is not None:
+        charts["test"] = [result_chart(test["results"], metric) for metric in CHARTED_METRICS]
+        if test["warm_cold"] is not None:
+            charts["warm-cold"] = [warm_cold_chart(test["warm_cold"], metric) for metric in CHARTED_METRICS]
+        segments = test["segments"]
         charts["segments"] = [
-            segment_chart("segments-popularity", "By popularity of the item", report.scored.by_popularity),
-            segment_chart("segments-history", "By length of the history", report.scored.by_history),
+            segment_chart("segments-popularity", "By popularity of the item", segments["popularity"], report.scorers),
+            segment_chart("segments-history", "By length of the history", segments["history"], report.scorers),
         ]
     if report.recorded is not None:
         charts["training"] = training_charts(report.recorded.curves, report.run.config["train"].get("clip_norm"))
@@ -61,9 +72,15 @@ def render(report: RunReport, charts: dict[str, list[Chart]]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(svg=Markup, sentence=_sentence, size=_size, plain=_plain, label=_label)
+    environment.filters.update(svg=Markup, sentence=_sentence, size=_size, plain=_plain, label=metric_label)
     return environment.get_template("page.html").render(
-        report=report, run=report.run, charts=charts, inks=INKS, tiles=_tiles(report), now=datetime.now(UTC)
+        report=report,
+        run=report.run,
+        charts=charts,
+        inks=INKS,
+        tiles=_tiles(report),
+        shown=SHOWN_METRICS,
+        now=datetime.now(UTC),
     )
 
 
@@ -71,23 +88,19 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
     """Return the figures at the top: label, figure, remark."""
     tiles = []
     if report.test is not None:
-        reference = report.test["reference"]
+        reference, model = report.test["reference"], report.scorers[-1]
         excluded = {row["scorer"]: row["metrics"] for row in report.test["results"] if row["seen"] == "excluded"}
-        scorer, metrics = list(excluded.items())[-1]  # the model stands last, after the baselines
         for metric in CHARTED_METRICS:
-            if metric not in metrics:
-                continue
-            value = metrics[metric]
+            value = excluded[model][metric]
             remark = f"{value['low']:.4f} to {value['high']:.4f}"
-            if scorer != reference and reference in excluded and excluded[reference][metric]["value"]:
+            if model != reference and reference in excluded and excluded[reference][metric]["value"]:
                 remark += f"; {value['value'] / excluded[reference][metric]['value']:.1f} times {reference}"
-            tiles.append((f"{_label(metric)}, test", f"{value['value']:.4f}", remark))
+            tiles.append((f"{metric_label(metric)}, test", f"{value['value']:.4f}", remark))
+        reach = next(row for row in report.test["reach"]["rows"] if row["scorer"] == model)
+        tiles.append(("Coverage@20", f"{reach['coverage']:.0%}", "of the catalog is recommended to somebody"))
     elif report.history:
         best = max(report.history, key=lambda entry: entry.get("ndcg@20", 0.0))
         tiles.append(("NDCG@20, validation", f"{best['ndcg@20']:.4f}", f"epoch {best['epoch']}"))
-    if report.scored is not None:
-        model = next(row for row in report.scored.reach if row.scorer == report.scored.model)
-        tiles.append(("Coverage@20", f"{model.coverage:.0%}", "of the catalog is recommended to somebody"))
     if report.size is not None:
         tiles.append(
             ("Parameters", f"{report.size.parameters:,}", f"{_size(report.size.table_bytes)} of embedding tables")
@@ -101,10 +114,6 @@ def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
 def _sentence(text: str) -> Markup:
     """Escape a sentence and set what stands between backquotes as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _label(metric: str) -> str:
-    return metric.replace("recall", "Recall").replace("ndcg", "NDCG").replace("mrr", "MRR")
 
 
 def _size(count: float) -> str:

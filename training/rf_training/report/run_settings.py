@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rf_platform.dataset import Dataset
 from rf_platform.errors import NotFoundError
-from rf_training.recipes import get_recipe
+from rf_training.recipes import TYPICAL, DatasetStatistics, get_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +22,15 @@ class Setting:
     """Whether the run differs from the recipe."""
 
 
-def recipe_values(name: str) -> dict[str, dict[str, Any]] | None:
-    """Return the sections of a recipe as plain values, or None where no recipe has that name any more."""
+def recipe_values(name: str, dataset: Dataset | None) -> dict[str, dict[str, Any]] | None:
+    """Return the sections of a recipe as plain values, or None where no recipe has that name any more.
+
+    Args:
+        name: the recipe.
+        dataset: what its sizes are chosen by; None for a typical one.
+    """
     try:
-        recipe = get_recipe(name)
+        recipe = get_recipe(name, TYPICAL if dataset is None else DatasetStatistics.of(dataset))
     except NotFoundError:
         return None
     return {"model": asdict(recipe.model), "train": asdict(recipe.train)}

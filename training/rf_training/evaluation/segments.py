@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_training.evaluation.bootstrap import Estimate, bootstrap_means, estimates
-from rf_training.evaluation.evaluator import RESAMPLES
+from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import NDCG, Recall
 from rf_training.evaluation.metrics.metric import Metric
 
 BANDS = ("head", "torso", "tail", "no training event")
 """Names of the popularity bands, by their code."""
+COLD_BAND = BANDS.index("no training event")
 HEAD_SHARE, TORSO_SHARE = 0.2, 0.6
 """Shares of the training events that the head and the torso hold; the rest is the tail's."""
 HISTORY_BOUNDS = (5, 10, 20, 50, 200)
@@ -28,7 +29,41 @@ class Segment:
     cases: int
     """Number of users in it."""
     metrics: dict[str, dict[str, Estimate]]
-    """By scorer, then by metric label in lower case."""
+    """By scorer, then by metric label in lower case, seen items excluded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """Parts of the cases; the groups of either kind hold every case once."""
+
+    popularity: tuple[Segment, ...]
+    """By popularity of the item to find, see :func:`popularity_bands`."""
+    history: tuple[Segment, ...]
+    """By length of the history, the new users first, see :func:`history_groups`."""
+
+
+def segments(
+    bands: npt.NDArray[np.int64],
+    cases: EvaluationCases,
+    ranks: Mapping[str, npt.NDArray[np.int64]],
+    *,
+    seed: int | np.random.SeedSequence,
+    resamples: int,
+) -> Segments:
+    """Average the metrics over popularity bands and over groups of histories.
+
+    Args:
+        bands: ``[n_items]`` popularity band of each item.
+        cases: the cases.
+        ranks: ``[n_cases]`` rank of the target, seen items excluded, by scorer.
+        seed: seed of the bootstrap; all scorers share the draws.
+        resamples: number of bootstrap samples.
+    """
+    groups = history_groups(cases.stops - cases.starts)
+    return Segments(
+        popularity=segment_metrics(bands[cases.targets], BANDS, ranks, seed=seed, resamples=resamples),
+        history=segment_metrics(groups, history_names(), ranks, seed=seed, resamples=resamples),
+    )
 
 
 def popularity_bands(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -49,7 +84,7 @@ def popularity_bands(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     total = counts.sum()
     bands = np.empty(len(counts), np.int64)
     bands[order] = (before >= HEAD_SHARE * total).astype(np.int64) + (before >= (HEAD_SHARE + TORSO_SHARE) * total)
-    bands[counts == 0] = BANDS.index("no training event")
+    bands[counts == 0] = COLD_BAND
     return bands
 
 
@@ -70,9 +105,9 @@ def segment_metrics(
     names: Sequence[str],
     ranks: Mapping[str, npt.NDArray[np.int64]],
     *,
-    seed: int,
-    resamples: int = RESAMPLES,
-) -> list[Segment]:
+    seed: int | np.random.SeedSequence,
+    resamples: int,
+) -> tuple[Segment, ...]:
     """Average the metrics of every scorer over the cases of each group; groups without any case are left out.
 
     Args:
@@ -100,4 +135,4 @@ def segment_metrics(
                 },
             )
         )
-    return found
+    return tuple(found)

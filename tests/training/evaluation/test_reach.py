@@ -3,7 +3,14 @@ import numpy.typing as npt
 import pytest
 
 from rf_training.evaluation import Jagged
-from rf_training.report.reach import NOTHING, RecordedTop, popularity_ranks, reach, top_unseen
+from rf_training.evaluation.reach import (
+    NOTHING,
+    RecordedTop,
+    catalog_reach,
+    popularity_ranks,
+    reach,
+    top_unseen,
+)
 
 COUNTS = np.array([9, 5, 5, 1, 0])
 BANDS = np.array([0, 1, 1, 2, 3])
@@ -52,3 +59,17 @@ def test_reach_by_hand() -> None:
 def test_nothing_recommended() -> None:
     found = reach("x", np.array([[NOTHING]]), COUNTS, BANDS)
     assert (found.coverage, found.mean_rank) == (0, None)
+
+
+def test_scorers_stand_beside_the_catalog_and_what_people_chose() -> None:
+    found = catalog_reach({"x": np.array([[0, 1], [0, 2]])}, np.array([3, 4]), "test targets", COUNTS, BANDS)
+    assert [(band.name, band.size, band.events) for band in found.bands] == [
+        ("head", 1, 9),
+        ("torso", 2, 10),
+        ("tail", 1, 1),
+        ("no training event", 1, 0),
+    ]
+    assert [(row.scorer, row.coverage, row.mean_rank) for row in found.rows] == [
+        ("x", 3 / 5, pytest.approx((1 + 2.5 + 1 + 2.5) / 4)),
+        ("test targets", 2 / 5, 4.5),
+    ]

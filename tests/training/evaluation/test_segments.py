@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from rf_training.report.segments import history_groups, history_names, popularity_bands, segment_metrics
+from rf_training.evaluation.cases import EvaluationCases
+from rf_training.evaluation.segments import (
+    history_groups,
+    history_names,
+    popularity_bands,
+    segment_metrics,
+    segments,
+)
+from rf_training.evaluation.sequences import EventSequences, Split
 
 
 def test_bands_hold_their_shares_of_the_events() -> None:
@@ -46,3 +54,15 @@ def test_intervals_come_from_the_segments_own_users() -> None:
         0
     ].metrics["a"]["recall@20"]
     assert (segment.low, segment.value, segment.high) == (0.0, 0.5, 1.0)
+
+
+def test_every_case_is_in_one_segment_of_either_kind() -> None:
+    users = [[0, 1, 2, 3], [0, 0, 1, 4], [0, 5, 6, 7, 8, 9, 1]]
+    cases = EvaluationCases.from_sequences(EventSequences.leave_one_out(users), n_items=10, split=Split.TEST)
+    bands = popularity_bands(np.array([4, 1, 0, 0, 0, 1, 1, 1, 1, 0]))  # 0 head; 1, 5, 6, 7 torso; 8 tail
+    found = segments(bands, cases, {"a": np.array([1, 30, 2])}, seed=0, resamples=10)
+    assert [(s.name, s.cases, s.metrics["a"]["recall@20"].value) for s in found.popularity] == [
+        ("torso", 1, 1.0),
+        ("no training event", 2, 0.5),
+    ]
+    assert [(s.name, s.cases) for s in found.history] == [("new users: at most 5", 2), ("6 to 10", 1)]

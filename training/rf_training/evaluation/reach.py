@@ -1,5 +1,6 @@
 """What is recommended to all users together: how much of the catalog, and how popular it is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,10 @@ from scipy.stats import rankdata
 
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.scorer import Scorer
-from rf_training.report.segments import BANDS
+from rf_training.evaluation.segments import BANDS
 
+TOP = 20
+"""Length of the lists of recommendations that are looked at."""
 NOTHING = -1
 """Stands in a list of recommendations where fewer items were left than places."""
 
@@ -26,6 +29,29 @@ class Reach:
     was recommended."""
     bands: dict[str, float]
     """Share of the recommendations that goes to each popularity band."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandSize:
+    """One popularity band of the catalog."""
+
+    name: str
+    size: int
+    """Its items."""
+    events: int
+    """Training events of its items."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogReach:
+    """Recommendations of all scorers, beside the catalog and what the users did choose."""
+
+    k: int
+    """Recommendations for each user, seen items left out."""
+    bands: tuple[BandSize, ...]
+    """The popularity bands of the catalog, whose shares :attr:`rows` give."""
+    rows: tuple[Reach, ...]
+    """The scorers in the order of the report, and last the targets, which the users chose themselves."""
 
 
 class RecordedTop:
@@ -66,6 +92,33 @@ def popularity_ranks(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return the popularity rank of each item, 1 for the most training events; items that tie share their mean rank."""
     ranks: npt.NDArray[np.float64] = rankdata(-counts, method="average")
     return ranks
+
+
+def catalog_reach(
+    tops: Mapping[str, npt.NDArray[np.int64]],
+    targets: npt.NDArray[np.int64],
+    targets_label: str,
+    counts: npt.NDArray[np.int64],
+    bands: npt.NDArray[np.int64],
+) -> CatalogReach:
+    """Describe the recommendations of several scorers.
+
+    Args:
+        tops: ``[n_cases, TOP]`` recommendations by scorer, see :class:`RecordedTop`.
+        targets: ``[n_cases]`` items that the users chose.
+        targets_label: what the targets are called.
+        counts: ``[n_items]`` training events.
+        bands: ``[n_items]`` popularity band of each item.
+    """
+    sizes = [(name, bands == code) for code, name in enumerate(BANDS)]
+    return CatalogReach(
+        k=TOP,
+        bands=tuple(BandSize(name=name, size=int(m.sum()), events=int(counts[m].sum())) for name, m in sizes),
+        rows=(
+            *(reach(name, items, counts, bands) for name, items in tops.items()),
+            reach(targets_label, targets, counts, bands),
+        ),
+    )
 
 
 def reach(

@@ -1,0 +1,55 @@
+"""A random share of all items is cold."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rf_platform.dataset.protocols.cold_targets import hold_out_cold_items
+from rf_platform.dataset.protocols.event_log import Assignment, EventLog
+from rf_platform.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdItems:
+    """Leave-one-out in which a random share of the items never occurs in training, popular ones included.
+
+    The share is that of the items with events. See
+    :func:`~rf_platform.dataset.protocols.cold_targets.hold_out_cold_items` for what is removed.
+    """
+
+    name: ClassVar[str] = "cold-items"
+
+    cold_share: float = 0.2
+    """Share of the items that are cold for the test part."""
+    validation_cold_share: float = 0.05
+    """Share of the items, other ones, that are cold for the validation part."""
+    seed: int = 0
+    """Chooses the items."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for flag, value in (
+            ("--cold-share", self.cold_share),
+            ("--validation-cold-share", self.validation_cold_share),
+        ):
+            if not 0 <= value < 1:
+                raise UsageError(f"{flag}={value} must be at least 0 and below 1: a share of the items")
+        if self.cold_share + self.validation_cold_share >= 1:
+            raise UsageError(
+                f"--cold-share={self.cold_share} and --validation-cold-share={self.validation_cold_share} leave no item to "
+                f"train on; their sum must be below 1"
+            )
+        if self.seed < 0:
+            raise UsageError(f"--seed={self.seed} must not be negative")
+
+    def assign(self, log: EventLog) -> Assignment:
+        """Draw the items, then hold out."""
+        items = np.random.default_rng(self.seed).permutation(np.unique(log.item))
+        test = round(self.cold_share * len(items))
+        validation = round(self.validation_cold_share * len(items))
+        return hold_out_cold_items(log, lambda *_: items[:test], lambda *_: items[test : test + validation])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and parameters, as plain values for JSON."""
+        return {"name": self.name, **asdict(self)}

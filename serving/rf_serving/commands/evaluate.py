@@ -1,0 +1,106 @@
+"""``rf evaluate``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rf_platform.cli.console import err_console, out_console, print_json
+from rf_platform.settings import get_settings
+
+if TYPE_CHECKING:
+    from rf_training.evaluation import EvaluationReport
+
+app = typer.Typer()
+
+LEAST_KEPT = 0.99
+"""Share of the exact Recall@20 below which an index is not worth its speed."""
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str | None, typer.Argument(help="Run; default: the last one.", show_default=False)] = None,
+    split: Annotated[
+        Literal["test", "validation"],
+        typer.Option(help="Split to rank: choose between models on validation, read test once at the end."),
+    ] = "test",
+    index: Annotated[
+        str,
+        typer.Option(
+            help="Index to rank through as well, as a server would: hnsw, or auto for what `rf index build` takes by "
+            "itself; exact leaves it at the exact ranking."
+        ),
+    ] = "hnsw",
+    seed: Annotated[int, typer.Option(help="Seed of the order of ties and of the bootstrap.")] = 0,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(help="Also write the tables to this file, as Markdown with all metrics.", show_default=False),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+) -> None:
+    """Rank the full catalog for every held-out item, beside popularity and item-KNN, with 95% intervals.
+
+    Items seen before are ranked once with and once without, through an exact scan and through the index that would be served.
+    Targets that training never met are shown apart. The result on the test split is kept with the run, in its report and in the
+    bundles built from it.
+    """
+    import faiss
+    import torch
+
+    from rf_platform.dataset import Dataset
+    from rf_platform.registry import Registry
+    from rf_serving.index import choose_kind
+    from rf_serving.index_scorer import IndexScorer
+    from rf_training.baselines import BESIDE_EVERY_RUN, Popularity, TrainingData, compare
+    from rf_training.commands.output_file import check_output_file
+    from rf_training.evaluation import Scorer, Split, report_markdown, report_tables
+    from rf_training.model.storage import load_model
+    from rf_training.model_scorer import ModelScorer
+    from rf_training.run import completed_run, use_threads, write_metrics
+
+    check_output_file("--markdown", markdown)
+    settings = get_settings()
+    use_threads(settings)
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    record = completed_run(settings, run)
+    dataset = Dataset.open(registry.dataset(record.dataset).path)
+    kind = choose_kind(index, len(dataset.item_ids), option="--index")
+    model = ModelScorer(load_model(record.path / "best", dataset.encoder), dataset)
+    models: list[Scorer] = [model]
+    exact_of = {}
+    if not kind.exact:
+        served = IndexScorer(model, kind.build(model.vectors_ND.numpy()))
+        models.append(served)
+        exact_of[served.name] = model.name
+    report = compare(
+        models,
+        BESIDE_EVERY_RUN,
+        TrainingData.from_dataset(dataset),
+        split=Split.TEST if split == "test" else Split.VALIDATION,
+        seed=seed,
+        reference=Popularity.name,
+        exact_of=exact_of,
+    )
+    if split == "test":
+        write_metrics(record.path, registry, record.name, {"test": report.to_dict()})
+    if markdown is not None:
+        markdown.write_text(report_markdown(report))
+    if json:
+        print_json({"run": record.name, **report.to_dict()})
+    else:
+        out_console().print(report_tables(report))
+    _warn(report)
+
+
+def _warn(report: "EvaluationReport") -> None:
+    """Name the indexes that lose too much of the ranking."""
+    for each in report.approximations:
+        if each.kept is not None and each.kept < LEAST_KEPT:
+            err_console().print(
+                f"{each.scorer} keeps {each.kept:.1%} of the exact Recall@20 (seen items {each.seen}), less than "
+                f"{LEAST_KEPT:.0%}: serve this model with `rf index build --kind exact`",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )

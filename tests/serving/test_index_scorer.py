@@ -1,0 +1,109 @@
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from rf_platform.dataset import Dataset
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.index import ExactIndex, Found, HnswIndex, VectorIndex
+from rf_serving.index.vector_index import NO_ROW
+from rf_serving.index_scorer import LIST_LENGTH, IndexScorer
+from rf_serving.retrieval.filter import Filter
+from rf_serving.retrieval.searcher import Searcher
+from rf_training.evaluation import EvaluationCases, Split, rank_targets
+from rf_training.evaluation.reach import top_unseen
+from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model_scorer import ModelScorer
+
+K = 5
+
+
+class Forgetful(ExactIndex):
+    """Finds every second row only, and never more than it is told to."""
+
+    kind: ClassVar[str] = "forgetful"
+    exact: ClassVar[bool] = False
+    most: ClassVar[int] = 1000
+    asked: ClassVar[list[int]] = []
+
+    def search(self, queries_BD: Any, k: int) -> Found:
+        self.asked.append(k)
+        found = super().search(queries_BD, k)
+        rows = np.where(found.rows % 2 == 0, found.rows, NO_ROW)
+        rows[:, self.most :] = NO_ROW
+        return Found(rows=rows, scores=found.scores)
+
+
+@pytest.fixture(scope="module")
+def exact(model: RetrievalFormer, dataset: Dataset) -> ModelScorer:
+    return ModelScorer(model, dataset)
+
+
+@pytest.fixture(scope="module")
+def cases(dataset: Dataset) -> EvaluationCases:
+    return EvaluationCases.from_sequences(dataset.sequences, n_items=len(dataset.item_ids), split=Split.TEST)
+
+
+def through(exact: ModelScorer, kind: type[VectorIndex], k: int = K) -> IndexScorer:
+    return IndexScorer(exact, kind.build(exact.vectors_ND.numpy()), k)
+
+
+class Bundle:
+    """As much of a bundle as search and filter look at."""
+
+    def __init__(self, exact: ModelScorer, index: VectorIndex) -> None:
+        self.vectors_ND = exact.vectors_ND.numpy()
+        self.index = index
+
+
+@pytest.mark.parametrize("kind", [ExactIndex, HnswIndex, Forgetful])
+def test_it_returns_what_a_request_would(exact: ModelScorer, cases: EvaluationCases, kind: type[VectorIndex]) -> None:
+    """The stages of the server, one user after the other."""
+    scorer = through(exact, kind)
+    histories = cases.histories(0, len(cases))
+    scores = scorer.scores(cases.users, histories)
+    bundle: ServedBundle = Bundle(exact, kind.build(exact.vectors_ND.numpy()))  # type: ignore[assignment]
+    searcher, filter = Searcher(bundle), Filter(bundle)
+    queries_BD = exact.queries(cases.users, histories.lengths).numpy()
+    for user, top in enumerate(top_unseen(scores, histories, K)):
+        seen = np.unique(histories.values[histories.row_of_value == user]).astype(np.int64)
+        found = searcher.search(queries_BD[user], K + len(seen))
+        answer = filter.filter(queries_BD[user], found, seen, K)
+        assert sorted(top) == sorted(answer.rows)
+        np.testing.assert_allclose(scores[user, answer.rows], answer.scores, atol=1e-6)
+
+
+def test_an_exact_index_ranks_like_the_model(exact: ModelScorer, cases: EvaluationCases) -> None:
+    scorer = through(exact, ExactIndex, LIST_LENGTH)
+    ours, theirs = rank_targets(scorer, cases, seed=0), rank_targets(exact, cases, seed=0)
+    behind = LIST_LENGTH + 1  # where the order is up to chance
+    for found, truth in ((ours.kept, theirs.kept), (ours.excluded, theirs.excluded)):
+        assert np.minimum(found, behind).tolist() == np.minimum(truth, behind).tolist()
+        assert (truth < behind).sum() > 10  # else nothing is shown
+
+
+def test_what_is_not_found_is_behind_the_list(exact: ModelScorer, cases: EvaluationCases) -> None:
+    scores = through(exact, ExactIndex).scores(cases.users, cases.histories(0, len(cases)))
+    histories = cases.histories(0, len(cases))
+    distinct = [len(set(histories.values[histories.row_of_value == user].tolist())) for user in range(len(cases))]
+    assert (scores > -np.inf).sum(axis=1).tolist() == [K + count for count in distinct]
+
+
+def test_each_request_asks_for_its_own_seen_items(exact: ModelScorer, cases: EvaluationCases) -> None:
+    histories = cases.histories(0, len(cases))
+    Forgetful.asked.clear()
+    through(exact, Forgetful).scores(cases.users, histories)
+    assert Forgetful.asked == [K + length for length in sorted(set(histories.lengths.tolist()))]
+
+
+def test_too_few_found_leads_to_a_scan(
+    exact: ModelScorer, cases: EvaluationCases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Forgetful, "most", 3)
+    histories = cases.histories(0, len(cases))
+    scores = through(exact, Forgetful).scores(cases.users, histories)
+    np.testing.assert_allclose(scores, exact.scores(cases.users, histories), atol=1e-6)
+
+
+def test_its_name_tells_the_index(exact: ModelScorer) -> None:
+    assert through(exact, HnswIndex).name == "RetrievalFormer (hnsw)"

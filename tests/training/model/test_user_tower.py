@@ -1,0 +1,98 @@
+"""The three places of the profile (R7, R8)."""
+
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from rf_training.model.config import Layout, ModelConfig
+from rf_training.model.user_tower import UserTower
+
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+
+def new(layout: Layout) -> UserTower:
+    torch.manual_seed(0)
+    return UserTower(ModelConfig(dim=16, max_history=8, dropout=0.0, layout=layout)).eval()
+
+
+def trained(layout: Layout) -> UserTower:
+    """A tower whose parameters have all moved from where they start."""
+    tower = new(layout)
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return tower
+
+
+def read(tower: UserTower, z: Tensor, profile: Tensor, positions: list[int]) -> Tensor:
+    """Query vectors of one user with a history ``z`` [T, D], padded to eight interactions, [R, D]."""
+    padded = torch.nn.functional.pad(z, (0, 0, 0, 8 - len(z)))
+    reads = torch.tensor([positions])
+    out: Tensor = tower(padded[None], torch.tensor([len(z)]), profile.expand(1, len(positions), -1), reads)[0]
+    return out
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_empty_history_leaves_nothing_but_the_profile(layout: Layout) -> None:
+    tower, one, other = trained(layout), torch.randn(16), torch.randn(16)
+    empty = read(tower, torch.zeros(0, 16), one, [-1])
+    assert empty.isfinite().all()
+    assert not torch.allclose(empty, read(tower, torch.zeros(0, 16), other, [-1]), atol=1e-2)
+    before_anything = read(tower, torch.randn(5, 16), one, [-1, 4])
+    torch.testing.assert_close(before_anything[:1], empty, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(before_anything[1:], empty, atol=1e-2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_vector_cannot_see_the_future_at_any_position(layout: Layout) -> None:
+    """Change the history from every position on: no gradient flows back from the future either."""
+    tower, profile, positions = trained(layout), torch.randn(16), [-1, 0, 1, 2, 3, 4]
+    z = torch.randn(5, 16, requires_grad=True)
+    for place, position in enumerate(positions):
+        (gradient,) = torch.autograd.grad(read(tower, z, profile, positions)[place].square().sum(), z)
+        seen = gradient.abs().sum(1) > 0
+        assert seen.tolist() == [t <= position for t in range(5)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_position_knows_a_later_profile(layout: Layout) -> None:
+    """The profile as it was at each position read; only the layout with a place for each can tell them apart."""
+    tower, positions = trained(layout), [-1, 0, 1, 2, 3]
+    profile = torch.randn(1, 5, 16, requires_grad=True)
+    query = tower(torch.randn(1, 4, 16), torch.tensor([4]), profile, torch.tensor([positions]))[0]
+    for place in range(5):
+        (gradient,) = torch.autograd.grad(query[place].square().sum(), profile, retain_graph=True)
+        known = place if layout == "cls" else 0
+        assert (gradient[0].abs().sum(1) > 0).tolist() == [n == known for n in range(5)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_profile_reaches_every_position(layout: Layout) -> None:
+    tower, z = trained(layout), torch.randn(4, 16)
+    one, other = (read(tower, z, torch.randn(16), [-1, 0, 1, 2, 3]) for _ in range(2))
+    assert ((one - other).abs().amax(1) > 1e-2).all()
+
+
+def test_a_profile_at_the_side_starts_silent() -> None:
+    tower, z = new("side"), torch.randn(4, 16)
+    one, other = (read(tower, z, torch.randn(16), [-1, 0, 3]) for _ in range(2))
+    assert torch.equal(one, other)
+    tower.side_token.weight.data.zero_()
+    assert not torch.allclose(one, read(tower, z, torch.randn(16), [-1, 0, 3]))
+
+
+def test_a_profile_at_the_side_is_concatenated_to_every_token_and_projected() -> None:
+    """Against one projection of the concatenation, in front of a tower without any profile."""
+    side, plain = trained("side"), new("prefix")
+    shared = {name: p for name, p in side.state_dict().items() if not name.startswith("side_")}
+    plain.load_state_dict(shared | {"position_TD": torch.zeros(8, 16)})
+    plain.input_norm = torch.nn.Identity()  # type: ignore[assignment]
+    z, profile = torch.randn(4, 16), torch.randn(16)
+    tokens = torch.cat([side.cls_D[None], side.input_norm(z) + side.position_TD[[3, 2, 1, 0]]])
+    both = torch.cat([tokens, profile.expand(5, -1)], dim=1)
+    matrix = torch.cat([side.side_token.weight, side.side_profile.weight], dim=1)
+    projected = both @ matrix.T + side.side_token.bias
+    expected = read(plain, projected[1:], projected[0], [-1, 0, 1, 2, 3])
+    torch.testing.assert_close(read(side, z, profile, [-1, 0, 1, 2, 3]), expected, atol=1e-5, rtol=1e-5)

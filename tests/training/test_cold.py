@@ -1,0 +1,129 @@
+"""Cold items compete: the shift that calibration chooses, and that it reaches the vectors that are served."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rf_platform.dataset import Dataset
+from rf_platform.dataset.protocols import ColdItems, SplitProtocol
+from rf_training import cold
+from rf_training.cold import SHIFTS, calibrate
+from rf_training.config import Recipe, TrainConfig
+from rf_training.evaluation.cases import EvaluationCases
+from rf_training.evaluation.metrics import NDCG
+from rf_training.evaluation.ranking import rank_targets
+from rf_training.evaluation.sequences import Split
+from rf_training.model.config import ModelConfig
+from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.storage import load_model
+from rf_training.model_scorer import ModelScorer
+from rf_training.trainer import Trainer
+
+MODEL = ModelConfig(dim=16, max_history=6, dropout=0.1)
+TRAIN = TrainConfig(epochs=4, batch_size=8, uniform_negatives=10, learning_rate=5e-3, ema_decay=0.5)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def with_cold(
+    tmp_path_factory: pytest.TempPathFactory,
+    write_tables: Callable[..., None],
+    build_by_protocol: Callable[[Path, SplitProtocol], Dataset],
+) -> Dataset:
+    home = tmp_path_factory.mktemp("cold")
+    write_tables(home / "tables")
+    return build_by_protocol(home, ColdItems(cold_share=0.2, validation_cold_share=0.3, seed=1))
+
+
+@pytest.fixture(scope="module")
+def trained(with_cold: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Any]:
+    torch.set_num_threads(1)
+    directory = tmp_path_factory.mktemp("runs") / "run"
+    directory.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cold, "MIN_COLD", 2)
+        made = Trainer(Recipe(name="t", model=MODEL, train=replace(TRAIN, cold_budget=0.5)), with_cold, directory)
+        return made, made.run()
+
+
+def ranks_with(model: RetrievalFormer, dataset: Dataset, shift: float) -> tuple[np.ndarray, EvaluationCases]:
+    model.cold_shift.fill_(shift)
+    cases = EvaluationCases.from_sequences(dataset.sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
+    return rank_targets(ModelScorer(model, dataset), cases, seed=0).excluded, cases
+
+
+@pytest.mark.parametrize("step", [0, 7, 30, len(SHIFTS) - 1])
+def test_the_curve_is_what_evaluation_measures_at_that_shift(
+    with_cold: Dataset, trained: tuple[Trainer, Any], step: int
+) -> None:
+    made, result = trained
+    assert not result.cold.pretended
+    model = load_model(made.directory / "best", with_cold.encoder)
+    ranks, cases = ranks_with(model, with_cold, float(SHIFTS[step]))
+    assert (result.cold.warm_cases, result.cold.cold_cases) == ((~cases.cold).sum(), cases.cold.sum())
+    point = result.cold.curve[step]
+    assert point["shift"] == SHIFTS[step]
+    for kind, rows in (("warm", ~cases.cold), ("cold", cases.cold)):
+        assert np.isclose(point[f"{kind} ndcg@20"], NDCG(20)(ranks[rows]).mean())
+
+
+def test_the_best_for_cold_items_within_the_budget(trained: tuple[Trainer, Any]) -> None:
+    curve, shift = trained[1].cold.curve, trained[1].cold.shift
+    floor = 0.5 * curve[0]["warm ndcg@20"]
+    allowed = [p for p in curve if p["warm ndcg@20"] >= floor]
+    assert len(allowed) > 1
+    chosen = next(p for p in curve if p["shift"] == shift)
+    assert chosen in allowed
+    assert chosen["cold ndcg@20"] == max(p["cold ndcg@20"] for p in allowed) > curve[0]["cold ndcg@20"]
+
+
+def test_the_weights_that_are_kept_carry_it_and_were_validated_with_it(
+    with_cold: Dataset, trained: tuple[Trainer, Any]
+) -> None:
+    made, result = trained
+    model = load_model(made.directory / "best", with_cold.encoder)
+    assert float(model.cold_shift) == pytest.approx(result.cold.shift)
+    ranks, _ = ranks_with(model, with_cold, result.cold.shift)
+    assert result.validation["ndcg@20"] == pytest.approx(NDCG(20)(ranks).mean())
+
+
+def test_only_items_without_an_id_are_raised(with_cold: Dataset, trained: tuple[Trainer, Any]) -> None:
+    model = load_model(trained[0].directory / "best", with_cold.encoder)
+    model.cold_shift.fill_(0.3)
+    raised = ModelScorer(model, with_cold)
+    model.cold_shift.fill_(0.0)
+    plain = ModelScorer(model, with_cold)
+    assert raised.vectors_ND.shape[1] == plain.vectors_ND.shape[1] + 1
+    users, lengths = np.arange(5), np.full(5, 4)
+    model.cold_shift.fill_(0.3)
+    scores = raised.queries(users, lengths) @ raised.vectors_ND.T
+    model.cold_shift.fill_(0.0)
+    difference = scores - plain.queries(users, lengths) @ plain.vectors_ND.T
+    expected = np.where(with_cold.trained_items, 0.0, 0.3)
+    np.testing.assert_allclose(difference.numpy(), np.broadcast_to(expected, difference.shape), atol=1e-5)
+
+
+def test_without_enough_cold_targets_known_items_play_their_part(dataset: Dataset) -> None:
+    torch.manual_seed(0)
+    model = RetrievalFormer(MODEL, dataset.encoder).eval()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cold, "PRETEND_SHARE", 0.4)
+        found = calibrate(model, dataset, budget=0.05)
+    assert found is not None
+    assert found.pretended
+    assert found.cold_cases > 3
+    assert float(model.cold_shift) == 0
+
+
+def test_nothing_to_calibrate_without_ids(dataset: Dataset) -> None:
+    model = RetrievalFormer(replace(MODEL, item_id=False), dataset.encoder)
+    assert calibrate(model, dataset, budget=0.05) is None

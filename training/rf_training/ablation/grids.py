@@ -1,0 +1,127 @@
+"""The grids that come with the platform."""
+
+from rf_platform.errors import NotFoundError
+from rf_training.ablation.grid import Group, known
+
+_SAMPLED = {"train.objective": "sampled", "train.label_smoothing": "0"}
+_FULL = {"train.objective": "full", "train.hard_negatives": "0"}
+
+
+def _values(setting: str, *values: str) -> dict[str, dict[str, str]]:
+    return {value: {setting: value} for value in values}
+
+
+def _switch(setting: str, off: str, on: str) -> dict[str, dict[str, str]]:
+    return {"off": {setting: off}, "on": {setting: on}}
+
+
+def _grid(*groups: Group) -> dict[str, Group]:
+    return {group.name: group for group in groups}
+
+
+TABLE3 = _grid(
+    Group(name="history", title="History length", variants=_values("model.max_history", "5", "10", "15", "20", "25")),
+    Group(
+        name="fusion",
+        title="Fusion of features",
+        variants=_values("model.fusion", "mean", "attention", "attention-pool", "cross-attention", "concat"),
+    ),
+    Group(name="uniformity", title="Explicit uniformity term", variants=_switch("train.uniformity_weight", "0", "0.1")),
+    Group(
+        name="tables",
+        title="Embedding tables",
+        variants={"shared": {"model.share_domains": "true"}, "separate": {"model.share_domains": "false"}},
+    ),
+    Group(name="batch", title="Batch size, in windows", variants=_values("train.batch_size", "256", "512")),
+    Group(
+        name="feature_dim",
+        title="Width of feature embeddings",
+        variants=_values("model.feature_dim", "8", "16", "32", "64"),
+    ),
+    Group(name="dim", title="Width of tokens and output", variants=_values("model.dim", "64", "256", "512", "1024")),
+)
+"""Table 3 of the paper with its values (R18, appendix E), and the fusions of R3; ``dim`` last because its widest is by far the
+dearest."""
+
+OBJECTIVE = _grid(
+    Group(name="objective", title="Objective", variants={"sampled": _SAMPLED, "full": _FULL}),
+    Group(name="positions", title="Training positions", variants=_values("train.positions", "all", "one")),
+    Group(
+        name="negatives",
+        title="Uniform negatives a step",
+        fixed=_SAMPLED,
+        variants=_values("train.uniform_negatives", "0", "100", "1000", "4000"),
+    ),
+    Group(
+        name="hard_negatives",
+        title="Concentration of hard negatives",
+        fixed=_SAMPLED,
+        variants=_values("train.hard_negatives", "0", "0.1", "0.5"),
+    ),
+    Group(
+        name="label_smoothing",
+        title="Label smoothing",
+        fixed=_FULL,
+        variants=_values("train.label_smoothing", "0", "0.05", "0.1"),
+    ),
+    Group(name="item_bias", title="Item bias", variants=_switch("model.item_bias", "false", "true")),
+    Group(
+        name="temperature", title="Temperature", variants=_values("train.temperature", "0.05", "0.07", "0.1", "0.15")
+    ),
+    Group(name="norm", title="Penalty on norms", variants=_values("train.norm_penalty", "0", "1e-5", "1e-3")),
+    Group(
+        name="variance", title="Penalty on low variance", variants=_values("train.variance_penalty", "0", "0.1", "1")
+    ),
+    Group(
+        name="composition", title="Composition of batches", variants=_values("train.composition", "random", "balanced")
+    ),
+    Group(name="optimizer", title="Optimiser", variants=_values("train.optimizer", "adamw", "muon")),
+    Group(
+        name="averaging",
+        title="Decay of averaged weights",
+        variants=_values("train.ema_decay", "0", "0.99", "0.995", "0.999"),
+    ),
+)
+"""What training minimises and how (R9, R10, R12, R14, R15)."""
+
+WARM_COLD = _grid(
+    Group(
+        name="item_id",
+        title="Item id as a feature, by its noise",
+        variants={"no id": {"model.item_id": "false"}}
+        | {noise: {"model.item_id": "true", "model.item_id_noise": noise} for noise in ("0", "0.05", "0.25", "0.5")},
+    ),
+    Group(
+        name="feature_noise",
+        title="Noise on other features",
+        variants=_values("model.feature_noise", "0", "0.05", "0.2"),
+    ),
+)
+"""What trades warm items against cold ones (R11); meant for a dataset with cold targets."""
+
+ARCHITECTURE = _grid(
+    Group(name="layout", title="Layout of the sequence", variants=_values("model.layout", "cls", "prefix", "side")),
+    Group(name="bags", title="Pooling of bags", variants=_values("model.bag_pooling", "mean", "sum", "attention")),
+)
+"""Shape of the user tower's sequence and of bags (R1, R7, R8)."""
+
+GRIDS = {
+    "table3": TABLE3,
+    "objective": OBJECTIVE,
+    "warm-cold": WARM_COLD,
+    "architecture": ARCHITECTURE,
+    "all": {**OBJECTIVE, **WARM_COLD, **ARCHITECTURE, **TABLE3},
+}
+"""By the name that `--grid` takes."""
+
+
+def get_grid(name: str) -> dict[str, Group]:
+    """Return a grid of the platform.
+
+    Raises:
+        NotFoundError: there is none of that name.
+    """
+    try:
+        return GRIDS[known(name, GRIDS, "grid")]
+    except NotFoundError as error:
+        raise NotFoundError(f"{error}; a file of your own ends in .yaml") from None

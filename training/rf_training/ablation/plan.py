@@ -1,0 +1,169 @@
+"""The plan of an ablation: which runs it needs, each of them once."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rf_platform.dataset import Dataset
+from rf_platform.errors import CorruptError, NotFoundError, UsageError
+from rf_training.ablation.grid import Group
+from rf_training.config import Recipe
+from rf_training.run import recipe_from_dict
+
+PREFIX = "ablate"
+"""How the names of an ablation's runs begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training: an arm with a seed."""
+
+    name: str
+    """Name of its run, the same for the same settings, dataset and seed."""
+    dataset: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides which runs an ablation has; kept in ``plan.json`` beside its tables."""
+
+    name: str
+    dataset: str
+    """Name of the dataset version."""
+    fingerprint: str
+    """The dataset's."""
+    recipe: Recipe
+    """What the groups vary."""
+    seeds: tuple[int, ...]
+    groups: Mapping[str, Group]
+
+    @classmethod
+    def make(
+        cls, *, name: str, dataset: Dataset, recipe: Recipe, seeds: Sequence[int], groups: Mapping[str, Group]
+    ) -> "Plan":
+        """Make a plan and check every variant.
+
+        Raises:
+            ConfigError: a variant is not usable; nothing was trained.
+            UsageError: the seeds are not usable.
+        """
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise UsageError(f"--seeds {','.join(map(str, seeds))}: give different whole numbers from 0 on, e.g. 0,1")
+        plan = cls(
+            name=name,
+            dataset=dataset.name,
+            fingerprint=dataset.fingerprint,
+            recipe=recipe,
+            seeds=tuple(seeds),
+            groups=dict(groups),
+        )
+        _ = plan.cells
+        return plan
+
+    def arm_cells(self, group: Group) -> dict[str, list[Cell]]:
+        """Return the cells of every arm of a group, one for each seed."""
+        return {
+            name: [self._cell(recipe, seed) for seed in self.seeds] for name, recipe in group.arms(self.recipe).items()
+        }
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """All cells by name: what several groups have in common, such as the base, is there once.
+
+        The first seed of everything comes before the second of anything, so that an early table is broad.
+        """
+        by_seed: list[dict[str, Cell]] = [{} for _ in self.seeds]
+        for group in self.groups.values():
+            for cells in self.arm_cells(group).values():
+                for known, cell in zip(by_seed, cells, strict=True):
+                    known[cell.name] = cell
+        return {name: cell for known in by_seed for name, cell in known.items()}
+
+    def _cell(self, recipe: Recipe, seed: int) -> Cell:
+        settings = {
+            "dataset": self.dataset,
+            "model": asdict(recipe.model),
+            "train": {**asdict(recipe.train), "seed": 0},
+        }
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        changed = changed_settings(recipe, self.recipe)
+        words = "-".join(f"{path.partition('.')[2]}-{value}" for path, value in changed.items()) or "base"
+        readable = re.sub(r"[^A-Za-z0-9._]+", "-", words)[:80].strip("-")
+        return Cell(
+            name=f"{PREFIX}-{readable}-{digest}-s{seed}",
+            dataset=self.dataset,
+            recipe=replace(recipe, train=replace(recipe.train, seed=seed)),
+        )
+
+    def extended(self, earlier: "Plan") -> "Plan":
+        """Return this plan with the groups, variants and seeds of an earlier one of the same name.
+
+        Raises:
+            UsageError: the earlier one is around another recipe or on another dataset.
+        """
+        other = []
+        if earlier.fingerprint != self.fingerprint:
+            other.append(f"dataset '{earlier.dataset}', not '{self.dataset}'")
+        other += [
+            f"{path}={value}, not {changed_settings(self.recipe, earlier.recipe).get(path, value)}"
+            for path, value in changed_settings(earlier.recipe, self.recipe).items()
+        ]
+        if other:
+            raise UsageError(
+                f"ablation '{self.name}' was made with {'; '.join(other)}: give the new one another name with --name"
+            )
+        groups = dict(earlier.groups)
+        for name, group in self.groups.items():
+            if name in groups:
+                group = replace(group, variants={**groups[name].variants, **group.variants})
+            groups[name] = group
+        return replace(self, groups=groups, seeds=tuple(dict.fromkeys((*earlier.seeds, *self.seeds))))
+
+    def save(self, directory: Path) -> None:
+        """Write ``plan.json``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        plan = {
+            "name": self.name,
+            "dataset": self.dataset,
+            "fingerprint": self.fingerprint,
+            "recipe": asdict(self.recipe),
+            "seeds": list(self.seeds),
+            "groups": {name: group.to_dict() for name, group in self.groups.items()},
+        }
+        (directory / "plan.json").write_text(json.dumps(plan, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, directory: Path) -> "Plan":
+        """Read ``plan.json``.
+
+        Raises:
+            NotFoundError: there is no such ablation.
+            CorruptError: the file was changed, or is from another version of the platform.
+        """
+        path = directory / "plan.json"
+        if not path.is_file():
+            there = sorted(p.parent.name for p in directory.parent.glob("*/plan.json"))
+            raise NotFoundError(f"there is no ablation '{directory.name}'; there are: {', '.join(there) or 'none'}")
+        try:
+            plan: dict[str, Any] = json.loads(path.read_text())
+            groups = {name: Group(name=name, **group) for name, group in plan["groups"].items()}
+            recipe = recipe_from_dict(plan["recipe"])
+            return cls(**{**plan, "recipe": recipe, "seeds": tuple(plan["seeds"]), "groups": groups})
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptError(f"{path} is not usable ({error}); delete it and give the grid again") from error
+
+
+def changed_settings(recipe: Recipe, base: Recipe) -> dict[str, Any]:
+    """Return the settings, the seed aside, in which a recipe differs from another one."""
+    return {
+        f"{section}.{name}": value
+        for section in ("model", "train")
+        for name, value in asdict(getattr(recipe, section)).items()
+        if name != "seed" and value != getattr(getattr(base, section), name)
+    }

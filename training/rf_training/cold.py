@@ -1,0 +1,153 @@
+"""Calibration of cold items: how much their scores are raised so that they compete with items known by their id.
+
+An item that training never met is encoded with the unknown id. The ids of the others were fitted to the training events, so
+their scores run ahead of what they are worth on events to come, and a cold item ranks too low among them. One number, added to
+the score of every cold item, sets the two right; it is served as part of an extra dimension of the item vectors.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rf_platform.dataset import Dataset
+from rf_platform.features.spec import ITEM_ID_DOMAIN
+from rf_platform.features.vocabulary import UNKNOWN_ID
+from rf_training.evaluation.cases import EvaluationCases
+from rf_training.evaluation.metrics import NDCG, Recall
+from rf_training.evaluation.sequences import Split
+from rf_training.model.inputs import FeatureTensors
+from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model_scorer import ModelScorer
+
+SHIFTS = np.round(np.arange(0, 0.605, 0.01), 2)
+"""What is tried, on the scale of a cosine."""
+MIN_COLD = 100
+"""Fewest cold validation targets that are believed; with fewer, known items play the part of cold ones."""
+PRETEND_SHARE = 0.05
+"""Share of the known items whose ids are then forgotten."""
+CASES = 4000
+"""Most warm and most cold targets that are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdCalibration:
+    """What each shift would do to the validation targets, seen items excluded."""
+
+    shift: float
+    """The one chosen: the best for cold targets among those that cost the warm ones no more than the budget."""
+    pretended: bool
+    """Whether the cold items were known ones with their ids forgotten, for want of enough real ones."""
+    warm_cases: int
+    cold_cases: int
+    curve: list[dict[str, float]]
+    """For every shift tried: ``shift`` and ``recall@20`` and ``ndcg@20`` of ``warm`` and ``cold`` targets."""
+
+    @property
+    def before(self) -> str:
+        """Recall without any shift, in words."""
+        return _words(self.curve[0])
+
+    @property
+    def after(self) -> str:
+        """Recall with the shift chosen, in words."""
+        return _words(next(point for point in self.curve if point["shift"] == self.shift))
+
+
+@torch.inference_mode()
+def calibrate(model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: int = 0) -> ColdCalibration | None:
+    """Find the shift for cold items on the validation split; the model is left as it is.
+
+    Args:
+        model: a trained model.
+        dataset: what it was trained on.
+        budget: largest share of the warm targets' NDCG@20 that may be given up.
+        seed: chooses cases, and the items to forget.
+
+    Returns:
+        None where there is nothing to calibrate: a model without item ids, or no validation target of one of the two kinds.
+    """
+    if not model.config.item_id:
+        return None
+    rng = np.random.default_rng(seed)
+    cases = EvaluationCases.from_sequences(dataset.sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
+    cold_items, cold = ~cases.trained, cases.cold
+    pretended = np.count_nonzero(cold) < MIN_COLD
+    if pretended:
+        cold_items = cold_items | (cases.trained & (rng.random(len(cold_items)) < PRETEND_SHARE))
+        cold = cold_items[cases.targets]
+    chosen = np.concatenate([_some(np.flatnonzero(cold == kind), rng) for kind in (False, True)])
+    if cold[chosen].all() or not cold[chosen].any():
+        return None
+    scorer = ModelScorer(model, dataset)
+    vectors_ND, tokens_ND = _forget(model, dataset, cold_items)
+    scorer.item_h_ND, scorer.vectors_ND = tokens_ND, vectors_ND
+    ranks_SC = np.concatenate(
+        [_ranks(scorer, cases, chosen[i : i + 256], cold_items) for i in range(0, len(chosen), 256)], axis=1
+    )
+    kinds = {"warm": ~cold[chosen], "cold": cold[chosen]}
+    curve = [
+        {"shift": float(shift)}
+        | {
+            f"{kind} {metric.label.lower()}": float(metric(ranks_C[rows]).mean())
+            for kind, rows in kinds.items()
+            for metric in (Recall(20), NDCG(20))
+        }
+        for shift, ranks_C in zip(SHIFTS, ranks_SC, strict=True)
+    ]
+    floor = (1 - budget) * curve[0]["warm ndcg@20"]
+    best = int(np.argmax([p["cold ndcg@20"] if p["warm ndcg@20"] >= floor else -1.0 for p in curve]))
+    return ColdCalibration(
+        shift=float(SHIFTS[best]),
+        pretended=bool(pretended),
+        warm_cases=int(kinds["warm"].sum()),
+        cold_cases=int(kinds["cold"].sum()),
+        curve=curve,
+    )
+
+
+def _some(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    return np.sort(rng.permutation(rows)[:CASES])
+
+
+def _forget(
+    model: RetrievalFormer, dataset: Dataset, cold_items: npt.NDArray[np.bool_]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return candidate vectors without any shift, and item tokens, with the ids of some items unknown."""
+    items = dataset.encoder.encode_items(dataset.items.take(dataset.evaluation_items))
+    ids = items.ids[ITEM_ID_DOMAIN]
+    items.ids[ITEM_ID_DOMAIN] = replace(ids, values=np.where(cold_items, UNKNOWN_ID, ids.values))
+    tokens_ND = torch.cat(
+        [
+            model.encode_items(FeatureTensors.from_encoded(items.take(np.arange(i, min(i + 4096, items.rows)))))
+            for i in range(0, items.rows, 4096)
+        ]
+    )
+    return model.candidate_vectors(tokens_ND), tokens_ND
+
+
+def _ranks(
+    scorer: ModelScorer, cases: EvaluationCases, chosen: npt.NDArray[np.int64], cold_items: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """Return the target's rank among unseen items for every shift, [shifts, cases]."""
+    users, lengths, targets = cases.users[chosen], (cases.stops - cases.starts)[chosen], cases.targets[chosen]
+    scores_CN = (scorer.queries(users, lengths) @ scorer.vectors_ND.T).numpy()
+    target_C = scores_CN[np.arange(len(chosen)), targets].copy()
+    for row, case in enumerate(chosen):
+        scores_CN[row, cases.event_items[cases.starts[case] : cases.stops[case]]] = -np.inf
+        scores_CN[row, targets[row]] = -np.inf
+    ranks_SC = np.ones((len(SHIFTS), len(chosen)), np.int64)
+    own_C = cold_items[targets].astype(np.float64)
+    for part, raised in ((cold_items, 1.0), (~cold_items, 0.0)):
+        part_CM = np.sort(scores_CN[:, part], axis=1)
+        for row in range(
+            len(chosen)
+        ):  # an item is ahead when its score, raised or not, exceeds the target's, raised or not
+            ahead_of_S = target_C[row] + SHIFTS * (own_C[row] - raised)
+            ranks_SC[:, row] += part_CM.shape[1] - np.searchsorted(part_CM[row], ahead_of_S, side="right")
+    return ranks_SC
+
+
+def _words(point: dict[str, float]) -> str:
+    return f"warm {point['warm recall@20']:.4f}, cold {point['cold recall@20']:.4f}"

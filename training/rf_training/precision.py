@@ -1,0 +1,15 @@
+"""The number format of matrix products."""
+
+from typing import Literal
+
+import torch
+
+
+def product_dtype(precision: Literal["auto", "float32", "bfloat16"]) -> torch.dtype:
+    """Return the format that a recipe's ``train.precision`` means on this machine.
+
+    ``auto`` is bfloat16 where the processor has matrix tiles for it (AMX), float32 elsewhere: vector units alone gain little.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32

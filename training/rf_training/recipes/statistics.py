@@ -1,0 +1,45 @@
+"""What a recipe looks at to choose sizes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rf_platform.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetStatistics:
+    """Sizes of a dataset's training split."""
+
+    items: int
+    """Items with a training event: what the exact softmax would run over."""
+    users: int
+    """Users with a training event."""
+    events: int
+    """Training events."""
+    long_history: int
+    """Training events of a user that nine in ten users do not exceed."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DatasetStatistics":
+        """Count the training events of a dataset version."""
+        offsets = np.asarray(dataset.sequences.offsets)
+        train = np.asarray(dataset.sequences.split) == 0
+        ends = np.concatenate([[0], np.cumsum(train)])
+        lengths = np.diff(ends[offsets])
+        lengths = lengths[lengths > 0]
+        return cls(
+            items=len(np.unique(np.asarray(dataset.sequences.item)[train])),
+            users=len(lengths),
+            events=int(lengths.sum()),
+            long_history=int(np.quantile(lengths, 0.9)) if len(lengths) else 0,
+        )
+
+    @property
+    def events_per_item(self) -> float:
+        """Training events of the average item: how much there is to learn an item by."""
+        return self.events / max(1, self.items)
+
+
+TYPICAL = DatasetStatistics(items=1_700, users=940, events=98_000, long_history=240)
+"""Those of MovieLens-100K: what a recipe is shown with where no dataset is at hand."""
