@@ -17,7 +17,6 @@ from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import NDCG, Recall
 from rf_training.evaluation.sequences import Split
-from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model_scorer import ModelScorer
 
@@ -70,6 +69,7 @@ def calibrate(model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: 
     """
     if not model.config.item_id:
         return None
+    assert float(model.cold_shift) == 0
     rng = np.random.default_rng(seed)
     cases = EvaluationCases.from_sequences(dataset.sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
     cold_items, cold = ~cases.trained, cases.cold
@@ -80,9 +80,10 @@ def calibrate(model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: 
     chosen = np.concatenate([_some(np.flatnonzero(cold == kind), rng) for kind in (False, True)])
     if cold[chosen].all() or not cold[chosen].any():
         return None
-    scorer = ModelScorer(model, dataset)
-    vectors_ND, tokens_ND = _forget(model, dataset, cold_items)
-    scorer.item_h_ND, scorer.vectors_ND = tokens_ND, vectors_ND
+    items = dataset.encoder.encode_items(dataset.items.take(dataset.evaluation_items))
+    ids = items.ids[ITEM_ID_DOMAIN]
+    items.ids[ITEM_ID_DOMAIN] = replace(ids, values=np.where(cold_items, UNKNOWN_ID, ids.values))
+    scorer = ModelScorer(model, dataset, items=items)
     ranks_SC = np.concatenate(
         [_ranks(scorer, cases, chosen[i : i + 256], cold_items) for i in range(0, len(chosen), 256)], axis=1
     )
@@ -111,22 +112,6 @@ def _some(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[
     return np.sort(rng.permutation(rows)[:CASES])
 
 
-def _forget(
-    model: RetrievalFormer, dataset: Dataset, cold_items: npt.NDArray[np.bool_]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return candidate vectors without any shift, and item tokens, with the ids of some items unknown."""
-    items = dataset.encoder.encode_items(dataset.items.take(dataset.evaluation_items))
-    ids = items.ids[ITEM_ID_DOMAIN]
-    items.ids[ITEM_ID_DOMAIN] = replace(ids, values=np.where(cold_items, UNKNOWN_ID, ids.values))
-    tokens_ND = torch.cat(
-        [
-            model.encode_items(FeatureTensors.from_encoded(items.take(np.arange(i, min(i + 4096, items.rows)))))
-            for i in range(0, items.rows, 4096)
-        ]
-    )
-    return model.candidate_vectors(tokens_ND), tokens_ND
-
-
 def _ranks(
     scorer: ModelScorer, cases: EvaluationCases, chosen: npt.NDArray[np.int64], cold_items: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
@@ -141,9 +126,7 @@ def _ranks(
     own_C = cold_items[targets].astype(np.float64)
     for part, raised in ((cold_items, 1.0), (~cold_items, 0.0)):
         part_CM = np.sort(scores_CN[:, part], axis=1)
-        for row in range(
-            len(chosen)
-        ):  # an item is ahead when its score, raised or not, exceeds the target's, raised or not
+        for row in range(len(chosen)):  # ahead: the item's score, raised or not, exceeds the target's, raised or not
             ahead_of_S = target_C[row] + SHIFTS * (own_C[row] - raised)
             ranks_SC[:, row] += part_CM.shape[1] - np.searchsorted(part_CM[row], ahead_of_S, side="right")
     return ranks_SC

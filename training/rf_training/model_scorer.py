@@ -1,5 +1,7 @@
 """The model as a scorer of the evaluation: the exact dot product of every user with every item."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -26,14 +28,19 @@ class ModelScorer:
     event to predict are found by its length.
     """
 
-    def __init__(self, model: RetrievalFormer, dataset: Dataset, name: str = "RetrievalFormer") -> None:
+    def __init__(
+        self,
+        model: RetrievalFormer,
+        dataset: Dataset,
+        name: str = "RetrievalFormer",
+        items: EncodedTable | None = None,
+    ) -> None:
         self._model, self._dataset, self._name = model.eval(), dataset, name
         encoder = dataset.encoder
         self._users = encoder.encode(dataset.users, dataset.spec.inputs("user"))
-        items = encoder.encode_items(dataset.items.take(dataset.evaluation_items))
-        self.item_h_ND = encode_catalog(model, items)
-        with torch.inference_mode():
-            self.vectors_ND = model.candidate_vectors(self.item_h_ND, unknown_ids(items))
+        if items is None:
+            items = encoder.encode_items(dataset.items.take(dataset.evaluation_items))
+        self.tokens_ND, self.vectors_ND = encode_catalog(model, items)
 
     @property
     def name(self) -> str:
@@ -65,7 +72,7 @@ class ModelScorer:
         first = np.zeros(len(events), bool)
         first[(np.cumsum(read) - read)[read > 0]] = True
         context = encode_context_rows(self._dataset, events, first)
-        h_VD = self.item_h_ND[torch.from_numpy(np.asarray(sequences.item[events], np.int64))]
+        h_VD = self.tokens_ND[torch.from_numpy(np.asarray(sequences.item[events], np.int64))]
         z_VD = model.encode_interactions(h_VD, FeatureTensors.from_encoded(context))
         # The profile known just before the event to predict; after a user's last event, the newest one.
         target = np.minimum(begin + lengths, np.asarray(sequences.offsets)[users + 1] - 1)
@@ -74,14 +81,26 @@ class ModelScorer:
         return model.query_vectors(model.encode_users(z_VD, torch.from_numpy(read), p_BD[:, None])[:, 0])
 
 
+class CatalogVectors(NamedTuple):
+    """What the model makes of the items of a catalog."""
+
+    tokens_ND: Tensor
+    """What stands for an item in a history."""
+    vectors_ND: Tensor
+    """What is searched, with one more dimension where scores have a bias."""
+
+
 @torch.inference_mode()
-def encode_catalog(model: RetrievalFormer, items: EncodedTable) -> Tensor:
-    """Return the item tower's output [N, D] for any number of items, some at a time."""
-    parts = [
-        model.encode_items(FeatureTensors.from_encoded(items.take(np.arange(i, min(i + ITEMS_AT_ONCE, items.rows)))))
-        for i in range(0, items.rows, ITEMS_AT_ONCE)
-    ]
-    return torch.cat(parts)
+def encode_catalog(model: RetrievalFormer, items: EncodedTable) -> CatalogVectors:
+    """Encode any number of items, some at a time."""
+    parts: list[CatalogVectors] = []
+    for start in range(0, max(1, items.rows), ITEMS_AT_ONCE):
+        some = items.take(np.arange(start, min(start + ITEMS_AT_ONCE, items.rows)))
+        features = FeatureTensors.from_encoded(some)
+        h_ND = model.encode_items(features)
+        vectors_ND = model.candidate_vectors(h_ND, unknown_ids(some))
+        parts.append(CatalogVectors(model.encode_history_items(features, h_ND), vectors_ND))
+    return CatalogVectors(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def unknown_ids(items: EncodedTable) -> Tensor | None:

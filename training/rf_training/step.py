@@ -17,7 +17,8 @@ def batch_loss(model: RetrievalFormer, batch: Batch, train: TrainConfig) -> Loss
     embedded = model.embed(batch.sides)
     h_ND = model.encode_items(batch.sides["item"], embedded)
     context = {key: embedded[key].take(batch.context_V) for key in model.context_tokens.ids}
-    z_VD = model.encode_interactions(h_ND[batch.item_V], batch.numbers, context)
+    history_ND = model.encode_history_items(batch.sides["item"], h_ND)
+    z_VD = model.encode_interactions(history_ND[batch.item_V], batch.numbers, context)
     p_PD = model.encode_profiles(batch.sides["user"], embedded)
     with torch.autocast("cpu", torch.bfloat16, enabled=product is torch.bfloat16):
         u_BRD = model.encode_users(z_VD, batch.length_B, p_PD[batch.profile_BR], batch.read_BR)

@@ -56,3 +56,18 @@ def test_sharing_saves_the_tables_it_saves(dataset: Dataset) -> None:
         return sum(p.numel() for p in model.embeddings.parameters())
 
     assert size(False) - size(True) == dataset.encoder.vocabularies["genre"].rows * 16
+
+
+def test_histories_and_candidates_share_the_items_tables_or_have_their_own(dataset: Dataset) -> None:
+    """The gradient of a candidate reaches the history's item only where they share; the two are the same vector only there."""
+    torch.manual_seed(0)
+    for share in (True, False):
+        model = RetrievalFormer(replace(CONFIG, share_domains=share), dataset.encoder).eval()
+        items = FeatureTensors.from_encoded(dataset.encoder.encode_items(dataset.items.take([0, 1, 2])))
+        h_ND = model.encode_items(items)
+        history_ND = model.encode_history_items(items, h_ND)
+        assert history_ND.shape == h_ND.shape
+        assert torch.equal(history_ND, h_ND) is share
+        history_ND.square().sum().backward()  # type: ignore[no-untyped-call]
+        gradient = model.embeddings.collection.embedding_bags["domain_item_id"].weight.grad
+        assert (gradient is not None) is share

@@ -54,6 +54,8 @@ class RetrievalFormer(nn.Module):
         fusion = (config.fusion, config.dim, config.fusion_heads, config.fusion_ffn, config.dropout)
         counts = (self.item_tokens.count, 1 + self.context_tokens.count, self.user_tokens.count)
         self.item_fusion, self.interaction_fusion, self.profile_fusion = (make_fusion(*fusion, n) for n in counts)
+        # Without sharing, the items of a history are encoded by tables of their own (R4, the ablation).
+        self.history_items = None if config.share_domains else _ItemSide(config, encoder, rows, dims, extra)
         self.interaction_gate = nn.Parameter(torch.zeros(()))
         self.item_bias = nn.Linear(config.dim, 1) if config.item_bias else None
         if self.item_bias is not None:
@@ -81,6 +83,18 @@ class RetrievalFormer(nn.Module):
         embedded = embedded if embedded is not None else self.embed({"item": items})
         h_ND: Tensor = self.item_fusion(*self.item_tokens(items, embedded))
         return h_ND
+
+    def encode_history_items(self, items: FeatureTensors, h_ND: Tensor) -> Tensor:
+        """Return what stands for items in histories [N, D]: the item tower's output, unless the towers do not share tables.
+
+        Args:
+            items: the items.
+            h_ND: their output of the item tower.
+        """
+        if self.history_items is None:
+            return h_ND
+        found_ND: Tensor = self.history_items(items)
+        return found_ND
 
     def encode_interactions(
         self, h_VD: Tensor, context: FeatureTensors, embedded: Mapping[str, Embedded] | None = None
@@ -160,6 +174,34 @@ class RetrievalFormer(nn.Module):
         """Return the vectors to search with, of the width of :meth:`candidate_vectors`, from the user tower's output [..., D]."""
         x_BD = F.normalize(u_BD, dim=-1)
         return F.pad(x_BD, (0, 1), value=1.0) if self.biased else x_BD
+
+
+class _ItemSide(nn.Module):
+    """Tables, tokens and fusion of items in histories, in a model whose towers share none."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        encoder: FeatureEncoder,
+        rows: Mapping[str, int],
+        dims: Mapping[str, int],
+        extra: list[str],
+    ) -> None:
+        super().__init__()
+        fields = encoder.spec.inputs("item")
+        domains = dict.fromkeys(extra, ITEM_ID_DOMAIN) | {f.name: f.domain for f in fields if f.domain is not None}
+        rates = {name: config.item_id_noise if name in extra else config.feature_noise for name in domains}
+        self.embeddings = FeatureEmbeddings(domains, rows, dims, rates, False, config.bag_pooling)
+        self.tokens = _tokens(fields, encoder.widths, dims, config, extra)
+        self.fusion = make_fusion(
+            config.fusion, config.dim, config.fusion_heads, config.fusion_ffn, config.dropout, self.tokens.count
+        )
+
+    def forward(self, items: FeatureTensors) -> Tensor:
+        """Return the items' vectors [N, D]."""
+        embedded = self.embeddings({"item": _only(items, self.tokens)})
+        h_ND: Tensor = self.fusion(*self.tokens(items, embedded))
+        return h_ND
 
 
 def _tokens(

@@ -26,14 +26,14 @@ def default(data: DatasetStatistics) -> Recipe:
             max_history=200 if data.long_history > 100 else 50,
             dropout=0.5 if sparse else 0.2,
             fusion="mean",
+            bag_pooling="sum",
         ),
         train=TrainConfig(
             batch_size=32 if long_histories else 128,
             objective="full" if full else "sampled",
             overlap=0.0 if data.long_history > 100 else 0.5,
-            temperature=0.1 if sparse else 0.07,
             learning_rate=1e-3 if dim > 64 else 2e-3,
-            weight_decay=0.05,
+            weight_decay=1.0 if sparse else 0.05,
         ),
     )
 
@@ -54,17 +54,32 @@ def ml_1m(data: DatasetStatistics) -> Recipe:
             batch_size=32,
             overlap=0.0,
             objective="full",
-            temperature=0.07,
             learning_rate=1e-3,
             weight_decay=0.05,
         ),
     )
 
 
+def amazon_beauty(data: DatasetStatistics) -> Recipe:
+    """Amazon reviews, Beauty: short histories and few events an item, which its attributes have to make up for."""
+    return Recipe(
+        name="amazon-beauty",
+        model=ModelConfig(dim=64, max_history=50, dropout=0.5, fusion="mean", bag_pooling="sum"),
+        train=TrainConfig(epochs=20, batch_size=128, objective="full", weight_decay=1.0),
+    )
+
+
+def amazon_toys(data: DatasetStatistics) -> Recipe:
+    """Amazon reviews, Toys and Games: as sparse as Beauty, and trained alike."""
+    return replace(amazon_beauty(data), name="amazon-toys")
+
+
 RECIPES: dict[str, Callable[[DatasetStatistics], Recipe]] = {
     "default": default,
     "demo": demo,
     "ml-1m": ml_1m,
+    "amazon-beauty": amazon_beauty,
+    "amazon-toys": amazon_toys,
 }
 
 
