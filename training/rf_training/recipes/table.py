@@ -29,7 +29,7 @@ def default(data: DatasetStatistics) -> Recipe:
             bag_pooling="sum",
         ),
         train=TrainConfig(
-            batch_size=32 if long_histories else 128,
+            batch_size=_power_of_two(min(data.users // 100, 32 if long_histories else 128)),
             objective="full" if full else "sampled",
             overlap=0.0 if data.long_history > 100 else 0.5,
             learning_rate=1e-3 if dim > 64 else 2e-3,
@@ -65,7 +65,7 @@ def amazon_beauty(data: DatasetStatistics) -> Recipe:
     return Recipe(
         name="amazon-beauty",
         model=ModelConfig(dim=64, max_history=50, dropout=0.5, fusion="mean", bag_pooling="sum"),
-        train=TrainConfig(epochs=20, batch_size=128, objective="full", weight_decay=1.0),
+        train=TrainConfig(epochs=14, batch_size=128, objective="full", weight_decay=1.0),
     )
 
 
@@ -81,6 +81,11 @@ RECIPES: dict[str, Callable[[DatasetStatistics], Recipe]] = {
     "amazon-beauty": amazon_beauty,
     "amazon-toys": amazon_toys,
 }
+
+
+def _power_of_two(limit: int) -> int:
+    """Return the largest power of two up to ``limit``, and at least 8: small data needs its steps too."""
+    return max(8, 1 << max(0, limit.bit_length() - 1))
 
 
 def get_recipe(name: str, data: DatasetStatistics = TYPICAL) -> Recipe:
