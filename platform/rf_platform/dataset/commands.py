@@ -139,7 +139,7 @@ def build(
 def show(
     name: Annotated[str | None, typer.Argument(help="Dataset version; default: the newest.")] = None, json: Json = False
 ) -> None:
-    """Show a dataset version: counts, vocabularies, fingerprint and where it lies."""
+    """Show a dataset version: counts, vocabularies, protocol, fingerprint and where it lies."""
     from rf_platform.dataset import Dataset
     from rf_platform.registry import Registry
 

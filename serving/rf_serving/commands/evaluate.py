@@ -38,11 +38,13 @@ def evaluate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
 ) -> None:
-    """Rank the full catalog for every held-out item, beside popularity and item-KNN, with 95% intervals.
+    """Rank the full catalog for every item that the dataset's protocol holds out, beside popularity and item-KNN.
 
-    Items seen before are ranked once with and once without, through an exact scan and through the index that would be served.
-    Targets that training never met are shown apart. The result on the test split is kept with the run, in its report and in the
-    bundles built from it.
+    Items seen before are ranked once with and once without, by an exact scan and through an index as a server asks it. Targets
+    with and without training events are also shown apart. Every figure has a 95% interval.
+
+    The result on the test split is kept with the run, in its report and in the bundles built from it. docs/evaluation.md explains
+    every table.
     """
     import faiss
     import torch

@@ -29,7 +29,9 @@ def ablate(
             show_default=False,
         ),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Named configuration that every group varies.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="Named configuration that every group varies, with its sizes for the dataset.")
+    ] = "default",
     dataset: Annotated[
         str | None, typer.Option(help="Dataset version; default: the newest.", show_default=False)
     ] = None,
@@ -59,10 +61,11 @@ def ablate(
 ) -> None:
     """Vary one thing at a time around a recipe, and show what each change does to the ranking.
 
-    A group (such as the length of histories) has variants; each is an ordinary run, compared with the group's base user by user.
-    Runs that groups share are trained once. Interrupt it at will: the same command goes on where it stopped, and started in a
-    second terminal it takes half of the work. Results are in the workspace under ablations/NAME: table.md, table.csv, plot.png,
-    results.json.
+    A group (such as the length of histories) has variants; each is an ordinary run, compared with the group's base user by user,
+    on the targets that the dataset's protocol holds out, warm and cold ones also apart. Runs that groups share are trained once.
+
+    Interrupt it at will: the same command goes on where it stopped, and started in a second terminal it takes half of the work.
+    Results are in the workspace under ablations/NAME: table.md, table.csv, plot.png, results.json.
 
     A grid of your own:
 

@@ -38,8 +38,8 @@ def compare(
 ) -> None:
     """Put a run's model and the baselines into one table: same users, same full catalog, paired differences.
 
-    All learn from the same training split. What a library trained is kept in the workspace, so that an interrupted comparison
-    goes on where it stopped.
+    All learn from the training events of the dataset's protocol and rank the targets it holds out, those that training never met
+    also apart. What a library trained is kept in the workspace, so that an interrupted comparison goes on where it stopped.
     """
     from rf_platform.dataset import Dataset
     from rf_platform.registry import Registry

@@ -18,7 +18,7 @@ def train(
         str | None,
         typer.Option(
             help="Named configuration to start from: default, demo, ml-1m, amazon-beauty or amazon-toys; default: default. "
-            "It chooses sizes by the dataset.",
+            "The first two choose sizes by the dataset.",
             show_default=False,
         ),
     ] = None,
@@ -41,9 +41,11 @@ def train(
 ) -> None:
     """Train a two-tower model on a dataset version.
 
-    The validation split (each user's second last interaction) chooses the best epoch, whose weights `rf index build` turns into
-    a bundle. An interrupted run goes on with --resume and ends with the same metrics. Watch it with `tensorboard --logdir`
-    on the workspace's runs/ directory.
+    The validation targets that the dataset's protocol holds out choose the best epoch, whose weights `rf index build` turns into
+    a bundle. They also say by how much the scores of items without training events are raised (train.cold_budget).
+
+    An interrupted run goes on with --resume and ends with the same metrics. Watch it with `tensorboard --logdir` on the
+    workspace's runs/ directory. docs/training.md explains recipes and all settings.
     """
     from rf_training.run import baselines_ahead, recipe_for, resume_run, start_run
     from rf_training.trainer import SELECTION_METRIC

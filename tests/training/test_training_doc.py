@@ -1,0 +1,51 @@
+"""docs/training.md tells every setting, every choice and every recipe, with the defaults of the code; so does the help."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from rf_training.commands.train import train
+from rf_training.config import Recipe, TrainConfig
+from rf_training.model.config import ModelConfig
+from rf_training.recipes import RECIPES, override
+
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+LINES = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| `")]
+SETTINGS = [line for line in LINES if line[0].startswith(("`model.", "`train."))]
+CONFIGS = {"model": ModelConfig, "train": TrainConfig}
+HINTS = {f"{s}.{name}": hint for s, config in CONFIGS.items() for name, hint in get_type_hints(config).items()}
+
+
+def test_every_setting_is_told_once_and_no_other() -> None:
+    told = [name.strip("`") for name, *_ in SETTINGS]
+    assert told == [f"{section}.{f.name}" for section, config in CONFIGS.items() for f in fields(config)]
+
+
+@pytest.mark.parametrize(("name", "default", "meaning"), SETTINGS, ids=[line[0] for line in SETTINGS])
+def test_defaults_and_choices_are_those_of_the_code(name: str, default: str, meaning: str) -> None:
+    name, base = name.strip("`"), Recipe(name="base")
+    section, _, field = name.partition(".")
+    if default == "none":
+        assert getattr(getattr(base, section), field) is None
+    else:
+        assert override(base, [f"{name}={default}"]) == base
+    if get_origin(HINTS[name]) is Literal:
+        assert set(get_args(HINTS[name])) <= set(re.findall(r"`([^`]+)`", meaning))
+
+
+def test_every_recipe_is_told() -> None:
+    section = PAGE.partition("\n## Recipes\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert [re.findall(r"`([^`]+)`", row)[0] for row in rows] == list(RECIPES)
+    option = get_type_hints(train, include_extras=True)["recipe"].__metadata__[0]
+    listed = re.search(r"start from: (.*?);", option.help)
+    assert listed is not None
+    assert re.split(r", | or ", listed[1]) == list(RECIPES)
+
+
+def test_settings_named_in_the_text_exist() -> None:
+    for section, field in re.findall(r"\b(model|train)\.(\w+)", PAGE):
+        assert f"{section}.{field}" in HINTS or field == "py"
