@@ -64,8 +64,8 @@ def amazon_beauty(data: DatasetStatistics) -> Recipe:
     """Amazon reviews, Beauty: short histories and few events an item, which its attributes have to make up for."""
     return Recipe(
         name="amazon-beauty",
-        model=ModelConfig(dim=64, max_history=50, dropout=0.5, fusion="mean", bag_pooling="sum"),
-        train=TrainConfig(epochs=14, batch_size=128, objective="full", weight_decay=1.0),
+        model=ModelConfig(dim=128, max_history=50, dropout=0.5, fusion="mean", bag_pooling="sum"),
+        train=TrainConfig(epochs=12, batch_size=128, objective="full", weight_decay=1.0),
     )
 
 
