@@ -137,7 +137,7 @@ HUGE = DatasetStatistics(items=2_000_000, users=9_000_000, events=400_000_000, l
 def test_the_default_recipe_follows_the_data() -> None:
     sparse, long, huge = (get_recipe("default", data) for data in (SPARSE, LONG, HUGE))
     assert sparse.model.max_history < long.model.max_history
-    assert sparse.model.dim < long.model.dim
+    assert get_recipe("default", replace(SPARSE, events=50_000)).model.dim < sparse.model.dim
     assert sparse.model.dropout > long.model.dropout
     assert sparse.train.batch_size > long.train.batch_size
     assert (long.train.objective, huge.train.objective) == ("full", "sampled")

@@ -15,7 +15,7 @@ FULL_SOFTMAX = 4e12
 
 def default(data: DatasetStatistics) -> Recipe:
     """Sizes chosen by the training split: how long its histories are, how many its events, how much it tells of an item."""
-    dim = 128 if data.events >= 500_000 else 64
+    dim = 128 if data.events >= 100_000 else 64
     long_histories = data.long_history > 50
     sparse = data.events_per_item < 30
     full = data.events * data.items * dim * 3 <= FULL_SOFTMAX
@@ -32,7 +32,7 @@ def default(data: DatasetStatistics) -> Recipe:
             batch_size=_power_of_two(min(data.users // 100, 32 if long_histories else 128)),
             objective="full" if full else "sampled",
             overlap=0.0 if data.long_history > 100 else 0.5,
-            learning_rate=1e-3 if dim > 64 else 2e-3,
+            learning_rate=2e-3 if sparse or dim == 64 else 1e-3,
             weight_decay=1.0 if sparse else 0.05,
         ),
     )
