@@ -51,6 +51,7 @@ def trained(with_cold: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tup
     directory.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cold, "MIN_COLD", 2)
+        patch.setattr(cold, "FEWEST", 1)
         made = Trainer(Recipe(name="t", model=MODEL, train=replace(TRAIN, cold_budget=0.5)), with_cold, directory)
         return made, made.run()
 
@@ -116,12 +117,39 @@ def test_without_enough_cold_targets_known_items_play_their_part(dataset: Datase
     torch.manual_seed(0)
     model = RetrievalFormer(MODEL, dataset.encoder).eval()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cold, "PRETEND_SHARE", 0.4)
+        patch.setattr(cold, "PRETEND_SHARE", 0.3)
+        patch.setattr(cold, "FEWEST", 4)
         found = calibrate(model, dataset, budget=0.05)
     assert found is not None
     assert found.pretended
     assert found.cold_cases > 3
     assert float(model.cold_shift) == 0
+
+
+def test_nothing_is_calibrated_on_a_handful_of_targets(dataset: Dataset) -> None:
+    torch.manual_seed(0)
+    assert calibrate(RetrievalFormer(MODEL, dataset.encoder), dataset, budget=0.05) is None
+
+
+def test_cold_items_that_are_all_alike_take_turns(with_cold: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without features all cold items have one vector: the target is not the first among its equals, however high they rise."""
+    monkeypatch.setattr(cold, "MIN_COLD", 2)
+    monkeypatch.setattr(cold, "FEWEST", 1)
+    monkeypatch.setattr(cold, "SHIFTS", np.array([0.0, 3.0]))
+    spec = replace(with_cold.spec, fields=tuple(f for f in with_cold.spec.fields if f.side != "item"))
+    plain = Dataset(path=with_cold.path, manifest=with_cold.manifest, spec=spec)
+    plain.__dict__["encoder"] = replace(with_cold.encoder, spec=spec)
+    torch.manual_seed(0)
+    model = RetrievalFormer(MODEL, plain.encoder)
+    highest = []
+    for seed in range(12):
+        found = calibrate(model, plain, budget=0.99, seed=seed)
+        assert found is not None
+        highest.append(found.curve[1]["cold ndcg@20"])
+    cold_items = int((~plain.trained_items).sum())
+    fair = np.mean([1 / np.log2(rank + 1) for rank in range(1, cold_items + 1)])
+    assert cold_items > 5
+    assert np.mean(highest) == pytest.approx(fair, abs=0.12)
 
 
 def test_nothing_to_calibrate_without_ids(dataset: Dataset) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
 from rf_platform.features.spec import ITEM_ID_DOMAIN
 from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import NDCG, Recall
+from rf_training.evaluation.ranking import MAX_SCORES
 from rf_training.evaluation.sequences import Split
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model_scorer import ModelScorer
@@ -24,10 +26,14 @@ SHIFTS = np.round(np.arange(0, 0.605, 0.01), 2)
 """What is tried, on the scale of a cosine."""
 MIN_COLD = 100
 """Fewest cold validation targets that are believed; with fewer, known items play the part of cold ones."""
-PRETEND_SHARE = 0.05
-"""Share of the known items whose ids are then forgotten."""
+PRETEND_SHARE, MAX_PRETEND_SHARE = 0.05, 0.3
+"""Share of the known items whose ids are then forgotten: the first, or more, up to the second, for :data:`MIN_COLD` targets."""
+FEWEST = 30
+"""Nothing is calibrated on fewer targets of either kind."""
 CASES = 4000
 """Most warm and most cold targets that are looked at."""
+SCORES = 1 << 29
+"""Most scores of either kind of target that are sorted: fewer targets of a large catalog are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,28 +71,38 @@ def calibrate(model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: 
         seed: chooses cases, and the items to forget.
 
     Returns:
-        None where there is nothing to calibrate: a model without item ids, or no validation target of one of the two kinds.
+        None where there is nothing to calibrate, or nothing to do it by: a model without item ids, or fewer than :data:`FEWEST`
+        validation targets of one of the two kinds.
     """
     if not model.config.item_id:
         return None
     assert float(model.cold_shift) == 0
     rng = np.random.default_rng(seed)
     cases = EvaluationCases.from_sequences(dataset.sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
-    cold_items, cold = ~cases.trained, cases.cold
-    pretended = np.count_nonzero(cold) < MIN_COLD
+    forgotten = np.zeros(cases.n_items, bool)
+    pretended = np.count_nonzero(cases.cold) < MIN_COLD
     if pretended:
-        cold_items = cold_items | (cases.trained & (rng.random(len(cold_items)) < PRETEND_SHARE))
-        cold = cold_items[cases.targets]
-    chosen = np.concatenate([_some(np.flatnonzero(cold == kind), rng) for kind in (False, True)])
-    if cold[chosen].all() or not cold[chosen].any():
+        share = min(max(PRETEND_SHARE, MIN_COLD / len(cases)), MAX_PRETEND_SHARE)
+        forgotten = cases.trained & (rng.random(cases.n_items) < share)
+    cold_items = ~cases.trained | forgotten
+    cold = cold_items[cases.targets]
+    most = min(CASES, max(FEWEST, SCORES // cases.n_items))
+    chosen = np.concatenate([np.sort(rng.permutation(np.flatnonzero(cold == kind))[:most]) for kind in (False, True)])
+    if min(np.count_nonzero(cold[chosen]), np.count_nonzero(~cold[chosen])) < FEWEST:
         return None
     items = dataset.encoder.encode_items(dataset.items.take(dataset.evaluation_items))
     ids = items.ids[ITEM_ID_DOMAIN]
-    items.ids[ITEM_ID_DOMAIN] = replace(ids, values=np.where(cold_items, UNKNOWN_ID, ids.values))
+    items.ids[ITEM_ID_DOMAIN] = replace(ids, values=np.where(forgotten, UNKNOWN_ID, ids.values))
     scorer = ModelScorer(model, dataset, items=items)
-    ranks_SC = np.concatenate(
-        [_ranks(scorer, cases, chosen[i : i + 256], cold_items) for i in range(0, len(chosen), 256)], axis=1
-    )
+    draws = rng.random(len(chosen))
+    step = max(1, MAX_SCORES // cases.n_items)
+    parts = []
+    with track("calibrating cold items", len(chosen)) as progress:
+        for start in range(0, len(chosen), step):
+            rows = slice(start, start + step)
+            parts.append(_ranks(scorer, cases, chosen[rows], cold_items, draws[rows]))
+            progress.advance(parts[-1].shape[1])
+    ranks_SC = np.concatenate(parts, axis=1)
     kinds = {"warm": ~cold[chosen], "cold": cold[chosen]}
     curve = [
         {"shift": float(shift)}
@@ -108,27 +124,30 @@ def calibrate(model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: 
     )
 
 
-def _some(rows: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    return np.sort(rng.permutation(rows)[:CASES])
-
-
 def _ranks(
-    scorer: ModelScorer, cases: EvaluationCases, chosen: npt.NDArray[np.int64], cold_items: npt.NDArray[np.bool_]
+    scorer: ModelScorer,
+    cases: EvaluationCases,
+    chosen: npt.NDArray[np.int64],
+    cold_items: npt.NDArray[np.bool_],
+    draws: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.int64]:
-    """Return the target's rank among unseen items for every shift, [shifts, cases]."""
+    """Return the target's rank among unseen items for every shift, [shifts, cases]; ``draws`` decide between equals."""
     users, lengths, targets = cases.users[chosen], (cases.stops - cases.starts)[chosen], cases.targets[chosen]
     scores_CN = (scorer.queries(users, lengths) @ scorer.vectors_ND.T).numpy()
     target_C = scores_CN[np.arange(len(chosen)), targets].copy()
     for row, case in enumerate(chosen):
         scores_CN[row, cases.event_items[cases.starts[case] : cases.stops[case]]] = -np.inf
         scores_CN[row, targets[row]] = -np.inf
-    ranks_SC = np.ones((len(SHIFTS), len(chosen)), np.int64)
+    ahead_SC, equal_SC = (np.zeros((len(SHIFTS), len(chosen)), np.int64) for _ in range(2))
     own_C = cold_items[targets].astype(np.float64)
     for part, raised in ((cold_items, 1.0), (~cold_items, 0.0)):
         part_CM = np.sort(scores_CN[:, part], axis=1)
         for row in range(len(chosen)):  # ahead: the item's score, raised or not, exceeds the target's, raised or not
-            ahead_of_S = target_C[row] + SHIFTS * (own_C[row] - raised)
-            ranks_SC[:, row] += part_CM.shape[1] - np.searchsorted(part_CM[row], ahead_of_S, side="right")
+            reach_S = (target_C[row] + SHIFTS * (own_C[row] - raised)).astype(np.float32)
+            above_S = np.searchsorted(part_CM[row], reach_S, side="right")
+            ahead_SC[:, row] += part_CM.shape[1] - above_S
+            equal_SC[:, row] += above_S - np.searchsorted(part_CM[row], reach_S, side="left")
+    ranks_SC: npt.NDArray[np.int64] = 1 + ahead_SC + (draws * (equal_SC + 1)).astype(np.int64)
     return ranks_SC
 
 

@@ -47,7 +47,8 @@ class TrainConfig:
     """Temperature of the contrastive loss (R9)."""
 
     uniform_negatives: int = 1000
-    """Catalog items drawn uniformly for every step, beside the other positives of the batch (mixed negative sampling, R9)."""
+    """Catalog items drawn uniformly for every step, beside the other positives of the batch (mixed negative sampling, R9);
+    objective ``sampled`` only."""
 
     label_smoothing: float = 0.0
     """Share of the target's probability that goes to all items alike; objective ``full`` only."""
@@ -115,7 +116,7 @@ class TrainConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"train.{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, known))}")
-        other = {"label_smoothing": "full", "hard_negatives": "sampled"}
+        other = {"label_smoothing": "full", "hard_negatives": "sampled", "mask_own_positives": "sampled"}
         for name, objective in other.items():
             if getattr(self, name) and self.objective != objective:
                 raise ConfigError(

@@ -63,15 +63,12 @@ def info_nce(
     negative_QC = (score_QC / temperature + log_weight_C).masked_fill(hit_QC, -torch.inf)
     own_Q1 = target_Q[:, None]
     if hardness:
-        others_QC = negative_QC.detach().scatter(1, own_Q1, -torch.inf)
-        tilted_QC = others_QC + hardness * score_QC.detach() / temperature
         # Importance weights: the tilted distribution over the plain one, normalised over the query's own negatives.
-        flat_QC = torch.where(others_QC.isneginf(), -torch.inf, log_weight_C.expand_as(others_QC))
-        tilt_QC = flat_QC + hardness * score_QC.detach() / temperature
-        shift_Q1 = flat_QC.logsumexp(1, keepdim=True) - tilt_QC.logsumexp(1, keepdim=True)
-        negative_QC = negative_QC + torch.where(
-            tilted_QC.isneginf(), 0.0, hardness * score_QC.detach() / temperature + shift_Q1
-        )
+        own_QC = negative_QC.detach().scatter(1, own_Q1, -torch.inf).isneginf()
+        tilt_QC = hardness * score_QC.detach() / temperature
+        flat_QC = log_weight_C.masked_fill(own_QC, -torch.inf)
+        shift_Q1 = flat_QC.logsumexp(1, keepdim=True) - (flat_QC + tilt_QC).logsumexp(1, keepdim=True)
+        negative_QC = negative_QC + (tilt_QC + shift_Q1).masked_fill(own_QC, 0.0)
     negative_QC = negative_QC.scatter(1, own_Q1, positive_Q1)
     return (torch.logsumexp(negative_QC, dim=1) - positive_Q1.squeeze(1)).mean()
 
@@ -154,14 +151,17 @@ def alignment(x_QD: Tensor, y_CD: Tensor, target_Q: Tensor) -> Tensor:
 
 def uniformity(x_QD: Tensor, y_CD: Tensor) -> Tensor:
     """Return log E exp(-2 |u - v|^2) over pairs of queries and candidates, of at most :data:`PAIRS` each (R13)."""
-    x_PD, y_PD = thin(x_QD), thin(y_CD)
+    x_PD, y_PD = thin(x_QD), thin(y_CD)  # no random numbers: watching changes nothing
     pairs = torch.tensor(float(len(x_PD) * len(y_PD)))
     return torch.logsumexp(-2 * (2 - 2 * x_PD @ y_PD.T), dim=(0, 1)) - pairs.log()
 
 
 def uniformity_of(y_CD: Tensor) -> Tensor:
-    """Return log E exp(-2 |v - v'|^2) over distinct pairs of candidates, of at most :data:`PAIRS` (Wang and Isola, 2020)."""
-    square_distance = F.pdist(thin(y_CD)).square()
+    """Return log E exp(-2 |v - v'|^2) over distinct pairs of :data:`PAIRS` random candidates (Wang and Isola, 2020)."""
+    if len(y_CD) < 2:
+        return y_CD.new_zeros(())
+    some = torch.randperm(len(y_CD))[:PAIRS]
+    square_distance = F.pdist(y_CD[some]).square()
     return torch.logsumexp(-2 * square_distance, dim=0) - torch.tensor(float(len(square_distance))).log()
 
 
@@ -182,5 +182,5 @@ def variance_penalty(y_CD: Tensor) -> Tensor:
 
 def thin(vectors_ND: Tensor) -> Tensor:
     """Return at most :data:`PAIRS` rows, spread evenly."""
-    step = max(1, len(vectors_ND) // PAIRS)
-    return vectors_ND[::step][:PAIRS]
+    count = min(PAIRS, len(vectors_ND))
+    return vectors_ND[torch.linspace(0, len(vectors_ND) - 1, count).long()]

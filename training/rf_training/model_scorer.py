@@ -10,8 +10,6 @@ from torch import Tensor
 
 from rf_platform.dataset import Dataset
 from rf_platform.features.encode import EncodedTable
-from rf_platform.features.spec import ITEM_ID_DOMAIN
-from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.evaluation.jagged import Jagged
 from rf_training.loading.batches import ranges
 from rf_training.model.inputs import FeatureTensors
@@ -40,7 +38,13 @@ class ModelScorer:
         self._users = encoder.encode(dataset.users, dataset.spec.inputs("user"))
         if items is None:
             items = encoder.encode_items(dataset.items.take(dataset.evaluation_items))
-        self.tokens_ND, self.vectors_ND = encode_catalog(model, items)
+        cold = torch.from_numpy(~dataset.trained_items)
+        self.tokens_ND, self.vectors_ND = encode_catalog(model, items, cold)
+
+    @property
+    def unit_vectors(self) -> Tensor:
+        """The items' vectors without the dimension of the bias."""
+        return self.vectors_ND[:, : self._model.config.dim]
 
     @property
     def name(self) -> str:
@@ -91,23 +95,16 @@ class CatalogVectors(NamedTuple):
 
 
 @torch.inference_mode()
-def encode_catalog(model: RetrievalFormer, items: EncodedTable) -> CatalogVectors:
-    """Encode any number of items, some at a time."""
+def encode_catalog(model: RetrievalFormer, items: EncodedTable, cold_N: Tensor) -> CatalogVectors:
+    """Encode any number of items, some at a time; ``cold_N`` (bool) tells which of them training never met."""
     parts: list[CatalogVectors] = []
     for start in range(0, max(1, items.rows), ITEMS_AT_ONCE):
         some = items.take(np.arange(start, min(start + ITEMS_AT_ONCE, items.rows)))
         features = FeatureTensors.from_encoded(some)
         h_ND = model.encode_items(features)
-        vectors_ND = model.candidate_vectors(h_ND, unknown_ids(some))
+        vectors_ND = model.candidate_vectors(h_ND, cold_N[start : start + ITEMS_AT_ONCE])
         parts.append(CatalogVectors(model.encode_history_items(features, h_ND), vectors_ND))
     return CatalogVectors(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-def unknown_ids(items: EncodedTable) -> Tensor | None:
-    """Return which items [N] training never met: their id is the unknown token; None in a model without ids."""
-    if ITEM_ID_DOMAIN not in items.ids:
-        return None
-    return torch.from_numpy(items.ids[ITEM_ID_DOMAIN].values == UNKNOWN_ID)
 
 
 def encode_context_rows(dataset: Dataset, events: np.ndarray, first: np.ndarray) -> EncodedTable:

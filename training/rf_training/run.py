@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from rf_platform.dataset import Dataset
-from rf_platform.errors import NotFoundError, RfError, RunError, UsageError
+from rf_platform.errors import ConfigError, NotFoundError, RfError, RunError, UsageError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_training.baselines.beaten import Beaten, beaten_by
@@ -36,7 +37,10 @@ def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes:
         UsageError: a change names no setting, or not a value of it.
     """
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
-    override(get_recipe(name), changes)  # what is wrong with these is said before what is missing of the data
+    with suppress(
+        ConfigError
+    ):  # mistyped names are told before missing data; whether settings agree depends on the data
+        override(get_recipe(name), changes)
     data = DatasetStatistics.of(Dataset.open(registry.dataset(dataset_name).path))
     return override(get_recipe(name, data), changes)
 

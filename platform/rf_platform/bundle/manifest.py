@@ -13,7 +13,7 @@ from rf_platform.errors import ConfigError, CorruptError, NotFoundError, UsageEr
 
 MANIFEST = "manifest.json"
 """File name of the manifest; the only file of a bundle that it does not list."""
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 """The manifest format this version writes, and the only one it reads."""
 
 
@@ -55,7 +55,7 @@ class BundleManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1]
+    format: Literal[2]
     name: Annotated[str, AfterValidator(_safe_name)]
     created_at: AwareDatetime
     run: str = Field(description="Training run the model comes from.")

@@ -8,6 +8,7 @@ import pytest
 from rf_platform.dataset import Dataset
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import Batch, BatchLoader
+from rf_training.loading.windows import Windows
 from rf_training.model.config import ModelConfig
 
 
@@ -136,3 +137,20 @@ def test_on_average_the_candidates_sum_to_the_catalog(short: Dataset, uniform: i
     item_error = weights.std(axis=0) / np.sqrt(batches)
     assert (np.abs(weights.mean(axis=0)[catalog] - 1) < 4.5 * item_error[catalog]).all()
     assert weights.sum(axis=0)[np.setdiff1d(np.arange(len(value)), catalog)].sum() == 0
+
+
+def test_with_one_position_a_window_the_expectation_is_that_of_windows(short: Dataset) -> None:
+    """Windows of one target and of nine: an item of short windows is drawn more often than its share of the events."""
+    train = TrainConfig(uniform_negatives=0, positions="one", overlap=0.0, batch_size=4)
+    loader = BatchLoader(short, Recipe(name="t", model=ModelConfig(max_history=8), train=train))
+    first = np.asarray(short.sequences.offsets)[:-1]
+    loader.windows = Windows(start=first, first_target=first, stop=first + np.where(np.arange(len(first)) % 2, 9, 1))
+    loader.drawn = loader._draw_rate()
+    rng = np.random.default_rng(0)
+    times = np.zeros(len(short.item_ids))
+    for _ in range(400):
+        batch = loader.batch(np.arange(len(first)), rng)
+        np.add.at(times, candidates(short, loader, batch)[batch.target_Q.numpy()], 1)
+    share = times / times.sum()
+    assert np.abs(share - loader.drawn).max() < 0.01
+    assert np.abs(share - loader.frequency).max() > 0.02

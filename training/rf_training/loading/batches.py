@@ -77,6 +77,7 @@ class BatchLoader:
         items_seen = np.asarray(self.sequences.item)[train]
         self.frequency = np.bincount(items_seen, minlength=len(dataset.item_ids)) / len(items_seen)
         self.negatives = np.flatnonzero(self.frequency)  # items that never occur in training stay out of it altogether
+        self.drawn = self._draw_rate()
         self.number_of_item = np.cumsum(self.frequency > 0) - 1  # among `negatives`
         self.strata = None
         if recipe.train.composition == "balanced":
@@ -168,6 +169,16 @@ class BatchLoader:
             encoded.numbers.update(dict.fromkeys(self.gaps, gaps))
         return encoded
 
+    def _draw_rate(self) -> np.ndarray:
+        """Return how often an item is the average target, [items]: its share of the events, or of one a window."""
+        if self.recipe.train.positions == "all":
+            return self.frequency
+        targets = self.windows.stop - self.windows.first_target
+        events = ranges(self.windows.first_target, self.windows.stop)
+        weights = np.repeat(1 / targets, targets) / len(targets)
+        rate: np.ndarray = np.bincount(self.sequences.item[events], weights, minlength=len(self.frequency))
+        return rate
+
     def _hits(self, target: np.ndarray, candidate_item: np.ndarray, reads: np.ndarray) -> np.ndarray:
         """Mark the target itself in all its versions and, if asked, the window's other positives."""
         if not self.recipe.train.mask_own_positives:
@@ -182,7 +193,7 @@ class BatchLoader:
 
     def _log_weights(self, drawn: np.ndarray, candidate_item: np.ndarray, positives: int, uniform: int) -> np.ndarray:
         times = np.bincount(drawn, minlength=len(candidate_item))
-        expected = positives * self.frequency[candidate_item] + uniform / len(self.negatives)
+        expected = positives * self.drawn[candidate_item] + uniform / len(self.negatives)
         weights: np.ndarray = np.log(times / expected).astype(np.float32)
         return weights
 

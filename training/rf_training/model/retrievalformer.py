@@ -160,7 +160,7 @@ class RetrievalFormer(nn.Module):
 
         Args:
             h_ND: output of the item tower.
-            cold_N: bool, items whose id training never saw: their scores are raised by ``cold_shift``; None for none of them.
+            cold_N: bool, items that training never met: their scores are raised by ``cold_shift``; None for none of them.
         """
         y_ND, bias_N = F.normalize(h_ND, dim=-1), self.bias(h_ND)
         if not self.biased:

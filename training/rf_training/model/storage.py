@@ -1,6 +1,7 @@
 """Model weights on disk: ``config.json`` and ``weights.pt``."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +17,9 @@ def save_model(directory: Path, model: RetrievalFormer) -> None:
     """Write a model's configuration and weights into ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(asdict(model.config), indent=2, sort_keys=True) + "\n")
-    torch.save(model.state_dict(), directory / "weights.pt")
+    temporary = directory / "weights.tmp"
+    torch.save(model.state_dict(), temporary)
+    os.replace(temporary, directory / "weights.pt")  # a crash leaves the weights that were there
 
 
 def load_model(directory: Path, encoder: FeatureEncoder) -> RetrievalFormer:

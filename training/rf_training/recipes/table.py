@@ -13,12 +13,16 @@ FULL_SOFTMAX = 4e12
 """Most multiplications of an epoch's exact softmax (events x items x width x 3): about a minute of one core."""
 
 
+FULL_ITEMS = 50_000
+"""Most items that every step of the exact softmax encodes anew."""
+
+
 def default(data: DatasetStatistics) -> Recipe:
     """Sizes chosen by the training split: how long its histories are, how many its events, how much it tells of an item."""
     dim = 128 if data.events >= 100_000 else 64
     long_histories = data.long_history > 50
     sparse = data.events_per_item < 30
-    full = data.events * data.items * dim * 3 <= FULL_SOFTMAX
+    full = data.items <= FULL_ITEMS and data.events * data.items * dim * 3 <= FULL_SOFTMAX
     return Recipe(
         name="default",
         model=ModelConfig(

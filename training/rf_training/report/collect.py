@@ -156,4 +156,4 @@ def _map(model: ModelScorer, dataset: Dataset, seed: int) -> ItemMap:
     """Lay out the catalog by the model's item vectors."""
     counts = np.bincount(training_items(dataset.sequences).values, minlength=len(dataset.item_ids))
     items = dataset.items.take(dataset.current_items)
-    return item_map(model.vectors_ND.numpy(), items, dataset.spec, counts, seed=seed)
+    return item_map(model.unit_vectors.numpy(), items, dataset.spec, counts, seed=seed)

@@ -46,6 +46,8 @@ def model_size(weights: Mapping[str, Tensor]) -> ModelSize:
     parts: Counter[str] = Counter()
     tables = []
     for name, weight in weights.items():
+        if name == "cold_shift":  # set after training, no parameter
+            continue
         parts[name.partition(".")[0]] += weight.numel()
         if match := _TABLE.search(name):
             rows, width = weight.shape
