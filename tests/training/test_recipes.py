@@ -12,7 +12,7 @@ from rf_platform.errors import ConfigError, NotFoundError, UsageError
 from rf_training.config import Recipe, TrainConfig
 from rf_training.model.config import ModelConfig
 from rf_training.recipes import RECIPES, DatasetStatistics, get_recipe, override
-from rf_training.recipes.table import FULL_SOFTMAX
+from rf_training.recipes.table import FULL_ITEMS, FULL_SOFTMAX
 
 BASE = Recipe(name="base")
 
@@ -144,10 +144,13 @@ def test_the_default_recipe_follows_the_data() -> None:
 
 
 def test_the_exact_softmax_ends_where_its_cost_does() -> None:
-    small = replace(SPARSE, events=50_000)
-    limit = int(FULL_SOFTMAX / (small.events * get_recipe("default", small).model.dim * 3))
-    assert get_recipe("default", replace(small, items=limit)).train.objective == "full"
-    assert get_recipe("default", replace(small, items=limit + 1)).train.objective == "sampled"
+    busy = replace(LONG, events=1_500_000)
+    limit = int(FULL_SOFTMAX / (busy.events * get_recipe("default", busy).model.dim * 3))
+    assert get_recipe("default", replace(busy, items=limit)).train.objective == "full"
+    assert get_recipe("default", replace(busy, items=limit + 1)).train.objective == "sampled"
+    quiet = replace(SPARSE, events=60_000)
+    assert get_recipe("default", replace(quiet, items=FULL_ITEMS)).train.objective == "full"
+    assert get_recipe("default", replace(quiet, items=FULL_ITEMS + 1)).train.objective == "sampled"
 
 
 def test_statistics_are_those_of_the_training_split(dataset: Dataset) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rf_platform.bundle import MANIFEST, check_name, manifest_sha256, read_manifest, verify, write_manifest
+from rf_platform.bundle.manifest import FORMAT
 from rf_platform.errors import ConfigError, CorruptError, NotFoundError, UsageError
 
 
@@ -31,7 +32,7 @@ def test_nan_metrics_become_null_and_the_text_is_strict_json(bundle: Path) -> No
     text = (bundle / MANIFEST).read_text()
     data = json.loads(text, parse_constant=lambda token: pytest.fail(f"{token} is not JSON"))
     assert data["metrics"] == {"test": {"recall@20": 0.25, "loss": None}}
-    assert data["format"] == 1
+    assert data["format"] == FORMAT
 
 
 def test_manifest_checksum_is_that_of_the_file(bundle: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_path_through_a_link_is_refused(bundle: Path) -> None:
         verify(bundle)
 
 
-@pytest.mark.parametrize("number", [0, 2, 99])
+@pytest.mark.parametrize("number", [0, 1, FORMAT + 1, 99])
 def test_an_unknown_format_is_refused_by_its_number(bundle: Path, number: int) -> None:
     edit(bundle, format=number)
     with pytest.raises(ConfigError, match=f"has format {number}.*upgrade"):
