@@ -129,9 +129,9 @@ def test_settings_are_checked_together_not_one_by_one() -> None:
         assert (recipe.train.learning_rate, recipe.train.final_learning_rate) == (1e-6, 1e-7)
 
 
-SPARSE = DatasetStatistics(items=12_000, users=22_000, events=154_000, long_history=13)
-LONG = DatasetStatistics(items=3_400, users=6_000, events=988_000, long_history=400)
-HUGE = DatasetStatistics(items=2_000_000, users=9_000_000, events=400_000_000, long_history=120)
+SPARSE = DatasetStatistics(items=12_000, users=22_000, events=154_000, long_history=13, served_history=50)
+LONG = DatasetStatistics(items=3_400, users=6_000, events=988_000, long_history=400, served_history=200)
+HUGE = DatasetStatistics(items=2_000_000, users=9_000_000, events=400_000_000, long_history=120, served_history=200)
 
 
 def test_the_default_recipe_follows_the_data() -> None:
@@ -141,6 +141,7 @@ def test_the_default_recipe_follows_the_data() -> None:
     assert sparse.model.dropout > long.model.dropout
     assert sparse.train.batch_size > long.train.batch_size
     assert (long.train.objective, huge.train.objective) == ("full", "sampled")
+    assert get_recipe("default", replace(LONG, served_history=30)).model.max_history == 30  # no more than is served
 
 
 def test_the_exact_softmax_ends_where_its_cost_does() -> None:
@@ -163,3 +164,4 @@ def test_statistics_are_those_of_the_training_split(dataset: Dataset) -> None:
     assert found.items == len(set(np.asarray(sequences.item)[train].tolist()))
     assert found.long_history == np.quantile(per_user, 0.9)
     assert found.events_per_item == found.events / found.items
+    assert found.served_history == dataset.spec.history_length

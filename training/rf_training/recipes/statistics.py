@@ -19,6 +19,8 @@ class DatasetStatistics:
     """Training events."""
     long_history: int
     """Training events of a user that nine in ten users do not exceed."""
+    served_history: int
+    """Interactions of a user that the online store keeps."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetStatistics":
@@ -33,6 +35,7 @@ class DatasetStatistics:
             users=len(lengths),
             events=int(lengths.sum()),
             long_history=int(np.quantile(lengths, 0.9)) if len(lengths) else 0,
+            served_history=dataset.spec.history_length,
         )
 
     @property
@@ -41,5 +44,5 @@ class DatasetStatistics:
         return self.events / max(1, self.items)
 
 
-TYPICAL = DatasetStatistics(items=1_700, users=940, events=98_000, long_history=240)
+TYPICAL = DatasetStatistics(items=1_700, users=940, events=98_000, long_history=240, served_history=50)
 """Those of MovieLens-100K: what a recipe is shown with where no dataset is at hand."""

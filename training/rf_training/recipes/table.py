@@ -21,21 +21,25 @@ def default(data: DatasetStatistics) -> Recipe:
     """Sizes chosen by the training split: how long its histories are, how many its events, how much it tells of an item."""
     dim = 128 if data.events >= 100_000 else 64
     long_histories = data.long_history > 50
+    history = min(
+        200 if data.long_history > 100 else 50, max(1, data.served_history)
+    )  # more would never be read online
+    windows = max(data.users, 2 * data.events // history)
     sparse = data.events_per_item < 30
     full = data.items <= FULL_ITEMS and data.events * data.items * dim * 3 <= FULL_SOFTMAX
     return Recipe(
         name="default",
         model=ModelConfig(
             dim=dim,
-            max_history=200 if data.long_history > 100 else 50,
+            max_history=history,
             dropout=0.5 if sparse else 0.2,
             fusion="mean",
             bag_pooling="sum",
         ),
         train=TrainConfig(
-            batch_size=_power_of_two(min(data.users // 100, 32 if long_histories else 128)),
+            batch_size=_power_of_two(min(windows // 100, 32 if long_histories else 128)),
             objective="full" if full else "sampled",
-            overlap=0.0 if data.long_history > 100 else 0.5,
+            overlap=0.0 if history > 100 else 0.5,
             learning_rate=2e-3 if sparse or dim == 64 else 1e-3,
             weight_decay=1.0 if sparse else 0.05,
         ),
