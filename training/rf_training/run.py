@@ -37,9 +37,8 @@ def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes:
         UsageError: a change names no setting, or not a value of it.
     """
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
-    with suppress(
-        ConfigError
-    ):  # mistyped names are told before missing data; whether settings agree depends on the data
+    # Mistyped names are told before missing data; whether settings agree depends on the data.
+    with suppress(ConfigError):
         override(get_recipe(name), changes)
     data = DatasetStatistics.of(Dataset.open(registry.dataset(dataset_name).path))
     return override(get_recipe(name, data), changes)

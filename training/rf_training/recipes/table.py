@@ -21,9 +21,8 @@ def default(data: DatasetStatistics) -> Recipe:
     """Sizes chosen by the training split: how long its histories are, how many its events, how much it tells of an item."""
     dim = 128 if data.events >= 100_000 else 64
     long_histories = data.long_history > 50
-    history = min(
-        200 if data.long_history > 100 else 50, max(1, data.served_history)
-    )  # more would never be read online
+    # More than the online store keeps would never be read.
+    history = min(200 if data.long_history > 100 else 50, max(1, data.served_history))
     windows = max(data.users, 2 * data.events // history)
     sparse = data.events_per_item < 30
     full = data.items <= FULL_ITEMS and data.events * data.items * dim * 3 <= FULL_SOFTMAX
