@@ -1,5 +1,6 @@
 """Cold items compete: the shift that calibration chooses, and that it reaches the vectors that are served."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,20 @@ def test_the_weights_that_are_kept_carry_it_and_were_validated_with_it(
     assert float(model.cold_shift) == pytest.approx(result.cold.shift)
     ranks, _ = ranks_with(model, with_cold, result.cold.shift)
     assert result.validation["ndcg@20"] == pytest.approx(NDCG(20)(ranks).mean())
+
+
+def test_a_run_killed_in_its_calibration_is_calibrated_again(
+    with_cold: Dataset, trained: tuple[Trainer, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All epochs are done, and the weights may carry the shift already: it is not added to itself."""
+    monkeypatch.setattr(cold, "MIN_COLD", 2)
+    monkeypatch.setattr(cold, "FEWEST", 1)
+    made, result = trained
+    directory = tmp_path / "run"
+    shutil.copytree(made.directory, directory)
+    again = Trainer(made.recipe, with_cold, directory).run(resume=True)
+    assert (again.cold, again.validation) == (result.cold, result.validation)
+    assert result.cold.shift > 0
 
 
 def test_only_items_without_an_id_are_raised(with_cold: Dataset, trained: tuple[Trainer, Any]) -> None:
