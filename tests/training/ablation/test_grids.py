@@ -156,6 +156,7 @@ def test_a_wrong_file_is_refused_before_anything_is_trained(
         (["--name=../x"], r"cannot be the name of a"),
         (["--only-report", "--name=none"], r"there is no ablation 'none'; there are:"),
         (["--only-report", "--set=model.dim=16"], r"leave out --set"),
+        (["--only-report", "--recipe=demo", "--seeds=0,1"], r"leave out --recipe and --seeds"),
     ],
 )
 def test_wrong_options(options: list[str], message: str, rf: Callable[..., Result]) -> None:

@@ -79,6 +79,7 @@ def ablate(
     name = name or Path(grid).stem
     if only_report:
         given = {"--group": group, "--set": settings, "--dataset": dataset, "--dry-run": dry_run}
+        given |= {"--recipe": recipe != "default", "--seeds": seeds != "0"}
         if wrong := [option for option, value in given.items() if value]:
             raise UsageError(f"--only-report shows ablation --name as it was planned: leave out {' and '.join(wrong)}")
         selected = plan = Plan.load(_directory(name))
