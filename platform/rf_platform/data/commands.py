@@ -1,4 +1,4 @@
-"""``rf data``: import, show, init-repo."""
+"""``rf data``: import, synth, show, init-repo."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from rf_platform.cli.console import out_console, print_json
 from rf_platform.data.report import ImportReport, columns_table, counts_table, load_report
 from rf_platform.settings import get_settings
 
-app = typer.Typer(no_args_is_help=True, help="Import interactions, items and users.")
+app = typer.Typer(no_args_is_help=True, help="Import interactions, items and users, or make some up.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
@@ -89,6 +89,48 @@ def import_(
 
 
 @app.command()
+def synth(
+    users: Annotated[int, typer.Option(help="People, each with at least one event.")] = 1_000,
+    items: Annotated[int, typer.Option(help="The catalog.")] = 500,
+    events: Annotated[int, typer.Option(help="Events in all.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Equal sizes and seed give equal tables, byte for byte.")] = 0,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the tables of another catalog.")] = False,
+    json: Json = False,
+) -> None:
+    """Make up a catalog with the skew of a real one and write it as an import would, with a feature repository to match.
+
+    Popularity follows Zipf's law. Users have tastes, and category, brand, tags and price of an item explain who chooses it, so
+    items without any event can be recommended. Events come in sessions, each with a topic; some items enter late. Memory does not
+    grow with the number of events, so it serves to try sizes before real data has them.
+
+    [bold]Examples[/]
+
+        rf --home /tmp/small data synth
+        rf --home /tmp/large data synth --users 500000 --items 250000 --events 10000000
+
+    [bold]Then[/]
+
+        rf features apply, rf dataset build, rf train
+    """
+    from time import perf_counter
+
+    from rf_platform.data.synth import SynthOptions, synthesise
+    from rf_platform.peak_memory import peak_bytes
+
+    start = perf_counter()
+    settings = get_settings()
+    options = SynthOptions(users=users, items=items, events=events, seed=seed)
+    report = synthesise(options, workspace=settings.workspace, replace=replace)
+    cost = {"seconds": round(perf_counter() - start, 2), "peak_bytes": peak_bytes()}
+    if json:
+        print_json({**report.to_dict(), **cost})
+        return
+    _print_counts(report, settings.workspace.tables)
+    _say(f"made in {cost['seconds']:,} s with at most {cost['peak_bytes'] / 2**20:,.0f} MiB of memory")
+    _say("next: rf features apply")
+
+
+@app.command()
 def show(json: Json = False) -> None:
     """Show what is imported: rows by input file, columns and their types, warnings."""
     settings = get_settings()
@@ -123,7 +165,8 @@ def init_repo(
 
 
 def _print_counts(report: ImportReport, tables: Path) -> None:
-    out_console().print(counts_table(report))
+    if report.inputs:
+        out_console().print(counts_table(report))
     counts = report.counts
     _say(
         f"{counts['interactions']:,} interactions of {counts['active_users']:,} users, {counts['items']:,} items; "

@@ -70,7 +70,7 @@ def import_tables(
         work = fresh / "work"
         work.mkdir()
         source = read_source(request, work)
-        _check_catalog(workspace, source, replace)
+        check_catalog(workspace, source.name, replace)
         connection = _connect(source, work, threads)
         try:
             with track(f"import {source.name}", _steps(source)) as tracker:
@@ -103,16 +103,21 @@ def _explained(error: Exception) -> Exception:
     return error
 
 
-def _check_catalog(workspace: Workspace, source: SourceSpec, replace: bool) -> None:
+def check_catalog(workspace: Workspace, name: str, replace: bool) -> None:
+    """Make sure that the tables of another catalog are replaced only if that is asked for.
+
+    Raises:
+        UsageError: the workspace holds another catalog than ``name``, and it is not to be replaced.
+    """
     if replace:
         return
     try:
         present = load_report(workspace.tables).name
     except NotFoundError:
         return
-    if present != source.name:
+    if present != name:
         raise UsageError(
-            f"the workspace {workspace.root} holds the catalog {present!r}; import {source.name!r} into another one "
+            f"the workspace {workspace.root} holds the catalog {present!r}; put {name!r} into another one "
             f"(rf --home DIR, or RF_HOME), or give --replace to replace its tables"
         )
 
@@ -219,7 +224,7 @@ def _report(
         counts={**rows, "active_users": users, "quarantined": refused},
         inputs=counts,
         files={name: sha256(fresh / name) for name in (*written, *([QUARANTINE] if refused else []))},
-        columns={name: _columns(fresh / f"{name}.parquet") for name in rows},
+        columns={name: column_types(fresh / f"{name}.parquet") for name in rows},
         settled=_settled(source.tables, [t.spec for t in tables]),
         display=source.display,
         first_event=first,
@@ -230,7 +235,8 @@ def _report(
     )
 
 
-def _columns(path: Path) -> dict[str, str]:
+def column_types(path: Path) -> dict[str, str]:
+    """Return the Arrow type of every column of a written table."""
     return {f.name: str(f.type).replace("element: ", "") for f in pq.read_schema(path)}
 
 

@@ -58,19 +58,46 @@ def sha256(path: Path) -> str:
 
 def _write(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
     reader = connection.sql(query).to_arrow_reader(_ROW_GROUP)
-    rows = 0
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
-        waiting: list[pa.RecordBatch] = []
-        count = 0
+    with TableWriter(path, reader.schema) as writer:
         for batch in reader:
-            waiting.append(batch)
-            count += batch.num_rows
-            if count >= _ROW_GROUP:
-                table = pa.Table.from_batches(waiting)
-                whole = count - count % _ROW_GROUP
-                writer.write_table(table.slice(0, whole), row_group_size=_ROW_GROUP)
-                rows += whole
-                waiting, count = table.slice(whole).to_batches(), count - whole
-        if count:
-            writer.write_table(pa.Table.from_batches(waiting, reader.schema), row_group_size=_ROW_GROUP)
-    return rows + count
+            writer.write(pa.Table.from_batches([batch]))
+    return writer.rows
+
+
+class TableWriter:
+    """Writes a table that comes in parts; the row groups of the file do not depend on the parts."""
+
+    def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
+        """``schema`` may be left out if there is at least one part."""
+        self._path = path
+        self._writer = None if schema is None else self._open(schema)
+        self._waiting: list[pa.Table] = []
+        self._held = 0
+        self.rows = 0
+        """Rows received."""
+
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        return pq.ParquetWriter(self._path, schema, compression="zstd")
+
+    def __enter__(self) -> "TableWriter":
+        """Return the writer."""
+        return self
+
+    def write(self, part: pa.Table) -> None:
+        """Take the next rows; whole row groups are written at once."""
+        self._writer = self._writer or self._open(part.schema)
+        self._waiting.append(part)
+        self._held += part.num_rows
+        self.rows += part.num_rows
+        if self._held >= _ROW_GROUP:
+            table = pa.concat_tables(self._waiting)
+            whole = self._held - self._held % _ROW_GROUP
+            self._writer.write_table(table.slice(0, whole), row_group_size=_ROW_GROUP)
+            self._waiting, self._held = [table.slice(whole)], self._held - whole
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            with self._writer:
+                if self._held and failed is None:
+                    self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=_ROW_GROUP)

@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from rf_platform.cli.console import Tracker, track
+from rf_platform.data.event_log.reading import log_relation
+from rf_platform.dataset.array_file import ArrayFile
 from rf_platform.dataset.asof import SQL_TYPES, first_sql, join_sql, latest_sql, rows_sql
 from rf_platform.dataset.dataset import FORMAT, Dataset
 from rf_platform.dataset.fingerprint import fingerprint
@@ -44,6 +47,10 @@ class BuildOptions:
 
     protocol: SplitProtocol = field(default_factory=LeaveOneOut)
     """Decides which events are learned from and which are held out."""
+    events: tuple[Path, ...] = ()
+    """Files of the event log: interactions that were recorded after the import."""
+    clock: bool = True
+    """Whether event times are times; see :func:`~rf_platform.data.event_log.log_relation`."""
     after_version: int = 0
     """The new version gets a higher number than this, and than any version on disk."""
 
@@ -87,7 +94,7 @@ def build_dataset(
                 connection.execute(f"SET threads = {options.threads}")
             content = work / "dataset"
             content.mkdir()
-            _Builder(connection, definitions, interactions, content, options.protocol).run()
+            _Builder(connection, definitions, interactions, content, options).run()
         manifest = json.loads((content / "manifest.json").read_text())
         for existing in sorted(directory.glob("*/manifest.json")):
             if json.loads(existing.read_text()).get("fingerprint") == manifest["fingerprint"]:
@@ -113,11 +120,12 @@ class _Builder:
         definitions: FeatureDefinitions,
         interactions: Path,
         content: Path,
-        protocol: SplitProtocol,
+        options: BuildOptions,
     ) -> None:
         self.db, self.spec, self.content = connection, definitions.spec, content
         self.sources = definitions.sources
-        self.interactions, self.protocol = interactions, protocol
+        self.interactions, self.protocol = interactions, options.protocol
+        self.events, self.clock = options.events, options.clock
         self.facts: dict[str, Any] = {}
 
     def run(self) -> None:
@@ -150,11 +158,13 @@ class _Builder:
     def _log(self) -> None:
         """Number the events in the order of training: user, time, input order."""
         user, item = self.spec.user, self.spec.item
-        path = f"read_parquet({literal(self.interactions)})"
         columns = describe(self.db, str(self.interactions), "the interaction log")
         for entity in (user, item):
             self._check_id(columns, entity)
-        kept = "".join(f", {self._log_column(columns, f)} AS {identifier(f.name)}" for f in self.spec.inputs("context"))
+        path = log_relation(self.db, self.interactions, self.events, clock=self.clock)
+        kept = "".join(
+            f", {self._log_column(columns, f, path)} AS {identifier(f.name)}" for f in self.spec.inputs("context")
+        )
         if self._one(f"SELECT count(*) FROM {path}") == 0:
             raise DataError(f"the interaction log {self.interactions} is empty; import interactions first")
         catalog = [f"SELECT {identifier(item.join_key)}::{SQL_TYPES[item.id_type]} AS id FROM {path}"]
@@ -188,7 +198,7 @@ class _Builder:
 
     def _split(self) -> None:
         """Let the protocol decide what is learned from and what is held out."""
-        self.facts = split_events(self.db, self.protocol)
+        self.facts = split_events(self.db, self.protocol, self.content.parent)
 
     def _check_id(self, columns: dict[str, str], entity: EntitySpec) -> None:
         found = columns.get(entity.join_key)
@@ -203,7 +213,7 @@ class _Builder:
                 f"{self.interactions} holds {found}; set the entity's value_type to match"
             )
 
-    def _log_column(self, columns: dict[str, str], f: FieldSpec) -> str:
+    def _log_column(self, columns: dict[str, str], f: FieldSpec, path: str) -> str:
         """Return the SQL of the log's column that a history field keeps, cast to its declared dtype."""
         element = f.dtype.removeprefix("Array(").removesuffix(")")
         found = columns.get(str(f.of))
@@ -215,7 +225,6 @@ class _Builder:
         column = f"l.{identifier(str(f.of))}"
         if fits(element, found):
             return f"CAST({column} AS {sql_type(element)})"
-        path = f"read_parquet({literal(self.interactions)})"
         if self._one(f"SELECT count({column}) FROM {path} l") == 0:  # a column without a value has no type of its own
             return f"CAST(NULL AS {sql_type(element)})"
         raise ConfigError(
@@ -338,34 +347,35 @@ class _Builder:
         numeric = [f for f in self.spec.inputs("context") if f.kind == "numeric"]
         events = pq.ParquetFile(self.content / "events.parquet")
         total = events.metadata.num_rows
-        arrays = {
-            name: np.lib.format.open_memmap(directory / f"{name}.npy", "w+", dtype, shape)
-            for name, dtype, shape in (
-                ("item", np.int32, (total,)),
-                ("item_version", np.int32, (total,)),
-                ("user_version", np.int32, (total,)),
-                ("context", np.int32, (total,)),
-                ("context_numbers", np.float32, (total, len(numeric))),
-                ("timestamp", np.int64, (total,)),
-                ("split", np.int8, (total,)),
-            )
+        types = {
+            "item": np.int32,
+            "item_version": np.int32,
+            "user_version": np.int32,
+            "context": np.int32,
+            "timestamp": np.int64,
+            "split": np.int8,
         }
         events_per_user = np.zeros(int(self._one("SELECT count(*) FROM user_index")), np.int64)
-        start = 0
-        for batch in events.iter_batches(200_000):
-            stop = start + batch.num_rows
-            for name in ("item", "item_version", "user_version", "context", "split"):
-                arrays[name][start:stop] = batch[name].to_numpy(zero_copy_only=False)
-            arrays["timestamp"][start:stop] = batch["event_timestamp"].cast("int64").to_numpy(zero_copy_only=False)
-            for j, f in enumerate(numeric):
-                values = batch[f.name].cast("float64", safe=False).to_numpy(zero_copy_only=False)
-                arrays["context_numbers"][start:stop, j] = np.where(np.isfinite(values), values, np.nan)
-            events_per_user += np.bincount(batch["user"].to_numpy(zero_copy_only=False), minlength=len(events_per_user))
-            start = stop
-        if start != total or events_per_user.sum() != self._one("SELECT count(*) FROM log"):
+        if total != self._one("SELECT count(*) FROM log"):
             raise AssertionError("the join lost or doubled events")
-        for array in arrays.values():
-            array.flush()
+        with ExitStack() as stack:
+            arrays = {
+                name: stack.enter_context(ArrayFile(directory / f"{name}.npy", dtype, (total,)))
+                for name, dtype in types.items()
+            }
+            shape = (total, len(numeric))
+            numbers = stack.enter_context(ArrayFile(directory / "context_numbers.npy", np.float32, shape))
+            for batch in events.iter_batches(200_000):
+                for name in ("item", "item_version", "user_version", "context", "split"):
+                    arrays[name].write(batch[name].to_numpy(zero_copy_only=False))
+                arrays["timestamp"].write(batch["event_timestamp"].cast("int64").to_numpy(zero_copy_only=False))
+                values = np.empty((batch.num_rows, len(numeric)), np.float32)
+                for j, f in enumerate(numeric):
+                    column = batch[f.name].cast("float64", safe=False).to_numpy(zero_copy_only=False)
+                    values[:, j] = np.where(np.isfinite(column), column, np.nan)
+                numbers.write(values)
+                users = batch["user"].to_numpy(zero_copy_only=False)
+                events_per_user += np.bincount(users, minlength=len(events_per_user))
         np.save(directory / "offsets.npy", np.concatenate([[0], np.cumsum(events_per_user)]))
 
     def _finish(self) -> None:

@@ -1,5 +1,6 @@
 """``rf dataset``: build and show."""
 
+import importlib
 import json as json_module
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 @app.command()
 def build(
     json: Json = False,
-    memory: Annotated[str, typer.Option(help="DuckDB's memory limit; more than that is spilled to disk.")] = "3GB",
+    memory: Annotated[
+        str,
+        typer.Option(
+            help="DuckDB's memory limit; more than that is spilled to disk. The whole build takes some 500 MB more."
+        ),
+    ] = "3GB",
     protocol: Annotated[
         str, typer.Option(help="What is held out: leave-one-out, leave-one-out-cold, cold-items or temporal.")
     ] = "leave-one-out",
@@ -70,16 +76,23 @@ def build(
 ) -> None:
     """Join every interaction with the features that were known just before it, and learn vocabularies on the training split.
 
+    Events that were recorded since the import are part of it (docs/events.md).
+
     Writes a new version under the workspace's `datasets/`. Equal inputs give an equal fingerprint: then the version that is
     there already is used. docs/protocols.md explains what each protocol holds out.
     """
+    from time import perf_counter
+
+    from rf_platform.data.event_log import has_clock, seal
     from rf_platform.dataset.build import BuildOptions, build_dataset
     from rf_platform.dataset.protocols import Temporal, parse_cut, protocol_from_options
     from rf_platform.errors import UsageError
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
+    from rf_platform.peak_memory import peak_bytes
     from rf_platform.registry import Registry
 
+    start = perf_counter()
     chosen = protocol_from_options(
         protocol,
         {
@@ -105,15 +118,21 @@ def build(
     definitions = read_definitions(open_store(settings), settings.feature_service)
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     known = [d.version for d in registry.datasets() if d.name.startswith(f"{catalog}-v")]
-    dataset, new = build_dataset(
-        definitions,
-        settings.workspace.tables / "interactions.parquet",
-        settings.workspace.datasets,
-        catalog,
-        BuildOptions(
-            memory_limit=memory, threads=settings.threads, protocol=chosen, after_version=max(known, default=0)
-        ),
-    )
+    with seal(settings).reading() as events:
+        dataset, new = build_dataset(
+            definitions,
+            settings.workspace.tables / "interactions.parquet",
+            settings.workspace.datasets,
+            catalog,
+            BuildOptions(
+                memory_limit=memory,
+                threads=settings.threads,
+                protocol=chosen,
+                events=tuple(events),
+                clock=has_clock(settings),
+                after_version=max(known, default=0),
+            ),
+        )
     registry.record_dataset(
         name=dataset.name,
         version=dataset.manifest["version"],
@@ -123,7 +142,10 @@ def build(
         counts=dataset.manifest["counts"],
     )
     if json:
-        print_json({**dataset.manifest, "targets": dataset.targets, "path": str(dataset.path), "new": new})
+        found = {"targets": dataset.targets, "path": str(dataset.path), "new": new}
+        print_json(
+            {**dataset.manifest, **found, "seconds": round(perf_counter() - start, 2), "peak_bytes": peak_bytes()}
+        )
         return
     counts = dataset.manifest["counts"]
     out_console().print(
@@ -137,18 +159,42 @@ def build(
 
 @app.command()
 def show(
-    name: Annotated[str | None, typer.Argument(help="Dataset version; default: the newest.")] = None, json: Json = False
+    name: Annotated[str | None, typer.Argument(help="Dataset version; default: the newest.")] = None,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="Show what embedding tables of its features would take, shared and un-shared, beside one embedding per item.",
+        ),
+    ] = False,
+    dim: Annotated[
+        int | None,
+        typer.Option(
+            help="--memory: width of the embeddings; default: what `rf train` would choose.", show_default=False, min=1
+        ),
+    ] = None,
+    json: Json = False,
 ) -> None:
-    """Show a dataset version: counts, vocabularies, protocol, fingerprint and where it lies."""
+    """Show a dataset version: counts, vocabularies, protocol, fingerprint and where it lies.
+
+    With --memory, the embedding tables by arithmetic: rows, weights and optimiser state of every domain. docs/scaling.md goes on
+    from there to tables that no longer fit one machine.
+    """
     from rf_platform.dataset import Dataset
+    from rf_platform.errors import UsageError
     from rf_platform.registry import Registry
 
+    if dim is not None and not memory:
+        raise UsageError(
+            f"--dim={dim} is the width of the embeddings that --memory shows: add --memory, or leave it out"
+        )
     settings = get_settings()
-    from pathlib import Path
-
     dataset = Dataset.open(
-        Path(Registry.open(settings.platform_registry_url, root=settings.workspace.root).dataset(name).path)
+        Registry.open(settings.platform_registry_url, root=settings.workspace.root).dataset(name).path
     )
+    if memory:
+        _show_memory(dataset, dim, json)
+        return
     if json:
         print_json({**dataset.manifest, "targets": dataset.targets, "path": str(dataset.path)})
         return
@@ -169,6 +215,31 @@ def show(
     for key, value in rows.items():
         table.add_row(key, value)
     out_console().print(table)
+
+
+def _show_memory(dataset: "Dataset", dim: int | None, json: bool) -> None:
+    from rf_platform.dataset.memory import memory_report
+    from rf_platform.dataset.memory_tables import memory_tables
+
+    feature_dim = None
+    if dim is None:
+        model = _default_model(dataset)
+        dim, feature_dim = model.dim, model.feature_dim
+    manifest = dataset.manifest
+    report = memory_report(
+        dataset.spec, manifest["vocabularies"], items=manifest["counts"]["items"], dim=dim, feature_dim=feature_dim
+    )
+    if json:
+        print_json({"dataset": dataset.name, "fingerprint": dataset.fingerprint, **report.to_dict()})
+        return
+    for table in memory_tables(report):
+        out_console().print(table)
+
+
+def _default_model(dataset: "Dataset") -> Any:
+    """Return the model settings of the recipe that `rf train` takes, which is named as text like the commands of its layer."""
+    recipes = importlib.import_module("rf_training.recipes")
+    return recipes.get_recipe("default", recipes.DatasetStatistics.of(dataset)).model
 
 
 def _described(dataset: "Dataset") -> str:

@@ -12,9 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rf_platform.dataset.protocols.event_log import HISTORY, TEST, TRAIN, VALIDATION
+from rf_platform.dataset.training_counts import TrainingCounts
+from rf_platform.dataset.user_chunks import release, user_chunks
 from rf_platform.errors import CorruptError, NotFoundError
 from rf_platform.features.encode import FeatureEncoder
-from rf_platform.features.spec import FeatureSpec
+from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec
+from rf_platform.features.vocabulary import FIRST_ID
 from rf_platform.sql import literal
 
 __all__ = ["FORMAT", "HISTORY", "TEST", "TRAIN", "VALIDATION", "Dataset", "Sequences"]
@@ -59,10 +62,12 @@ class Dataset:
     path: Path
     manifest: dict[str, Any]
     spec: FeatureSpec
+    grown_encoder: Path | None = None
+    """Id maps and statistics that go on from an earlier model, to read the dataset with; None for the dataset's own."""
 
     @classmethod
-    def open(cls, path: Path) -> "Dataset":
-        """Open a dataset version.
+    def open(cls, path: Path, grown_encoder: Path | None = None) -> "Dataset":
+        """Open a dataset version; that of a run is opened by :func:`rf_platform.dataset.run_dataset.open_run_dataset`.
 
         Raises:
             NotFoundError: there is none at ``path``.
@@ -80,7 +85,7 @@ class Dataset:
             raise CorruptError(
                 f"{path}/spec.json was changed after the dataset was built; rebuild it with `rf dataset build`"
             )
-        return cls(path=path, manifest=manifest, spec=spec)
+        return cls(path=path, manifest=manifest, spec=spec, grown_encoder=grown_encoder)
 
     @property
     def name(self) -> str:
@@ -98,21 +103,41 @@ class Dataset:
         found: dict[str, Any] = self.manifest.get("protocol", {"name": "leave-one-out"})  # the first datasets name none
         return found
 
+    @property
+    def n_items(self) -> int:
+        """Size of the whole catalog, items never interacted with included."""
+        return int(self.manifest["counts"]["items"])
+
+    @cached_property
+    def training_counts(self) -> TrainingCounts:
+        """How many training events every user and every item has."""
+        log = self.sequences
+        return TrainingCounts.of(log.offsets, log.item, log.split, self.n_items)
+
     @cached_property
     def trained_items(self) -> np.ndarray:
-        """bool [items]: whether the item has a training event; the others are cold."""
-        trained = np.zeros(len(self.item_ids), bool)
-        trained[np.asarray(self.sequences.item)[np.asarray(self.sequences.split) == TRAIN]] = True
+        """bool [items]: whether the item has a training event; the others are cold.
+
+        With id maps that go on from an earlier model, an item that they know had one then, and is not cold either.
+        """
+        trained = self.training_counts.of_item > 0
+        ids = self.encoder.vocabularies[ITEM_ID_DOMAIN]
+        if self.grown_encoder is not None and ids.domain.buckets is None:
+            trained |= ids.encode(pa.array(self.item_ids)) >= FIRST_ID
         return trained
 
     @cached_property
     def targets(self) -> dict[str, dict[str, int]]:
         """Held-out events: of ``validation`` and of ``test`` the number of ``warm`` and of ``cold`` ones."""
-        split, item = np.asarray(self.sequences.split), np.asarray(self.sequences.item)
-        counts = {}
-        for name, code in (("validation", VALIDATION), ("test", TEST)):
-            warm = self.trained_items[item[split == code]]
-            counts[name] = {"warm": int(warm.sum()), "cold": int((~warm).sum())}
+        log, trained = self.sequences, self.trained_items
+        counts = {name: {"warm": 0, "cold": 0} for name in ("validation", "test")}
+        for chunk in user_chunks(log.offsets):
+            split, item = np.asarray(log.split[chunk.events]), log.item[chunk.events]
+            for name, code in (("validation", VALIDATION), ("test", TEST)):
+                warm = trained[item[split == code]]
+                counts[name]["warm"] += int(np.count_nonzero(warm))
+                counts[name]["cold"] += int(np.count_nonzero(~warm))
+            release(log.split, log.item)
         return counts
 
     @cached_property
@@ -122,8 +147,8 @@ class Dataset:
 
     @cached_property
     def encoder(self) -> FeatureEncoder:
-        """Vocabularies and statistics of the training split."""
-        return FeatureEncoder.load(self.spec, self.path / "encoder")
+        """Vocabularies and statistics of the training split, or those that go on from an earlier model."""
+        return FeatureEncoder.load(self.spec, self.grown_encoder or self.path / "encoder")
 
     @cached_property
     def items(self) -> pa.Table:
@@ -143,7 +168,7 @@ class Dataset:
     @cached_property
     def current_items(self) -> np.ndarray:
         """int64 [items]: the newest version of each item, a row in :attr:`items`: what is indexed and served."""
-        return _flagged(self.items, "item", "current")
+        return _flagged(self._columns("items", "item", "current"), "item", "current")
 
     @cached_property
     def evaluation_items(self) -> np.ndarray:
@@ -152,17 +177,29 @@ class Dataset:
         The state that the item's latest training event saw, so that no feature tells of held-out events; for an item that
         training never met, its first state.
         """
-        return _flagged(self.items, "item", "evaluation")
+        return _flagged(self._columns("items", "item", "evaluation"), "item", "evaluation")
+
+    @cached_property
+    def item_of_version(self) -> np.ndarray:
+        """int32 [item versions]: the item of each row in :attr:`items`, as a row in :attr:`item_ids`."""
+        items: np.ndarray = self._columns("items", "item")["item"].to_numpy()
+        return items
 
     @cached_property
     def item_ids(self) -> np.ndarray:
         """[items]: ids of the whole catalog, items never interacted with included; sorted."""
-        return _ids(self.items, "item", self.spec.item.join_key)
+        key = self.spec.item.join_key
+        return _ids(self._columns("items", "item", "current", key), "item", key)
 
     @cached_property
     def user_ids(self) -> np.ndarray:
         """[users]: ids of all users with interactions; sorted."""
-        return _ids(self.users, "user", self.spec.user.join_key)
+        key = self.spec.user.join_key
+        return _ids(self._columns("users", "user", "current", key), "user", key)
+
+    def _columns(self, table: str, *columns: str) -> pa.Table:
+        """Some columns of the items or users: all of them can be much more than what is asked for."""
+        return pq.read_table(self.path / f"{table}.parquet", columns=list(columns))
 
     def enriched(self, limit: int | None = None) -> pa.Table:
         """Return the events joined with every feature as it was known just before them: one wide row per event."""

@@ -70,7 +70,7 @@ def test_another_catalog_needs_replace(bring: Bring, workspace: Workspace) -> No
     bring(_SHOP, {"e.csv": _EVENTS})
     other = _SHOP.replace("shop", "store")
     with pytest.raises(
-        UsageError, match=r"holds the catalog 'shop'; import 'store' into another one .* or give --replace"
+        UsageError, match=r"holds the catalog 'shop'; put 'store' into another one .* or give --replace"
     ):
         bring(other)
     assert load_report(workspace.tables).name == "shop"

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rf_platform.dataset.protocols.cold_targets import hold_out_cold_items
-from rf_platform.dataset.protocols.event_log import Assignment, EventLog
+from rf_platform.dataset.protocols.event_log import Assignment, EventLog, log_parts
 from rf_platform.errors import UsageError
 
 
@@ -45,7 +45,10 @@ class ColdItems:
 
     def assign(self, log: EventLog) -> Assignment:
         """Draw the items, then hold out."""
-        items = np.random.default_rng(self.seed).permutation(np.unique(log.item))
+        occurring = np.zeros(0, np.int32)
+        for part in log_parts(log):
+            occurring = np.union1d(occurring, part.item)
+        items = np.random.default_rng(self.seed).permutation(occurring)
         test = round(self.cold_share * len(items))
         validation = round(self.validation_cold_share * len(items))
         return hold_out_cold_items(log, lambda *_: items[:test], lambda *_: items[test : test + validation])

@@ -5,7 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from rf_platform.dataset.protocols.event_log import TEST, TRAIN, VALIDATION, Assignment, EventLog, user_of_event
+from rf_platform.dataset.protocols.event_log import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Assignment,
+    EventLog,
+    LogPart,
+    log_parts,
+)
 from rf_platform.dataset.protocols.leave_one_out import last_two_held_out
 
 ChooseItems = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int32]], npt.NDArray[np.integer]]
@@ -29,29 +37,39 @@ def hold_out_cold_items(log: EventLog, choose_test: ChooseItems, choose_validati
         choose_validation: finds the validation-cold items, given the users with a validation target, once the test-cold
             items are removed, and its items.
     """
-    offsets, item = log.offsets, log.item
-    items = int(item.max()) + 1 if len(item) else 0
-    user = user_of_event(offsets)
-    kept = np.ones(len(item), bool)
+    items = 1 + max((int(part.item.max()) for part in log_parts(log) if len(part.item)), default=-1)
+    none = np.zeros(items, bool)
 
-    def choose(split: npt.NDArray[np.int8], code: int, chooser: ChooseItems) -> npt.NDArray[np.bool_]:
-        targets = np.flatnonzero(split == code)
+    def choose(chooser: ChooseItems, code: int, test_cold: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Let items be chosen by the targets that are left once the test-cold items are removed."""
+        users, targets = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+        for part in log_parts(log):
+            rows = np.flatnonzero(last_two_held_out(part.offsets, _kept(part, test_cold, TEST)) == code)
+            users.append(part.chunk.users.start + np.searchsorted(part.offsets, rows, side="right") - 1)
+            targets.append(part.item[rows])
         cold = np.zeros(items, bool)
-        cold[chooser(user[targets], item[targets])] = True
+        cold[chooser(np.concatenate(users), np.concatenate(targets))] = True
         return cold
 
-    def remove(cold: npt.NDArray[np.bool_], *targets: int) -> npt.NDArray[np.int8]:
-        """Remove the events of cold items that are not such targets, then those of users who are left with too few."""
-        nonlocal kept
-        kept &= ~cold[item] | np.isin(last_two_held_out(offsets, kept), targets)
-        kept &= ~cold[item] | (last_two_held_out(offsets, kept) != TRAIN)
-        return last_two_held_out(offsets, kept)
-
-    test_cold = choose(last_two_held_out(offsets), TEST, choose_test)
-    split = remove(test_cold, TEST)
-    validation_cold = choose(split, VALIDATION, choose_validation) & ~test_cold
-    split = remove(test_cold | validation_cold, VALIDATION, TEST)
+    test_cold = choose(choose_test, TEST, none)
+    validation_cold = choose(choose_validation, VALIDATION, test_cold) & ~test_cold
+    split = np.empty(log.offsets[-1], np.int8)
+    for part in log_parts(log):
+        kept = _kept(part, test_cold, TEST)
+        kept = _kept(part, test_cold | validation_cold, VALIDATION, TEST, kept=kept)
+        split[part.chunk.events] = last_two_held_out(part.offsets, kept)
     return Assignment(
         split=split,
         facts={"test_cold_items": int(test_cold.sum()), "validation_cold_items": int(validation_cold.sum())},
     )
+
+
+def _kept(
+    part: LogPart, cold: npt.NDArray[np.bool_], *targets: int, kept: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
+    """Remove the events of cold items that are not such targets, then those of users who are left with too few."""
+    kept = np.ones(len(part.item), bool) if kept is None else kept
+    warm = ~cold[part.item]
+    kept = kept & (warm | np.isin(last_two_held_out(part.offsets, kept), targets))
+    left: npt.NDArray[np.bool_] = kept & (warm | (last_two_held_out(part.offsets, kept) != TRAIN))
+    return left

@@ -1,10 +1,13 @@
 """What a protocol looks at, and what it says about each event."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from rf_platform.dataset.user_chunks import UserChunk, release, user_chunks
 
 TRAIN, VALIDATION, TEST, HISTORY = 0, 1, 2, 3
 """Split of an event: learned from; target of a validation case; target of a test case; seen only in the history of cases.
@@ -19,7 +22,10 @@ REMOVED = -1
 
 
 class EventLog(Protocol):
-    """All events in the order of training: user, time, input order. Arrays are read when asked for."""
+    """All events in the order of training: user, time, input order.
+
+    Arrays are read when asked for, and may be memory-mapped: go through them by :func:`log_parts`.
+    """
 
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
@@ -69,6 +75,26 @@ class SplitProtocol(Protocol):
         """Name and parameters, as plain values for JSON."""
 
 
-def user_of_event(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the user row of every event."""
-    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LogPart:
+    """Some consecutive users with all their events."""
+
+    chunk: UserChunk
+    """Which users and which events of the log."""
+    offsets: npt.NDArray[np.int64]
+    """``[users + 1]``: user ``u`` of the part owns its events ``offsets[u]`` to ``offsets[u + 1]``."""
+    item: npt.NDArray[np.int32]
+    """``[events]``: item row."""
+
+    @property
+    def user(self) -> npt.NDArray[np.int64]:
+        """``[events]``: user of the part."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+
+def log_parts(log: EventLog) -> Iterator[LogPart]:
+    """Go through a log some users at a time: a log can be larger than memory, and protocols decide user by user."""
+    for chunk in user_chunks(log.offsets):
+        offsets = log.offsets[chunk.users.start : chunk.users.stop + 1] - chunk.events.start
+        yield LogPart(chunk=chunk, offsets=offsets, item=log.item[chunk.events])
+        release(log.item)

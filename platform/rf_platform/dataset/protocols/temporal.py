@@ -15,8 +15,10 @@ from rf_platform.dataset.protocols.event_log import (
     VALIDATION,
     Assignment,
     EventLog,
-    user_of_event,
+    log_parts,
 )
+from rf_platform.dataset.protocols.time_order import time_at
+from rf_platform.dataset.user_chunks import release
 from rf_platform.errors import UsageError
 
 Cut = float | datetime
@@ -59,31 +61,44 @@ class Temporal:
         Raises:
             UsageError: No event lies before the first cut, or none between the cuts.
         """
-        timestamp, item = log.timestamp, log.item
-        validation_from, test_from = self._cuts(timestamp)
-        user = user_of_event(log.offsets)
-        split = np.where(timestamp < validation_from, TRAIN, HISTORY).astype(np.int8)
-        last_target = np.full(len(log.offsets) - 1, -1)
-        for code, start, stop in ((VALIDATION, validation_from, test_from), (TEST, test_from, None)):
-            eligible = timestamp >= start
-            if stop is not None:
-                eligible &= timestamp < stop
-            if self.new_items_only:
-                eligible &= ~np.isin(item, np.unique(item[timestamp < start]))
-            rows = np.flatnonzero(eligible)
-            users, first = np.unique(user[rows], return_index=True)
-            split[rows[first]] = code
-            last_target[users] = rows[first]
-        late = np.arange(len(split)) > last_target[user]
-        split[late & (split == HISTORY)] = REMOVED
+        validation_from, test_from = self._cuts(log)
+        parts = ((VALIDATION, validation_from, test_from), (TEST, test_from, None))
+        before = {code: self._occurring(log, start) for code, start, _ in parts} if self.new_items_only else {}
+        split = np.empty(log.offsets[-1], np.int8)
+        for part in log_parts(log):
+            timestamp, user = log.timestamp[part.chunk.events], part.user
+            own = np.where(timestamp < validation_from, TRAIN, HISTORY).astype(np.int8)
+            last_target = np.full(len(part.offsets) - 1, -1)
+            for code, start, stop in parts:
+                eligible = timestamp >= start
+                if stop is not None:
+                    eligible &= timestamp < stop
+                if self.new_items_only:
+                    eligible &= ~np.isin(part.item, before[code])
+                rows = np.flatnonzero(eligible)
+                users, first = np.unique(user[rows], return_index=True)
+                own[rows[first]] = code
+                last_target[users] = rows[first]
+            late = np.arange(len(own)) > last_target[user]
+            own[late & (own == HISTORY)] = REMOVED
+            split[part.chunk.events] = own
+            release(log.timestamp)
         facts = {"validation_from": _iso(validation_from), "test_from": _iso(test_from)}
         return Assignment(split=split, facts=facts)
 
-    def _cuts(self, timestamp: npt.NDArray[np.int64]) -> tuple[int, int]:
-        ordered = np.sort(timestamp)
-        first, second = (_moment(cut, ordered) for cut in (self.validation_cut, self.test_cut))
-        span = f"the events lie between {_iso(ordered[0])} and {_iso(ordered[-1])}"
-        if first <= ordered[0]:
+    def _occurring(self, log: EventLog, until: int) -> npt.NDArray[np.int32]:
+        """Items with an event before a moment."""
+        items = np.zeros(0, np.int32)
+        for part in log_parts(log):
+            items = np.union1d(items, part.item[log.timestamp[part.chunk.events] < until])
+            release(log.timestamp)
+        return items
+
+    def _cuts(self, log: EventLog) -> tuple[int, int]:
+        earliest, latest = time_at(log, 0), time_at(log, int(log.offsets[-1]) - 1)
+        first, second = (_moment(cut, log) for cut in (self.validation_cut, self.test_cut))
+        span = f"the events lie between {_iso(earliest)} and {_iso(latest)}"
+        if first <= earliest:
             raise UsageError(
                 f"no event lies before --validation-cut={_plain(self.validation_cut)} ({_iso(first)}), so there is nothing to "
                 f"train on; {span}"
@@ -105,11 +120,12 @@ class Temporal:
         }
 
 
-def _moment(cut: Cut, ordered: npt.NDArray[np.int64]) -> int:
-    """Microseconds of a cut, given all times in order."""
+def _moment(cut: Cut, log: EventLog) -> int:
+    """Microseconds of a cut."""
     if isinstance(cut, datetime):
         return round(cut.timestamp() * 1_000_000)
-    return int(ordered[min(int(cut * len(ordered)), len(ordered) - 1)])
+    events = int(log.offsets[-1])
+    return time_at(log, min(int(cut * events), events - 1))
 
 
 def _iso(microseconds: int) -> str:

@@ -1,0 +1,12 @@
+"""Numbers of bytes for people."""
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes in the largest binary unit of which there is at least one, such as ``1.5 GiB``."""
+    if count < 1024:
+        return f"{count:,.0f} bytes"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:,.1f} TiB"

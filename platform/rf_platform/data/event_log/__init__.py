@@ -1,0 +1,26 @@
+"""The event log: interactions recorded after the import, durable and in order, read by materialisation and dataset builds.
+
+New events are rows of an SQL database (:class:`EventLog`); from time to time they are moved into Parquet files
+(:mod:`~rf_platform.data.event_log.parts`). :func:`log_relation` puts them together with the imported interactions.
+"""
+
+from rf_platform.data.event_log.event import Event, LoggedEvent
+from rf_platform.data.event_log.group_commit import GroupCommit
+from rf_platform.data.event_log.log import EventLog, LogState
+from rf_platform.data.event_log.parts import EventParts
+from rf_platform.data.event_log.reading import has_clock, log_relation
+from rf_platform.data.event_log.seal import note_loading, note_materialized, seal
+
+__all__ = [
+    "Event",
+    "EventLog",
+    "EventParts",
+    "GroupCommit",
+    "LogState",
+    "LoggedEvent",
+    "has_clock",
+    "log_relation",
+    "note_loading",
+    "note_materialized",
+    "seal",
+]

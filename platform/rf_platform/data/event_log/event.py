@@ -1,0 +1,41 @@
+"""One recorded interaction."""
+
+import json
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+ORDER_OFFSET = 1 << 48
+"""Added to an event's number it gives its ``input_order``: among interactions of one moment, the imported ones come first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """An interaction that was checked."""
+
+    event_id: str
+    """The same id is the same event."""
+    user_id: str
+    """As text, whatever type ids have."""
+    item_id: str
+    timestamp_us: int
+    """When it happened: microseconds since 1970, UTC."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Further columns of the interactions table, ``event_type`` among them; a missing value is left out."""
+
+    @property
+    def digest(self) -> bytes:
+        """What is kept of the event id for ever: 16 bytes."""
+        return blake2b(self.event_id.encode(), digest_size=16).digest()
+
+    def written(self) -> str:
+        """Return the values as they are stored."""
+        return json.dumps(self.values, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedEvent(Event):
+    """An event of the log."""
+
+    sequence: int
+    """Its number: greater than that of every event recorded before."""

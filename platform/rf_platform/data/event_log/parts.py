@@ -1,0 +1,151 @@
+"""The part of the event log that was moved out of SQL: Parquet files, each with a range of numbers, named by a manifest.
+
+The manifest decides what is there: files are on disk before it names them, and it is replaced as a whole. Readers hold a
+shared lock; a file that the manifest no longer names is removed when nobody reads.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rf_platform.data.event_log.event import LoggedEvent
+from rf_platform.errors import CorruptError
+
+SEQUENCE, EVENT_ID, USER, ITEM, TIME = "__sequence", "__event_id", "__user", "__item", "__time"
+"""Columns of our own; columns of the interactions table have no two underscores in a row."""
+MERGED_ROWS = 1_000_000
+"""Smaller files are put together, so that their number stays small."""
+_ROW_GROUP = 131_072
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file."""
+
+    file: str
+    first: int
+    last: int
+    rows: int
+
+
+class EventParts:
+    """The files of a workspace's event log."""
+
+    def __init__(self, directory: Path) -> None:
+        """``directory`` is there when events were recorded."""
+        self._directory = directory
+
+    @property
+    def parts(self) -> list[Part]:
+        """The files, oldest events first.
+
+        Raises:
+            CorruptError: the manifest cannot be read.
+        """
+        path = self._directory / "manifest.json"
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return []
+        try:
+            manifest = json.loads(text)
+            if manifest["format"] != _FORMAT:
+                raise ValueError(f"format {manifest['format']}")
+            return [Part(**part) for part in manifest["parts"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptError(
+                f"{path} is not the manifest of an event log: {error}; restore it from a copy"
+            ) from error
+
+    @property
+    def sealed(self) -> int:
+        """Number of the last event in the files; 0 if there are none."""
+        return max((part.last for part in self.parts), default=0)
+
+    @contextmanager
+    def reading(self) -> Iterator[list[Path]]:
+        """Give the files, which stay there while the block runs."""
+        if not self._directory.is_dir():
+            yield []
+            return
+        with self._locked("readers.lock", fcntl.LOCK_SH):
+            yield [self._directory / part.file for part in self.parts]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only one who adds files while the block runs."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with self._locked("writer.lock", fcntl.LOCK_EX):
+            yield
+
+    def add(self, events: Sequence[LoggedEvent]) -> None:
+        """Write a file of events that follow the last one there is, and name it in the manifest; needs :meth:`writing`."""
+        parts = self.parts
+        table = events_table(events)
+        if parts and parts[-1].rows + len(events) <= MERGED_ROWS:
+            last = parts.pop()
+            old = pq.read_table(self._directory / last.file)
+            table = pa.concat_tables([old, table], promote_options="permissive")
+        first, newest = (int(table[SEQUENCE][row].as_py()) for row in (0, -1))
+        part = Part(f"events-{first:015d}-{newest:015d}.parquet", first, newest, table.num_rows)
+        temporary = self._directory / f".{part.file}.tmp"
+        pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
+        self._publish(temporary, self._directory / part.file)
+        manifest = {"format": _FORMAT, "parts": [asdict(each) for each in (*parts, part)]}
+        draft = self._directory / ".manifest.json.tmp"
+        draft.write_text(json.dumps(manifest, indent=2) + "\n")
+        self._publish(draft, self._directory / "manifest.json")
+        self._remove_unnamed()
+
+    def _publish(self, temporary: Path, path: Path) -> None:
+        """Give a file its name when its bytes are on disk."""
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+
+    def _remove_unnamed(self) -> None:
+        try:
+            with self._locked("readers.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
+                named = {part.file for part in self.parts}
+                for path in (*self._directory.glob("events-*.parquet"), *self._directory.glob(".events-*.tmp")):
+                    if path.name not in named:
+                        path.unlink()
+        except BlockingIOError:
+            pass  # the next one who adds does it
+
+    @contextmanager
+    def _locked(self, name: str, how: int) -> Iterator[None]:
+        with (self._directory / name).open("w") as lock:
+            fcntl.flock(lock, how)
+            yield
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def events_table(events: Sequence[LoggedEvent]) -> pa.Table:
+    """Return events in the form of the files: columns of our own, and one for each value that any event has."""
+    names = sorted({name for event in events for name in event.values})
+    return pa.table(
+        {
+            SEQUENCE: pa.array([e.sequence for e in events], pa.int64()),
+            EVENT_ID: pa.array([e.event_id for e in events], pa.string()),
+            USER: pa.array([e.user_id for e in events], pa.string()),
+            ITEM: pa.array([e.item_id for e in events], pa.string()),
+            TIME: pa.array([e.timestamp_us for e in events], pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+            **{name: pa.array([e.values.get(name) for e in events]) for name in names},
+        }
+    )

@@ -1,0 +1,6 @@
+"""A synthetic catalog with the skew of a real one: users with tastes, items whose attributes explain who chooses them."""
+
+from rf_platform.data.synth.options import SynthOptions
+from rf_platform.data.synth.tables import CATALOG, synthesise
+
+__all__ = ["CATALOG", "SynthOptions", "synthesise"]

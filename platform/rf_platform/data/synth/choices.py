@@ -1,0 +1,104 @@
+"""What users choose: a session has a topic, one of their favourite cells, and popular items of a cell are chosen more often."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rf_platform.data.synth.catalog import SynthCatalog
+from rf_platform.data.synth.options import SynthOptions
+from rf_platform.data.synth.sessions import make_sessions
+from rf_platform.data.synth.users import FAVOURITES, SynthUsers
+
+FAVOURITE_SHARES = np.array([0.6, 0.3, 0.1])
+TOPIC, OTHER_TASTE = 0.75, 0.15
+"""Share of the events that keep to the session's topic, and of those that follow another taste of the user; the rest is
+whatever is popular anywhere."""
+ROUNDS, NARROW_ROUNDS = 7, 3
+"""How often a choice is thought over: an item that is not there yet, or that the user has chosen before; and how often within
+its cell, before all styles of the category will do."""
+EVENT_TYPES = ("view", "cart", "purchase")
+_MEANT = np.cumsum([0.7, 0.16])
+_CASUAL = np.cumsum([0.9, 0.07])
+"""Shares of views and carts among events that follow a taste, and among the others; the rest are purchases."""
+
+_EVENTS = 6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SynthEvents:
+    """Events of a block of users, ordered by user and time; arrays are [events]."""
+
+    user: npt.NDArray[np.int64]
+    """Row of the user."""
+    item: npt.NDArray[np.int64]
+    """Row of the item."""
+    timestamp: npt.NDArray[np.int64]
+    """Microseconds since 1970."""
+    event_type: npt.NDArray[np.int64]
+    """Index in :data:`EVENT_TYPES`."""
+    session: npt.NDArray[np.int64]
+    """Number of the session within the block."""
+
+
+def make_events(options: SynthOptions, catalog: SynthCatalog, users: SynthUsers, block: int) -> SynthEvents:
+    """Let a block of users choose items."""
+    rng = options.random(_EVENTS, block)
+    sessions = make_sessions(users, rng)
+    user, n = sessions.user, len(sessions.user)
+    shares = np.cumsum(FAVOURITE_SHARES)[:-1]
+    assert len(shares) == FAVOURITES - 1
+    topic = np.searchsorted(shares, rng.random(sessions.session[-1] + 1), side="right")[sessions.session]
+    other = np.searchsorted(shares, rng.random(n), side="right")
+    kind = rng.random(n)
+    meant = kind < TOPIC + OTHER_TASTE
+    favourite = users.favourites[user, np.where(kind < TOPIC, topic, other)]
+    popular = catalog.cell[catalog.by_cell[_anywhere(catalog, rng.random(n))]]
+    cell = np.where(meant, favourite, popular)
+    item = _choose(catalog, cell, user, sessions.timestamp, rng)
+    uniform = rng.random(n)
+    types = np.where(meant, np.searchsorted(_MEANT, uniform), np.searchsorted(_CASUAL, uniform))
+    return SynthEvents(
+        user=user + users.first,
+        item=item,
+        timestamp=sessions.timestamp,
+        event_type=types,
+        session=sessions.session,
+    )
+
+
+def _anywhere(catalog: SynthCatalog, uniform: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    position = np.searchsorted(catalog.reach, uniform * catalog.reach[-1], side="right") - 1
+    items: npt.NDArray[np.int64] = np.minimum(position, len(catalog.by_cell) - 1)
+    return items
+
+
+def _choose(
+    catalog: SynthCatalog,
+    cell: npt.NDArray[np.int64],
+    user: npt.NDArray[np.int64],
+    timestamp: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """Draw an item of each cell that is there at the time and, if that can be had in a few rounds, new to the user."""
+    item = catalog.draw(cell, rng.random(len(cell))).astype(np.int64)
+    for turn in range(ROUNDS):
+        again = np.flatnonzero(_repeated(user, item) | (catalog.entry[item] >= timestamp))
+        if len(again) == 0:
+            break
+        among = cell[again]
+        if turn >= NARROW_ROUNDS:
+            among = among // catalog.styles * catalog.styles + rng.integers(0, catalog.styles, len(again))
+        item[again] = catalog.draw(among, rng.random(len(again)))
+    missing = catalog.entry[item] >= timestamp
+    item[missing] = catalog.anchor[cell[missing]]
+    return item
+
+
+def _repeated(user: npt.NDArray[np.int64], item: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Mark all choices of an item by a user but the first."""
+    pair = user * (1 << 31) + item
+    order = np.argsort(pair, kind="stable")  # the earliest of equals comes first
+    repeated = np.zeros(len(user), bool)
+    repeated[order[1:]] = np.diff(pair[order]) == 0
+    return repeated

@@ -1,0 +1,58 @@
+"""How large a synthetic catalog is, and its seed."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from rf_platform.errors import UsageError
+
+BLOCK_EVENTS = 1 << 17
+"""Events of a block of users, on average: what is held in memory at once, whatever the number of events."""
+LARGEST_BLOCK = 4096
+"""Most users of a block."""
+MOST_ITEMS = 1 << 31
+"""Datasets number items with 32 bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthOptions:
+    """Sizes and seed; equal options give equal tables, byte for byte."""
+
+    users: int = 1_000
+    items: int = 500
+    events: int = 20_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UsageError: a value is out of range.
+        """
+        for name, least in (("users", 1), ("items", 10), ("events", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"--{name}={getattr(self, name)} must be at least {least}")
+        if self.events < self.users:
+            raise UsageError(
+                f"--events={self.events} for --users={self.users}: every user has an event, so ask for more events or fewer users"
+            )
+        if self.items >= MOST_ITEMS:
+            raise UsageError(f"--items={self.items} must be below {MOST_ITEMS:,}: items are numbered with 32 bits")
+
+    @property
+    def users_per_block(self) -> int:
+        """Users that are made together; each block has random numbers of its own."""
+        return max(1, min(LARGEST_BLOCK, BLOCK_EVENTS * self.users // self.events))
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of users."""
+        return -(-self.users // self.users_per_block)
+
+    def random(self, what: int, block: int = 0) -> np.random.Generator:
+        """Return the random numbers of one part of the catalog and one block of users."""
+        return np.random.default_rng([self.seed, what, block])
+
+    def describe(self) -> str:
+        """The command line that makes the same tables."""
+        return "rf data synth " + " ".join(f"--{name} {value}" for name, value in asdict(self).items())

@@ -1,0 +1,162 @@
+"""Write a synthetic catalog as an import would: tables of interactions, items and users, and ``import.json``."""
+
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rf_platform.cli.console import track
+from rf_platform.data.importer import check_catalog, column_types
+from rf_platform.data.replacing import replacing
+from rf_platform.data.report import ImportReport
+from rf_platform.data.specs import TABLES, EventTime
+from rf_platform.data.synth.catalog import BRANDS_PER_CATEGORY, SynthCatalog, make_catalog
+from rf_platform.data.synth.choices import EVENT_TYPES, SynthEvents, make_events
+from rf_platform.data.synth.options import SynthOptions
+from rf_platform.data.synth.users import AGE_GROUPS, ARCHETYPES, COUNTRIES, SynthUsers, activity, make_users, tastes
+from rf_platform.data.write import TableWriter, sha256
+from rf_platform.errors import RunError
+from rf_platform.workspace import Workspace
+
+CATALOG = "synthetic"
+"""Name of the catalog, and of the feature repository that comes with the platform for it."""
+_TIME = pa.timestamp("us", tz="UTC")
+_HOUR, _DAY = 3_600_000_000, 86_400_000_000
+_ITEMS_AT_ONCE = 131_072
+
+
+def synthesise(options: SynthOptions, *, workspace: Workspace, replace: bool = False) -> ImportReport:
+    """Write a synthetic catalog into ``workspace.tables``; memory does not grow with the number of events.
+
+    Args:
+        options: sizes and seed.
+        workspace: whose tables are written; on any error the earlier ones stay untouched.
+        replace: allow to replace the tables of another catalog.
+
+    Raises:
+        UsageError: the workspace holds another catalog.
+        RunError: the tables cannot be written, for want of disk space for example.
+        UnavailableError: an import into this workspace is running.
+    """
+    with replacing(workspace.tables) as fresh:
+        check_catalog(workspace, CATALOG, replace)
+        try:
+            report = _write(options, workspace.tables, fresh)
+        except OSError as error:
+            free = shutil.disk_usage(fresh).free >> 20
+            raise RunError(
+                f"the tables cannot be written to {workspace.tables}: {error} ({free:,} MiB are free); an event takes about "
+                f"15 bytes, so make fewer or choose another disk with rf --home DIR"
+            ) from error
+        report.save(fresh)
+    return report
+
+
+def _write(options: SynthOptions, tables: Path, fresh: Path) -> ImportReport:
+    catalog = make_catalog(options)
+    likes, events = tastes(options, catalog), activity(options)
+    with track("synth", options.events) as progress:
+        with TableWriter(fresh / "items.parquet") as items:
+            for start in range(0, options.items, _ITEMS_AT_ONCE):
+                stop = min(start + _ITEMS_AT_ONCE, options.items)
+                items.write(_items(catalog, start, stop))
+                progress.advance(0, note=f"{stop:,} items")
+        first, last = np.iinfo(np.int64).max, 0
+        with ExitStack() as stack:
+            users_file = stack.enter_context(TableWriter(fresh / "users.parquet"))
+            events_file = stack.enter_context(TableWriter(fresh / "interactions.parquet"))
+            for block in range(options.blocks):
+                users = make_users(options, catalog, likes, events, block)
+                made = make_events(options, catalog, users, block)
+                users_file.write(_users(users))
+                events_file.write(_interactions(made, before=events_file.rows))
+                first, last = min(first, int(made.timestamp.min())), max(last, int(made.timestamp.max()))
+                progress.advance(len(made.user), note=f"{events_file.rows:,} events")
+        names = [f"{table}.parquet" for table in TABLES]
+        assert events_file.rows == options.events
+    return ImportReport(
+        name=CATALOG,
+        source="synth",
+        path=str(tables.absolute()),
+        feature_repo=CATALOG,
+        time=EventTime.OBSERVED.value,
+        counts={
+            "interactions": options.events,
+            "items": options.items,
+            "users": options.users,
+            "active_users": options.users,
+            "quarantined": 0,
+        },
+        inputs=(),
+        files={name: sha256(fresh / name) for name in names},
+        columns={table: column_types(fresh / f"{table}.parquet") for table in TABLES},
+        display=("title",),
+        first_event=_iso(first),
+        last_event=_iso(last),
+        notes=(f"synthetic: made by `{options.describe()}`",),
+        imported_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _items(catalog: SynthCatalog, start: int, stop: int) -> pa.Table:
+    rows = slice(start, stop)
+    ids = pa.array(np.arange(start + 1, stop + 1))
+    category = catalog.cell[rows] // catalog.styles
+    brands = (f"brand-{n:04d}" for n in range(catalog.categories * BRANDS_PER_CATEGORY))
+    tags = np.sort(catalog.tags[rows], axis=1)
+    distinct = np.diff(tags, axis=1, prepend=-1) > 0
+    offsets = np.concatenate([[0], np.cumsum(distinct.sum(axis=1))]).astype(np.int32)
+    names = _named((f"tag-{n:04d}" for n in range(catalog.tag_count)), tags[distinct])
+    return pa.table(
+        {
+            "item_id": ids,
+            "event_timestamp": pa.array(catalog.entry[rows], _TIME),
+            "title": pc.binary_join_element_wise("Item", ids.cast(pa.string()), " "),
+            "category": _named((f"category-{n:03d}" for n in range(catalog.categories)), category),
+            "brand": _named(brands, catalog.brand[rows]),
+            "tags": pa.ListArray.from_arrays(offsets, names),
+            "price": pa.array(catalog.price[rows]),
+        }
+    )
+
+
+def _users(users: SynthUsers) -> pa.Table:
+    return pa.table(
+        {
+            "user_id": pa.array(np.arange(users.first + 1, users.first + len(users) + 1)),
+            "event_timestamp": pa.array(users.joined, _TIME),
+            "segment": _named((f"segment-{n:02d}" for n in range(ARCHETYPES)), users.segment),
+            "age_group": _named(AGE_GROUPS, users.age_group),
+            "country": _named(COUNTRIES, users.country),
+        }
+    )
+
+
+def _interactions(events: SynthEvents, before: int) -> pa.Table:
+    n = len(events.user)
+    return pa.table(
+        {
+            "user_id": pa.array(events.user + 1),
+            "item_id": pa.array(events.item + 1),
+            "event_timestamp": pa.array(events.timestamp, _TIME),
+            "event_type": _named(EVENT_TYPES, events.event_type),
+            "rating": pa.nulls(n, pa.float32()),
+            "hour": pa.array(events.timestamp // _HOUR % 24),
+            "weekday": pa.array((events.timestamp // _DAY + 3) % 7),  # 1970 began on a Thursday
+            "input_order": pa.array(np.arange(before, before + n)),
+        }
+    )
+
+
+def _named(names: Iterable[str], codes: npt.NDArray[np.integer]) -> pa.Array:
+    return pa.array(list(names), pa.string()).take(pa.array(codes))
+
+
+def _iso(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
