@@ -3,8 +3,17 @@
 :class:`Registry` opens it, :mod:`rf_platform.registry.deploy` changes what is served.
 """
 
-from rf_platform.registry.deploy import check_bundle, check_spec, features_now, promote, roll_back
-from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, RunStatus
+from rf_platform.registry.deploy import check_bundle, check_spec, features_now, promote, roll_back, shadow, split
+from rf_platform.registry.records import (
+    Action,
+    BundleRecord,
+    DatasetRecord,
+    DeploymentRecord,
+    RunRecord,
+    RunStatus,
+    ServingPlan,
+    TrafficRecord,
+)
 from rf_platform.registry.registry import Registry
 
 __all__ = [
@@ -15,9 +24,13 @@ __all__ = [
     "Registry",
     "RunRecord",
     "RunStatus",
+    "ServingPlan",
+    "TrafficRecord",
     "check_bundle",
     "check_spec",
     "features_now",
     "promote",
     "roll_back",
+    "shadow",
+    "split",
 ]

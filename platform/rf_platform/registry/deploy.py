@@ -5,7 +5,7 @@ from collections.abc import Callable
 from rf_platform.bundle import BundleManifest, verify
 from rf_platform.errors import ConfigError, CorruptError
 from rf_platform.features.spec import FeatureSpec
-from rf_platform.registry.records import BundleRecord, DeploymentRecord
+from rf_platform.registry.records import BundleRecord, DeploymentRecord, TrafficRecord
 from rf_platform.registry.registry import Registry
 from rf_platform.settings import Settings
 
@@ -39,6 +39,30 @@ def promote(registry: Registry, name: str, *, note: str = "", current_spec: Curr
     """
     check_bundle(registry.bundle(name), current_spec)
     return registry.promote(name, note)
+
+
+def split(
+    registry: Registry, name: str, percent: float, *, note: str = "", current_spec: CurrentSpec = None
+) -> TrafficRecord:
+    """Let a bundle answer a part of the users, if it is fit to be served; see :meth:`TrafficControl.split`.
+
+    Raises:
+        UsageError, NotFoundError, CorruptError, ConfigError: as for :func:`promote`; or it cannot stand beside the served one.
+    """
+    check_bundle(registry.bundle(name), current_spec)
+    return registry.traffic.split(name, percent, note)
+
+
+def shadow(
+    registry: Registry, name: str, share: float, *, note: str = "", current_spec: CurrentSpec = None
+) -> TrafficRecord:
+    """Let a bundle answer a share of the requests unseen, if it is fit to be served; see :meth:`TrafficControl.shadow`.
+
+    Raises:
+        UsageError, NotFoundError, CorruptError, ConfigError: as for :func:`split`.
+    """
+    check_bundle(registry.bundle(name), current_spec)
+    return registry.traffic.shadow(name, share, note)
 
 
 def roll_back(registry: Registry, *, note: str = "", current_spec: CurrentSpec = None) -> DeploymentRecord:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from rf_platform.errors import ConfigError, CorruptError, UnavailableError
 
@@ -16,6 +16,7 @@ WAIT_SECONDS = 30
 CONNECT_SECONDS = 5
 """How long to wait for a PostgreSQL server to answer."""
 _WRITE = "rf_write"
+_WAIT = "rf_wait_seconds"
 _LOCK_KEY = 0x72665F7267  # any constant: all writers of a PostgreSQL database share one advisory lock
 
 
@@ -52,26 +53,32 @@ def database_file(url: URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
-def make_engine(url: URL) -> Engine:
+def make_engine(url: URL, *, keep: bool = False, wait_seconds: int = WAIT_SECONDS) -> Engine:
     """Return an engine whose transactions are begun as the registry needs them.
 
     A writing transaction (:func:`writing`) waits for all others before its first statement, so that it may read, decide
-    and write without a race; the registry is written a few times an hour. Connections are opened when needed and closed
-    after use: nothing is shared across forks and threads.
+    and write without a race.
+
+    Args:
+        url: where to connect.
+        keep: keep connections for the next transaction. Without, they are opened when needed and closed after use, and
+            nothing is shared across forks: the registry is used a few times an hour.
+        wait_seconds: how long a writer waits for another one.
     """
+    pool: dict[str, Any] = {"poolclass": QueuePool, "pool_pre_ping": True} if keep else {"poolclass": NullPool}
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": WAIT_SECONDS})
+        engine = create_engine(url, connect_args={"timeout": wait_seconds}, **pool)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(
         url,
-        poolclass=NullPool,
         isolation_level="READ COMMITTED",  # a stricter default would show a writer the state from before it got the lock
-        connect_args={"connect_timeout": CONNECT_SECONDS},
+        connect_args={"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * wait_seconds},
+        **pool,
     )
     event.listen(engine, "begin", _begin_postgres)
-    return engine
+    return engine.execution_options(**{_WAIT: wait_seconds})
 
 
 def writing(engine: Engine) -> Engine:
@@ -112,7 +119,6 @@ def reason(error: Exception) -> str:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA busy_timeout = {WAIT_SECONDS * 1000}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -121,6 +127,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _begin_postgres(connection: Connection) -> None:
-    if connection.get_execution_options().get(_WRITE):
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
+    options = connection.get_execution_options()
+    if options.get(_WRITE):
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{options[_WAIT]}s'")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from rf_platform.errors import NotFoundError, UsageError
 from rf_platform.registry.history import served_stack
-from rf_platform.registry.models import Bundle, Dataset, Deployment, Run
+from rf_platform.registry.models import Bundle, Dataset, Deployment, Run, Traffic
 from rf_platform.registry.records import Action
 
 Named = TypeVar("Named", Dataset, Run, Bundle)
@@ -30,6 +30,7 @@ _KINDS: dict[type[Dataset | Run | Bundle], _Kind] = {
 }
 HISTORY = select(Deployment).order_by(Deployment.id)
 NEWEST_DEPLOYMENT = select(Deployment).order_by(Deployment.id.desc()).limit(1)
+NEWEST_TRAFFIC = select(Traffic).order_by(Traffic.id.desc()).limit(1)
 
 
 def all_rows(session: Session, table: type[Named]) -> list[Named]:
@@ -74,6 +75,24 @@ def previous_bundle(session: Session) -> Bundle:
 def append_deployment(session: Session, bundle: Bundle, action: Action, note: str) -> Deployment:
     """Add an entry to the deployment history."""
     row = Deployment(bundle=bundle, action=action, created_at=datetime.now(UTC), note=note)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def append_traffic(
+    session: Session,
+    *,
+    challenger: Bundle | None,
+    percent: float,
+    salt: str,
+    shadow: Bundle | None,
+    share: float,
+    note: str,
+) -> Traffic:
+    """Add an entry to the history of what stands beside the served bundle."""
+    row = Traffic(challenger=challenger, percent=percent, salt=salt, shadow=shadow, share=share, note=note)
+    row.created_at = datetime.now(UTC)
     session.add(row)
     session.flush()
     return row

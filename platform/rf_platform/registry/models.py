@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Enum, ForeignKey, MetaData
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Enum, ForeignKey, Index, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
@@ -123,3 +123,46 @@ class Deployment(Base):
     note: Mapped[str]
 
     bundle: Mapped[Bundle] = relationship(lazy="joined")
+
+
+class Traffic(Base):
+    """One entry of the append-only history of the bundles beside the served one; the newest entry is in effect."""
+
+    __tablename__ = "rf_traffic"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    challenger_id: Mapped[int | None] = mapped_column(ForeignKey("rf_bundles.id"))
+    percent: Mapped[float]
+    salt: Mapped[str]
+    shadow_id: Mapped[int | None] = mapped_column(ForeignKey("rf_bundles.id"))
+    share: Mapped[float]
+    created_at: Mapped[datetime]
+    note: Mapped[str]
+
+    challenger: Mapped[Bundle | None] = relationship(foreign_keys=[challenger_id], lazy="joined")
+    shadow: Mapped[Bundle | None] = relationship(foreign_keys=[shadow_id], lazy="joined")
+
+
+class CatalogChange(Base):
+    """One change of an item of the live catalog (:mod:`rf_platform.registry.journal`)."""
+
+    __tablename__ = "rf_catalog_journal"
+    __table_args__ = (
+        # At most one change of an item is its newest; it is also how that one is found.
+        Index(
+            "uq_rf_catalog_journal_newest",
+            "item_id",
+            unique=True,
+            sqlite_where=text("superseded_us IS NULL"),
+            postgresql_where=text("superseded_us IS NULL"),
+        ),
+        Index("ix_rf_catalog_journal_superseded_us", "superseded_us"),
+    )
+
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    item_id: Mapped[str]
+    features: Mapped[str | None]
+    """Canonical JSON by full feature name; NULL: the item was deleted."""
+    changed_us: Mapped[int] = mapped_column(BigInteger)
+    superseded_us: Mapped[int | None] = mapped_column(BigInteger)
+    """When a later change of the item was recorded; NULL: this is the newest."""

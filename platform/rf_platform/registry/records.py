@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 class RunStatus(StrEnum):
@@ -78,3 +78,37 @@ class DeploymentRecord:
     action: Action
     created_at: datetime
     note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrafficRecord:
+    """Which bundles stand beside the served one from then on."""
+
+    challenger: str | None = None
+    """Answers :attr:`percent` of the users."""
+    percent: float = 0.0
+    salt: str = ""
+    """Decides which users; the same from the begin of a split to its end."""
+    shadow: str | None = None
+    """Answers :attr:`share` of the requests unseen."""
+    share: float = 0.0
+    created_at: datetime | None = None
+    """None: nothing ever stood beside the served bundle."""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingPlan:
+    """Everything that servers should serve now, as of one moment."""
+
+    revision: tuple[int, int]
+    """Changes whenever the plan does."""
+    active: BundleRecord | None
+    challenger: BundleRecord | None
+    shadow: BundleRecord | None
+    traffic: TrafficRecord
+
+    @classmethod
+    def of(cls, bundle: BundleRecord) -> Self:
+        """Return a plan with one bundle and nothing beside it."""
+        return cls(revision=(0, 0), active=bundle, challenger=None, shadow=None, traffic=TrafficRecord())

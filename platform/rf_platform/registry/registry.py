@@ -17,6 +17,7 @@ from rf_platform.registry.models import Bundle, Dataset, Run
 from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, RunStatus
 from rf_platform.registry.rows import RowReader
 from rf_platform.registry.schema import upgrade
+from rf_platform.registry.traffic import TrafficControl, withdraw
 from rf_platform.settings import get_settings
 
 
@@ -32,6 +33,8 @@ class Registry:
     def __init__(self, engine: Engine, root: Path) -> None:
         self._engine, self._writer = engine, writing(engine)
         self._rows = RowReader(root.resolve())
+        self.traffic = TrafficControl(self._session, self._engine, self._writer, self._rows)
+        """The split and the shadow beside the served bundle."""
 
     @classmethod
     def open(cls, url: str | None = None, *, root: Path | None = None) -> "Registry":
@@ -241,11 +244,13 @@ class Registry:
     def promote(self, name: str, note: str = "") -> DeploymentRecord:
         """Make a bundle the served one, without looking at its files (:func:`rf_platform.registry.promote` does).
 
-        Promoting the served bundle again changes nothing and returns the deployment that made it the served one.
+        Promoting the served bundle again adds nothing to the history and returns the deployment that made it the served one. A
+        split ends, and so does the shadow of the promoted bundle.
         """
         with self._session(self._writer) as session:
             bundle = named(session, Bundle, name)
             newest = session.scalar(NEWEST_DEPLOYMENT)
+            withdraw(session, note, promoted=bundle)
             if newest is None or newest.bundle_id != bundle.id:
                 newest = append_deployment(session, bundle, Action.PROMOTE, note)
             return self._rows.deployment(newest)
@@ -267,6 +272,7 @@ class Registry:
                     f"somebody else promoted or rolled back meanwhile: a rollback now leads to '{target.name}', not to "
                     f"'{expected}'; look at `rf bundles` and try again"
                 )
+            withdraw(session, note, promoted=target)
             return self._rows.deployment(append_deployment(session, target, Action.ROLLBACK, note))
 
     def rollback_target(self) -> BundleRecord:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rf_platform.registry import models
-from rf_platform.registry.records import BundleRecord, DatasetRecord, DeploymentRecord, RunRecord
+from rf_platform.registry.records import BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, TrafficRecord
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,16 @@ class RowReader:
         """Return a deployment's record."""
         return DeploymentRecord(
             id=row.id, bundle=row.bundle.name, action=row.action, created_at=row.created_at, note=row.note
+        )
+
+    def traffic(self, row: models.Traffic) -> TrafficRecord:
+        """Return the record of what stands beside the served bundle."""
+        return TrafficRecord(
+            challenger=row.challenger.name if row.challenger else None,
+            percent=row.percent,
+            salt=row.salt,
+            shadow=row.shadow.name if row.shadow else None,
+            share=row.share,
+            created_at=row.created_at,
+            note=row.note,
         )

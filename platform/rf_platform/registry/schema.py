@@ -58,7 +58,7 @@ def upgrade(engine: Engine) -> None:
         if _is_current(connection):
             return
     if engine.dialect.name == "sqlite":
-        _use_wal(engine)
+        use_wal(engine)
     with writing(engine).begin() as connection:
         if not _is_current(connection):
             command.upgrade(alembic_config(connection), "head")
@@ -75,7 +75,7 @@ def _is_current(connection: Connection) -> bool:
     return state(current) == "current"
 
 
-def _use_wal(engine: Engine) -> None:
+def use_wal(engine: Engine) -> None:
     """Switch an SQLite file to write-ahead logging, so that readers and a writer work at once; the file remembers it."""
     deadline = time.monotonic() + WAIT_SECONDS
     with engine.connect() as connection:

@@ -15,7 +15,7 @@ from rf_platform.registry.engine import make_engine, parse_url, writing
 from rf_platform.registry.models import VERSION_TABLE, Base
 from rf_platform.registry.schema import alembic_config, revision, state
 
-TABLES = {"rf_datasets", "rf_runs", "rf_bundles", "rf_deployments"}
+TABLES = {"rf_datasets", "rf_runs", "rf_bundles", "rf_deployments", "rf_catalog_journal", "rf_traffic"}
 
 
 def test_migrations_from_nothing_give_exactly_the_models(registry: Registry, registry_url: str) -> None:
@@ -99,7 +99,7 @@ def test_tables_of_others_in_the_same_database_are_left_alone(registry_url: str,
     Registry.open(registry_url, root=tmp_path)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "somebody else"
-        assert revision(connection) == "0001"
+        assert revision(connection) == "0003"
 
 
 def test_a_failing_migration_leaves_nothing_behind(registry_url: str, tmp_path: Path) -> None:
@@ -114,7 +114,9 @@ def test_a_failing_migration_leaves_nothing_behind(registry_url: str, tmp_path: 
         assert revision(connection) is None
 
 
-@pytest.mark.parametrize(("current", "expected"), [(None, "empty"), ("0001", "current"), ("9999", "newer")])
+@pytest.mark.parametrize(
+    ("current", "expected"), [(None, "empty"), ("0001", "older"), ("0003", "current"), ("9999", "newer")]
+)
 def test_state_of_a_revision(current: str | None, expected: str) -> None:
     assert state(current) == expected
 

@@ -1,0 +1,42 @@
+"""``rf shadow``: let a bundle answer a share of the requests unseen."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def shadow(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of the bundle; without it, what stands beside the served bundle is shown."),
+    ] = None,
+    share: Annotated[float, typer.Option(help="Share of the requests, more than 0 and at most 1.")] = 0.1,
+    stop: Annotated[bool, typer.Option("--stop", help="End it.")] = False,
+    note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Let a bundle answer a share of the requests unseen, and compare it with the served one.
+
+    Callers get the served bundle's answer, no later than without a shadow: what the shadow has no time for is left out. How
+    many items the two agree on and how fast each is: `rf deployment`, and the server's metrics.
+    """
+    from rf_platform import registry as deployments
+    from rf_platform.errors import UsageError
+    from rf_platform.registry.commands.deployment import show_traffic
+    from rf_platform.settings import get_settings
+
+    if stop and name is not None:
+        raise UsageError(f"give either --stop or the name of a bundle, not --stop and '{name}'")
+    registry = deployments.Registry.open()
+    if stop:
+        traffic = registry.traffic.shadow(None, 0.0, note)
+    elif name is None:
+        traffic = registry.traffic.now()
+    else:
+        traffic = deployments.shadow(
+            registry, name, share, note=note, current_spec=lambda: deployments.features_now(get_settings())
+        )
+    show_traffic(traffic, registry.active_bundle(), as_json)
