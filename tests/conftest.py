@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import prometheus_client  # noqa: F401  (before Feast, whose PROMETHEUS_MULTIPROC_DIR would make all servers here share their counters)
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq

@@ -59,3 +59,9 @@ class UnavailableError(RfError):
     """A store, registry or server cannot be reached."""
 
     grpc_status = "UNAVAILABLE"
+
+
+class OverloadedError(RfError):
+    """There is more to do than the server can; what is refused costs next to nothing."""
+
+    grpc_status = "RESOURCE_EXHAUSTED"

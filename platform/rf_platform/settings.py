@@ -36,9 +36,20 @@ class Settings(BaseSettings):
         "workspace.",
     )
     feature_service: str = Field(default="retrieval", description="Feast feature service the model is built from.")
+    index_device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="What searches the index: cpu, cuda, cuda:N, or auto: a CUDA device if FAISS sees one.",
+    )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads; default: half of the cores for torch, all for DuckDB."
     )
+
+    otel_endpoint: str | None = Field(
+        default=None,
+        description="Where servers send OpenTelemetry spans, such as http://localhost:4318; default: nowhere.",
+    )
+    otel_sample: float = Field(default=1.0, ge=0, le=1, description="Share of the calls that get a span.")
 
     @field_validator("home", "feature_repo")
     @classmethod

@@ -16,6 +16,11 @@ class Workspace:
         return self.root / "tables"
 
     @property
+    def events(self) -> Path:
+        """The event log: what was recorded since the import. An import leaves it alone."""
+        return self.root / "events"
+
+    @property
     def feast(self) -> Path:
         """Feast's own state: SQL registry and SQLite online store."""
         return self.root / "feast"
@@ -34,3 +39,8 @@ class Workspace:
     def bundles(self) -> Path:
         """Served bundles, one directory each."""
         return self.root / "bundles"
+
+    @property
+    def cache(self) -> Path:
+        """What servers make for themselves and can make again; may be deleted while none runs."""
+        return self.root / "cache"

@@ -15,6 +15,7 @@ import pytest
 from rf_platform.cli import main
 from rf_platform.cli.commands import COMMANDS
 from rf_platform.settings import get_settings
+from rf_training.recipes import get_recipe
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 HEAVY = ("torch", "torchrec", "fbgemm_gpu", "feast", "duckdb", "pandas", "pyarrow", "faiss", "sqlalchemy", "grpc")
@@ -206,8 +207,14 @@ def test_from_features_to_a_dataset(
     assert built["counts"]["events"] == 24
     assert Path(built["path"]).is_relative_to(here)
     described = document("dataset", "show")
-    assert described == {k: v for k, v in built.items() if k != "new"}
+    assert described == {k: v for k, v in built.items() if k not in ("new", "seconds", "peak_bytes")}
     assert document("dataset", "show", built["name"]) == described
+    narrow, chosen = (document("dataset", "show", "--memory", *dim) for dim in (["--dim", "8"], []))
+    assert narrow["items"] == 12
+    assert narrow["choices"]["one embedding per item"]["weights_bytes"] == 12 * 8 * 4
+    assert chosen["dim"] == get_recipe("default").model.dim
+    assert "--memory" in one_sentence(rf("--home", str(here), "dataset", "show", "--dim", "8")[2])
+    assert "un-shared" in rf("--home", str(here), "dataset", "show", "--memory")[1]
     assert document("bundles")["bundles"] == []
     assert not empty.exists()
 

@@ -28,6 +28,7 @@ def test_without_any_setting_everything_is_embedded(tmp_path: Path, monkeypatch:
     assert (settings.feature_repo, settings.feast_registry_url, settings.online_store_url) == (None, None, None)
     assert settings.feature_service == "retrieval"
     assert settings.threads is None
+    assert settings.index_device == "auto"
     assert not (tmp_path / ".rf").exists()  # reading settings writes nothing
 
 
@@ -40,6 +41,9 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
         "RF_ONLINE_STORE_URL": "redis://h:1/2",
         "RF_FEATURE_SERVICE": "other",
         "RF_THREADS": "3",
+        "RF_INDEX_DEVICE": "cuda:1",
+        "RF_OTEL_ENDPOINT": "http://h:4318",
+        "RF_OTEL_SAMPLE": "0.5",
     }
     assert {f"RF_{name.upper()}" for name in Settings.model_fields} == set(given)
     for name, value in given.items():
@@ -52,6 +56,7 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
     assert settings.online_store_url == "redis://h:1/2"
     assert settings.feature_service == "other"
     assert settings.threads == 3
+    assert settings.index_device == "cuda:1"
 
 
 def test_a_workspace_keeps_everything_under_one_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

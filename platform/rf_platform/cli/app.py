@@ -2,15 +2,16 @@
 
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from rf_platform.cli.commands import COMMANDS
+from rf_platform.cli.commands import COMMANDS, CommandEntry
 from rf_platform.cli.console import err_console
 from rf_platform.errors import RfError
 
@@ -18,22 +19,24 @@ from rf_platform.errors import RfError
 class LazyGroup(TyperGroup):
     """Shows every command from the table and imports only the one that is run."""
 
+    table: ClassVar[Mapping[str, CommandEntry]] = COMMANDS
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all commands in the table's order."""
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a stand-in that carries the summary; :meth:`resolve_command` loads the real command."""
-        entry = COMMANDS.get(cmd_name)
+        entry = self.table.get(cmd_name)
         return None if entry is None else TyperCommand(cmd_name, help=entry.summary)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Import the command that was asked for."""
-        self.commands = {name: TyperCommand(name) for name in COMMANDS}  # what "did you mean" looks through
+        self.commands = {name: TyperCommand(name) for name in self.table}  # what "did you mean" looks through
         name, stand_in, rest = super().resolve_command(ctx, args)
         if name is None or stand_in is None:
             return name, stand_in, rest
-        module, attribute = COMMANDS[name].target.split(":")
+        module, attribute = self.table[name].target.split(":")
         command = get_command(getattr(importlib.import_module(module), attribute))
         command.name = name
         return name, command, rest

@@ -30,11 +30,22 @@ COMMANDS: dict[str, CommandEntry] = {
     ),
     "promote": CommandEntry("rf_platform.registry.commands.promote:app", "Make a bundle the served one."),
     "rollback": CommandEntry("rf_platform.registry.commands.rollback:app", "Go back to the bundle served before."),
+    "shadow": CommandEntry(
+        "rf_platform.registry.commands.shadow:app", "Let a bundle answer a share of the requests unseen."
+    ),
     "bundles": CommandEntry(
         "rf_platform.registry.commands.bundles:app", "List bundles and deployments, verify checksums."
     ),
     "serve": CommandEntry("rf_serving.commands.serve:app", "Answer gRPC Retrieve calls."),
+    "deployment": CommandEntry("rf_serving.commands.deployment:app", "Show what a running server serves."),
+    "token": CommandEntry("rf_serving.commands.token:app", "Create, list and remove the tokens that callers need."),
+    "events": CommandEntry("rf_serving.commands.events:app", "Record what users do, and look after the log of it."),
+    "items": CommandEntry("rf_serving.commands.items:app", "Add, change, delete and show items while they are served."),
     "query": CommandEntry("rf_serving.commands.query:app", "Ask a running server for recommendations, with titles."),
+    "batch": CommandEntry("rf_serving.commands.batch:app", "Write the best items of all users to a Parquet file."),
+    "bench": CommandEntry(
+        "rf_serving.commands.bench:app", "Measure how fast it is, each benchmark with ratios in one run."
+    ),
     "doctor": CommandEntry(
         "rf_platform.doctor.commands:app", "Check the installation, the stores and the served bundle."
     ),

@@ -60,14 +60,28 @@ class _LineTracker:
             return
         self._last = now
         elapsed = now - self._start
-        left = "" if finished else f", {elapsed / self._done * (self._total - self._done):.0f} s left"
+        left = "" if finished or not self._done else f", {elapsed / self._done * (self._total - self._done):.0f} s left"
         done = f"{self._done:g}/{self._total:g} in {elapsed:.1f} s{left}"
         err_console().print(f"{self._description}: {done} {note}".rstrip(), highlight=False, soft_wrap=True)
 
 
+class _SilentTracker:
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        pass
+
+
 @contextmanager
-def track(description: str, total: float) -> Iterator[Tracker]:
-    """Show the progress of a task of ``total`` steps: a bar with ETA on a terminal, plain lines otherwise."""
+def track(description: str, total: float, *, visible: bool = True) -> Iterator[Tracker]:
+    """Show the progress of a task of ``total`` steps: a bar with ETA on a terminal, plain lines otherwise.
+
+    Args:
+        description: what is done.
+        total: number of steps.
+        visible: False shows nothing: another process shows it.
+    """
+    if not visible:
+        yield _SilentTracker()
+        return
     console = err_console()
     if not console.is_terminal:
         yield _LineTracker(description, total)

@@ -40,11 +40,20 @@ def apply(json: Json = False) -> None:
 
 
 @app.command()
-def materialize(json: Json = False) -> None:
-    """Load the latest value of every feature into the online store, where the server reads them."""
+def materialize(
+    view: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this feature view. Repeatable; default: all of the service.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Load the latest value of every feature into the online store, where the server reads them.
+
+    The server reads users' views only; the features of items are in the bundle, so a large catalog can be left out with --view.
+    """
     from rf_platform.features.materialize import materialize as run
 
-    done = run(get_settings())
+    done = run(get_settings(), view or ())
     if json:
         print_json([asdict(m) for m in done])
         return

@@ -4,6 +4,7 @@ Categorical values, single or multiple, become jagged ids; numbers are standardi
 is an empty row (ids) or NaN (numbers and vectors), so the model masks it instead of reading a zero (R1, R2).
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -192,19 +193,32 @@ class FeatureEncoder:
             matrix[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
         return matrix
 
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256, in hex, over the id maps and statistics: encoders of equal hash give equal inputs."""
+        digest = hashlib.sha256()
+        for name in sorted(self.vocabularies):
+            vocabulary = self.vocabularies[name]
+            digest.update(f"{name} {vocabulary.domain.value_type} {vocabulary.domain.policy}".encode())
+            # Arrow's stream form depends on the values alone, not on how their buffers are cut.
+            sink = pa.BufferOutputStream()
+            values = pa.table({"value": pa.concat_arrays([vocabulary.values])})
+            with pa.ipc.new_stream(sink, values.schema) as writer:
+                writer.write_table(values, max_chunksize=100_000)
+            digest.update(sink.getvalue())
+        digest.update(self._statistics().encode())
+        return digest.hexdigest()
+
+    def _statistics(self) -> str:
+        learned = {"numeric": {k: asdict(v) for k, v in self.numeric.items()}, "widths": dict(self.widths)}
+        return json.dumps(learned, indent=2, sort_keys=True) + "\n"
+
     def save(self, directory: Path) -> None:
         """Write vocabularies and statistics into ``directory``."""
         directory.mkdir(parents=True, exist_ok=True)
         for name, vocabulary in self.vocabularies.items():
             vocabulary.save(directory / f"{name}.parquet")
-        (directory / "numeric.json").write_text(
-            json.dumps(
-                {"numeric": {k: asdict(v) for k, v in self.numeric.items()}, "widths": dict(self.widths)},
-                indent=2,
-                sort_keys=True,
-            )
-            + "\n"
-        )
+        (directory / "numeric.json").write_text(self._statistics())
 
     @classmethod
     def load(cls, spec: FeatureSpec, directory: Path) -> "FeatureEncoder":

@@ -6,10 +6,12 @@ be quadratic and leak nothing less).
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 
+from rf_platform.data.event_log.reading import log_relation
 from rf_platform.errors import ConfigError
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
@@ -18,13 +20,22 @@ from rf_platform.sql import identifier, literal
 _IMPORTED = ("interactions.parquet", "items.parquet", "users.parquet", "quarantine.parquet")
 
 
-def write_user_history(definitions: FeatureDefinitions, interactions: Path, threads: int | None = None) -> int:
+def write_user_history(
+    definitions: FeatureDefinitions,
+    interactions: Path,
+    threads: int | None = None,
+    events: Sequence[Path] = (),
+    *,
+    clock: bool = True,
+) -> int:
     """Write the Parquet file behind every history view and return the number of users.
 
     Args:
         definitions: the feature service.
         interactions: the interaction log; the files are written into its directory only.
         threads: CPU threads; default: all.
+        events: files of the event log.
+        clock: see :func:`~rf_platform.data.event_log.log_relation`.
 
     Raises:
         ConfigError: a ``role=history`` field keeps a column that the log does not have, or the path of a history view
@@ -35,39 +46,49 @@ def write_user_history(definitions: FeatureDefinitions, interactions: Path, thre
         log.execute(f"SET temp_directory = {literal(interactions.parent / '.spill')}")
         if threads:
             log.execute(f"SET threads = {threads}")
+        log.execute(f"CREATE VIEW log AS SELECT * FROM {log_relation(log, interactions, events, clock=clock)} AS l")
         return _write(log, definitions, interactions)
 
 
-def _write(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, interactions: Path) -> int:
+def history_sql(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, source: ViewSource, named: str) -> str:
+    """Return a query over the rows of a history view, one per user of the relation ``log``.
+
+    Args:
+        log: has the relation.
+        definitions: the feature service.
+        source: the view.
+        named: what the relation is called in messages.
+
+    Raises:
+        ConfigError: a ``role=history`` field keeps a column that the log does not have.
+    """
     spec = definitions.spec
-    users = 0
-    log.execute(f"CREATE VIEW log AS SELECT * FROM read_parquet({literal(interactions)})")
     columns = [row[0] for row in log.execute("DESCRIBE log").fetchall()]
+    kept = [f for f in spec.history if f.view == source.view]
+    for field in kept:
+        if field.of not in columns:
+            raise ConfigError(
+                f"{field.view}.{field.field} keeps the column {field.of!r}, which the interaction log {named} "
+                f"does not have (it has: {', '.join(columns)})"
+            )
+    user, order = identifier(spec.user.join_key), "event_timestamp, input_order"
+    arrays = ", ".join(f"list({_marked(f)} ORDER BY {order}) AS {identifier(source.columns[f.field])}" for f in kept)
+    key, time = identifier(source.join_key), identifier(source.timestamp)
+    return f"""SELECT {user} AS {key}, max(event_timestamp) AS {time}, {arrays}
+        FROM (SELECT * FROM log QUALIFY row_number() OVER (
+            PARTITION BY {user} ORDER BY event_timestamp DESC, input_order DESC) <= {spec.history_length}) t
+        GROUP BY {user} ORDER BY {user}"""
+
+
+def _write(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, interactions: Path) -> int:
+    users = 0
     for source in definitions.sources:
         if source.side != "context":
             continue
-        kept = [f for f in spec.history if f.view == source.view]
-        for field in kept:
-            if field.of not in columns:
-                raise ConfigError(
-                    f"{field.view}.{field.field} keeps the column {field.of!r}, which the interaction log {interactions} "
-                    f"does not have (it has: {', '.join(columns)})"
-                )
-        user, order = identifier(spec.user.join_key), "event_timestamp, input_order"
-        arrays = ", ".join(
-            f"list({_marked(f)} ORDER BY {order}) AS {identifier(source.columns[f.field])}" for f in kept
-        )
-        key, time = identifier(source.join_key), identifier(source.timestamp)
+        query = history_sql(log, definitions, source, str(interactions))
         target = _target(source, definitions, interactions)
         temporary = target.with_suffix(".tmp")
-        log.execute(
-            f"""COPY (
-                SELECT {user} AS {key}, max(event_timestamp) AS {time}, {arrays}
-                FROM (SELECT * FROM log QUALIFY row_number() OVER (
-                    PARTITION BY {user} ORDER BY event_timestamp DESC, input_order DESC) <= {spec.history_length}) t
-                GROUP BY {user} ORDER BY {user}
-            ) TO {literal(temporary)} (FORMAT parquet)"""
-        )
+        log.execute(f"COPY ({query}) TO {literal(temporary)} (FORMAT parquet)")
         os.replace(temporary, target)
         counted = log.execute(f"SELECT count(*) FROM read_parquet({literal(target)})").fetchone()
         users = int(counted[0]) if counted else 0

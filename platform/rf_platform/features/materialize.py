@@ -1,20 +1,28 @@
 """Load the latest feature values into the online store."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from rf_platform.cli.console import track
-from rf_platform.errors import NotFoundError, UnavailableError
+from rf_platform.data.event_log import has_clock, note_loading, note_materialized, seal
+from rf_platform.errors import NotFoundError, UnavailableError, UsageError
 from rf_platform.features.history import write_user_history
 from rf_platform.features.leftovers import remove_leftovers
-from rf_platform.features.read import read_definitions
+from rf_platform.features.read import FeatureDefinitions, ViewSource, read_definitions
 from rf_platform.features.sources import count_rows
 from rf_platform.features.store import first_line, open_store, quiet
 from rf_platform.settings import Settings
 
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
 # Feast's incremental materialisation starts 52 weeks ago and silently skips what is older: always give the whole range.
 _START = datetime(1970, 1, 1, tzinfo=UTC)
+# Recorded events may carry times of clocks that run ahead a little.
+_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +34,19 @@ class Materialized:
     seconds: float
 
 
-def materialize(settings: Settings) -> list[Materialized]:
+def materialize(settings: Settings, views: Collection[str] = ()) -> list[Materialized]:
     """Write the history arrays from the interaction log, then load every view of the service into the online store.
 
-    Afterwards the online store holds what the tables hold: corrected rows replace older ones also where their time did not
-    change, and users and items that are gone are removed. What was written to it directly, and is not in the tables, is lost.
+    Afterwards the online store holds what the tables and the event log hold: corrected rows replace older ones also where their
+    time did not change, and users and items that are gone are removed. What was written to it directly, and is not in the
+    tables, is lost.
+
+    Args:
+        settings: the workspace and its stores.
+        views: only these; default: all of the service.
 
     Raises:
+        UsageError: the service has no view of that name.
         NotFoundError: no tables are imported, or a view's source file is missing.
         ConfigError: the definitions were registered for another workspace, or a history view would overwrite other data.
         UnavailableError: the online store cannot be written.
@@ -42,18 +56,32 @@ def materialize(settings: Settings) -> list[Materialized]:
         raise NotFoundError(f"no interactions in {settings.workspace.tables}; run `rf data import` first")
     store = open_store(settings)
     definitions = read_definitions(store, settings.feature_service)
-    write_user_history(definitions, interactions, threads=settings.threads)
+    sources = _chosen(definitions.sources, views)
+    note_loading(settings)
+    events = seal(settings)
+    sealed = events.sealed  # the files may have more by the time they are read, which is then applied once more
+    with events.reading() as files:
+        clock = has_clock(settings)
+        write_user_history(definitions, interactions, settings.threads, files, clock=clock)
     if hasattr(store.config.online_store, "skip_dedup"):  # else Redis keeps what it has of the same time
         store.config.online_store.skip_dedup = True
+    try:
+        return _load(store, definitions, sources)
+    finally:
+        # Servers wrote events to the same rows meanwhile, and may have been overwritten, or have overwritten what was loaded.
+        note_materialized(settings, sealed)
+
+
+def _load(store: "FeatureStore", definitions: FeatureDefinitions, sources: Sequence[ViewSource]) -> list[Materialized]:
     done: list[Materialized] = []
-    now = datetime.now(UTC)
-    with track("materialise", len(definitions.sources)) as progress:
-        for source in definitions.sources:
+    until = datetime.now(UTC) + _SKEW
+    with track("materialise", len(sources)) as progress:
+        for source in sources:
             rows = count_rows(source, definitions.spec)
             start = perf_counter()
             try:
                 with quiet():
-                    store.materialize(_START, now, feature_views=[source.view])
+                    store.materialize(_START, until, feature_views=[source.view])
                     remove_leftovers(store, source)
             except Exception as error:  # each online store raises its own classes
                 raise UnavailableError(
@@ -62,3 +90,10 @@ def materialize(settings: Settings) -> list[Materialized]:
             done.append(Materialized(view=source.view, rows=rows, seconds=perf_counter() - start))
             progress.advance(note=source.view)
     return done
+
+
+def _chosen(sources: Sequence[ViewSource], views: Collection[str]) -> Sequence[ViewSource]:
+    known = [source.view for source in sources]
+    if unknown := [view for view in views if view not in known]:
+        raise UsageError(f"--view {unknown[0]}: the feature service has no such view; it has {', '.join(known)}")
+    return [source for source in sources if not views or source.view in views]

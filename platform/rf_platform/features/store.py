@@ -23,7 +23,7 @@ from rf_platform.settings import Settings
 if TYPE_CHECKING:
     from feast import FeatureStore, RepoConfig
 
-_SHIPPED = ("movielens", "amazon")
+_SHIPPED = ("movielens", "amazon", "synthetic")
 TABLES = "rf_tables"
 """Where the tables of the workspace are: a key of the store's configuration, and a tag of the project in the registry."""
 

@@ -24,7 +24,7 @@ def test_a_registry_in_order(settings: Settings) -> None:
     Registry.open(settings.platform_registry_url)
     found = check_registry(settings)
     assert found.status is Status.OK
-    assert found.detail.endswith("registry.db, schema revision 0001")
+    assert found.detail.endswith("registry.db, schema revision 0003")
     assert existing_registry(settings) is not None
 
 
