@@ -152,10 +152,10 @@ def test_the_running_average_is_what_is_validated(
 ) -> None:
     made, _, result = averaged
     model = load_model(made.directory / "best", dataset.encoder)
-    ranks = rank_targets(ModelScorer(model, dataset), made.cases, seed=made.recipe.train.seed)
+    ranks = rank_targets(ModelScorer(model, dataset), made.validation.cases, seed=made.recipe.train.seed)
     again = {metric.label.lower(): float(np.mean(metric(ranks.excluded))) for metric in REPORT_METRICS}
     assert again == result.validation
-    raw = rank_targets(ModelScorer(made.model, dataset), made.cases, seed=made.recipe.train.seed)
+    raw = rank_targets(ModelScorer(made.model, dataset), made.validation.cases, seed=made.recipe.train.seed)
     assert raw.excluded.tolist() != ranks.excluded.tolist()  # else nothing is shown
 
 

@@ -69,7 +69,10 @@ def test_several_settings_and_the_last_word_counts() -> None:
         ("train.epoch=3", r"no setting train\.epoch; did you mean train\.epochs\?"),
         ("train.zzz=3", r"no setting train\.zzz; known are epochs, objective, .*checkpoint_steps"),
         ("train.dim=3", r"no setting train\.dim"),
-        ("optimiser.lr=3", r"--set 'optimiser\.lr=3': write model\.NAME=VALUE or train\.NAME=VALUE"),
+        (
+            "optimiser.lr=3",
+            r"--set 'optimiser\.lr=3': write model\.NAME=VALUE, train\.NAME=VALUE or sharding\.NAME=VALUE",
+        ),
         ("dim=3", r"--set 'dim=3': write model\.NAME=VALUE"),
         ("model.dim", r"--set 'model\.dim': write model\.NAME=VALUE"),
         ("name=x", r"--set 'name=x': write"),

@@ -13,6 +13,7 @@ from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RfError, RunError, UsageError
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings, get_settings
+from rf_training.checkpoint import last_checkpoint
 from rf_training.config import Recipe, TrainConfig
 from rf_training.model.config import ModelConfig
 from rf_training.run import resume_run, start_run
@@ -91,20 +92,21 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_over(
 ) -> None:
     directory = stopped(workspace, monkeypatch, StoppedBeforeCheckpoint)
     assert epochs(directory) == [1]
-    assert not (directory / "last.pt").exists()
+    assert last_checkpoint(directory) is None
     resume_run(workspace, "r")
     assert epochs(directory) == [1, 2]
 
 
 def test_a_changed_dataset_is_refused(workspace: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = stopped(workspace, monkeypatch, StoppedAfterCheckpoint)
-    before = (directory / "last.pt").read_bytes()
+    before = last_checkpoint(directory)
+    assert before is not None
     (path,) = workspace.workspace.datasets.glob("*/manifest.json")
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({**manifest, "fingerprint": "0" * 64}))
     with pytest.raises(UsageError, match=rf"run 'r' .*{manifest['fingerprint'][:12]}.*000000000000.*start a new run"):
         resume_run(workspace, "r")
-    assert (directory / "last.pt").read_bytes() == before
+    assert last_checkpoint(directory) == before
     path.write_text(json.dumps(manifest))
     resume_run(workspace, "r")
     assert epochs(directory) == [1, 2]
@@ -114,7 +116,7 @@ def test_a_checkpoint_of_another_model_is_refused(workspace: Settings, monkeypat
     directory = stopped(workspace, monkeypatch, StoppedAfterCheckpoint)
     (data,) = workspace.workspace.datasets.iterdir()
     wider = Recipe(name="tiny", model=ModelConfig(dim=32, max_history=6), train=RECIPE.train)
-    with pytest.raises(CorruptError, match=r"last\.pt is of another model.*start a new run"):
+    with pytest.raises(CorruptError, match=r"step-\d+ is of another model.*start a new run"):
         Trainer(wider, Dataset.open(data), directory).run(resume=True)
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from rf_training.commands.train import train
 from rf_training.config import Recipe, TrainConfig
+from rf_training.distributed.config import ShardingConfig
 from rf_training.model.config import ModelConfig
 from rf_training.recipes import RECIPES, override
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 LINES = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| `")]
-SETTINGS = [line for line in LINES if line[0].startswith(("`model.", "`train."))]
-CONFIGS = {"model": ModelConfig, "train": TrainConfig}
+SETTINGS = [line for line in LINES if len(line) == 3 and line[0].startswith(("`model.", "`train.", "`sharding."))]
+CONFIGS = {"model": ModelConfig, "train": TrainConfig, "sharding": ShardingConfig}
 HINTS = {f"{s}.{name}": hint for s, config in CONFIGS.items() for name, hint in get_type_hints(config).items()}
 
 
@@ -47,5 +48,5 @@ def test_every_recipe_is_told() -> None:
 
 
 def test_settings_named_in_the_text_exist() -> None:
-    for section, field in re.findall(r"\b(model|train)\.(\w+)", PAGE):
-        assert f"{section}.{field}" in HINTS or field == "py"
+    for section, field in re.findall(r"\b(model|train|sharding)\.(\w+)", PAGE):
+        assert f"{section}.{field}" in HINTS or field in ("py", "json")

@@ -1,13 +1,31 @@
-"""Checkpoints: the whole state of a run in one file, replaced atomically."""
+"""Checkpoints: the whole state of a run in one directory, complete or not there at all.
 
+``checkpoints/step-00000120/`` holds ``state.pt`` (what every process has alike: position, weights, optimiser, running average,
+and the random numbers of each), ``tables/`` (sharded tables with their optimiser, written by all processes in parallel) and
+``complete.json`` (all files with their sizes). It is written under another name, and renamed when everything is on disk.
+"""
+
+import json
 import os
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
-from rf_platform.errors import CorruptError
+from rf_platform.errors import CorruptError, RunError
+from rf_training.distributed.quiet import quiet
+from rf_training.distributed.world import World
+
+ROOT = "checkpoints"
+COMPLETE = "complete.json"
+_NAME = re.compile(r"step-(\d+)$")
+_TEMPORARY = ".unfinished-"
 
 
 @dataclass
@@ -17,38 +35,140 @@ class Position:
     epoch: int = 0
     """Epoch that is being trained, from 0."""
     step: int = 0
-    """Steps of it that are done."""
+    """Steps of it that are done; a step is one of the whole batch, however many processes share it."""
     total_steps: int = 0
     """Steps done since the start of the run."""
     best: float = -1.0
     """Best validation score so far."""
     best_epoch: int = -1
-    """Epoch of it."""
+    """Epoch of it; -1 for the weights the run started from."""
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` to ``path``; a crash or a full disk meanwhile leaves the file that was there."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def save_checkpoint(
+    directory: Path, step: int, state: dict[str, Any], tables: dict[str, Any], world: World | None = None
+) -> None:
+    """Write a checkpoint and then delete the one before; until it is complete, that one is the last. All processes call it.
 
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint.
+    Args:
+        directory: of the run.
+        step: number of steps done.
+        state: what every process has alike; rank 0 writes it.
+        tables: this process's parts of sharded tables and of their optimiser's state.
+        world: the processes that call it; default: this one alone.
 
     Raises:
-        CorruptError: the file cannot be read.
+        RunError: it could not be written, for example because the disk is full; the checkpoint before is as it was.
+    """
+    world = world or World()
+    root = directory / ROOT
+    temporary, final = root / f"{_TEMPORARY}{step:08}", root / f"step-{step:08}"
+    try:
+        world.on_main(lambda: _write_state(temporary, state))
+        if tables:
+            with quiet():
+                save(tables, checkpoint_id=temporary / "tables", process_group=world.group())
+        world.on_main(lambda: _commit(temporary, final))
+    except BaseException as error:
+        if world.main:
+            shutil.rmtree(temporary, ignore_errors=True)
+        cause = _cause(error)
+        # Torch's archives have errors of their own for it, which do not cross processes with what is behind them.
+        if not isinstance(cause, OSError) and not any(
+            sign in str(cause) for sign in ("file write failed", "unexpected pos")
+        ):
+            raise
+        last = last_checkpoint(directory)
+        kept = f"the one before, {last.name}, is as it was" if last else "there is none before it"
+        raise RunError(
+            f"the checkpoint of step {step} could not be written to {root} ({cause}), and {kept}; make room on that disk, then "
+            f"`rf train --resume --name {directory.name}` goes on from it"
+        ) from error
+
+
+def last_checkpoint(directory: Path) -> Path | None:
+    """Return a run's last complete checkpoint, or None."""
+    found = [
+        path for path in (directory / ROOT).glob("step-*") if _NAME.match(path.name) and (path / COMPLETE).exists()
+    ]
+    return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
+
+
+def load_state(checkpoint: Path) -> dict[str, Any]:
+    """Read what every process has alike.
+
+    Raises:
+        CorruptError: a file of the checkpoint is damaged.
     """
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        sizes = json.loads((checkpoint / COMPLETE).read_text())["files"]
+        for name, size in sizes.items():
+            if (checkpoint / name).stat().st_size != size:
+                raise ValueError(f"{name} does not have its {size} bytes")
+        state: dict[str, Any] = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise many kinds
         raise CorruptError(
-            f"checkpoint {path} cannot be read ({type(error).__name__}); start a new run with `rf train`"
+            f"checkpoint {checkpoint} cannot be read ({type(error).__name__}: {error}); start a new run with `rf train`"
         ) from error
     return state
+
+
+def load_tables(checkpoint: Path, tables: dict[str, Any], world: World) -> None:
+    """Read this process's parts of sharded tables into ``tables``, whatever number of processes wrote them.
+
+    Raises:
+        CorruptError: the checkpoint does not have these tables.
+    """
+    if not tables:
+        return
+    try:
+        with quiet():
+            load(tables, checkpoint_id=checkpoint / "tables", process_group=world.group())
+    except CheckpointException as error:
+        raise CorruptError(
+            f"the tables in {checkpoint} are not those of this run ({_cause(error)}); start a new run with `rf train`"
+        ) from error
+
+
+def _write_state(temporary: Path, state: dict[str, Any]) -> None:
+    for left_over in temporary.parent.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(left_over)
+    temporary.mkdir(parents=True)
+    with (temporary / "state.pt").open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _commit(temporary: Path, final: Path) -> None:
+    files = {str(p.relative_to(temporary)): p.stat().st_size for p in sorted(temporary.rglob("*")) if p.is_file()}
+    with (temporary / COMPLETE).open("w") as file:
+        file.write(json.dumps({"files": files}, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(temporary)
+    if final.exists():
+        shutil.rmtree(final)  # of the same step of the same run
+    os.replace(temporary, final)
+    _sync(final.parent)
+    for older in final.parent.glob("step-*"):
+        if older != final:
+            shutil.rmtree(older)
+
+
+def _sync(directory: Path) -> None:
+    """Have the names in a directory on disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what went wrong on one of the processes: an error of the operating system, where one is behind it."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, OSError):
+        found = found.__cause__ or found.__context__
+    return found or error

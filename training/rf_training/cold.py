@@ -79,12 +79,12 @@ def calibrate(model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: 
     assert float(model.cold_shift) == 0
     rng = np.random.default_rng(seed)
     cases = EvaluationCases.from_sequences(dataset.sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
-    forgotten = np.zeros(cases.n_items, bool)
-    pretended = np.count_nonzero(cases.cold) < MIN_COLD
+    trained, forgotten = dataset.trained_items, np.zeros(cases.n_items, bool)
+    pretended = np.count_nonzero(~trained[cases.targets]) < MIN_COLD
     if pretended:
         share = min(max(PRETEND_SHARE, MIN_COLD / len(cases)), MAX_PRETEND_SHARE)
-        forgotten = cases.trained & (rng.random(cases.n_items) < share)
-    cold_items = ~cases.trained | forgotten
+        forgotten = trained & (rng.random(cases.n_items) < share)
+    cold_items = ~trained | forgotten
     cold = cold_items[cases.targets]
     most = min(CASES, max(FEWEST, SCORES // cases.n_items))
     chosen = np.concatenate([np.sort(rng.permutation(np.flatnonzero(cold == kind))[:most]) for kind in (False, True)])

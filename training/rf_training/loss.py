@@ -165,9 +165,9 @@ def uniformity_of(y_CD: Tensor) -> Tensor:
     return torch.logsumexp(-2 * square_distance, dim=0) - torch.tensor(float(len(square_distance))).log()
 
 
-def norm_penalty(u_QD: Tensor, v_CD: Tensor) -> Tensor:
-    """Return E|u|^2 + E|v|^2 of vectors before they are normalised (R10)."""
-    return u_QD.square().sum(1).mean() + v_CD.square().sum(1).mean()
+def norm_penalty(u_QD: Tensor, v_CD: Tensor, weight: float = 1.0, part: float = 1.0) -> Tensor:
+    """Return E|u|^2 + E|v|^2 of vectors before they are normalised (R10), the former times ``weight``, the latter ``part``."""
+    return weight * u_QD.square().sum(1).mean() + part * v_CD.square().sum(1).mean()
 
 
 def variance_penalty(y_CD: Tensor) -> Tensor:

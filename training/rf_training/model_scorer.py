@@ -11,7 +11,8 @@ from torch import Tensor
 from rf_platform.dataset import Dataset
 from rf_platform.features.encode import EncodedTable
 from rf_training.evaluation.jagged import Jagged
-from rf_training.loading.batches import ranges
+from rf_training.loading.tables import encode_file
+from rf_training.loading.windows import ranges
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 
@@ -35,9 +36,11 @@ class ModelScorer:
     ) -> None:
         self._model, self._dataset, self._name = model.eval(), dataset, name
         encoder = dataset.encoder
-        self._users = encoder.encode(dataset.users, dataset.spec.inputs("user"))
+        fields = dataset.spec.inputs("user")
+        self._users = encode_file(dataset.path / "users.parquet", lambda table: encoder.encode(table, fields))
         if items is None:
-            items = encoder.encode_items(dataset.items.take(dataset.evaluation_items))
+            versions = encode_file(dataset.path / "items.parquet", encoder.encode_items)
+            items = versions.take(dataset.evaluation_items)
         cold = torch.from_numpy(~dataset.trained_items)
         self.tokens_ND, self.vectors_ND = encode_catalog(model, items, cold)
 
@@ -97,14 +100,19 @@ class CatalogVectors(NamedTuple):
 @torch.inference_mode()
 def encode_catalog(model: RetrievalFormer, items: EncodedTable, cold_N: Tensor) -> CatalogVectors:
     """Encode any number of items, some at a time; ``cold_N`` (bool) tells which of them training never met."""
-    parts: list[CatalogVectors] = []
+    whole: CatalogVectors | None = None
     for start in range(0, max(1, items.rows), ITEMS_AT_ONCE):
         some = items.take(np.arange(start, min(start + ITEMS_AT_ONCE, items.rows)))
         features = FeatureTensors.from_encoded(some)
         h_ND = model.encode_items(features)
         vectors_ND = model.candidate_vectors(h_ND, cold_N[start : start + ITEMS_AT_ONCE])
-        parts.append(CatalogVectors(model.encode_history_items(features, h_ND), vectors_ND))
-    return CatalogVectors(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        part = CatalogVectors(model.encode_history_items(features, h_ND), vectors_ND)
+        # Filled in place: parts to be joined would take the memory of a large catalog twice.
+        whole = whole or CatalogVectors(*(x_ND.new_empty(items.rows, x_ND.shape[1]) for x_ND in part))
+        for rows_ND, x_ND in zip(whole, part, strict=True):
+            rows_ND[start : start + len(x_ND)] = x_ND
+    assert whole is not None
+    return whole
 
 
 def encode_context_rows(dataset: Dataset, events: np.ndarray, first: np.ndarray) -> EncodedTable:

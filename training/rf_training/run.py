@@ -11,11 +11,18 @@ from typing import Any
 import torch
 
 from rf_platform.dataset import Dataset
+from rf_platform.dataset.run_dataset import open_run_dataset, open_with_ids_of
 from rf_platform.errors import ConfigError, NotFoundError, RfError, RunError, UsageError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_training.baselines.beaten import Beaten, beaten_by
 from rf_training.config import Recipe, TrainConfig
+from rf_training.continuing.parent import Parent, open_parent
+from rf_training.continuing.recipe import continued_recipe
+from rf_training.continuing.start import Start, check_start
+from rf_training.distributed.config import ShardingConfig
+from rf_training.distributed.plan_table import print_plan, write_plan
+from rf_training.distributed.world import World
 from rf_training.model.config import ModelConfig
 from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
@@ -44,55 +51,123 @@ def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes:
     return override(get_recipe(name, data), changes)
 
 
-def start_run(settings: Settings, recipe: Recipe, dataset_name: str | None, name: str | None) -> TrainResult:
+def start_run(
+    settings: Settings, recipe: Recipe, dataset_name: str | None, name: str | None, world: World | None = None
+) -> TrainResult:
     """Train a new run and record it.
 
     Args:
-        settings: the workspace.
+        settings: the workspace, on a disk that all processes see.
         recipe: complete configuration.
         dataset_name: dataset version; default: the newest.
         name: name of the run; default: the recipe's, with a number.
+        world: the processes that train it together and all call this; default: this one alone.
 
     Raises:
         NotFoundError: there is no such dataset.
         UsageError: the name is taken.
         RunError: training failed; the run is recorded as failed, and can be resumed.
     """
+    world = world or World()
+    path, data = world.on_main(lambda: _begin(settings, recipe, dataset_name, name))
+    return _train(settings, recipe, Dataset.open(data), path, resume=False, world=world)
+
+
+def continue_run(
+    settings: Settings,
+    bundle: str,
+    dataset_name: str | None,
+    name: str | None,
+    changes: Iterable[str] = (),
+    world: World | None = None,
+) -> TrainResult:
+    """Train a new run that goes on from a bundle's weights, on a dataset whose vocabularies may have grown, and record it.
+
+    Args:
+        settings: the workspace, on a disk that all processes see.
+        bundle: name of the bundle.
+        dataset_name: dataset version; default: the newest.
+        name: name of the run; default: the recipe's, with a number.
+        changes: of the bundle's recipe, as `rf train --set` takes them.
+        world: the processes that train it together and all call this; default: this one alone.
+
+    Raises:
+        NotFoundError: there is no such bundle or dataset.
+        UsageError: the name is taken, or a change is of something that the weights depend on.
+        ConfigError: a feature means something else in the dataset than in the bundle.
+        CorruptError: the bundle is damaged.
+        RunError: training failed; the run is recorded as failed, and can be resumed.
+    """
+    world = world or World()
+    recipe, path, data = world.on_main(lambda: _begin_from(settings, bundle, dataset_name, name, changes))
+    return _train(settings, recipe, open_with_ids_of(path, data), path, resume=False, world=world)
+
+
+def _begin_from(
+    settings: Settings, bundle: str, dataset_name: str | None, name: str | None, changes: Iterable[str]
+) -> tuple[Recipe, Path, Path]:
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    parent = open_parent(registry, bundle)
+    recipe = continued_recipe(recipe_from_dict(parent.config), changes)
+    return recipe, *_begin(settings, recipe, dataset_name, name, parent)
+
+
+def _begin(
+    settings: Settings, recipe: Recipe, dataset_name: str | None, name: str | None, parent: Parent | None = None
+) -> tuple[Path, Path]:
+    """Record a new run; return its directory and that of its dataset."""
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     record = registry.dataset(dataset_name)
     dataset = Dataset.open(record.path)
+    start = None if parent is None else Start.of(parent, dataset)
     name = name or _free_name(recipe.name, settings.workspace.runs)
     directory = settings.workspace.runs / name
     if directory.exists():
         raise UsageError(f"there is a run '{name}' already; `rf train --resume --name {name}`, or choose another name")
     registry.start_run(name, dataset=record.name, recipe=recipe.name, config=asdict(recipe), path=directory)
     directory.mkdir(parents=True)
+    if start is not None:
+        try:
+            start.save(directory, recipe.model)
+        except BaseException as error:
+            registry.fail_run(name, f"{type(error).__name__}: {error}")
+            raise
+        start.tell(directory)
     (directory / "run.json").write_text(
         json.dumps(
             {
                 "name": name,
                 "dataset": str(record.path),
                 "dataset_fingerprint": dataset.fingerprint,
+                "from": None if parent is None else parent.ancestor.bundle,
                 "recipe": asdict(recipe),
             },
             indent=2,
         )
         + "\n"
     )
-    return _train(settings, registry, name, recipe, dataset, directory, resume=False)
+    return directory, record.path
 
 
-def resume_run(settings: Settings, name: str | None) -> TrainResult:
+def resume_run(settings: Settings, name: str | None, world: World | None = None) -> TrainResult:
     """Go on with a run from its last checkpoint, with the configuration it was started with.
 
     Args:
-        settings: the workspace.
+        settings: the workspace, on a disk that all processes see.
         name: name of the run; default: the one started last.
+        world: the processes that train it together and all call this; they may be more or fewer than before.
 
     Raises:
         NotFoundError: there is no such run.
         UsageError: the run is complete, or its dataset has changed.
     """
+    world = world or World()
+    recipe, path, data = world.on_main(lambda: _begin_again(settings, name))
+    return _train(settings, recipe, open_with_ids_of(path, data), path, resume=True, world=world)
+
+
+def _begin_again(settings: Settings, name: str | None) -> tuple[Recipe, Path, Path]:
+    """Record that a run goes on; return its recipe, its directory and that of its dataset."""
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     record = registry.run(name)
     if record.status == "completed":
@@ -108,51 +183,58 @@ def resume_run(settings: Settings, name: str | None) -> TrainResult:
             f"run '{record.name}' was started on dataset '{record.dataset}' with the fingerprint {str(started_on)[:12]}, and "
             f"{dataset.path} now has {dataset.fingerprint[:12]}; start a new run with `rf train`"
         )
+    check_start(directory)
     registry.start_run(
         record.name, dataset=record.dataset, recipe=record.recipe, config=record.config, path=directory, resume=True
     )
-    return _train(settings, registry, record.name, recipe, dataset, directory, resume=True)
+    return recipe, directory, dataset.path
 
 
 def _train(
-    settings: Settings,
-    registry: Registry,
-    name: str,
-    recipe: Recipe,
-    dataset: Dataset,
-    directory: Path,
-    *,
-    resume: bool,
+    settings: Settings, recipe: Recipe, dataset: Dataset, directory: Path, *, resume: bool, world: World
 ) -> TrainResult:
-    use_threads(settings)
+    """Train on every process; rank 0 records how it ended."""
+    use_threads(settings, world.local_size)
+    name = directory.name
     try:
-        result = Trainer(recipe, dataset, directory).run(resume)
+        trainer = Trainer(recipe, dataset, directory, world)
+        if world.main:
+            write_plan(directory, trainer.parallel.plan, world.size, recipe.train.device)
+            print_plan(trainer.parallel.plan, world.size)
+        result = trainer.run(resume)
     except KeyboardInterrupt:
-        registry.fail_run(name, "interrupted")
+        world.broken = True
+        _fail(settings, name, "interrupted", world)
         raise RunError(f"run '{name}' was interrupted; `rf train --resume --name {name}` goes on with it") from None
     except BaseException as error:
-        reason = str(error) if isinstance(error, RfError) else f"{type(error).__name__}: {error}"
-        registry.fail_run(name, reason)
+        _fail(settings, name, str(error) if isinstance(error, RfError) else f"{type(error).__name__}: {error}", world)
         raise
-    write_metrics(directory, registry, name, {"validation": result.validation, "best_epoch": result.best_epoch})
+    if world.main:
+        registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+        write_metrics(directory, registry, name, {"validation": result.validation, "best_epoch": result.best_epoch})
     return result
+
+
+def _fail(settings: Settings, name: str, reason: str, world: World) -> None:
+    if world.main:
+        Registry.open(settings.platform_registry_url, root=settings.workspace.root).fail_run(name, reason)
 
 
 def baselines_ahead(settings: Settings, name: str) -> list[Beaten]:
     """Return the simple baselines that rank a run's validation targets better than its model: a sign of something wrong."""
     record = completed_run(settings, name)
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
-    dataset = Dataset.open(registry.dataset(record.dataset).path)
+    dataset = open_run_dataset(registry, record)
     return beaten_by(ModelScorer(load_model(record.path / "best", dataset.encoder), dataset), dataset)
 
 
-def use_threads(settings: Settings) -> None:
-    """Give torch ``RF_THREADS`` threads, or half of the cores.
+def use_threads(settings: Settings, processes: int = 1) -> None:
+    """Give torch ``RF_THREADS`` threads, or half of the cores, divided among the processes of this host.
 
     The matrices of a small model gain little from more threads, and on a machine that is shared the threads of one step
     wait for each other: twice the threads was a tenth faster alone and ten times slower beside another job.
     """
-    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) // 2))
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) // (2 * processes)))
 
 
 def write_metrics(directory: Path, registry: Registry, name: str, metrics: dict[str, Any]) -> None:
@@ -165,7 +247,13 @@ def write_metrics(directory: Path, registry: Registry, name: str, metrics: dict[
 
 def recipe_from_dict(data: dict[str, Any]) -> Recipe:
     """Rebuild a recipe from ``dataclasses.asdict``."""
-    return Recipe(name=data["name"], model=ModelConfig(**data["model"]), train=TrainConfig(**data["train"]))
+    return Recipe(
+        name=data["name"],
+        model=ModelConfig(**data["model"]),
+        train=TrainConfig(**data["train"]),
+        # Runs of earlier versions have no such section.
+        sharding=ShardingConfig(**data.get("sharding", {})),
+    )
 
 
 def completed_run(settings: Settings, name: str | None) -> RunRecord:

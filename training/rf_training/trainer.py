@@ -1,36 +1,36 @@
-"""The training loop: steps, validation, checkpoints, and an exact resume."""
+"""The training loop: steps, validation, checkpoints, and an exact resume, by one process or several."""
 
-import json
 import math
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from rf_platform.cli.console import Tracker, track
 from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RunError
-from rf_training.checkpoint import Position, load_checkpoint, save_checkpoint
-from rf_training.cold import ColdCalibration, calibrate
+from rf_training.average import WeightAverage, copy_into, replicated
+from rf_training.checkpoint import Position, last_checkpoint, load_state, load_tables, save_checkpoint
+from rf_training.cold import ColdCalibration
 from rf_training.config import Recipe
-from rf_training.evaluation.cases import EvaluationCases
-from rf_training.evaluation.metrics import REPORT_METRICS
-from rf_training.evaluation.ranking import rank_targets
-from rf_training.evaluation.sequences import Split
-from rf_training.loading.batches import BatchLoader
+from rf_training.distributed.lost import lost_peer
+from rf_training.distributed.parallel_model import ParallelModel, place
+from rf_training.distributed.plan import sharded_domains
+from rf_training.distributed.world import World
+from rf_training.loading.batches import Batch, BatchLoader
+from rf_training.loss import LossTerms
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.model.storage import load_model, save_model
-from rf_training.model_scorer import ModelScorer
-from rf_training.optimizer import make_optimizer
+from rf_training.optimizer import make_optimizer, table_rate
+from rf_training.random_state import random_state, seed_rank, set_random_state
 from rf_training.schedule import WarmupCosine
-from rf_training.step import batch_loss
+from rf_training.validation import SELECTION_METRIC, Validation
 
-SELECTION_METRIC = "ndcg@20"
-"""What chooses the best checkpoint, on the validation split with seen items excluded."""
+INITIAL = "initial"
+"""Directory of the weights a run starts from, as ``save_model`` writes them; without it they are random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class TrainResult:
     name: str
     """Name of the run."""
     best_epoch: int
-    """Epoch, from 1, whose weights are kept in ``best/``."""
+    """Epoch, from 1, whose weights are kept in ``best/``; 0 for the weights that the run started from."""
     validation: dict[str, float]
     """Metrics of the best epoch on the validation split, seen items excluded."""
     steps: int
@@ -50,20 +50,29 @@ class TrainResult:
 
 
 class Trainer:
-    """Trains one model in one directory: ``last.pt`` (to resume), ``best/`` (to serve), ``history.jsonl``, ``tensorboard/``."""
+    """Trains one model in one directory: ``checkpoints/`` (to resume), ``best/`` (to serve), ``history.jsonl``, ``tensorboard/``.
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, directory: Path) -> None:
-        self.recipe, self.dataset, self.directory = recipe, dataset, directory
+    Args:
+        recipe: all settings.
+        dataset: what is learned from.
+        directory: of the run, on a disk that all processes see.
+        world: the processes that train together, each with a trainer of its own; default: this one alone.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, directory: Path, world: World | None = None) -> None:
+        self.recipe, self.dataset, self.directory, self.world = recipe, dataset, directory, world or World()
         train = recipe.train
+        self.device = self.world.device(train.device)
         torch.manual_seed(train.seed)
-        self.model = RetrievalFormer(recipe.model, dataset.encoder)
-        self.average = (
-            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay))  # type: ignore[no-untyped-call]
-            if train.ema_decay
-            else None
-        )
-        self.optimizer = make_optimizer(self.model, train)
-        self.loader = BatchLoader(dataset, recipe)
+        self.model = RetrievalFormer(recipe.model, dataset.encoder, sharded_domains(recipe.sharding, dataset.encoder))
+        place(self.model, self.device)
+        self.average = WeightAverage(self.model, train.ema_decay) if train.ema_decay else None
+        self.parallel = ParallelModel(self.model, recipe, self.world, self.device)
+        self._weights = replicated(self.model)
+        rate = table_rate(train, recipe.sharding)
+        self.optimizer = make_optimizer(self.model, train, self.parallel.fused, rate)
+        seed_rank(train.seed, self.world.rank)
+        self.loader = BatchLoader(dataset, recipe, self.world.share)
         self.steps = self.loader.steps(0)
         self.schedule = WarmupCosine(
             peak=train.learning_rate,
@@ -71,159 +80,224 @@ class Trainer:
             warmup=math.ceil(train.warmup_epochs * self.steps),
             total=train.epochs * self.steps,
         )
-        self.cases = EvaluationCases.from_sequences(
-            dataset.sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION
-        )
+        self.validation = Validation(recipe, dataset, directory)
+        # An empty validation split is told before anything is trained.
+        self.world.on_main(lambda: len(self.validation.cases))
         self.position = Position()
 
     def run(self, resume: bool = False) -> TrainResult:
         """Train to the end, from the start or from the last checkpoint.
 
         Raises:
-            RunError: the loss is no longer finite.
+            RunError: the loss is no longer finite, another process was lost, or a checkpoint could not be written.
             CorruptError: the checkpoint to resume from is damaged, is of another model, or ``best/`` is gone.
         """
-        if resume:
-            self._restore()
+        try:
+            return self._run(resume)
+        except RuntimeError as error:
+            if self.world.size == 1 or not (cause := lost_peer(error)):
+                raise
+            self.world.broken = True
+            last = last_checkpoint(self.directory)
+            resumed = f"goes on from the last complete checkpoint, {last.name}" if last else "starts it over"
+            raise RunError(
+                f"process {self.world.rank} of {self.world.size} lost the connection to another one at step "
+                f"{self.position.total_steps} ({cause}); `rf train --resume --name {self.directory.name}` "
+                f"{resumed}"
+            ) from error
+
+    def _run(self, resume: bool) -> TrainResult:
         train = self.recipe.train
-        with (
-            SummaryWriter(str(self.directory / "tensorboard"), purge_step=self.position.total_steps + 1) as board,
-            track(f"train {self.directory.name}", train.epochs * self.steps) as progress,
-        ):
-            progress.advance(self.position.total_steps)
-            while self.position.epoch < train.epochs:
+        if not (resume and self._restore()):
+            self._start()
+        done, epochs = self.position.total_steps, train.epochs
+        with ExitStack() as stack:
+            progress = stack.enter_context(
+                track(f"train {self.directory.name}", epochs * self.steps, visible=self.world.main)
+            )
+            progress.advance(done)
+            board = None
+            if self.world.main:
+                writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=done + 1)
+                board = stack.enter_context(writer)
+            while self.position.epoch < epochs:
                 self._epoch(board, progress)
                 metrics = self._validate(board)
-                self._end_epoch(metrics)
-                progress.advance(
-                    0,
-                    note=f"epoch {self.position.epoch}: validation {SELECTION_METRIC} {metrics[SELECTION_METRIC]:.4f}",
-                )
-        cold = self._calibrate()
-        best = json.loads((self.directory / "best" / "validation.json").read_text())
+                note = f"epoch {self.position.epoch}: validation {SELECTION_METRIC} {metrics[SELECTION_METRIC]:.4f}"
+                progress.advance(0, note=note)
+        return self.world.on_main(self._finish)
+
+    def _finish(self) -> TrainResult:
+        cold = self.validation.calibrate()
         return TrainResult(
             name=self.directory.name,
             best_epoch=self.position.best_epoch + 1,
-            validation=best,
+            validation=self.validation.best_metrics(),
             steps=self.position.total_steps,
             cold=cold,
         )
 
-    def _epoch(self, board: SummaryWriter, progress: Tracker) -> None:
+    def _epoch(self, board: SummaryWriter | None, progress: Tracker) -> None:
         train, position = self.recipe.train, self.position
         self.model.train()
         for batch in self.loader.epoch(position.epoch, position.step):
-            self.optimizer.set_learning_rate(self.schedule.at(position.total_steps))
-            terms = batch_loss(self.model, batch, train)
-            loss = terms.loss.item()
-            if not math.isfinite(loss):
-                raise RunError(
-                    f"the loss is {loss} at step {position.step} of epoch {position.epoch + 1} (learning rate "
-                    f"{self.schedule.at(position.total_steps):.2g}); lower train.learning_rate or train.clip_norm, check the "
-                    f"numeric features for extreme values, and start a new run, e.g. `rf train --set "
-                    f"train.learning_rate={train.learning_rate / 4:g}` (a resumed one would come to the same)"
-                )
-            self.optimizer.zero_grad()
-            terms.loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.update_parameters(self.model)
-            position.step += 1
-            position.total_steps += 1
+            terms, norm = self.step(batch)
             if position.total_steps % 20 == 0:
-                self._log(board, loss, terms.alignment, terms.uniformity, norm)
-            progress.advance(note=f"loss {loss:.3f}")
+                self._log(board, terms, norm)
+            progress.advance(note=f"loss {terms.loss.item():.3f}")
             if position.step % train.checkpoint_steps == 0 and position.step < self.steps:
                 self._save()
 
-    def _log(self, board: SummaryWriter, loss: float, alignment: Tensor, uniformity: Tensor, norm: Tensor) -> None:
+    def step(self, batch: Batch) -> tuple[LossTerms, Tensor]:
+        """Take one optimiser step; all processes do, each with its part of the batch.
+
+        Returns:
+            The step's loss, of all processes, and the norm of the gradient of what every process has.
+
+        Raises:
+            RunError: the loss is not finite.
+        """
+        train, position = self.recipe.train, self.position
+        rate = self.schedule.at(position.total_steps)
+        self.optimizer.set_learning_rate(rate)
+        part = self.parallel.loss(batch)
+        terms = LossTerms(*self.world.sum(torch.stack([part.loss.detach(), part.alignment, part.uniformity])))
+        loss = terms.loss.item()
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss is {loss} at step {position.step} of epoch {position.epoch + 1} (learning rate "
+                f"{rate:.2g}); lower train.learning_rate or train.clip_norm, check the "
+                f"numeric features for extreme values, and start a new run, e.g. `rf train --set "
+                f"train.learning_rate={train.learning_rate / 4:g}` (a resumed one would come to the same)"
+            )
+        self.optimizer.zero_grad()
+        self.parallel.backward(part.loss)
+        # Gradients of sharded tables have been used up: their optimiser normalises each row's step by itself.
+        norm = torch.nn.utils.clip_grad_norm_(list(self._weights.values()), train.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self._weights)
+        position.step += 1
+        position.total_steps += 1
+        return terms, norm
+
+    def _log(self, board: SummaryWriter | None, terms: LossTerms, norm: Tensor) -> None:
+        if board is None:
+            return
         for name, value in {
-            "train/loss": loss,
-            "train/alignment": alignment.item(),
-            "train/uniformity": uniformity.item(),
+            "train/loss": terms.loss.item(),
+            "train/alignment": terms.alignment.item(),
+            "train/uniformity": terms.uniformity.item(),
             "train/gradient_norm": norm.item(),
             "train/learning_rate": self.schedule.at(self.position.total_steps - 1),
         }.items():
             board.add_scalar(name, value, self.position.total_steps)
 
-    @property
-    def evaluated(self) -> RetrievalFormer:
-        """The weights that are evaluated and served: the running average, where there is one."""
-        model = self.model if self.average is None else self.average.module
-        assert isinstance(model, RetrievalFormer)
-        return model
-
-    def _calibrate(self) -> ColdCalibration | None:
-        """Set the shift for cold items in the weights that were chosen, and validate them again with it."""
-        train, best = self.recipe.train, self.directory / "best"
-        model = load_model(best, self.dataset.encoder)
-        model.cold_shift.zero_()
-        found = calibrate(model, self.dataset, budget=train.cold_budget, seed=train.seed) if train.cold_budget else None
-        if found is not None:
-            model.cold_shift.fill_(found.shift)
-            (best / "cold.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
-            (best / "validation.json").write_text(json.dumps(self._metrics(model), indent=2) + "\n")
-            save_model(best, model)
-        return found
-
-    def _metrics(self, model: RetrievalFormer) -> dict[str, float]:
-        ranks = rank_targets(ModelScorer(model, self.dataset), self.cases, seed=self.recipe.train.seed)
-        return {metric.label.lower(): float(np.mean(metric(ranks.excluded))) for metric in REPORT_METRICS}
-
-    def _validate(self, board: SummaryWriter) -> dict[str, float]:
-        metrics = self._metrics(self.evaluated)
-        for name, value in metrics.items():
-            board.add_scalar(f"validation/{name}", value, self.position.total_steps)
-        board.flush()
+    def _measure(self, state: dict[str, Tensor] | None) -> dict[str, float]:
+        """Validate the weights of now, on rank 0, and keep them if they are the best."""
+        if state is not None:
+            model = self.validation.plain_model(state)
+        else:
+            model = self.model if self.average is None else self.average.model
+        metrics = self.validation.metrics(model)
+        if metrics[SELECTION_METRIC] > self.position.best:
+            self.validation.keep(model, metrics)
         return metrics
 
-    def _end_epoch(self, metrics: dict[str, float]) -> None:
-        position = self.position
+    def _evaluate(self) -> dict[str, float]:
+        """Return the validation metrics, on every process: rank 0 ranks with a model that has everything, on a CPU."""
+        at_hand = self.parallel.whole and self.device.type == "cpu"
+        state = None if at_hand else self.parallel.full_state(self.average)
+        return self.world.on_main(lambda: self._measure(state))
+
+    def _validate(self, board: SummaryWriter | None) -> dict[str, float]:
+        metrics, position = self._evaluate(), self.position
         if metrics[SELECTION_METRIC] > position.best:
             position.best, position.best_epoch = metrics[SELECTION_METRIC], position.epoch
-            save_model(self.directory / "best", self.evaluated)
-            (self.directory / "best" / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n")
-        with (self.directory / "history.jsonl").open("a") as file:
-            file.write(json.dumps({"epoch": position.epoch + 1, "steps": position.total_steps, **metrics}) + "\n")
         position.epoch, position.step = position.epoch + 1, 0
+        if board is not None:
+            for name, value in metrics.items():
+                board.add_scalar(f"validation/{name}", value, position.total_steps)
+            board.flush()
+            self.validation.note(position.epoch, position.total_steps, metrics)
         self._save()
+        return metrics
+
+    def load_weights(self, state: dict[str, Tensor]) -> None:
+        """Start from the weights of a model that is not sharded; every process gives the same ones.
+
+        Raises:
+            ValueError: they are of another model.
+        """
+        self.parallel.load_full_state(state)
+        if self.average is not None:
+            self.average.restart(self._weights)
+
+    def _start(self) -> None:
+        """Take up the weights the run starts from, if there are any: they are validated, and may be the best in the end."""
+        initial = self.directory / INITIAL / "weights.pt"
+        if self.world.main:
+            self.validation.forget_after(-1)
+        if not initial.exists():
+            return
+        try:
+            self.load_weights(torch.load(initial, map_location="cpu", weights_only=True, mmap=True))
+        except (RuntimeError, ValueError) as error:
+            raise CorruptError(f"the weights in {initial} do not fit this run's recipe and dataset: {error}") from error
+        metrics = self._evaluate()
+        self.position.best = metrics[SELECTION_METRIC]
+        if self.world.main:
+            self.validation.note(0, 0, metrics)
+
+    def _tables(self) -> dict[str, Any]:
+        """Return this process's parts of sharded tables and of their optimiser's state, as they are: writing changes them."""
+        return {**self.parallel.tables, **self.parallel.optimizer_state()}
 
     def _save(self) -> None:
         save_checkpoint(
-            self.directory / "last.pt",
+            self.directory,
+            self.position.total_steps,
             {
                 "position": asdict(self.position),
-                "model": self.model.state_dict(),
+                "model": {name: weight.detach() for name, weight in self._weights.items()},
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "random": torch.get_rng_state(),
+                "random": self.world.gather_objects(random_state(self.device)),
             },
+            self._tables(),
+            self.world,
         )
 
-    def _restore(self) -> None:
-        """Go back to the last checkpoint; a run that ended before its first one starts over."""
-        path, best = self.directory / "last.pt", self.directory / "best"
-        if path.exists():
-            state = load_checkpoint(path)
-            self.position = Position(**state["position"])
-            try:
-                self.model.load_state_dict(state["model"])
-                if self.average is not None:
-                    self.average.load_state_dict(state["average"])
-                self.optimizer.load_state_dict(state["optimizer"])
-            except (RuntimeError, ValueError, TypeError) as error:
-                raise CorruptError(
-                    f"checkpoint {path} is of another model than the one this run's recipe and dataset {self.dataset.path} "
-                    f"make; start a new run"
-                ) from error
-            torch.set_rng_state(state["random"])
-            if self.position.best_epoch >= 0 and not (best / "validation.json").exists():
-                raise CorruptError(
-                    f"{best} is gone, and with it the weights of epoch {self.position.best_epoch + 1}, the best so far; start "
-                    f"a new run"
-                )
-        history = self.directory / "history.jsonl"
-        if history.exists():  # an epoch may have been noted and the checkpoint after it not written
-            lines = history.read_text().splitlines(keepends=True)
-            history.write_text("".join(lines[: self.position.epoch]))
+    def _restore(self) -> bool:
+        """Go back to the last checkpoint, whatever number of processes wrote it; False for a run that ended before its first."""
+        # Hosts may see a shared file system at different times: one process chooses for all.
+        checkpoint = self.world.on_main(lambda: last_checkpoint(self.directory))
+        if checkpoint is None:
+            return False
+        state = load_state(checkpoint)
+        self.position = Position(**state["position"])
+        try:
+            with torch.no_grad():
+                copy_into(self._weights, state["model"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise CorruptError(
+                f"checkpoint {checkpoint} is of another model than the one this run's recipe and dataset {self.dataset.path} "
+                f"make; start a new run"
+            ) from error
+        load_tables(checkpoint, self._tables(), self.world)
+        self.parallel.set_optimizer_step(self.position.total_steps)
+        if self.world.rank < len(state["random"]):
+            set_random_state(state["random"][self.world.rank], self.device)
+        else:
+            seed_rank(self.recipe.train.seed, self.world.rank, self.position.total_steps)
+        if self.position.best >= 0 and not self.validation.kept:
+            raise CorruptError(
+                f"{self.directory / 'best'} is gone, and with it the weights of epoch {self.position.best_epoch + 1}, the best "
+                f"so far; start a new run"
+            )
+        if self.world.main:
+            self.validation.forget_after(self.position.epoch)
+        return True

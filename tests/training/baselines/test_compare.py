@@ -15,6 +15,7 @@ from rf_training.baselines import (
     FittedBaselines,
     TrainingData,
     baseline_names,
+    beaten,
     beaten_by,
     compare,
 )
@@ -82,11 +83,34 @@ def test_an_empty_split_fails_before_anything_is_fitted(dataset: Dataset, capsys
 
 
 def test_a_model_that_knows_nothing_is_beaten(dataset: Dataset) -> None:
-    beaten = beaten_by(Constant(dataset, oracle=False), dataset)
-    assert {each.baseline for each in beaten} >= {"content-knn"}
-    assert [each.value for each in beaten] == sorted((each.value for each in beaten), reverse=True)
-    assert all(each.value > each.model for each in beaten)
-    assert f"beats the model on the validation split: ndcg@20 {beaten[0].value:.4f}" in str(beaten[0])
+    ahead = beaten_by(Constant(dataset, oracle=False), dataset)
+    assert {each.baseline for each in ahead} >= {"content-knn"}
+    assert [each.value for each in ahead] == sorted((each.value for each in ahead), reverse=True)
+    assert all(each.value > each.model for each in ahead)
+    assert f"beats the model on the validation split: ndcg@20 {ahead[0].value:.4f}" in str(ahead[0])
+
+
+def test_of_many_events_popularity_alone_is_looked_at(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {each.baseline: each.value for each in beaten_by(Constant(dataset, oracle=False), dataset)}
+    monkeypatch.setattr(beaten, "EVENTS", 10)
+    many = {each.baseline: each.value for each in beaten_by(Constant(dataset, oracle=False), dataset)}
+    assert set(many) <= {"popularity"}
+    assert many.get("popularity") == few.get("popularity")
+
+
+def test_of_many_cases_some_are_looked_at(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beaten, "CASES", 7)
+    model = Constant(dataset, oracle=True)
+    looked_at: list[int] = []
+    scores = model.scores
+
+    def counted(users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
+        looked_at.extend(users.tolist())
+        return scores(users, histories)
+
+    monkeypatch.setattr(model, "scores", counted)
+    beaten_by(model, dataset)
+    assert len(looked_at) == 7
 
 
 def test_a_perfect_model_is_not_beaten(dataset: Dataset) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rf_platform.dataset import user_chunks
 from rf_platform.errors import DataError, RunError
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.sequences import EventSequences, Split
@@ -109,3 +110,34 @@ def test_cases_of_users_with_one_target_and_of_those_with_events_that_only_histo
     assert (test.users.tolist(), test.targets.tolist()) == ([0, 1, 3], [4, 6, 2])
     assert histories(test) == [[1, 2, 3], [5], [1]]
     assert test.cold.tolist() == [True, True, True]  # 2 lies in a history alone
+
+
+def test_a_sample_of_the_cases_is_the_same_every_time_and_in_order() -> None:
+    users = [[1, 2, user % 7, (user * 3) % 7] for user in range(50)]
+    cases = EvaluationCases.from_sequences(EventSequences.leave_one_out(users), n_items=7, split=Split.TEST)
+    some, again, other = (cases.sampled(20, seed) for seed in (0, 0, 1))
+    assert len(some) == 20
+    assert some.users.tolist() == again.users.tolist() == sorted(some.users.tolist())
+    assert some.users.tolist() != other.users.tolist()
+    assert some.targets.tolist() == cases.targets[some.users].tolist()
+    assert histories(some) == [histories(cases)[user] for user in some.users]
+    assert some.cold.tolist() == cases.cold[some.users].tolist()
+
+
+def test_no_more_cases_than_asked_for_are_all_of_them() -> None:
+    cases = EvaluationCases.from_sequences(EventSequences.leave_one_out(USERS), n_items=8, split=Split.TEST)
+    assert cases.sampled(2, 0) is cases
+
+
+@pytest.mark.parametrize("events", [1, 3, 4])
+def test_cases_do_not_depend_on_how_many_users_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch, events: int
+) -> None:
+    sequences = EventSequences.leave_one_out([*USERS, [], [7, 1, 2, 3, 4]])
+    whole = EvaluationCases.from_sequences(sequences, n_items=8, split=Split.TEST)
+    monkeypatch.setattr(user_chunks, "EVENTS_AT_ONCE", events)
+    cases = EvaluationCases.from_sequences(sequences, n_items=8, split=Split.TEST)
+    assert cases.users.tolist() == whole.users.tolist()
+    assert cases.targets.tolist() == whole.targets.tolist()
+    assert cases.trained.tolist() == whole.trained.tolist()
+    assert histories(cases) == histories(whole)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from rf_platform.dataset import user_chunks
 from rf_platform.errors import DataError
 from rf_training.evaluation.sequences import EventSequences, check_sequences, training_items
 
@@ -51,7 +52,11 @@ def test_no_events_are_fine() -> None:
         (sequences([0, 3], [0, 1, 2], [1, 1, 2]), r"event 0 \(validation\) is followed by event 1 \(validation\)"),
     ],
 )
-def test_broken_sequences_are_refused(broken: EventSequences, message: str) -> None:
+@pytest.mark.parametrize("events", [1, 1 << 20])
+def test_broken_sequences_are_refused(
+    monkeypatch: pytest.MonkeyPatch, broken: EventSequences, message: str, events: int
+) -> None:
+    monkeypatch.setattr(user_chunks, "EVENTS_AT_ONCE", events)
     with pytest.raises(DataError, match=message):
         check_sequences(broken, n_items=3)
 

@@ -39,7 +39,8 @@ def test_a_target_follows_the_position_it_is_read_at(dataset: Dataset) -> None:
     """Rebuild every (history, target) pair from the batch and look it up in the log."""
     made = loader(dataset)
     rows = np.arange(6)
-    batch = made.batch(rows, np.random.default_rng(0))
+    windows = next(made.order.in_order())
+    batch = made.batch(windows.take(rows), np.random.default_rng(0))
     versions = dataset.items["item_id"].to_numpy()
     by_vocabulary = batch.sides["item"].ids["item_id"][0].numpy()
     vocabulary = dataset.encoder.vocabularies["item_id"].values.to_numpy()
@@ -48,7 +49,7 @@ def test_a_target_follows_the_position_it_is_read_at(dataset: Dataset) -> None:
     q = v = 0
     for b, row in enumerate(rows):
         n = int(batch.length_B[b])
-        start, first, stop = (int(x[row]) for x in (made.windows.start, made.windows.first_target, made.windows.stop))
+        start, first, stop = (int(x[row]) for x in (windows.start, windows.first_target, windows.stop))
         inputs = item_of_row[batch.item_V[v : v + n].numpy()]
         assert inputs.tolist() == log[start : stop - 1].tolist()
         reads = batch.read_BR[b][batch.real_BR[b]].tolist()

@@ -23,6 +23,7 @@ from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
+from rf_training.loading.order import WholeShuffle
 from rf_training.loading.windows import Windows
 from rf_training.model.config import Layout, ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
@@ -172,6 +173,10 @@ def make_loader(dataset: Dataset, model: RetrievalFormer, overlap: float = 0.0) 
     return BatchLoader(dataset, Recipe(name="t", model=model.config, train=train))
 
 
+def all_windows(loader: BatchLoader) -> Windows:
+    return next(loader.order.in_order())
+
+
 def last_reads(
     loader: BatchLoader, model: RetrievalFormer, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> Tensor:
@@ -183,7 +188,7 @@ def last_reads(
         read.append(encode(*arguments))
         return read[-1]
 
-    batch = loader.batch(rows, np.random.default_rng(0))
+    batch = loader.batch(all_windows(loader).take(rows), np.random.default_rng(0))
     with monkeypatch.context() as patch, torch.inference_mode():
         patch.setattr(model, "encode_users", keep)
         loss = batch_loss(model, batch, loader.recipe.train).loss
@@ -206,7 +211,8 @@ def one_target_each(dataset: Dataset, loader: BatchLoader) -> None:
     """Give the loader one window for every training event, with that event as its only target."""
     offsets, target = np.asarray(dataset.sequences.offsets), training_events(dataset)
     begin = offsets[np.searchsorted(offsets, target, side="right") - 1]
-    loader.windows = Windows(start=np.maximum(begin, target - HISTORY), first_target=target, stop=target + 1)
+    windows = Windows(start=np.maximum(begin, target - HISTORY), first_target=target, stop=target + 1)
+    loader.order = WholeShuffle(windows, batch_size=32, seed=0)
 
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -233,11 +239,12 @@ def test_the_last_position_of_the_loaders_own_windows(
     """Windows with many targets; all layouts but ``cls`` take one profile, so there only users whose profile stays count."""
     model = moved_model(changing, layout)
     loader = make_loader(changing, model, overlap)
-    target = loader.windows.stop - 1
+    windows = all_windows(loader)
+    target = windows.stop - 1
     found = last_reads(loader, model, np.arange(len(target)), monkeypatch)
     wanted = expected(changing, model, target)
     user = np.searchsorted(np.asarray(changing.sequences.offsets), target, side="right") - 1
-    comparable = torch.from_numpy(np.isin(user, STEADY) | (loader.windows.first_target == target) | (layout == "cls"))
+    comparable = torch.from_numpy(np.isin(user, STEADY) | (windows.first_target == target) | (layout == "cls"))
     assert int(comparable.sum()) > len(STEADY)
     torch.testing.assert_close(found[comparable], wanted[comparable], atol=2e-5, rtol=1e-4)
 
@@ -245,8 +252,8 @@ def test_the_last_position_of_the_loaders_own_windows(
 def test_a_window_does_not_depend_on_the_batch_it_is_in(changing: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     model = moved_model(changing, "prefix")
     loader = make_loader(changing, model, 0.8)
-    together = last_reads(loader, model, np.arange(len(loader.windows)), monkeypatch)
-    for row in range(len(loader.windows)):
+    together = last_reads(loader, model, np.arange(len(loader.order)), monkeypatch)
+    for row in range(len(loader.order)):
         alone = last_reads(loader, model, np.array([row]), monkeypatch)
         torch.testing.assert_close(alone[0], together[row], atol=2e-5, rtol=1e-4)
 

@@ -137,7 +137,8 @@ def test_every_training_event_of_the_windows_is_one(pair: Pair) -> None:
     sequences = pair.clean.sequences
     loader = BatchLoader(pair.clean, Recipe(name="t", model=ModelConfig(max_history=4)))
     split = np.asarray(sequences.split)
-    for start, stop in zip(loader.windows.start, loader.windows.stop, strict=True):
+    windows = next(loader.order.in_order())
+    for start, stop in zip(windows.start, windows.stop, strict=True):
         assert (split[start:stop] == TRAIN).all()
     assert np.array_equal(np.sort(loader.negatives), np.flatnonzero(pair.clean.trained_items))
 

@@ -8,8 +8,14 @@ import pytest
 from rf_platform.dataset import Dataset
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import Batch, BatchLoader
+from rf_training.loading.order import WholeShuffle
 from rf_training.loading.windows import Windows
 from rf_training.model.config import ModelConfig
+
+
+def batch_of(loader: BatchLoader, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+    """Make the batch of some of all windows."""
+    return loader.batch(next(loader.order.in_order()).take(rows), rng)
 
 
 def make_loader(dataset: Dataset, uniform: int, batch_size: int = 32) -> BatchLoader:
@@ -52,7 +58,7 @@ def batch_targets(dataset: Dataset, loader: BatchLoader, batch: Batch) -> list[i
 def test_by_hand_without_uniform_negatives(short: Dataset) -> None:
     """Three windows of two targets: a candidate was drawn as often as it is a target, and is on average 6 f times."""
     loader = make_loader(short, uniform=0)
-    batch = loader.batch(np.array([0, 1, 2]), np.random.default_rng(0))
+    batch = batch_of(loader, np.array([0, 1, 2]), np.random.default_rng(0))
     log = training_items(short)
     targets = log[:6].tolist()
     items = candidates(short, loader, batch).tolist()
@@ -70,7 +76,7 @@ def test_by_hand_with_uniform_negatives(short: Dataset, uniform: int) -> None:
     catalog = np.unique(log)
     assert len(catalog) < len(short.item_ids)
     for seed in range(20):
-        batch = loader.batch(np.array([seed, seed + 1]), np.random.default_rng(seed))
+        batch = batch_of(loader, np.array([seed, seed + 1]), np.random.default_rng(seed))
         targets = log[2 * seed : 2 * seed + 4].tolist()
         items = candidates(short, loader, batch)
         expectation = np.array([4 * (log == i).sum() / len(log) + uniform / len(catalog) for i in items])
@@ -88,7 +94,7 @@ def test_uniform_negatives_are_all_items_of_training_and_no_others(short: Datase
     catalog = set(training_items(short).tolist())
     seen = np.zeros(len(short.item_ids))
     for seed in range(300):
-        batch = loader.batch(np.array([0]), np.random.default_rng(seed))
+        batch = batch_of(loader, np.array([0]), np.random.default_rng(seed))
         items = candidates(short, loader, batch)
         assert len(items) == len(set(items.tolist()))
         seen[items] += 1
@@ -99,7 +105,7 @@ def test_uniform_negatives_are_all_items_of_training_and_no_others(short: Datase
 
 def test_more_uniform_negatives_than_there_are_items(short: Dataset) -> None:
     loader = make_loader(short, uniform=10_000)
-    batch = loader.batch(np.array([0]), np.random.default_rng(0))
+    batch = batch_of(loader, np.array([0]), np.random.default_rng(0))
     assert set(candidates(short, loader, batch).tolist()) <= set(training_items(short).tolist())
     assert np.isfinite(batch.log_weight_C.numpy()).all()
 
@@ -111,7 +117,7 @@ def test_every_step_draws_anew(short: Dataset) -> None:
         for epoch in (0, 1)
         for batch in loader.epoch(epoch)
     ]
-    assert len(drawn) == 2 * len(loader.windows)
+    assert len(drawn) == 2 * len(loader.order)
     assert len(set(drawn)) == len(drawn)
 
 
@@ -126,7 +132,7 @@ def test_on_average_the_candidates_sum_to_the_catalog(short: Dataset, uniform: i
     batches = 1500
     weights = np.zeros((batches, len(short.item_ids)))
     for n in range(batches):
-        batch = loader.batch(rng.choice(len(loader.windows), 4, replace=False), rng)
+        batch = batch_of(loader, rng.choice(len(loader.order), 4, replace=False), rng)
         np.add.at(weights[n], candidates(short, loader, batch), np.exp(batch.log_weight_C.numpy()))
     value = np.random.default_rng(1).exponential(size=len(short.item_ids))
     catalog = np.unique(training_items(short))
@@ -144,12 +150,13 @@ def test_with_one_position_a_window_the_expectation_is_that_of_windows(short: Da
     train = TrainConfig(uniform_negatives=0, positions="one", overlap=0.0, batch_size=4)
     loader = BatchLoader(short, Recipe(name="t", model=ModelConfig(max_history=8), train=train))
     first = np.asarray(short.sequences.offsets)[:-1]
-    loader.windows = Windows(start=first, first_target=first, stop=first + np.where(np.arange(len(first)) % 2, 9, 1))
+    windows = Windows(start=first, first_target=first, stop=first + np.where(np.arange(len(first)) % 2, 9, 1))
+    loader.order = WholeShuffle(windows, train.batch_size, train.seed)
     loader.drawn = loader._draw_rate()
     rng = np.random.default_rng(0)
     times = np.zeros(len(short.item_ids))
     for _ in range(400):
-        batch = loader.batch(np.arange(len(first)), rng)
+        batch = batch_of(loader, np.arange(len(first)), rng)
         np.add.at(times, candidates(short, loader, batch)[batch.target_Q.numpy()], 1)
     share = times / times.sum()
     assert np.abs(share - loader.drawn).max() < 0.01

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from rf_platform.dataset.dataset import Sequences
 from rf_platform.errors import RunError
-from rf_training.loading.windows import Windows, cut_windows, epoch_batches
+from rf_training.loading.order import WholeShuffle
+from rf_training.loading.windows import Windows, cut_windows
 
 
 def sequences(train: list[int], held_out: int = 2) -> Sequences:
@@ -59,7 +60,7 @@ def test_epochs_differ_and_repeat() -> None:
     windows = Windows(start=np.arange(100), first_target=np.arange(100), stop=np.arange(100) + 1)
 
     def order(seed: int, epoch: int) -> list[int]:
-        return [int(w) for batch in epoch_batches(windows, 8, seed, epoch) for w in batch]
+        return [int(w) for batch in WholeShuffle(windows, 8, seed).epoch(epoch) for w in batch.start]
 
     assert sorted(order(0, 0)) == list(range(100))
     assert order(0, 1) == order(0, 1)

@@ -13,6 +13,7 @@ from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, NotFoundError, UsageError
 from rf_training.ablation.grid import Group
 from rf_training.config import Recipe
+from rf_training.distributed.config import ShardingConfig
 from rf_training.run import recipe_from_dict
 
 PREFIX = "ablate"
@@ -90,6 +91,8 @@ class Plan:
             "dataset": self.dataset,
             "model": asdict(recipe.model),
             "train": {**asdict(recipe.train), "seed": 0},
+            # Only where it says something: most grids leave it alone, and their runs keep their names.
+            **({} if recipe.sharding == ShardingConfig() else {"sharding": asdict(recipe.sharding)}),
         }
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
         changed = changed_settings(recipe, self.recipe)
@@ -163,7 +166,7 @@ def changed_settings(recipe: Recipe, base: Recipe) -> dict[str, Any]:
     """Return the settings, the seed aside, in which a recipe differs from another one."""
     return {
         f"{section}.{name}": value
-        for section in ("model", "train")
+        for section in ("model", "train", "sharding")
         for name, value in asdict(getattr(recipe, section)).items()
         if name != "seed" and value != getattr(getattr(base, section), name)
     }

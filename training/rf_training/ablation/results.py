@@ -13,7 +13,7 @@ from rf_training.ablation.plan import Plan, changed_settings
 from rf_training.evaluation import EvaluationCases, TargetRanks
 from rf_training.evaluation.bootstrap import CONFIDENCE, Estimate, bootstrap_means, estimates
 from rf_training.evaluation.sampled import METRIC_KEYS, metric_values
-from rf_training.trainer import SELECTION_METRIC
+from rf_training.validation import SELECTION_METRIC
 
 RESAMPLES = 1000
 """Bootstrap samples behind each interval."""

@@ -38,7 +38,8 @@ class CellRuns:
                 run
                 for run, recipe in started
                 if run.dataset == cell.dataset
-                and (recipe.model, recipe.train) == (cell.recipe.model, cell.recipe.train)
+                and (recipe.model, recipe.train, recipe.sharding)
+                == (cell.recipe.model, cell.recipe.train, cell.recipe.sharding)
             ]
             if same:
                 found[name] = next((run for run in same if run.status == "completed"), same[-1])

@@ -1,9 +1,12 @@
 """Does a simple baseline beat the model?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
+from rf_training.baselines.popularity import Popularity
 from rf_training.baselines.table import BASELINES, SIMPLE
 from rf_training.baselines.training_data import TrainingData
 from rf_training.evaluation.cases import EvaluationCases
@@ -14,6 +17,10 @@ from rf_training.evaluation.sequences import Split
 
 METRIC = NDCG(20)
 """What the model is chosen by."""
+CASES = 25_000
+"""Most validation targets that are looked at; of more, so many are drawn."""
+EVENTS = 5_000_000
+"""Most training events that all of :data:`SIMPLE` are fitted to; beyond that, popularity alone, which needs counts only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +32,7 @@ class Beaten:
     metric: str
     """What is compared, such as ``ndcg@20``."""
     value: float
-    """The baseline's mean over all users with a validation event."""
+    """The baseline's mean over the validation targets that were looked at."""
     model: float
     """The model's."""
 
@@ -51,18 +58,24 @@ def beaten_by(model: Scorer, dataset: Dataset, *, seed: int = 0) -> list[Beaten]
     Raises:
         RunError: If the validation split is empty, or the model returns NaN.
     """
-    data = TrainingData.from_dataset(dataset)
-    cases = EvaluationCases.from_sequences(data.sequences, n_items=data.n_items, split=Split.VALIDATION)
+    counts = dataset.training_counts
+    if counts.of_user.sum() > EVENTS:
+        simple: dict[str, Callable[[], Scorer]] = {Popularity.name: lambda: Popularity(counts.of_item)}
+    else:
+        data = TrainingData.from_dataset(dataset)
+        simple = {name: partial(BASELINES[name].fit, data) for name in SIMPLE}
+    cases = EvaluationCases.from_sequences(dataset.sequences, n_items=dataset.n_items, split=Split.VALIDATION)
+    cases = cases.sampled(CASES, seed)
 
     def value(scorer: Scorer) -> float:
         return float(METRIC(rank_targets(scorer, cases, seed=seed).excluded).mean())
 
-    with track("Comparing with simple baselines", total=1 + len(SIMPLE)) as tracker:
+    with track("Comparing with simple baselines", total=1 + len(simple)) as tracker:
         model_value = value(model)
         tracker.advance()
         values = {}
-        for name in SIMPLE:
-            values[name] = value(BASELINES[name].fit(data))
+        for name, fit in simple.items():
+            values[name] = value(fit())
             tracker.advance()
     return [
         Beaten(baseline=name, metric=METRIC.label.lower(), value=values[name], model=model_value)

@@ -42,6 +42,7 @@ def compare(
     also apart. What a library trained is kept in the workspace, so that an interrupted comparison goes on where it stopped.
     """
     from rf_platform.dataset import Dataset
+    from rf_platform.dataset.run_dataset import open_run_dataset
     from rf_platform.registry import Registry
     from rf_training.baselines import FittedBaselines, TrainingData, baseline_names
     from rf_training.baselines import compare as compare_scorers
@@ -59,7 +60,7 @@ def compare(
     use_threads(settings)
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     record = completed_run(settings, run) if dataset is None else None
-    opened = Dataset.open(registry.dataset(record.dataset if record else dataset).path)
+    opened = open_run_dataset(registry, record) if record else Dataset.open(registry.dataset(dataset).path)
     models: list[Scorer] = []
     if record is not None:
         models.append(ModelScorer(load_model(record.path / "best", opened.encoder), opened))

@@ -14,6 +14,7 @@ app = typer.Typer()
 
 @app.command()
 def train(
+    context: typer.Context,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -34,9 +35,25 @@ def train(
             "--set", help="Change one setting, e.g. model.dim=128 or train.epochs=5. Repeatable.", show_default=False
         ),
     ] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Bundle whose weights to go on from, with its recipe and a shorter schedule; the dataset may have more values.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of run --name; default: the last run.")
     ] = False,
+    nproc: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes on this host that train together; for several hosts see docs/scaling.md.",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Train a two-tower model on a dataset version.
@@ -44,22 +61,41 @@ def train(
     The validation targets that the dataset's protocol holds out choose the best epoch, whose weights `rf index build` turns into
     a bundle. They also say by how much the scores of items without training events are raised (train.cold_budget).
 
+    With --from a run starts from a bundle's weights instead of random ones: known values keep their ids and rows, new ones start
+    as unknown ones, and what became of every vocabulary is shown.
+
     An interrupted run goes on with --resume and ends with the same metrics. Watch it with `tensorboard --logdir` on the
     workspace's runs/ directory. docs/training.md explains recipes and all settings.
     """
-    from rf_training.run import baselines_ahead, recipe_for, resume_run, start_run
-    from rf_training.trainer import SELECTION_METRIC
-
     if resume:
-        given = {"--recipe": recipe, "--dataset": dataset, "--set": settings}
+        given = {"--recipe": recipe, "--dataset": dataset, "--set": settings, "--from": bundle}
         if wrong := [option for option, value in given.items() if value]:
             raise UsageError(
                 f"--resume goes on with the run's own recipe, dataset and settings: leave out {' and '.join(wrong)}"
             )
-        result = resume_run(get_settings(), name)
-    else:
-        chosen = recipe_for(get_settings(), recipe or "default", dataset, settings or ())
-        result = start_run(get_settings(), chosen, dataset, name)
+    if bundle is not None and recipe is not None:
+        raise UsageError(
+            f"--from goes on with the bundle's own recipe: leave out --recipe {recipe}, and change single settings with --set"
+        )
+    if nproc is not None and nproc > 1:
+        raise typer.Exit(_launch(context, nproc))
+    from rf_training.distributed.world import World
+    from rf_training.run import baselines_ahead, continue_run, recipe_for, resume_run, start_run
+    from rf_training.validation import SELECTION_METRIC
+
+    world = World.join(hint="`rf train --resume` goes on from the last complete checkpoint.")
+    try:
+        if resume:
+            result = resume_run(get_settings(), name, world)
+        elif bundle is not None:
+            result = continue_run(get_settings(), bundle, dataset, name, settings or (), world)
+        else:
+            chosen = world.on_main(lambda: recipe_for(get_settings(), recipe or "default", dataset, settings or ()))
+            result = start_run(get_settings(), chosen, dataset, name, world)
+    finally:
+        world.leave()
+    if not world.main:
+        return
     ahead = baselines_ahead(get_settings(), result.name)
     for beaten in ahead:
         err_console().print(f"[yellow]warning:[/] {beaten}", highlight=False, soft_wrap=True)
@@ -80,3 +116,21 @@ def train(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _launch(context: typer.Context, nproc: int) -> int:
+    """Start this very command in several processes."""
+    import os
+
+    from rf_training.distributed.launcher import launch
+
+    if "RANK" in os.environ:
+        raise UsageError("`torchrun` has started several processes already: leave out --nproc")
+    arguments = ["train"]
+    for option in context.command.params:
+        value = context.params.get(option.name or "")
+        if option.name == "nproc" or value in (None, False, [], ()):
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            arguments += [option.opts[0]] if each is True else [option.opts[0], str(each)]
+    return launch(arguments, nproc)

@@ -1,12 +1,13 @@
 """Evaluation cases: from a user's history, find the item held out after it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rf_platform.dataset.protocols.leave_one_out import MIN_EVENTS
+from rf_platform.dataset.user_chunks import release, user_chunks
 from rf_platform.errors import RunError
 from rf_training.evaluation.jagged import Jagged, gather
 from rf_training.evaluation.sequences import Sequences, Split, check_sequences
@@ -54,14 +55,17 @@ class EvaluationCases:
             raise ValueError(f"the {split.label} events are no targets: evaluate on the validation or the test split")
         check_sequences(sequences, n_items=n_items)
         offsets = np.asarray(sequences.offsets, dtype=np.int64)
-        codes = np.asarray(sequences.split)
-        target_rows = np.flatnonzero(codes == split)
+        trained, found = np.zeros(n_items, bool), [np.zeros(0, np.int64)]
+        for chunk in user_chunks(offsets):
+            codes = np.asarray(sequences.split[chunk.events])
+            trained[sequences.item[chunk.events][codes == Split.TRAIN]] = True
+            found.append(chunk.events.start + np.flatnonzero(codes == split))
+            release(sequences.split, sequences.item)
+        target_rows = np.concatenate(found)
         if len(target_rows) == 0:
             raise RunError(_why_empty(offsets, split))
         users = np.searchsorted(offsets, target_rows, side="right") - 1
-        targets = np.asarray(sequences.item)[target_rows].astype(np.int64)
-        trained = np.zeros(n_items, bool)
-        trained[np.asarray(sequences.item)[codes == Split.TRAIN]] = True
+        targets = sequences.item[target_rows].astype(np.int64)
         return cls(
             split=split,
             n_items=n_items,
@@ -76,6 +80,14 @@ class EvaluationCases:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def sampled(self, most: int, seed: int) -> "EvaluationCases":
+        """Return ``most`` of the cases, drawn by ``seed``, still in order of user; all of them if there are no more."""
+        if len(self) <= most:
+            return self
+        rows = np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False))
+        drawn = {name: getattr(self, name)[rows] for name in ("users", "targets", "cold", "starts", "stops")}
+        return replace(self, **drawn)
 
     def histories(self, start: int, stop: int) -> Jagged:
         """Histories of the cases ``start`` to ``stop``, copied out of the event array."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.dataset.protocols.leave_one_out import last_two_held_out
+from rf_platform.dataset.user_chunks import UserChunk, release, user_chunks
 from rf_platform.errors import DataError
 from rf_training.evaluation.jagged import Jagged
 
@@ -88,35 +89,50 @@ def check_sequences(sequences: Sequences, *, n_items: int) -> None:
     if np.any(np.diff(offsets) < 0):
         user = int(np.flatnonzero(np.diff(offsets) < 0)[0])
         raise DataError(f"The event offsets fall after user row {user}. Rebuild the dataset.")
-    if len(item) == 0:
-        return
-    if item.min() < 0 or item.max() >= n_items:
-        row = int(np.flatnonzero((item < 0) | (item >= n_items))[0])
-        raise DataError(
-            f"Event {row} has item row {int(item[row])}, but the catalog has {n_items} items. "
-            "Evaluate with the catalog of the same dataset version."
-        )
-    if split.min() < Split.TRAIN or split.max() > Split.HISTORY:
-        row = int(np.flatnonzero((split < Split.TRAIN) | (split > Split.HISTORY))[0])
-        raise DataError(
-            f"Event {row} has split code {int(split[row])}; known are "
-            f"{', '.join(f'{code.value} ({code.label})' for code in Split)}. Rebuild the dataset."
-        )
-    rows = np.arange(len(item))
-    _check_order(sequences, rows, lambda before, after: (after != Split.TRAIN) | (before == Split.TRAIN))
-    targets = np.flatnonzero((split == Split.VALIDATION) | (split == Split.TEST))
-    _check_order(sequences, targets, lambda before, after: (before == Split.VALIDATION) & (after == Split.TEST))
+    for chunk in user_chunks(offsets):
+        _check_chunk(offsets[chunk.users.start : chunk.users.stop + 1], item, split, chunk, n_items)
+        release(item, split)
 
 
 _Codes = npt.NDArray[np.integer[Any]]
 
 
+def _check_chunk(offsets: _Codes, item: _Codes, split: _Codes, chunk: UserChunk, n_items: int) -> None:
+    first, items, codes = chunk.events.start, np.asarray(item[chunk.events]), np.asarray(split[chunk.events])
+    if len(items) == 0:
+        return
+    if items.min() < 0 or items.max() >= n_items:
+        row = int(np.flatnonzero((items < 0) | (items >= n_items))[0])
+        raise DataError(
+            f"Event {first + row} has item row {int(items[row])}, but the catalog has {n_items} items. "
+            "Evaluate with the catalog of the same dataset version."
+        )
+    if codes.min() < Split.TRAIN or codes.max() > Split.HISTORY:
+        row = int(np.flatnonzero((codes < Split.TRAIN) | (codes > Split.HISTORY))[0])
+        raise DataError(
+            f"Event {first + row} has split code {int(codes[row])}; known are "
+            f"{', '.join(f'{code.value} ({code.label})' for code in Split)}. Rebuild the dataset."
+        )
+    rows = np.arange(first, chunk.events.stop)
+    user = np.searchsorted(offsets, rows, side="right") - 1 + chunk.users.start
+    _check_order(user, codes, rows, lambda before, after: (after != Split.TRAIN) | (before == Split.TRAIN))
+    targets = np.flatnonzero((codes == Split.VALIDATION) | (codes == Split.TEST))
+    _check_order(
+        user[targets],
+        codes[targets],
+        rows[targets],
+        lambda before, after: (before == Split.VALIDATION) & (after == Split.TEST),
+    )
+
+
 def _check_order(
-    sequences: Sequences, rows: npt.NDArray[np.int64], allowed: Callable[[_Codes, _Codes], npt.NDArray[np.bool_]]
+    user: npt.NDArray[np.int64],
+    codes: _Codes,
+    rows: npt.NDArray[np.int64],
+    allowed: Callable[[_Codes, _Codes], npt.NDArray[np.bool_]],
 ) -> None:
     """Make sure that the codes of consecutive ``rows`` of a user may follow each other."""
-    user = np.searchsorted(np.asarray(sequences.offsets), rows, side="right") - 1
-    before, after = sequences.split[rows[:-1]], sequences.split[rows[1:]]
+    before, after = codes[:-1], codes[1:]
     wrong = np.flatnonzero((user[:-1] == user[1:]) & ~allowed(before, after))
     if len(wrong):
         i = int(wrong[0])

@@ -4,7 +4,8 @@ Shapes: B windows, V input interactions, Q targets, R positions read per window 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,37 @@ from rf_platform.dataset import Dataset
 from rf_platform.features.encode import EncodedTable, time_gaps
 from rf_platform.features.spec import Side
 from rf_training.config import Recipe
+from rf_training.loading.order import POOL, BlockShuffle, EpochOrder, WholeShuffle
 from rf_training.loading.strata import item_categories, window_strata
-from rf_training.loading.windows import Windows, cut_windows, epoch_batches
+from rf_training.loading.tables import encode_file
+from rf_training.loading.windows import Cut, Windows, check_training_events, ranges
 from rf_training.model.inputs import FeatureTensors
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which part of every step a process trains on."""
+
+    rank: int = 0
+    size: int = 1
+    """Processes that share a step."""
+
+    def windows(self, rows: np.ndarray) -> np.ndarray:
+        """Return this process's windows of a step, similar in length to those of the others."""
+        return rows[self.rank :: self.size]
+
+    def rows(self, count: int) -> slice:
+        """Return this process's part of ``count`` rows: equal parts one after the other, of which the last may be short."""
+        part = -(-count // self.size)
+        return slice(min(self.rank * part, count), min((self.rank + 1) * part, count))
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Everything one training step needs."""
+    """Everything one training step needs of a process.
+
+    Candidates are those of the whole step, whatever the number of processes that share it; each encodes a part of them.
+    """
 
     sides: dict[Side, FeatureTensors]
     """Distinct items [N], contexts and profiles of the batch."""
@@ -40,79 +64,120 @@ class Batch:
     real_BR: Tensor
     """bool: False where a row of ``read_BR`` is padding."""
     candidate_C: Tensor
-    """Row of ``sides["item"]`` of each candidate."""
+    """Row of ``sides["item"]`` of each candidate that this process encodes: its :meth:`Share.rows` of all candidates."""
     target_Q: Tensor
-    """Candidate that is the target of each position read, in the order of ``real_BR``."""
+    """Candidate, among those of the whole step, that is the target of each position read, in the order of ``real_BR``."""
     hit_QC: Tensor
     """bool: candidates that must not count as negatives of a target (accidental hits, R9); empty for the exact softmax."""
     log_weight_C: Tensor
     """Log of how often a candidate was drawn over how often it is drawn on average (log-Q correction, R9); empty for the
     exact softmax, which draws none."""
+    candidates: int
+    """Candidates of the whole step."""
+    weight: float
+    """Share of the step's targets that are in this part: what its mean loss counts in that of the step. 0 for a window that only
+    keeps a process busy for which the step has none."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device; the same object where it is there."""
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {}
+        for name in (f.name for f in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                moved[name] = {side: features.to(device) for side, features in value.items()}
+            else:
+                moved[name] = value.to(device) if isinstance(value, Tensor | FeatureTensors) else value
+        return Batch(**moved)
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """What a step's targets are told apart from."""
+    """What a step's targets are told apart from, for the targets of a process."""
 
     version: np.ndarray
+    """Item version of each candidate of the whole step."""
     target: np.ndarray
     hit: np.ndarray
     log_weight: np.ndarray
 
 
 class BatchLoader:
-    """Makes the batches of a dataset's training split; the same seed and epoch give the same batches."""
+    """Makes the batches of a dataset's training split; the same seed and epoch give the same batches.
 
-    def __init__(self, dataset: Dataset, recipe: Recipe) -> None:
-        self.recipe = recipe
+    Args:
+        dataset: a dataset version.
+        recipe: decides windows, batches and candidates.
+        share: the part of every step that is made. Steps do not depend on it: windows and draws are those of the whole step.
+    """
+
+    def __init__(self, dataset: Dataset, recipe: Recipe, share: Share | None = None) -> None:
+        self.recipe, self.share = recipe, share or Share()
         self.sequences, spec, encoder = dataset.sequences, dataset.spec, dataset.encoder
-        self.windows: Windows = cut_windows(self.sequences, recipe.model.max_history, recipe.train.overlap)
-        self.items = encoder.encode_items(dataset.items)
-        self.users = encoder.encode(dataset.users, spec.inputs("user"))
+        counts = dataset.training_counts
+        check_training_events(counts.of_user)
+        self.items = encode_file(dataset.path / "items.parquet", encoder.encode_items)
+        self.users = encode_file(dataset.path / "users.parquet", lambda t: encoder.encode(t, spec.inputs("user")))
         self.contexts = encoder.encode(dataset.contexts, (f for f in spec.inputs("context") if f.kind == "categorical"))
         numeric = [f for f in spec.inputs("context") if f.kind == "numeric"]
         self.numeric = [(f.name, encoder.numeric[f.name]) for f in numeric]
         self.gaps = [f.name for f in spec.inputs("context") if f.kind == "timestamp"]
-        train = np.asarray(self.sequences.split) == 0
-        items_seen = np.asarray(self.sequences.item)[train]
-        self.frequency = np.bincount(items_seen, minlength=len(dataset.item_ids)) / len(items_seen)
+        self.frequency: np.ndarray = counts.of_item / counts.of_item.sum()
         self.negatives = np.flatnonzero(self.frequency)  # items that never occur in training stay out of it altogether
-        self.drawn = self._draw_rate()
         self.number_of_item = np.cumsum(self.frequency > 0) - 1  # among `negatives`
-        self.strata = None
-        if recipe.train.composition == "balanced":
-            category = item_categories(self.items)[np.asarray(self.sequences.item_version)]
-            self.strata = window_strata(self.windows, np.asarray(self.sequences.item), self.frequency, category)
         self.version = dataset.evaluation_items  # the newest state that training knows of
-        self.item_of_version = dataset.items["item"].to_numpy()
+        self.item_of_version = dataset.item_of_version
+        self.order = self._order(counts.of_user)
+        self.drawn = self._draw_rate()
+
+    def _order(self, events: np.ndarray) -> EpochOrder:
+        train, log = self.recipe.train, self.sequences
+        stratify = None
+        if train.composition == "balanced":
+            category = item_categories(self.items)
+
+            def stratify(windows: Windows) -> np.ndarray:
+                targets = windows.targets
+                return window_strata(windows, log.item[targets], self.frequency, category[log.item_version[targets]])
+
+        cut = Cut(history=self.recipe.model.max_history, overlap=train.overlap)
+        if cut.count(events).sum() > POOL:
+            return BlockShuffle(
+                log, events, cut, batch_size=train.batch_size, seed=train.seed, stratify=stratify, pool=POOL
+            )
+        windows = cut.windows(np.asarray(log.offsets)[:-1], events)
+        return WholeShuffle(windows, train.batch_size, train.seed, stratify)
 
     def steps(self, epoch: int) -> int:
-        """Return the number of steps of an epoch."""
-        return len(self._steps(epoch))
+        """Return the number of steps of an epoch; it is the same for all of them, and for all shares."""
+        return self.order.steps
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from ``first_step`` on."""
-        steps = self._steps(epoch)
-        for step in range(first_step, len(steps)):
-            yield self.batch(steps[step], np.random.default_rng([self.recipe.train.seed, epoch, step]))
+        for step, windows in enumerate(self.order.epoch(epoch, first_step), first_step):
+            yield self.batch(windows, np.random.default_rng([self.recipe.train.seed, epoch, step]))
 
-    def _steps(self, epoch: int) -> list[np.ndarray]:
-        train = self.recipe.train
-        return epoch_batches(self.windows, train.batch_size, train.seed, epoch, self.strata)
-
-    def batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Make the batch of the given windows."""
-        w, s, train = self.windows, self.sequences, self.recipe.train
-        start, first, stop = w.start[rows], w.first_target[rows], w.stop[rows]
+    def batch(self, windows: Windows, rng: np.random.Generator) -> Batch:
+        """Make this process's part of the batch of the given windows."""
+        s, train = self.sequences, self.recipe.train
+        first, stop = windows.first_target, windows.stop
         if train.positions == "one":
             first = rng.integers(first, stop)
             stop = first + 1
+        all_targets = ranges(first, stop)
+        own = self.share.windows(np.arange(len(windows)))
+        idle = len(own) == 0
+        own = np.zeros(1, np.int64) if idle else own
+        start, first, stop = windows.start[own], first[own], stop[own]
         inputs, targets = ranges(start, stop - 1), ranges(first, stop)
         lengths, reads = stop - 1 - start, stop - first
         input_version = np.asarray(s.item_version[inputs], np.int64)
-        chosen = self._whole_catalog(targets) if train.objective == "full" else self._sample(targets, reads, rng)
-        versions, row = np.unique(np.concatenate([chosen.version, input_version]), return_inverse=True)
-        candidates = row[: len(chosen.version)]
+        full = train.objective == "full"
+        chosen = self._whole_catalog(targets) if full else self._sample(all_targets, targets, reads, rng)
+        encoded = chosen.version[self.share.rows(len(chosen.version))]
+        versions, row = np.unique(np.concatenate([encoded, input_version]), return_inverse=True)
+        candidates = row[: len(encoded)]
         contexts, context_row = np.unique(np.asarray(s.context[inputs]), return_inverse=True)
         profiles, profile_row = np.unique(np.asarray(s.user_version[targets]), return_inverse=True)
         real = np.arange(reads.max()) < reads[:, None]
@@ -133,6 +198,8 @@ class BatchLoader:
             target_Q=torch.from_numpy(chosen.target),
             hit_QC=torch.from_numpy(chosen.hit),
             log_weight_C=torch.from_numpy(chosen.log_weight),
+            candidates=len(chosen.version),
+            weight=0.0 if idle else len(targets) / len(all_targets),
         )
 
     def _whole_catalog(self, targets: np.ndarray) -> "_Candidates":
@@ -144,17 +211,20 @@ class BatchLoader:
             log_weight=np.zeros(0, np.float32),
         )
 
-    def _sample(self, targets: np.ndarray, reads: np.ndarray, rng: np.random.Generator) -> "_Candidates":
-        """The batch's targets, each as its event saw it, and items drawn uniformly."""
+    def _sample(
+        self, all_targets: np.ndarray, targets: np.ndarray, reads: np.ndarray, rng: np.random.Generator
+    ) -> "_Candidates":
+        """The whole step's targets, each as its event saw it, and items drawn uniformly, for this process's ``targets``."""
         drawn = rng.choice(self.negatives, min(self.recipe.train.uniform_negatives, len(self.negatives)))
-        target_version = np.asarray(self.sequences.item_version[targets], np.int64)
+        target_version = np.asarray(self.sequences.item_version[all_targets], np.int64)
         versions, row = np.unique(np.concatenate([target_version, self.version[drawn]]), return_inverse=True)
-        item, target = self.item_of_version[versions], row[: len(targets)]
+        item = self.item_of_version[versions]
+        target = np.searchsorted(versions, np.asarray(self.sequences.item_version[targets], np.int64))
         return _Candidates(
             version=versions,
             target=target,
             hit=self._hits(target, item, reads),
-            log_weight=self._log_weights(row, item, len(targets), len(drawn)),
+            log_weight=self._log_weights(row, item, len(all_targets), len(drawn)),
         )
 
     def _numbers(self, inputs: np.ndarray, lengths: np.ndarray) -> EncodedTable:
@@ -173,10 +243,10 @@ class BatchLoader:
         """Return how often an item is the average target, [items]: its share of the events, or of one a window."""
         if self.recipe.train.positions == "all":
             return self.frequency
-        targets = self.windows.stop - self.windows.first_target
-        events = ranges(self.windows.first_target, self.windows.stop)
-        weights = np.repeat(1 / targets, targets) / len(targets)
-        rate: np.ndarray = np.bincount(self.sequences.item[events], weights, minlength=len(self.frequency))
+        rate: np.ndarray = np.zeros(len(self.frequency))
+        for windows in self.order.in_order():
+            targets = windows.stop - windows.first_target
+            np.add.at(rate, self.sequences.item[windows.targets], np.repeat(1 / targets, targets) / len(self.order))
         return rate
 
     def _hits(self, target: np.ndarray, candidate_item: np.ndarray, reads: np.ndarray) -> np.ndarray:
@@ -196,14 +266,6 @@ class BatchLoader:
         expected = positives * self.drawn[candidate_item] + uniform / len(self.negatives)
         weights: np.ndarray = np.log(times / expected).astype(np.float32)
         return weights
-
-
-def ranges(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Return ``start[0]..stop[0]-1, start[1]..stop[1]-1, ...``."""
-    lengths = stop - start
-    ends = np.cumsum(lengths)
-    ranges: np.ndarray = np.arange(lengths.sum()) + np.repeat(start - (ends - lengths), lengths)
-    return ranges
 
 
 def _padded(values: np.ndarray, real: np.ndarray) -> np.ndarray:

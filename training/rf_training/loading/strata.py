@@ -14,23 +14,21 @@ BANDS = 4
 def window_strata(windows: Windows, item: np.ndarray, frequency: np.ndarray, category: np.ndarray) -> np.ndarray:
     """Return the stratum of each window, int64 [windows, 3]: band of length, band of popularity, category.
 
-    Bands are quantiles over all windows, of the number of inputs and of the mean log frequency of the targets. The category of a
-    window is the one most of its targets belong to.
+    Bands are quantiles over these windows, of the number of inputs and of the mean log frequency of the targets. The category
+    of a window is the one most of its targets belong to.
 
     Args:
-        windows: windows of the training split.
-        item: item of every event.
+        windows: windows of the training split, T targets in all.
+        item: item of every target, [T], in the order of ``windows.targets``.
         frequency: share of the training events of every item.
-        category: category of every event, not negative; see :func:`item_categories`.
+        category: category of every target, [T], not negative; see :func:`item_categories`.
     """
     reads = windows.stop - windows.first_target
     window = np.repeat(np.arange(len(windows)), reads)
-    ends = np.cumsum(reads)
-    target = np.arange(len(window)) + np.repeat(windows.first_target - (ends - reads), reads)
-    log_frequency = np.log(frequency[item[target]])
+    log_frequency = np.log(frequency[item])
     popularity = np.bincount(window, log_frequency, len(windows)) / reads
     kinds = int(category.max()) + 1
-    pair, times = np.unique(window * kinds + category[target], return_counts=True)
+    pair, times = np.unique(window * kinds + category, return_counts=True)
     # Within a window by falling count, then the first of each window.
     order = np.lexsort((-times, pair // kinds))
     first = np.searchsorted(pair[order] // kinds, np.arange(len(windows)))

@@ -3,24 +3,56 @@
 Shapes: S rows of the longest side, F features, D width (of the widest table), V looked-up values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import torch
 from torch import Tensor, nn
 from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
+from rf_platform.errors import ConfigError
 from rf_platform.features.spec import Side
 from rf_training.model.config import BagPooling
 from rf_training.model.inputs import Embedded, FeatureTensors
 from rf_training.model.noising import FeatureNoising
 
 INIT_STD = 0.02
+PREFIX = "domain_"
+
+
+class WholeTables(EmbeddingBagCollection):  # type: ignore[misc]
+    """Tables that every process has a copy of."""
+
+    def look_up(self, ids: KeyedJaggedTensor, rows: Mapping[str, int]) -> dict[str, Tensor]:
+        """Return what the collection returns, by feature, and of each feature the first ``rows`` only.
+
+        The rows that fill a shorter side up are never made, and features are not laid side by side only to be parted again: with
+        a large catalog in the batch that would be most of what a look-up costs.
+        """
+        bags, weighted = ids.to_dict(), self.is_weighted()
+        return {
+            key: table(
+                input=bags[key].values(),
+                offsets=bags[key].offsets()[: rows[key] + 1],
+                per_sample_weights=bags[key].weights() if weighted else None,
+            )
+            for table, config in zip(self.embedding_bags.values(), self.embedding_bag_configs(), strict=True)
+            for key in config.feature_names
+        }
+
+
+class ShardedTables(EmbeddingBagCollection):  # type: ignore[misc]
+    """Tables that no process has as a whole: on the meta device until ``DistributedModelParallel`` spreads them.
+
+    A type of its own tells them from the tables that every process has a copy of.
+    """
 
 
 class FeatureEmbeddings(nn.Module):
     """One ``EmbeddingBagCollection`` over all domains (R1, R4), with the noising module in front of it (R11).
+
+    In training by several processes some of the tables may be spread over them, in a second collection.
 
     A feature with several values is pooled by their mean, their sum, or by attention: a learned query per feature scores every
     value, and the softmax over the bag weighs them. Items, users and interactions are looked up in one call: a
@@ -33,6 +65,10 @@ class FeatureEmbeddings(nn.Module):
         rates: noising rate of every feature.
         share: one table per domain, or one per feature.
         pooling: how the values of a bag become one vector.
+        sharded: domains whose tables are spread over processes; without weights until they are.
+
+    Raises:
+        ConfigError: ``sharded`` is not possible with this ``pooling`` or these ``dims``.
     """
 
     def __init__(
@@ -43,6 +79,7 @@ class FeatureEmbeddings(nn.Module):
         rates: Mapping[str, float],
         share: bool,
         pooling: BagPooling = "mean",
+        sharded: Set[str] = frozenset(),
     ) -> None:
         super().__init__()
         tables: dict[str, list[str]] = {}
@@ -50,19 +87,26 @@ class FeatureEmbeddings(nn.Module):
             tables.setdefault(domain if share else feature, []).append(feature)
         self.keys = [feature for names in tables.values() for feature in names]
         self.table_of = {feature: table_name(table) for table, names in tables.items() for feature in names}
-        self.collection = EmbeddingBagCollection(
-            tables=[
-                EmbeddingBagConfig(
-                    name=table_name(table),
-                    num_embeddings=rows[features[names[0]]],
-                    embedding_dim=dims[features[names[0]]],
-                    feature_names=names,
-                    pooling=PoolingType.MEAN if pooling == "mean" else PoolingType.SUM,
-                    init_fn=_init,
-                )
-                for table, names in tables.items()
-            ],
-            is_weighted=pooling == "attention",
+        kind = PoolingType.MEAN if pooling == "mean" else PoolingType.SUM
+        configs = [
+            EmbeddingBagConfig(
+                name=table_name(table),
+                num_embeddings=rows[features[names[0]]],
+                embedding_dim=dims[features[names[0]]],
+                feature_names=names,
+                pooling=kind,
+                init_fn=_init,
+            )
+            for table, names in tables.items()
+        ]
+        spread = [c for c in configs if features[c.feature_names[0]] in sharded]
+        _check(spread, pooling)
+        whole = [c for c in configs if c not in spread]
+        self.collection = WholeTables(tables=whole, is_weighted=pooling == "attention")
+        self.sharded = ShardedTables(tables=spread, device=torch.device("meta")) if spread else None
+        # Where their features stand among all: each collection looks its own up.
+        self._whole, self._spread = (
+            [self.keys.index(k) for c in some for k in c.feature_names] for some in (whole, spread)
         )
         self.noising = FeatureNoising({key: rates[key] for key in self.keys})
         widest = max(
@@ -80,10 +124,13 @@ class FeatureEmbeddings(nn.Module):
         values = torch.cat([parts[key][0] for key in self.keys])
         lengths = torch.cat([nn.functional.pad(parts[key][1], (0, stride - rows[key])) for key in self.keys])
         ids = self.noising(KeyedJaggedTensor(keys=self.keys, values=values, lengths=lengths))
-        pooled = self.collection(ids if self.query_FD is None else self._weigh(ids, self.query_FD))
-        # One split: slicing the columns out one by one would cost the backward pass a zero matrix of full width each.
-        columns = pooled.values().split(pooled.length_per_key(), dim=1)
-        found = dict(zip(pooled.keys(), columns, strict=True))
+        if self.sharded is None:
+            found = self.collection.look_up(ids if self.query_FD is None else self._weigh(ids, self.query_FD), rows)
+        else:
+            # The sharded look-up is on its way to the other processes while the own one is done.
+            spread = self.sharded(ids.permute(self._spread))
+            found = self.collection.look_up(ids.permute(self._whole), rows) if self._whole else {}
+            found |= _columns(spread)
         return {key: Embedded(found[key][: rows[key]], parts[key][1] > 0) for key in self.keys}
 
     def _weigh(self, ids: KeyedJaggedTensor, query_FD: Tensor) -> KeyedJaggedTensor:
@@ -93,11 +140,13 @@ class FeatureEmbeddings(nn.Module):
             bag = ids[key]
             table = self.collection.embedding_bags[self.table_of[key]].weight
             score_V = nn.functional.embedding(bag.values(), table) @ query_D[: table.shape[1]]
-            row_V = torch.repeat_interleave(torch.arange(len(bag.lengths())), bag.lengths())
+            rows_S = torch.arange(len(bag.lengths()), device=bag.lengths().device)
+            row_V = torch.repeat_interleave(rows_S, bag.lengths())
             # Per bag the largest score is subtracted; it cancels in the softmax.
-            largest_S = torch.full((len(bag.lengths()),), -torch.inf).scatter_reduce(0, row_V, score_V.detach(), "amax")
+            lowest_S = score_V.new_full((len(bag.lengths()),), -torch.inf)
+            largest_S = lowest_S.scatter_reduce(0, row_V, score_V.detach(), "amax")
             exp_V = torch.exp(score_V - largest_S[row_V])
-            total_S = torch.zeros(len(bag.lengths())).index_add(0, row_V, exp_V)
+            total_S = score_V.new_zeros(len(bag.lengths())).index_add(0, row_V, exp_V)
             weights.append(exp_V / total_S[row_V])
         return KeyedJaggedTensor(
             keys=ids.keys(), values=ids.values(), lengths=ids.lengths(), weights=torch.cat(weights)
@@ -106,7 +155,30 @@ class FeatureEmbeddings(nn.Module):
 
 def table_name(domain: str) -> str:
     """Return the name of a domain's table; the prefix keeps it apart from the attributes every module has."""
-    return f"domain_{domain}"
+    return f"{PREFIX}{domain}"
+
+
+def _check(spread: list[EmbeddingBagConfig], pooling: BagPooling) -> None:
+    for config in spread:
+        domain = config.name.removeprefix(PREFIX)
+        if pooling == "attention":
+            raise ConfigError(
+                f"model.bag_pooling=attention reads the tables themselves, and that of '{domain}' would be spread over "
+                f"processes; use mean or sum, or sharding.domains.{domain}=data_parallel"
+            )
+        if config.embedding_dim % 4:
+            raise ConfigError(
+                f"the table of '{domain}' is {config.embedding_dim} wide, and sharded tables need a multiple of 4; change "
+                f"model.dim or model.feature_dim, or use sharding.domains.{domain}=data_parallel"
+            )
+
+
+def _columns(pooled: KeyedTensor) -> dict[str, Tensor]:
+    """Part what was looked up by feature.
+
+    One split: slicing the columns out one by one would cost the backward pass a zero matrix of full width each.
+    """
+    return dict(zip(pooled.keys(), pooled.values().split(pooled.length_per_key(), dim=1), strict=True))
 
 
 def _init(weight: Tensor) -> Tensor:

@@ -35,6 +35,15 @@ class FeatureTensors:
             vectors={k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in table.vectors.items()},
         )
 
+    def to(self, device: torch.device) -> "FeatureTensors":
+        """Return the features on a device."""
+        return FeatureTensors(
+            rows=self.rows,
+            ids={k: (values.to(device), lengths.to(device)) for k, (values, lengths) in self.ids.items()},
+            numbers={k: v.to(device) for k, v in self.numbers.items()},
+            vectors={k: v.to(device) for k, v in self.vectors.items()},
+        )
+
 
 class Embedded(NamedTuple):
     """One categorical feature after the look-up."""

@@ -16,7 +16,9 @@ class FeatureNoising(nn.Module):
     def __init__(self, rates: dict[str, float]) -> None:
         super().__init__()
         self.keys = list(rates)
-        self.register_buffer("rate_F", torch.tensor([rates[k] for k in self.keys]), persistent=False)
+        self.register_buffer(
+            "rate_F", torch.tensor([rates[k] for k in self.keys], dtype=torch.float32), persistent=False
+        )
 
     def forward(self, features: KeyedJaggedTensor) -> KeyedJaggedTensor:
         """Return the features with noised ids; the same object in evaluation mode."""

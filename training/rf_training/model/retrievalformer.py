@@ -3,7 +3,7 @@
 Shapes: N items, V interactions (all users' one after the other), B users, T longest history, R positions read, D width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,14 @@ class RetrievalFormer(nn.Module):
 
     The same item tower makes the candidate's vector and the item part of an interaction, so every distinct item of a batch
     is encoded once. Built from a :class:`FeatureEncoder` alone: a new feature in the store is a new token here.
+
+    Args:
+        config: size and shape.
+        encoder: features, and the rows of their vocabularies.
+        sharded: domains whose tables are spread over processes, in training only.
     """
 
-    def __init__(self, config: ModelConfig, encoder: FeatureEncoder) -> None:
+    def __init__(self, config: ModelConfig, encoder: FeatureEncoder, sharded: Set[str] = frozenset()) -> None:
         super().__init__()
         self.config = config
         spec = encoder.spec
@@ -42,7 +47,9 @@ class RetrievalFormer(nn.Module):
         rows = {name: v.rows for name, v in encoder.vocabularies.items()}
         dims = dict.fromkeys(domains.values(), config.feature_dim or config.dim)
         dims[ITEM_ID_DOMAIN] = config.dim
-        self.embeddings = FeatureEmbeddings(domains, rows, dims, rates, config.share_domains, config.bag_pooling)
+        self.embeddings = FeatureEmbeddings(
+            domains, rows, dims, rates, config.share_domains, config.bag_pooling, sharded
+        )
         if not config.item_id and not spec.inputs("item"):
             raise ConfigError(
                 f"service '{spec.service}' has no item features and the recipe has model.item_id=false: items would be all alike"
@@ -55,7 +62,7 @@ class RetrievalFormer(nn.Module):
         counts = (self.item_tokens.count, 1 + self.context_tokens.count, self.user_tokens.count)
         self.item_fusion, self.interaction_fusion, self.profile_fusion = (make_fusion(*fusion, n) for n in counts)
         # Without sharing, the items of a history are encoded by tables of their own (R4, the ablation).
-        self.history_items = None if config.share_domains else _ItemSide(config, encoder, rows, dims, extra)
+        self.history_items = None if config.share_domains else _ItemSide(config, encoder, rows, dims, extra, sharded)
         self.interaction_gate = nn.Parameter(torch.zeros(()))
         self.item_bias = nn.Linear(config.dim, 1) if config.item_bias else None
         if self.item_bias is not None:
@@ -72,8 +79,10 @@ class RetrievalFormer(nn.Module):
 
     def embed(self, sides: Mapping[Side, FeatureTensors]) -> dict[str, Embedded]:
         """Look up the categorical features of all three sides in one call; sides not given are empty."""
+        device = self.interaction_gate.device
         full: dict[Side, FeatureTensors] = {
-            side: sides[side] if side in sides else _empty(self.side(side)) for side in ("item", "user", "context")
+            side: sides[side] if side in sides else _empty(self.side(side), device)
+            for side in ("item", "user", "context")
         }
         embedded: dict[str, Embedded] = self.embeddings({k: _only(v, self.side(k)) for k, v in full.items()})
         return embedded
@@ -186,12 +195,13 @@ class _ItemSide(nn.Module):
         rows: Mapping[str, int],
         dims: Mapping[str, int],
         extra: list[str],
+        sharded: Set[str],
     ) -> None:
         super().__init__()
         fields = encoder.spec.inputs("item")
         domains = dict.fromkeys(extra, ITEM_ID_DOMAIN) | {f.name: f.domain for f in fields if f.domain is not None}
         rates = {name: config.item_id_noise if name in extra else config.feature_noise for name in domains}
-        self.embeddings = FeatureEmbeddings(domains, rows, dims, rates, False, config.bag_pooling)
+        self.embeddings = FeatureEmbeddings(domains, rows, dims, rates, False, config.bag_pooling, sharded)
         self.tokens = _tokens(fields, encoder.widths, dims, config, extra)
         self.fusion = make_fusion(
             config.fusion, config.dim, config.fusion_heads, config.fusion_ffn, config.dropout, self.tokens.count
@@ -221,8 +231,8 @@ def _tokens(
     )
 
 
-def _empty(tokens: FeatureTokens) -> FeatureTensors:
-    none = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int32))
+def _empty(tokens: FeatureTokens, device: torch.device) -> FeatureTensors:
+    none = (torch.zeros(0, dtype=torch.int64, device=device), torch.zeros(0, dtype=torch.int32, device=device))
     return FeatureTensors(rows=0, ids=dict.fromkeys(tokens.ids, none), numbers={}, vectors={})
 
 

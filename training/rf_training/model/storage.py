@@ -2,10 +2,12 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from rf_platform.errors import CorruptError
 from rf_platform.features.encode import FeatureEncoder
@@ -15,10 +17,15 @@ from rf_training.model.retrievalformer import RetrievalFormer
 
 def save_model(directory: Path, model: RetrievalFormer) -> None:
     """Write a model's configuration and weights into ``directory``."""
+    save_weights(directory, model.config, model.state_dict())
+
+
+def save_weights(directory: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Write the configuration and the state of a model into ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(asdict(model.config), indent=2, sort_keys=True) + "\n")
+    (directory / "config.json").write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
     temporary = directory / "weights.tmp"
-    torch.save(model.state_dict(), temporary)
+    torch.save(weights, temporary)
     os.replace(temporary, directory / "weights.pt")  # a crash leaves the weights that were there
 
 

@@ -53,17 +53,26 @@ class UserTower(nn.Module):
                 for all positions and take the first, which no position is too early to know.
             read_BR: positions to read, -1..T-1.
         """
-        T = z_BTD.shape[1]
-        from_end_BT = (length_B[:, None] - 1 - torch.arange(T, device=z_BTD.device)).clamp(min=0)
-        z_BTD = self.input_norm(z_BTD) + self.position_TD[from_end_BT]
         if self.layout == "cls":
-            read_BRD = self._read_cls(z_BTD, profile_BRD, read_BR)
-        elif self.layout == "prefix":
-            read_BRD = self._read_in_place(torch.cat([profile_BRD[:, :1], z_BTD], dim=1), read_BR)
+            read_BRD = self._read_cls(self._placed(z_BTD, length_B), profile_BRD, read_BR)
         else:
-            read_BRD = self._read_in_place(self._beside(z_BTD, profile_BRD[:, :1]), read_BR)
+            read_BRD = self._read_in_place(self.enter(z_BTD, length_B, profile_BRD[:, :1]), read_BR)
         out: Tensor = self.project(self.norm(read_BRD))
         return out
+
+    def enter(self, z_BTD: Tensor, length_B: Tensor, profile_B1D: Tensor) -> Tensor:
+        """Return what the first block gets [B, 1 + T, D] in the layouts ``prefix`` and ``side``: position r stands at r + 1."""
+        z_BTD = self._placed(z_BTD, length_B)
+        if self.layout == "side":
+            return self._beside(z_BTD, profile_B1D)
+        return torch.cat([profile_B1D, z_BTD], dim=1)
+
+    def _placed(self, z_BTD: Tensor, length_B: Tensor) -> Tensor:
+        """Normalise the interactions and add their positions, counted from the end."""
+        T = z_BTD.shape[1]
+        from_end_BT = (length_B[:, None] - 1 - torch.arange(T, device=z_BTD.device)).clamp(min=0)
+        placed_BTD: Tensor = self.input_norm(z_BTD) + self.position_TD[from_end_BT]
+        return placed_BTD
 
     def _beside(self, z_BTD: Tensor, profile_B1D: Tensor) -> Tensor:
         """Concatenate the profile to every token and project: CLS first, which knows nothing but the profile, and the history."""

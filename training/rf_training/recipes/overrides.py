@@ -1,9 +1,9 @@
-"""Change single settings of a recipe from the command line: ``model.dim=128``."""
+"""Change single settings of a recipe from the command line: ``model.dim=128``, ``sharding.domains.item_id=table_wise``."""
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,31 +14,39 @@ from rf_training.config import Recipe
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Return the recipe with ``section.name=value`` settings applied.
 
+    A setting that is a table takes ``section.name.key=value`` for one entry of it, or the whole as JSON.
+
     Raises:
         UsageError: a setting does not exist or its value has the wrong type.
         ConfigError: the values contradict each other.
     """
-    changes: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
+    changes: dict[str, dict[str, Any]] = {"model": {}, "train": {}, "sharding": {}}
     for setting in settings:
         path, equals, text = setting.partition("=")
         section, _, name = path.partition(".")
+        name, entry, key = name.partition(".")
         if not equals or section not in changes:
-            raise UsageError(f"--set {setting!r}: write model.NAME=VALUE or train.NAME=VALUE")
+            raise UsageError(f"--set {setting!r}: write model.NAME=VALUE, train.NAME=VALUE or sharding.NAME=VALUE")
         config = getattr(recipe, section)
         known = [f.name for f in fields(config)]
-        if name not in known:
+        hint_type = get_type_hints(type(config)).get(name)
+        table = get_origin(hint_type) is dict
+        if hint_type is None or (entry and not table):
             close = get_close_matches(name, known, n=1)
             hint = f"did you mean {section}.{close[0]}?" if close else f"known are {', '.join(known)}"
-            raise UsageError(f"--set {setting!r}: no setting {section}.{name}; {hint}")
-        hint_type = get_type_hints(type(config))[name]
+            raise UsageError(f"--set {setting!r}: no setting {path}; {hint}")
+        if entry:
+            hint_type = get_args(hint_type)[1]
         try:
-            changes[section][name] = TypeAdapter(hint_type).validate_strings(text)
+            adapter: TypeAdapter[Any] = TypeAdapter(hint_type)
+            value = adapter.validate_json(text) if table and not entry else adapter.validate_strings(text)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise UsageError(f"--set {setting!r}: {section}.{name} takes {_type_name(hint_type)}: {reason}") from error
-    return replace(
-        recipe, model=replace(recipe.model, **changes["model"]), train=replace(recipe.train, **changes["train"])
-    )
+            raise UsageError(f"--set {setting!r}: {path} takes {_type_name(hint_type)}: {reason}") from error
+        if entry:
+            value = {**changes[section].get(name, getattr(config, name)), key: value}
+        changes[section][name] = value
+    return replace(recipe, **{section: replace(getattr(recipe, section), **new) for section, new in changes.items()})
 
 
 def _type_name(hint: Any) -> str:

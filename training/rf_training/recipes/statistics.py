@@ -25,13 +25,10 @@ class DatasetStatistics:
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetStatistics":
         """Count the training events of a dataset version."""
-        offsets = np.asarray(dataset.sequences.offsets)
-        train = np.asarray(dataset.sequences.split) == 0
-        ends = np.concatenate([[0], np.cumsum(train)])
-        lengths = np.diff(ends[offsets])
-        lengths = lengths[lengths > 0]
+        counts = dataset.training_counts
+        lengths = counts.of_user[counts.of_user > 0]
         return cls(
-            items=len(np.unique(np.asarray(dataset.sequences.item)[train])),
+            items=int(np.count_nonzero(counts.of_item)),
             users=len(lengths),
             events=int(lengths.sum()),
             long_history=int(np.quantile(lengths, 0.9)) if len(lengths) else 0,

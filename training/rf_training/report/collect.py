@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from rf_platform.dataset import Dataset
+from rf_platform.dataset.run_dataset import open_run_dataset
 from rf_platform.errors import NotFoundError, RfError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.registry.records import DatasetRecord
@@ -99,7 +100,7 @@ def collect(settings: Settings, name: str | None = None, *, seed: int = 0) -> Ru
     run = registry.run(name)
     report = RunReport(run=run, recorded_dataset=registry.dataset(run.dataset))
     _read_directory(report, run.path)
-    _compute(report, run.path, seed)
+    _compute(report, registry, run.path, seed)
     recipe = recipe_values(run.recipe, report.dataset)
     report.settings = compare_settings(run.config, recipe)
     if recipe is None:
@@ -136,11 +137,11 @@ def _read_directory(report: RunReport, directory: Path) -> None:
         )
 
 
-def _compute(report: RunReport, directory: Path, seed: int) -> None:
+def _compute(report: RunReport, registry: Registry, directory: Path, seed: int) -> None:
     """Compute what needs the model and the dataset."""
     missing = report.missing
     try:
-        report.dataset = Dataset.open(report.recorded_dataset.path)
+        report.dataset = open_run_dataset(registry, report.run)
         if not (directory / "best" / "weights.pt").exists():
             raise NotFoundError("the run has not finished its first epoch, so no weights were chosen")
         model = ModelScorer(load_model(directory / "best", report.dataset.encoder), report.dataset)

@@ -33,7 +33,7 @@ def recipe_values(name: str, dataset: Dataset | None) -> dict[str, dict[str, Any
         recipe = get_recipe(name, TYPICAL if dataset is None else DatasetStatistics.of(dataset))
     except NotFoundError:
         return None
-    return {"model": asdict(recipe.model), "train": asdict(recipe.train)}
+    return {"model": asdict(recipe.model), "train": asdict(recipe.train), "sharding": asdict(recipe.sharding)}
 
 
 def compare_settings(config: Mapping[str, Any], recipe: Mapping[str, Mapping[str, Any]] | None) -> list[Setting]:
@@ -48,6 +48,7 @@ def compare_settings(config: Mapping[str, Any], recipe: Mapping[str, Mapping[str
             recipe=None if recipe is None else recipe[section].get(name),
             changed=recipe is not None and (name not in recipe[section] or recipe[section][name] != value),
         )
-        for section in ("model", "train")
-        for name, value in config[section].items()
+        for section in ("model", "train", "sharding")
+        # Runs of earlier versions have no section of that name.
+        for name, value in config.get(section, {}).items()
     ]

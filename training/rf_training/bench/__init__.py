@@ -1,0 +1,1 @@
+"""``rf bench train``: what a training step costs, and where its time goes."""

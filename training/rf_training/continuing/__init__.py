@@ -1,0 +1,1 @@
+"""Training that goes on from a bundle, on newer data with more values."""

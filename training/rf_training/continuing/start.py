@@ -1,0 +1,96 @@
+"""What a training that goes on from a bundle leaves in its run's directory before its first step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rf_platform.cli.console import err_console
+from rf_platform.dataset import Dataset
+from rf_platform.dataset.run_dataset import ENCODER, open_with_ids_of
+from rf_platform.errors import CorruptError
+from rf_platform.features.growth import Growth, grow
+from rf_platform.features.lineage import LINEAGE, Lineage
+from rf_platform.features.lineage_tables import lineage_tables
+from rf_training.checkpoint import last_checkpoint
+from rf_training.continuing.parent import Parent
+from rf_training.continuing.weights import carry_over
+from rf_training.model.config import ModelConfig
+from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.storage import save_weights
+from rf_training.trainer import INITIAL
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """A parent's id maps, grown to a newer dataset; nothing is written yet."""
+
+    parent: Parent
+    dataset: Dataset
+    """As it was built, with id maps of its own."""
+    growth: Growth
+    lineage: Lineage
+
+    @classmethod
+    def of(cls, parent: Parent, dataset: Dataset) -> "Start":
+        """Grow the parent's id maps to a dataset version.
+
+        Raises:
+            ConfigError: a feature or a domain means something else in the dataset.
+        """
+        growth = grow(parent.encoder, dataset.encoder)
+        lineage = Lineage.of(growth, parent.ancestor, dataset=dataset.name, fingerprint=dataset.fingerprint)
+        return cls(parent=parent, dataset=dataset, growth=growth, lineage=lineage)
+
+    def save(self, directory: Path, model: ModelConfig) -> None:
+        """Write id maps, their lineage and the weights to start from into a run's directory.
+
+        Raises:
+            CorruptError: the parent's weights do not fit its configuration.
+        """
+        self.growth.encoder.save(directory / ENCODER)
+        self.lineage.save(directory / LINEAGE)
+        weights = torch.load(self.parent.model / "weights.pt", weights_only=True, mmap=True)
+        with torch.device("meta"):  # shapes and names are enough
+            before = RetrievalFormer(model, self.parent.encoder)
+            after = RetrievalFormer(model, self.growth.encoder)
+        sizes = {name: weight.shape for name, weight in before.state_dict().items()}
+        if sizes != {name: weight.shape for name, weight in weights.items()}:
+            raise CorruptError(
+                f"the weights in {self.parent.model} do not fit the recipe of run '{self.parent.ancestor.run}' and the "
+                f"vocabularies of bundle '{self.parent.ancestor.bundle}'; go on from another bundle"
+            )
+        save_weights(directory / INITIAL, model, carry_over(weights, before, after))
+
+    def tell(self, directory: Path) -> None:
+        """Show what became of every id map, and warn of cold targets that are none to a model trained before.
+
+        Args:
+            directory: of the run, after :meth:`save`.
+        """
+        console = err_console()
+        for part in lineage_tables(self.lineage):
+            console.print(part, highlight=False, soft_wrap=isinstance(part, str))
+        cold = sum(split["cold"] for split in self.dataset.targets.values())
+        known = cold - sum(split["cold"] for split in open_with_ids_of(directory, self.dataset.path).targets.values())
+        if known:
+            console.print(
+                f"[yellow]warning:[/] {known:,} of the {cold:,} cold targets of dataset '{self.dataset.name}' are items that "
+                f"bundle '{self.parent.ancestor.bundle}' was trained on: figures on cold items will be too good",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+def check_start(directory: Path) -> None:
+    """Check that a run that goes on from a bundle still has the weights it starts from, if it has no checkpoint yet.
+
+    Raises:
+        CorruptError: they are gone; the run would start from random ones.
+    """
+    continued, begun = (directory / LINEAGE).exists(), last_checkpoint(directory) is not None
+    if continued and not begun and not (directory / INITIAL / "weights.pt").exists():
+        raise CorruptError(
+            f"run '{directory.name}' goes on from a bundle and has no checkpoint yet, and {directory / INITIAL} is gone; start "
+            f"it again with `rf train --from`"
+        )

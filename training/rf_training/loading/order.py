@@ -1,0 +1,153 @@
+"""In which order an epoch goes through the windows: all of them shuffled, or, where they are many, block by block.
+
+Both orders depend on seed and epoch alone, every window comes once in an epoch, and any step can be gone to at once, so a resumed
+run sees what an uninterrupted one would have seen.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from rf_platform.dataset.dataset import Sequences
+from rf_platform.dataset.user_chunks import prefetch, release
+from rf_training.loading.composition import SORTED_BATCHES, compose
+from rf_training.loading.windows import Cut, Windows, ranges
+
+POOL = 1 << 18
+"""Windows that are shuffled together. Up to so many are shuffled as a whole; of more, only so many are held in memory."""
+BLOCK = 1024
+"""Windows, about, that lie together in the log and come into a pool together: their events are read in one go."""
+
+Stratify = Callable[[Windows], np.ndarray]
+"""From windows to their strata, [windows, 3]; see :func:`rf_training.loading.composition.compose`."""
+
+
+class EpochOrder(Protocol):
+    """Decides which windows every step of an epoch trains on."""
+
+    def __len__(self) -> int:
+        """Number of windows."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch; the same for all epochs."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Windows]:
+        """Yield the windows of every step of an epoch from ``first_step`` on."""
+
+    def in_order(self) -> Iterator[Windows]:
+        """Yield all windows in the order of the log, no more than a pool at a time."""
+
+
+class WholeShuffle:
+    """All windows are in memory and shuffled together."""
+
+    def __init__(self, windows: Windows, batch_size: int, seed: int, stratify: Stratify | None = None) -> None:
+        self.windows, self._batch_size, self._seed = windows, batch_size, seed
+        self._strata = None if stratify is None else stratify(windows)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @property
+    def steps(self) -> int:
+        """See :attr:`EpochOrder.steps`."""
+        return -(-len(self.windows) // self._batch_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Windows]:
+        """See :meth:`EpochOrder.epoch`."""
+        rng = np.random.default_rng([self._seed, epoch])
+        for rows in compose(self.windows, self._batch_size, rng, self._strata)[first_step:]:
+            yield self.windows.take(rows)
+
+    def in_order(self) -> Iterator[Windows]:
+        """See :meth:`EpochOrder.in_order`."""
+        yield self.windows
+
+
+class BlockShuffle:
+    """Windows are cut when they are needed: blocks of neighbouring users in random order, shuffled within pools of blocks.
+
+    What is held per user is the number of training events; all else is of the size of a pool. Pages of the log that a pool has
+    read are given back when it is done.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        events: np.ndarray,
+        cut: Cut,
+        *,
+        batch_size: int,
+        seed: int,
+        stratify: Stratify | None = None,
+        pool: int,
+        block: int = BLOCK,
+    ) -> None:
+        """``events`` are the training events of each user, [users]."""
+        self._sequences, self._events, self._cut = sequences, events, cut
+        self._batch_size, self._seed, self._stratify = batch_size, seed, stratify
+        # Whole batches, and whole groups of those that are sorted together.
+        self._pool = max(1, round(pool / (batch_size * SORTED_BATCHES))) * batch_size * SORTED_BATCHES
+        reach = np.cumsum(cut.count(events))
+        self._count = int(reach[-1])
+        bounds = np.searchsorted(reach, np.arange(block, self._count, block)) + 1
+        self._first_user = np.unique(np.concatenate([[0], bounds, [len(events)]]))
+        self._windows = np.diff(reach[self._first_user[1:] - 1], prepend=0)  # of each block
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def steps(self) -> int:
+        """See :attr:`EpochOrder.steps`."""
+        return -(-self._count // self._batch_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Windows]:
+        """See :meth:`EpochOrder.epoch`."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._windows))
+        reach = np.cumsum(self._windows[order])
+        steps_of_pool = self._pool // self._batch_size
+        first_pool, skipped = divmod(first_step, steps_of_pool)
+        for pool in range(first_pool, -(-self._count // self._pool)):
+            begin, end = pool * self._pool, min((pool + 1) * self._pool, self._count)
+            first, last = np.searchsorted(reach, [begin, end - 1], side="right")
+            windows = self._cut_blocks(order[first : last + 1])
+            before = begin - (int(reach[first - 1]) if first else 0)
+            windows = windows.take(np.arange(before, before + end - begin))
+            # The last number keeps the pool's random numbers from being those of the step with its number.
+            rng = np.random.default_rng([self._seed, epoch, pool, 1])
+            strata = None if self._stratify is None else self._stratify(windows)
+            batches = compose(windows, self._batch_size, rng, strata)
+            try:
+                for rows in batches[skipped:] if pool == first_pool else batches:
+                    yield windows.take(rows)
+            finally:
+                self._release()
+
+    def in_order(self) -> Iterator[Windows]:
+        """See :meth:`EpochOrder.in_order`."""
+        blocks = max(1, self._pool // BLOCK)
+        for start in range(0, len(self._windows), blocks):
+            yield self._cut_blocks(np.arange(start, min(start + blocks, len(self._windows))), ahead=False)
+            self._release()
+
+    def _cut_blocks(self, blocks: np.ndarray, *, ahead: bool = True) -> Windows:
+        offsets = self._sequences.offsets
+        users = ranges(self._first_user[blocks], self._first_user[blocks + 1])
+        if ahead:
+            begins, ends = offsets[self._first_user[blocks]], offsets[self._first_user[blocks + 1]]
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+                for array in self._read:
+                    prefetch(array, slice(begin, end))
+        return self._cut.windows(np.asarray(offsets[users]), self._events[users])
+
+    @property
+    def _read(self) -> tuple[np.ndarray, ...]:
+        """The arrays that batches are made of."""
+        log = self._sequences
+        return log.item, log.item_version, log.user_version, log.context, log.context_numbers, log.timestamp
+
+    def _release(self) -> None:
+        release(*self._read)

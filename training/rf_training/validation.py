@@ -1,0 +1,102 @@
+"""The weights that are kept: validated after every epoch, the best written to ``best/``, and calibrated at the end."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rf_platform.dataset import Dataset
+from rf_training.cold import ColdCalibration, calibrate
+from rf_training.config import Recipe
+from rf_training.evaluation.cases import EvaluationCases
+from rf_training.evaluation.metrics import REPORT_METRICS
+from rf_training.evaluation.ranking import rank_targets
+from rf_training.evaluation.sequences import Split
+from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.storage import load_model, save_model
+from rf_training.model_scorer import ModelScorer
+
+SELECTION_METRIC = "ndcg@20"
+"""What chooses the best checkpoint, on the validation split with seen items excluded."""
+
+
+class Validation:
+    """Ranks the validation targets, and keeps the best weights in a run's ``best/``; on rank 0 only.
+
+    Args:
+        recipe: of the run.
+        dataset: of the run.
+        directory: of the run.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, directory: Path) -> None:
+        self._recipe, self._dataset, self._best = recipe, dataset, directory / "best"
+        self._history = directory / "history.jsonl"
+        self._plain: RetrievalFormer | None = None
+
+    @cached_property
+    def cases(self) -> EvaluationCases:
+        """The validation targets, or as many of them as are ranked after every epoch."""
+        sequences, train = self._dataset.sequences, self._recipe.train
+        cases = EvaluationCases.from_sequences(sequences, n_items=self._dataset.n_items, split=Split.VALIDATION)
+        return cases.sampled(train.validation_cases, train.seed)
+
+    def plain_model(self, state: Mapping[str, Tensor]) -> RetrievalFormer:
+        """Return a model on the CPU, with all of its tables, that has the weights given."""
+        if self._plain is None:
+            # Its first weights are not used: a run that goes on makes another, and must draw no other numbers for it.
+            with torch.random.fork_rng(devices=[]):
+                self._plain = RetrievalFormer(self._recipe.model, self._dataset.encoder)
+        self._plain.load_state_dict(state, assign=True)
+        return self._plain
+
+    def metrics(self, model: RetrievalFormer) -> dict[str, float]:
+        """Return the validation metrics of a model, seen items excluded."""
+        ranks = rank_targets(ModelScorer(model, self._dataset), self.cases, seed=self._recipe.train.seed)
+        return {metric.label.lower(): float(np.mean(metric(ranks.excluded))) for metric in REPORT_METRICS}
+
+    def note(self, epoch: int, steps: int, metrics: Mapping[str, float]) -> None:
+        """Add a line to ``history.jsonl``: metrics after ``epoch`` epochs."""
+        with self._history.open("a") as file:
+            file.write(json.dumps({"epoch": epoch, "steps": steps, **metrics}) + "\n")
+
+    def forget_after(self, epoch: int) -> None:
+        """Drop what ``history.jsonl`` has of epochs after ``epoch``: noted, but the checkpoint after them was not written."""
+        if self._history.exists():
+            lines = self._history.read_text().splitlines(keepends=True)
+            self._history.write_text("".join(line for line in lines if json.loads(line)["epoch"] <= epoch))
+
+    @property
+    def kept(self) -> bool:
+        """Whether there are weights in ``best/``."""
+        return (self._best / "validation.json").exists()
+
+    def keep(self, model: RetrievalFormer, metrics: Mapping[str, float]) -> None:
+        """Make these weights those that are evaluated and served."""
+        save_model(self._best, model)
+        (self._best / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n")
+
+    def best_metrics(self) -> dict[str, float]:
+        """Return the metrics of the weights that are kept."""
+        found: dict[str, float] = json.loads((self._best / "validation.json").read_text())
+        return found
+
+    def calibrate(self) -> ColdCalibration | None:
+        """Set the shift for cold items in the weights that are kept, and validate them again with it."""
+        train = self._recipe.train
+        model = load_model(self._best, self._dataset.encoder)
+        model.cold_shift.zero_()
+        if not train.cold_budget:
+            return None
+        found = calibrate(model, self._dataset, budget=train.cold_budget, seed=train.seed)
+        if found is not None:
+            model.cold_shift.fill_(found.shift)
+            (self._best / "cold.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+            (self._best / "validation.json").write_text(json.dumps(self.metrics(model), indent=2) + "\n")
+            save_model(self._best, model)
+        return found
