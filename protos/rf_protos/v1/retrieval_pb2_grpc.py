@@ -49,7 +49,8 @@ class RetrievalServiceServicer:
     def Retrieve(self, request, context):
         """Returns the k best items, best first.
 
-        Errors: INVALID_ARGUMENT names the field that is wrong; UNAVAILABLE when features cannot be read.
+        Errors: INVALID_ARGUMENT names the field that is wrong; RESOURCE_EXHAUSTED when the server has more to do than it can,
+        DEADLINE_EXCEEDED when the caller's time is up. If the online store cannot be read in time the answer is `degraded`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
