@@ -1,15 +1,18 @@
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
 
 from rf_platform.dataset import Dataset
-from rf_serving.bundle.served import ServedBundle
+from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.filtering.costs import SearchCosts
+from rf_serving.filtering.eligibility import Eligible, Passing
 from rf_serving.index import ExactIndex, Found, HnswIndex, VectorIndex
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.index_scorer import LIST_LENGTH, IndexScorer
-from rf_serving.retrieval.filter import Filter
-from rf_serving.retrieval.searcher import Searcher
+from rf_serving.retrieval.searcher import Search, Searcher, depth_of
 from rf_training.evaluation import EvaluationCases, Split, rank_targets
 from rf_training.evaluation.reach import top_unseen
 from rf_training.model.retrievalformer import RetrievalFormer
@@ -48,12 +51,23 @@ def through(exact: ModelScorer, kind: type[VectorIndex], k: int = K) -> IndexSco
     return IndexScorer(exact, kind.build(exact.vectors_ND.numpy()), k)
 
 
-class Bundle:
-    """As much of a bundle as search and filter look at."""
-
-    def __init__(self, exact: ModelScorer, index: VectorIndex) -> None:
-        self.vectors_ND = exact.vectors_ND.numpy()
-        self.index = index
+def catalog_of(exact: ModelScorer, index: VectorIndex) -> CatalogSnapshot:
+    """Return as much of a catalog as searching looks at."""
+    vectors = exact.vectors_ND.numpy()
+    rows = len(vectors)
+    base = CatalogBase(
+        path=Path(),
+        schema=cast(Any, None),
+        ids=range(rows),
+        row_of={},
+        index=index,
+        vectors_ND=vectors,
+        tokens_ND=exact.tokens_ND,
+        read_items=cast(Any, None),
+    )
+    return CatalogSnapshot(
+        bundle=cast(Any, None), base=base, sequence=0, alive_N=np.ones(rows, np.bool_), alive=rows, alive_base=rows
+    )
 
 
 @pytest.mark.parametrize("kind", [ExactIndex, HnswIndex, Forgetful])
@@ -62,13 +76,14 @@ def test_it_returns_what_a_request_would(exact: ModelScorer, cases: EvaluationCa
     scorer = through(exact, kind)
     histories = cases.histories(0, len(cases))
     scores = scorer.scores(cases.users, histories)
-    bundle: ServedBundle = Bundle(exact, kind.build(exact.vectors_ND.numpy()))  # type: ignore[assignment]
-    searcher, filter = Searcher(bundle), Filter(bundle)
+    catalog = catalog_of(exact, kind.build(exact.vectors_ND.numpy()))
+    searcher = Searcher(SearchCosts(gathered=1e-9, scanned=1e-9, index=((100, 1e-6),)))
     queries_BD = exact.queries(cases.users, histories.lengths).numpy()
     for user, top in enumerate(top_unseen(scores, histories, K)):
-        seen = np.unique(histories.values[histories.row_of_value == user]).astype(np.int64)
-        found = searcher.search(queries_BD[user], K + len(seen))
-        answer = filter.filter(queries_BD[user], found, seen, K)
+        seen = histories.values[histories.row_of_value == user].astype(np.int64)
+        everything = Eligible(Passing(catalog.alive_N))
+        search = Search(query_D=queries_BD[user], k=K, eligible=everything, seen=seen, filtered=False)
+        answer = searcher.find(catalog, [search])[0].found
         assert sorted(top) == sorted(answer.rows)
         np.testing.assert_allclose(scores[user, answer.rows], answer.scores, atol=1e-6)
 
@@ -86,14 +101,14 @@ def test_what_is_not_found_is_behind_the_list(exact: ModelScorer, cases: Evaluat
     scores = through(exact, ExactIndex).scores(cases.users, cases.histories(0, len(cases)))
     histories = cases.histories(0, len(cases))
     distinct = [len(set(histories.values[histories.row_of_value == user].tolist())) for user in range(len(cases))]
-    assert (scores > -np.inf).sum(axis=1).tolist() == [K + count for count in distinct]
+    assert (scores > -np.inf).sum(axis=1).tolist() == [min(depth_of(K + count), scores.shape[1]) for count in distinct]
 
 
 def test_each_request_asks_for_its_own_seen_items(exact: ModelScorer, cases: EvaluationCases) -> None:
     histories = cases.histories(0, len(cases))
     Forgetful.asked.clear()
     through(exact, Forgetful).scores(cases.users, histories)
-    assert Forgetful.asked == [K + length for length in sorted(set(histories.lengths.tolist()))]
+    assert Forgetful.asked == sorted({depth_of(K + length) for length in histories.lengths.tolist()})
 
 
 def test_too_few_found_leads_to_a_scan(

@@ -1,22 +1,65 @@
-"""The exact index: every item is scored."""
+"""The exact index: every item is scored.
 
-from typing import Any, ClassVar
+Shapes: N items, B queries, K results, D width.
+"""
 
-import faiss
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from rf_serving.index.vector_index import VectorIndex
+import numpy as np
+import numpy.typing as npt
+
+from rf_serving.index.device import DeviceSearch
+from rf_serving.index.untyped import faiss
+from rf_serving.index.vector_index import Found, VectorIndex, as_matrix
+
+
+def exact_search(vectors_ND: npt.NDArray[np.float32], queries_BD: npt.NDArray[np.float32], k: int) -> Found:
+    """Return the ``k`` rows of ``vectors_ND`` with the largest dot products, [B, K] with K = min(k, N).
+
+    The matrix is scanned where it lies, in memory or in a mapped file; it must be float32 in C order to not be copied first.
+    """
+    k = min(k, len(vectors_ND))
+    queries_BD = as_matrix(queries_BD)
+    if k == 0:
+        return Found(np.zeros((len(queries_BD), 0), np.int64), np.zeros((len(queries_BD), 0), np.float32))
+    scores, rows = faiss.knn(queries_BD, vectors_ND, k, metric=faiss.METRIC_INNER_PRODUCT)
+    return Found(rows=rows, scores=scores)
 
 
 class ExactIndex(VectorIndex):
-    """A full scan: always right, and the faster choice for small catalogs."""
+    """A full scan of the rows: always right, and the faster choice for small catalogs. It has no file of its own."""
 
     kind: ClassVar[str] = "exact"
     exact: ClassVar[bool] = True
-    settings: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, vectors_ND: npt.NDArray[np.float32]) -> None:
+        super().__init__(vectors_ND)
+        self._device: DeviceSearch | None = None
 
     @classmethod
-    def _make(cls, dim: int) -> Any:
-        return faiss.IndexFlatIP(dim)
+    def build(cls, vectors_ND: npt.NDArray[np.float32]) -> Self:
+        """Take the rows."""
+        return cls(vectors_ND)
 
-    def _parameters(self, k: int) -> None:
-        return None
+    @classmethod
+    def load(cls, path: Path, vectors_ND: npt.NDArray[np.float32], settings: Mapping[str, Any]) -> Self:
+        """Take the rows; there is no file."""
+        return cls(vectors_ND)
+
+    def save(self, path: Path) -> None:
+        """Write nothing: the rows are all there is."""
+
+    def to_device(self, number: int) -> None:
+        """Copy the rows to a CUDA device."""
+        flat = faiss.IndexFlatIP(self.dim)
+        flat.add(self._vectors_ND)
+        self._device = DeviceSearch(flat, number)
+
+    def search(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
+        """Return the ``k`` best rows of each query, [B, K] with K = min(k, N)."""
+        k = min(k, self.items)
+        if self._device is not None and self._device.takes(k):
+            return self._device.search(as_matrix(queries_BD), k)
+        return exact_search(self._vectors_ND, queries_BD, k)

@@ -3,23 +3,35 @@
 Shapes: N items, B queries, D width.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
-from rf_serving.index.exact import ExactIndex
+from rf_serving.index.exact import exact_search
 from rf_serving.index.vector_index import VectorIndex
+
+ROUNDING = 1e-6
+"""How much two sums of the same products may differ."""
 
 
 def recall_against_exact(
-    index: VectorIndex, vectors_ND: npt.NDArray[np.float32], queries_BD: npt.NDArray[np.float32], k: int
-) -> float:
-    """Return the mean share of the true ``k`` best rows that ``index`` finds.
+    index: VectorIndex,
+    vectors_ND: npt.NDArray[np.float32],
+    queries_BD: npt.NDArray[np.float32],
+    numbers: Iterable[int],
+) -> dict[int, float]:
+    """Return the mean share of the true ``k`` best rows that ``index`` finds when asked for ``k``, for each k of ``numbers``.
 
-    A row that scores as well as the k-th true one counts as found: among equal scores any choice is right.
+    A row that scores as well as the k-th true one counts as found: among equal scores any choice is right. Of a catalog with
+    fewer than ``k`` items all are to be found.
     """
-    k = min(k, len(vectors_ND))
-    truth = ExactIndex.build(vectors_ND).search(queries_BD, k)
-    found = index.search(queries_BD, k)
-    rounding = 1e-6
-    hits = (found.rows >= 0) & (found.scores >= truth.scores[:, -1:] - rounding)
-    return float(hits.sum(axis=1).clip(max=k).mean() / k)
+    numbers = list(numbers)
+    truth = exact_search(vectors_ND, queries_BD, max(numbers))
+    recalls = {}
+    for asked in numbers:
+        k = min(asked, len(vectors_ND))
+        found = index.search(queries_BD, k)
+        hits = (found.rows >= 0) & (found.scores >= truth.scores[:, k - 1 : k] - ROUNDING)
+        recalls[asked] = float(hits.sum(axis=1).clip(max=k).mean() / k)
+    return recalls

@@ -4,17 +4,15 @@ Shapes: N items, B queries, K results, D width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
-from rf_platform.errors import CorruptError
-
 NO_ROW = -1
-"""Fills the end of a result that is shorter than asked for."""
+"""Stands for nothing where fewer rows were found than asked for; :meth:`VectorIndex.search` always finds enough."""
 
 
 class Found(NamedTuple):
@@ -27,57 +25,69 @@ class Found(NamedTuple):
 
 
 class VectorIndex(ABC):
-    """Finds the rows of a matrix with the largest dot products."""
+    """Finds the rows of a matrix with the largest dot products.
+
+    The matrix itself is not copied: an index refers to the array it was built or loaded with, usually the memory-mapped
+    ``vectors.npy`` of a bundle, whose pages all processes of a machine share. Searching changes nothing, so threads may
+    search at the same time; FAISS takes the number of its own threads from the thread that calls
+    (``faiss.omp_set_num_threads``).
+    """
 
     kind: ClassVar[str]
     """Name in the bundle's manifest and on the command line."""
     exact: ClassVar[bool]
     """Whether the result is always the true one."""
-    settings: ClassVar[dict[str, int]]
-    """What the index was built with, for the manifest."""
 
-    def __init__(self, index: Any) -> None:
-        self._index = index
+    def __init__(self, vectors_ND: npt.NDArray[np.float32]) -> None:
+        self._vectors_ND = as_matrix(vectors_ND)
 
     @classmethod
+    @abstractmethod
     def build(cls, vectors_ND: npt.NDArray[np.float32]) -> Self:
-        """Index the rows of ``vectors_ND``; the same rows give the same index, with any number of threads."""
-        index = cls._make(vectors_ND.shape[1])
-        index.add(np.ascontiguousarray(vectors_ND, np.float32))
-        return cls(index)
+        """Index the rows of ``vectors_ND``; the same rows give the same index."""
 
     @classmethod
     @abstractmethod
-    def _make(cls, dim: int) -> Any:
-        """Return an empty FAISS index."""
+    def load(cls, path: Path, vectors_ND: npt.NDArray[np.float32], settings: Mapping[str, Any]) -> Self:
+        """Open an index written by :meth:`save`, memory-mapped.
+
+        Args:
+            path: what was given to :meth:`save`.
+            vectors_ND: the rows it was built from.
+            settings: its :attr:`settings`.
+
+        Raises:
+            CorruptError: the file is no such index, or an index of other rows.
+        """
 
     @abstractmethod
-    def _parameters(self, k: int) -> Any:
-        """Return FAISS's search parameters for ``k`` results, or None."""
+    def save(self, path: Path) -> None:
+        """Write what the rows themselves do not tell; nothing, where there is no more to tell."""
+
+    @abstractmethod
+    def search(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
+        """Return the ``k`` best rows of each query, [B, K] with K = min(k, N)."""
+
+    @abstractmethod
+    def to_device(self, number: int) -> None:
+        """Let a CUDA device search from now on; a kind that cannot use one stays on the CPU."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was built and tuned with, for the manifest."""
+        return {}
 
     @property
     def items(self) -> int:
-        """Number of rows."""
-        return int(self._index.ntotal)
+        """Number of rows N."""
+        return len(self._vectors_ND)
 
-    def search(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
-        """Return the ``k`` best rows of each query, [B, K] with K = min(k, N)."""
-        k = min(k, self.items)
-        scores, rows = self._index.search(np.ascontiguousarray(queries_BD, np.float32), k, params=self._parameters(k))
-        return Found(rows=rows, scores=scores)
+    @property
+    def dim(self) -> int:
+        """Width D of a row."""
+        return int(self._vectors_ND.shape[1])
 
-    def save(self, path: Path) -> None:
-        """Write the index to a file."""
-        faiss.write_index(self._index, str(path))
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read an index written by :meth:`save`.
-
-        Raises:
-            CorruptError: the file is no FAISS index.
-        """
-        try:
-            return cls(faiss.read_index(str(path)))
-        except RuntimeError as error:
-            raise CorruptError(f"{path} is no FAISS index ({error}); build the bundle again") from error
+def as_matrix(vectors_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the rows as FAISS takes them, float32 in C order; a copy only where they are not."""
+    return np.ascontiguousarray(vectors_ND, np.float32)

@@ -1,0 +1,214 @@
+"""The IVF-PQ index: clusters of 4-bit codes that are scanned fast, and a short list scored exactly (R19).
+
+After Jégou et al., 2011, "Product quantization for nearest neighbor search", with the register-resident tables of André et al.,
+2015, "Cache locality is not enough" (FAISS: fast scan).
+
+Shapes: N items, B queries, S candidates, K results, D width, P padded width, C lists.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from rf_platform.cli.console import track
+from rf_platform.errors import CorruptError
+from rf_serving.index.approximate import ApproximateIndex
+from rf_serving.index.device import DeviceSearch
+from rf_serving.index.device_codes import empty_codes, padded_to
+from rf_serving.index.effort import Effort, Efforts
+from rf_serving.index.hnsw import read_faiss
+from rf_serving.index.mapped_lists import attach_lists, lists_path, write_detached, write_lists
+from rf_serving.index.rescore import best_of
+from rf_serving.index.two_level import centroids
+from rf_serving.index.untyped import faiss
+from rf_serving.index.vector_index import Found
+
+CODES = 16
+"""Values of a 4-bit code."""
+PART_WIDTH = 1
+"""Dimensions that share a 4-bit code."""
+MOST_LISTS = 16_384
+ROWS_PER_LIST = 32
+"""Rows of the sample that the lists' centroids are learned from, for each list."""
+CODE_SAMPLE = 65_536
+"""Rows that the codes are learned from."""
+FLAT_LISTS = 1024
+"""Up to so many lists all centroids are compared with a query; above, their codes are, and the best of them exactly."""
+CENTROIDS_COMPARED = 2
+"""Centroids compared exactly with a query, in multiples of the lists probed."""
+CENTROIDS_COMPARED_BUILDING = 8
+"""The same for a row that looks for the one list it belongs to."""
+ROWS_AT_ONCE = 65_536
+ROW_COST = 20.0
+"""What scoring a row exactly costs, in codes scanned: the row is somewhere in memory, the codes stand in a line."""
+_SHORT_LISTS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 32)
+
+
+class IvfPqIndex(ApproximateIndex):
+    """Coarse clusters of compressed rows: for catalogs that are too large to scan or to link.
+
+    A row's code is of its difference from the centroid of its list. Queries scan the lists with the best centroids, and
+    the most promising candidates are scored exactly from the rows themselves. Rows are padded with zeros to a width that divides.
+    """
+
+    kind: ClassVar[str] = "ivf-pq"
+
+    def __init__(self, vectors_ND: npt.NDArray[np.float32], efforts: Efforts, base: Any) -> None:
+        super().__init__(vectors_ND, efforts)
+        self._base = base
+        self._device: DeviceSearch | None = None
+
+    @classmethod
+    def build(cls, vectors_ND: npt.NDArray[np.float32], lists: int | None = None, seed: int = 0) -> Self:
+        """Cluster and encode the rows.
+
+        Args:
+            vectors_ND: the rows; read some at a time, so a mapped file need not fit into memory.
+            lists: number of clusters; default: by the number of rows.
+            seed: of the samples and the start of the clustering.
+        """
+        rows = len(vectors_ND)
+        lists = lists or lists_for(rows)
+        chunks = range(0, rows, ROWS_AT_ONCE)
+        with track("indexing", 2 + len(chunks)) as progress:
+            draw = np.random.default_rng(seed)
+            sample_SD = _sample(vectors_ND, max(lists * ROWS_PER_LIST, CODE_SAMPLE), draw)
+            width = _padded_width(vectors_ND.shape[1])
+            centroids_CP = padded_to(centroids(sample_SD, lists, seed), width)
+            progress.advance(note=f"{len(centroids_CP)} clusters")
+            base = _empty(centroids_CP)
+            base.train(padded_to(sample_SD[:CODE_SAMPLE], width))
+            progress.advance(note="codes")
+            for start in chunks:
+                base.add(padded_to(vectors_ND[start : start + ROWS_AT_ONCE], width))
+                progress.advance()
+            if len(centroids_CP) > FLAT_LISTS:
+                faiss.downcast_index(base.quantizer).k_factor = CENTROIDS_COMPARED
+        return cls(vectors_ND, Efforts([_untuned(base.nlist)]), base)
+
+    def save(self, path: Path) -> None:
+        """Write centroids and code books to ``path``, and the lists beside it."""
+        write_lists(self._base, lists_path(path))
+        write_detached(self._base, path)
+
+    @classmethod
+    def load(cls, path: Path, vectors_ND: npt.NDArray[np.float32], settings: Mapping[str, Any]) -> Self:
+        """Read centroids and code books, and map the lists.
+
+        Raises:
+            CorruptError: a file is missing, is no such index, or belongs to other rows.
+        """
+        base = read_faiss(path)
+        if not isinstance(base, faiss.IndexIVFPQFastScan):
+            raise CorruptError(f"{path} is no IVF-PQ index; build the bundle again")
+        attach_lists(base, lists_path(path))
+        index = cls(vectors_ND, Efforts.read(settings) or Efforts([_untuned(base.nlist)]), base)
+        if base.ntotal != index.items or base.d != _padded_width(index.dim):
+            raise CorruptError(f"{path} is no index of {index.items} rows of {index.dim}; build the bundle again")
+        return index
+
+    def search_with(self, queries_BD: npt.NDArray[np.float32], k: int, effort: Effort) -> Found:
+        """Return the ``k`` best rows of the short list, by their exact scores."""
+        return best_of(self._vectors_ND, queries_BD, self.candidates(queries_BD, effort), k)
+
+    def candidates(self, queries_BD: npt.NDArray[np.float32], effort: Effort) -> npt.NDArray[np.int64]:
+        """Return the short list by the codes' scores."""
+        length = min(max(effort.short_list, effort.k), self.items)
+        probes = min(effort.width, self._base.nlist)
+        parameters = faiss.SearchParametersIVF(nprobe=probes)
+        if self._device is not None and self._device.takes(max(length, probes)):
+            return self._device.search(padded_to(queries_BD, self._device.index.d), length, parameters).rows
+        rows_BS: npt.NDArray[np.int64] = self._base.search(
+            padded_to(queries_BD, self._base.d), length, params=parameters
+        )[1]
+        return rows_BS
+
+    def to_device(self, number: int) -> None:
+        """Encode the rows anew on a CUDA device, into the same lists; its kernels take codes of 8 bits.
+
+        More candidates or lists than a device takes are searched on the CPU.
+        """
+        device = DeviceSearch(empty_codes(_centroids(self._base), self._vectors_ND), number)
+        for start in range(0, self.items, ROWS_AT_ONCE):
+            device.index.add(padded_to(self._vectors_ND[start : start + ROWS_AT_ONCE], device.index.d))
+        self._device = device
+
+    def widths(self, k: int) -> Sequence[int]:
+        """Return numbers of lists, up to all: powers of two and what lies half-way."""
+        lists = self._base.nlist
+        rising = [step for power in range(lists.bit_length()) for step in (1 << power, 3 << power >> 1) if step < lists]
+        return [*sorted(set(rising)), lists]
+
+    def short_lists(self, k: int) -> Sequence[int]:
+        """Return one to many times ``k``."""
+        return sorted({min(int(k * share), self.items) for share in _SHORT_LISTS})
+
+    def cost(self, effort: Effort) -> float:
+        """Return the codes scanned, with what the rows scored exactly cost in codes."""
+        return effort.width * self.items / int(self._base.nlist) + ROW_COST * effort.short_list
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Number of lists, bytes of a code, and the tuned efforts; ``width`` is lists probed."""
+        return {
+            "lists": int(self._base.nlist),
+            "code_bytes": int(self._base.code_size),
+            "efforts": self.efforts.plain(),
+        }
+
+
+def lists_for(rows: int) -> int:
+    """Return the number of lists: a power of two near 4 sqrt(N), with 32 rows or more to learn a centroid from."""
+    power = round(math.log2(4 * max(1, rows) ** 0.5))
+    return max(1, min(1 << power, MOST_LISTS, rows // ROWS_PER_LIST))
+
+
+def _empty(centroids_CP: npt.NDArray[np.float32]) -> Any:
+    """Return an index of no rows with the given lists, its codes not learned yet."""
+    lists, width = centroids_CP.shape
+    coarse = faiss.IndexFlatIP(width)
+    if lists > FLAT_LISTS:
+        codes = faiss.IndexPQFastScan(width, width, 4, faiss.METRIC_INNER_PRODUCT)
+        codes.pq.cp.min_points_per_centroid = 1
+        coarse = faiss.IndexRefineFlat(codes)
+        coarse.k_factor = CENTROIDS_COMPARED_BUILDING
+        codes.this.disown()
+        coarse.own_fields = True
+        coarse.train(centroids_CP)
+    coarse.add(centroids_CP)
+    parts = width // PART_WIDTH
+    base = faiss.IndexIVFPQFastScan(coarse, width, lists, parts, 4, faiss.METRIC_INNER_PRODUCT)
+    base.pq.cp.min_points_per_centroid = 1
+    base.by_residual = True  # costs nothing with dot products: the tables are the same for all lists
+    coarse.this.disown()
+    base.own_fields = True
+    return base
+
+
+def _centroids(base: Any) -> npt.NDArray[np.float32]:
+    """Return the lists' centroids [C, P], in their order."""
+    found: npt.NDArray[np.float32] = faiss.downcast_index(base.quantizer).reconstruct_n(0, base.nlist)
+    return found
+
+
+def _untuned(lists: int) -> Effort:
+    """Return what finds most on most data."""
+    return Effort(k=100, width=max(1, lists // 64), short_list=1000)
+
+
+def _sample(vectors_ND: npt.NDArray[np.float32], count: int, draw: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return ``count`` random rows, or all, in random order; a row more than once where there are very few, zeros without any."""
+    if len(vectors_ND) == 0:
+        return np.zeros((CODES, vectors_ND.shape[1]), np.float32)
+    rows = draw.permutation(len(vectors_ND))[:count]
+    sample_SD: npt.NDArray[np.float32] = vectors_ND[np.sort(rows)]
+    return sample_SD[draw.permutation(max(len(sample_SD), CODES)) % len(sample_SD)]
+
+
+def _padded_width(width: int) -> int:
+    """Return the width with the zeros that make it an even number of parts: FAISS reads two codes from a byte."""
+    return -(-width // (2 * PART_WIDTH)) * 2 * PART_WIDTH

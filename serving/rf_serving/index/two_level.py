@@ -1,0 +1,71 @@
+"""Many centroids at the price of few: k-means of k-means.
+
+Shapes: S rows of a sample, C centroids, D width.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from rf_serving.index.untyped import faiss
+
+ROUNDS = 10
+"""Lloyd iterations of each k-means; more move the centroids little."""
+POLISH_ROUNDS = 2
+"""Iterations over all centroids at last: rows at the edge of a group find centroids of other groups."""
+FLAT_LIMIT = 1024
+"""Up to so many centroids one k-means is quick enough."""
+
+
+def centroids(sample_SD: npt.NDArray[np.float32], count: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Return unit centroids [C, D] of a sample, ``count`` of them or, if it has fewer rows, as many as it has rows.
+
+    The sample is divided into about sqrt(C) groups, and each group among its share of the centroids: this takes about sqrt(C)
+    distances a row and round instead of C. A group's share follows its size, so that the clusters are of similar size.
+    """
+    count = min(count, len(sample_SD))
+    if count <= FLAT_LIMIT:
+        return _kmeans(sample_SD, count, seed, ROUNDS)
+    top_GD = _kmeans(sample_SD, round(count**0.5), seed, ROUNDS)
+    group_S = exact_nearest(sample_SD, top_GD)
+    members = [np.flatnonzero(group_S == group) for group in range(len(top_GD))]
+    parts = [
+        _kmeans(sample_SD[rows], share, seed, ROUNDS)
+        for rows, share in zip(members, _shares([len(rows) for rows in members], count), strict=True)
+        if share
+    ]
+    return _kmeans(sample_SD, count, seed, POLISH_ROUNDS, start_CD=np.concatenate(parts))
+
+
+def exact_nearest(rows_SD: npt.NDArray[np.float32], centroids_CD: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return the centroid [S] with the largest dot product."""
+    nearest: npt.NDArray[np.int64] = faiss.knn(rows_SD, centroids_CD, 1, metric=faiss.METRIC_INNER_PRODUCT)[1][:, 0]
+    return nearest
+
+
+def _shares(sizes: list[int], count: int) -> list[int]:
+    """Divide ``count`` in proportion to ``sizes``: at most a size, and the remainder to the largest fractions."""
+    exact = np.asarray(sizes) * count / sum(sizes)
+    shares = np.floor(exact).astype(np.int64)
+    shares[np.argsort(shares - exact, kind="stable")[: count - int(shares.sum())]] += 1
+    return shares.tolist()  # type: ignore[no-any-return]  # of an array
+
+
+def _kmeans(
+    sample_SD: npt.NDArray[np.float32],
+    count: int,
+    seed: int,
+    rounds: int,
+    start_CD: npt.NDArray[np.float32] | None = None,
+) -> npt.NDArray[np.float32]:
+    means = faiss.Kmeans(
+        sample_SD.shape[1],
+        count,
+        niter=rounds,
+        spherical=True,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(sample_SD),
+    )
+    means.train(sample_SD, init_centroids=start_CD)
+    found: npt.NDArray[np.float32] = means.centroids
+    return found
