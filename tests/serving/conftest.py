@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from rf_platform.dataset import Dataset
     from rf_platform.registry import Registry
     from rf_serving.retrieval.retriever import Retriever
+    from rf_serving.server.admission import Admission
     from rf_serving.server.metrics import ServerMetrics
+    from rf_serving.server.parts import Parts
     from rf_serving.server.server import RetrievalServer
     from rf_training.model.retrievalformer import RetrievalFormer
 
@@ -215,8 +217,10 @@ class RunningServer:
     """A server in a thread of this process."""
 
     server: "RetrievalServer"
+    parts: "Parts"
     retriever: "Retriever"
     metrics: "ServerMetrics"
+    admission: "Admission"
     channel: grpc.Channel
     loop: asyncio.AbstractEventLoop
 
@@ -231,12 +235,17 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(settings: Settings, bundle: str | None = None, max_k: int = 100) -> Iterator[RunningServer]:
-    """Serve a workspace on a free port."""
-    from rf_serving.retrieval.retriever import Retriever
+def running_server(
+    settings: Settings, bundle: str | None = None, max_k: int = 100, tracing: Any = None, **options: Any
+) -> Iterator[RunningServer]:
+    """Serve a workspace on a free port; ``options`` are fields of :class:`ServeOptions`."""
+    from rf_serving.server.admission import Admission
+    from rf_serving.server.limits import Limits
     from rf_serving.server.metrics import ServerMetrics
-    from rf_serving.server.serve import open_served
+    from rf_serving.server.options import ServeOptions
+    from rf_serving.server.parts import Parts, open_parts
     from rf_serving.server.server import RetrievalServer
+    from rf_serving.server.tracing import NO_TRACING
 
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever)
@@ -245,21 +254,30 @@ def running_server(settings: Settings, bundle: str | None = None, max_k: int = 1
     def wait(coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
 
-    async def start() -> tuple[RetrievalServer, Retriever, ServerMetrics]:
-        metrics = ServerMetrics()
-        retriever = Retriever(*open_served(settings, bundle), metrics.observe_stage)
-        server = RetrievalServer("127.0.0.1", 0, metrics)
-        await server.start(retriever, max_k)
-        return server, retriever, metrics
+    async def start(parts: Parts) -> RetrievalServer:
+        server = RetrievalServer(serving, metrics, admission, tracing or NO_TRACING)
+        await server.start(parts)
+        return server
 
+    metrics = ServerMetrics()
+    given: dict[str, Any] = {
+        # Long histories for slow answers, and time for a store on a busy machine.
+        "limits": Limits(max_k=max_k, max_session=100_000),
+        "fetch_seconds": 30.0,
+        "queue_seconds": 60.0,
+        "deadline_seconds": 60.0,
+        **options,
+    }
+    serving = ServeOptions(port=0, bundle=bundle, **given)
+    admission = Admission(serving.max_in_flight, serving.queue_seconds)
     try:
-        server, retriever, metrics = wait(start())
-        try:
-            with grpc.insecure_channel(server.address) as channel:
-                yield RunningServer(server, retriever, metrics, channel, loop)
-        finally:
-            wait(server.drain(5))
-            retriever.close()
+        with open_parts(settings, metrics, serving, admission) as parts:
+            server = wait(start(parts))
+            try:
+                with grpc.insecure_channel(server.address) as channel:
+                    yield RunningServer(server, parts, parts.retriever, metrics, admission, channel, loop)
+            finally:
+                wait(server.drain(5))
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -8,7 +8,8 @@ import pytest
 
 from rf_platform.dataset import Dataset
 from rf_platform.settings import Settings
-from rf_protos.v1.retrieval_pb2 import FeatureValue, Interaction, RetrieveRequest, Session
+from rf_protos.v1.features_pb2 import FeatureValue
+from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model_scorer import ModelScorer
 

@@ -19,7 +19,8 @@ from rf_platform.features.read import read_definitions
 from rf_platform.features.store import open_store
 from rf_platform.registry import Registry, promote
 from rf_platform.settings import Settings
-from rf_protos.v1.retrieval_pb2 import FeatureValue, Interaction, RetrieveRequest, Session
+from rf_protos.v1.features_pb2 import FeatureValue
+from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
 
 AMAZON = Path(__file__).parents[2] / "feature_repo" / "amazon"
 ITEMS = 20

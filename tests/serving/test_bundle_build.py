@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,9 +12,20 @@ from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, NotFoundError, RunError, UsageError
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
-from rf_serving.bundle.build import IndexOptions, build_bundle
+from rf_serving.bundle import build
+from rf_serving.bundle.build import IndexOptions, build_bundle, held_out_queries
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.index import INDEX_KINDS, ExactIndex, HnswIndex
+from rf_serving.index import (
+    INDEX_KINDS,
+    ApproximateIndex,
+    Effort,
+    Found,
+    HnswIndex,
+    exact_search,
+    recall_against_exact,
+    tune,
+)
+from rf_training.model_scorer import ModelScorer
 
 
 @pytest.fixture
@@ -25,9 +37,7 @@ def copied(home_copy: Path) -> tuple[Registry, Path]:
 def test_a_bundle_holds_everything_that_is_served(home: Path, dataset: Dataset) -> None:
     path = home / "bundles" / "tiny-run-1"
     manifest = read_manifest(path)
-    assert {"spec.json", "items.parquet", "item_tokens.npy", "vectors.npy", "index.faiss", "metrics.json"} < set(
-        manifest.files
-    )
+    assert {"spec.json", "items.parquet", "item_tokens.npy", "vectors.npy", "metrics.json"} < set(manifest.files)
     assert {"model/config.json", "model/weights.pt", "encoder/genre.parquet", "encoder/numeric.json"} < set(
         manifest.files
     )
@@ -60,28 +70,47 @@ def test_builds_are_numbered_and_equal(copied: tuple[Registry, Path]) -> None:
     assert again.total_bytes == sum(f.bytes for f in second.values())
 
 
-def test_an_approximate_index_is_measured_on_real_queries(copied: tuple[Registry, Path], dataset: Dataset) -> None:
-    built = build_bundle(*copied, "tiny-run", IndexOptions(kind="hnsw"))
+@pytest.mark.parametrize("kind", ["hnsw", "ivf-pq"])
+def test_an_approximate_index_is_measured_on_other_queries(
+    copied: tuple[Registry, Path], dataset: Dataset, kind: str
+) -> None:
+    built = build_bundle(*copied, "tiny-run", IndexOptions(kind=kind))
+    manifest = read_manifest(built.record.path)
+    assert {"index.faiss"} <= set(manifest.files)
     validation = int((np.asarray(dataset.sequences.split) == 1).sum())
-    assert built.index == {
-        "kind": "hnsw",
-        **HnswIndex.settings,
-        "recall@20": 1.0,
-        "recall_queries": validation,
-    }
-    assert read_manifest(built.record.path).index.model_dump() == built.index
+    described = manifest.index.model_dump()
+    assert described == built.index
+    measured = {key: described.pop(key) for key in ("recall@20", "recall@100", "recall_queries")}
+    assert measured == {"recall@20": 1.0, "recall@100": 1.0, "recall_queries": validation // 2}
+    bundle = ServedBundle.open(built.record.path)
+    assert described == {"kind": kind, **bundle.index.settings}
+    assert [effort["k"] for effort in described["efforts"]] == [60]  # the whole catalog
+    queries_BD = held_out_queries(ModelScorer(bundle.model, dataset), dataset)[1::2]
+    assert recall_against_exact(bundle.index, bundle.vectors_ND, queries_BD, [20]) == {20: measured["recall@20"]}
+
+
+def test_tuning_aims_at_what_is_asked(copied: tuple[Registry, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    aims = []
+
+    def watched(index: ApproximateIndex, vectors_ND: np.ndarray, queries_BD: np.ndarray, recall: float) -> None:
+        aims.append((recall, len(queries_BD)))
+        tune(index, vectors_ND, queries_BD, recall)
+
+    monkeypatch.setattr(build, "tune", watched)
+    for options in (IndexOptions(), IndexOptions(recall=0.9, min_recall=0.8), IndexOptions(min_recall=0.995)):
+        build_bundle(*copied, "tiny-run", replace(options, kind="hnsw"))
+    assert [aim for aim, _ in aims] == [0.99, 0.9, 0.995]
 
 
 def test_an_index_that_misses_too_much_is_refused(
     copied: tuple[Registry, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Careless(ExactIndex):
+    class Careless(HnswIndex):
         kind: ClassVar[str] = "careless"
-        exact: ClassVar[bool] = False
 
-        @classmethod
-        def build(cls, vectors_ND: np.ndarray) -> "Careless":
-            return super().build(np.where(np.arange(len(vectors_ND))[:, None] % 4, vectors_ND, 0))
+        def search_with(self, queries_BD: np.ndarray, k: int, effort: Effort) -> Found:
+            some = np.where(np.arange(self.items)[:, None] % 4, self._vectors_ND, 0)
+            return exact_search(some, queries_BD, k)
 
     monkeypatch.setitem(INDEX_KINDS, "careless", Careless)
     registry, directory = copied
@@ -106,3 +135,5 @@ def test_only_completed_runs_are_built(copied: tuple[Registry, Path]) -> None:
 def test_recall_is_a_share() -> None:
     with pytest.raises(UsageError, match=r"--min-recall=1.5"):
         IndexOptions(min_recall=1.5)
+    with pytest.raises(UsageError, match=r"--recall=-1"):
+        IndexOptions(recall=-1)

@@ -12,11 +12,14 @@ import pytest
 from rf_platform.errors import CorruptError, DataError, UsageError
 from rf_platform.features.store import quiet
 from rf_platform.settings import Settings
-from rf_serving.retrieval.features import UserFeatures
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.retrieval.features import KnownFeatures, UserFeatures
 from rf_serving.retrieval.fetcher import FeatureFetcher
 from rf_serving.retrieval.ids import parse_id
-from rf_serving.retrieval.retriever import Query, Retriever
-from rf_serving.server.serve import open_served
+from rf_serving.retrieval.query import Query
+from rf_serving.retrieval.retriever import Retriever
+from rf_serving.retrieval.routing import Route
+from rf_serving.server.opening import open_served
 
 if TYPE_CHECKING:
     from rf_serving.bundle.served import ServedBundle
@@ -29,16 +32,17 @@ def opened(home_copy: Path) -> tuple["ServedBundle", Any]:
     return open_served(Settings(home=home_copy, feature_repo=REPOSITORY))
 
 
-def plain(features: UserFeatures) -> dict[str, Any]:
-    return {name: column.to_pylist() for name, column in features.context.items()}
+def plain(features: UserFeatures | KnownFeatures) -> dict[str, Any]:
+    return {name: list(column) for name, column in features.context.items()}
 
 
 def test_items_the_bundle_does_not_have_are_left_out_with_their_context(opened: tuple["ServedBundle", Any]) -> None:
     bundle, store = opened
-    whole = FeatureFetcher(store, bundle).fetch(17)
+    features = FeatureFetcher(store, bundle).fetch(17)
+    whole = features.known(CatalogSnapshot.of(bundle))
     gone = [1, len(whole.rows) - 1]
     less = {item: row for item, row in bundle.row_of_item.items() if row not in whole.rows[gone]}
-    part = FeatureFetcher(store, dataclasses.replace(bundle, row_of_item=less)).fetch(17)
+    part = features.known(CatalogSnapshot.of(dataclasses.replace(bundle, row_of_item=less)))
     keep = np.delete(np.arange(len(whole.rows)), gone)
     assert part.rows.tolist() == whole.rows[keep].tolist()
     assert whole.timestamps is not None
@@ -76,15 +80,15 @@ def test_an_array_that_is_not_there_is_missing(opened: tuple["ServedBundle", Any
     bundle, store = opened
     write_history(store, ratings=[[]])
     features = FeatureFetcher(store, bundle).fetch(50)
-    assert features.rows.tolist() == [0, 1, 2]
+    assert features.items == [1, 2, 3]
     assert "interaction_context__ratings" not in features.context
-    assert features.context["interaction_context__hours"].to_pylist() == [1, 2, 3]
+    assert features.context["interaction_context__hours"] == [1, 2, 3]
 
 
 def test_stored_features_that_cannot_be_used_are_not_the_callers_fault(opened: tuple["ServedBundle", Any]) -> None:
     bundle, store = opened
     write_history(store, ratings=[[1e30, 2.0, 3.0]])
-    retriever = Retriever(bundle, store)
+    retriever = Retriever(Route.of(bundle, store))
     try:
         with pytest.raises(
             CorruptError, match=r"stored features of user_id 50 .* interaction_context__ratings"
@@ -98,10 +102,10 @@ def test_stored_features_that_cannot_be_used_are_not_the_callers_fault(opened: t
 def test_the_search_brings_enough_for_what_is_left_out(opened: tuple["ServedBundle", Any]) -> None:
     bundle, store = opened
     unusable = np.full_like(bundle.vectors_ND, np.nan)  # a scan, which is for approximate indexes, would show
-    retriever = Retriever(dataclasses.replace(bundle, vectors_ND=unusable), store)
+    retriever = Retriever(Route.of(dataclasses.replace(bundle, vectors_ND=unusable), store))
     try:
         answer = asyncio.run(retriever.retrieve(Query(subject=30, k=40, exclude_seen=True)))
-        assert len(answer.rows) == 40
+        assert len(answer.items) == 40
         assert np.isfinite(answer.scores).all()
     finally:
         retriever.close()
@@ -110,10 +114,10 @@ def test_the_search_brings_enough_for_what_is_left_out(opened: tuple["ServedBund
 def test_an_online_store_that_hangs_is_given_up(opened: tuple["ServedBundle", Any]) -> None:
     from rf_platform.errors import UnavailableError
 
-    retriever = Retriever(*opened)
+    retriever = Retriever(Route.of(*opened))
     try:
         with pytest.raises(UnavailableError, match=r"user_id 17 .* took longer than 0 s"):
-            asyncio.run(retriever.retrieve(Query(subject=17, k=3, exclude_seen=False), fetch_seconds=0))
+            asyncio.run(retriever.retrieve(Query(subject=17, k=3, exclude_seen=False), fetch_seconds=0, degrade=False))
     finally:
         retriever.close()
 

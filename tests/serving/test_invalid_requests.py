@@ -6,15 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
-from rf_protos.v1.retrieval_pb2 import (
-    DoubleList,
-    FeatureValue,
-    Int64List,
-    Interaction,
-    RetrieveRequest,
-    Session,
-    StringList,
-)
+from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
+from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
 
 DAY = 86_400_000_000
 

@@ -11,9 +11,11 @@ from rf_platform.errors import ConfigError, CorruptError, NotFoundError, Unavail
 from rf_platform.features.apply import apply_definitions
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
-from rf_serving.retrieval.retriever import Retriever
+from rf_serving.server.admission import Admission
 from rf_serving.server.metrics import ServerMetrics
-from rf_serving.server.serve import open_served
+from rf_serving.server.opening import open_served
+from rf_serving.server.options import ServeOptions
+from rf_serving.server.parts import open_parts
 from rf_serving.server.server import RetrievalServer
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
@@ -25,7 +27,7 @@ def workspace(home_copy: Path) -> Settings:
 
 
 @pytest.mark.parametrize(
-    "file", ["vectors.npy", "index.faiss", "model/weights.pt", "encoder/genre.parquet", "spec.json"]
+    "file", ["vectors.npy", "items.parquet", "model/weights.pt", "encoder/genre.parquet", "spec.json"]
 )
 def test_a_damaged_file_is_named(workspace: Settings, file: str) -> None:
     path = workspace.workspace.bundles / "tiny-run-1" / file
@@ -74,11 +76,9 @@ def test_a_server_does_not_start_without_its_online_store(workspace: Settings) -
         database.execute("DROP TABLE movielens_interaction_context")
 
     async def start() -> None:
-        retriever = Retriever(*open_served(workspace))
-        try:
-            await RetrievalServer("127.0.0.1", 0, ServerMetrics()).start(retriever, 10)
-        finally:
-            retriever.close()
+        options, metrics, admission = ServeOptions(port=0), ServerMetrics(), Admission(8)
+        with open_parts(workspace, metrics, options, admission) as parts:
+            await RetrievalServer(options, metrics, admission).start(parts)
 
     with pytest.raises(UnavailableError, match=r"online store does not answer \(OperationalError: no such table"):
         asyncio.run(start())

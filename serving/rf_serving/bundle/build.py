@@ -14,16 +14,19 @@ import pyarrow.parquet as pq
 from rf_platform.bundle import manifest_sha256, publish, to_plain, write_manifest
 from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
+from rf_platform.dataset.run_dataset import open_run_dataset
 from rf_platform.errors import CorruptError, RunError, UsageError
+from rf_platform.features.lineage import LINEAGE
 from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus
 from rf_serving.bundle import files
-from rf_serving.index import VectorIndex, choose_kind, recall_against_exact
+from rf_serving.index import ApproximateIndex, VectorIndex, choose_kind, recall_against_exact, tune
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.sequences import Split
 from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
 
-RECALL_AT = 20
+RECALL_AT = (20, 100)
+"""Numbers of results whose recall is measured; the first is shown."""
 HELD_OUT_QUERIES = 1000
 _QUERIES_AT_ONCE = 250
 
@@ -33,14 +36,22 @@ class IndexOptions:
     """How the vectors are indexed."""
 
     kind: str = "auto"
-    """``exact``, ``hnsw`` or ``auto``."""
+    """``exact``, ``hnsw``, ``ivf-pq`` or ``auto``."""
+    recall: float = 0.99
+    """Share of the true best items that the search of an approximate index is tuned to find; ``min_recall`` if that is more."""
     min_recall: float = 0.95
     """Least share of the true best items that an approximate index must find."""
 
     def __post_init__(self) -> None:
-        """Check the range."""
-        if not 0 <= self.min_recall <= 1:
-            raise UsageError(f"--min-recall={self.min_recall} must be between 0 and 1")
+        """Check the ranges."""
+        for name in ("recall", "min_recall"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"--{name.replace('_', '-')}={getattr(self, name)} must be between 0 and 1")
+
+    @property
+    def aim(self) -> float:
+        """What the search is tuned for."""
+        return max(self.recall, self.min_recall)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +89,7 @@ def build_bundle(
             f"run '{record.name}' is {record.status}{f' ({record.error})' if record.error else ''}; a bundle is built from a "
             f"completed run: finish it with `rf train --resume`, or name another run"
         )
-    dataset = Dataset.open(registry.dataset(record.dataset).path)
+    dataset = open_run_dataset(registry, record)
     with track(f"bundle of {record.name}", 3) as progress:
         checkpoint = _checkpoint(record)
         scorer = ModelScorer(load_model(checkpoint, dataset.encoder), dataset)
@@ -88,17 +99,21 @@ def build_bundle(
             raise RunError(f"the item tower of run '{record.name}' gives vectors that are not finite; train it again")
         progress.advance(note="items encoded")
         index = choose_kind(options.kind, len(vectors_ND)).build(vectors_ND)
-        described = {"kind": index.kind, **index.settings, **_quality(index, vectors_ND, scorer, dataset, options)}
+        measured = _tuned(index, vectors_ND, held_out_queries(scorer, dataset), options)
+        described = {"kind": index.kind, **index.settings, **measured}
         progress.advance(note="indexed")
         metrics = json.loads((record.path / "metrics.json").read_text())
         target = directory / registry.next_bundle_name(record.name, directory)
         with publish(target) as staging:
             dataset.spec.save(staging / files.SPEC)
             dataset.encoder.save(staging / files.ENCODER)
+            if (record.path / LINEAGE).exists():
+                shutil.copy2(record.path / LINEAGE, staging / LINEAGE)
             shutil.copytree(checkpoint, staging / files.MODEL, ignore=_only("config.json", "weights.pt"))
             pq.write_table(catalog(dataset), staging / files.ITEMS)
             np.save(staging / files.TOKENS, tokens_ND)
             np.save(staging / files.VECTORS, vectors_ND)
+            np.save(staging / files.POPULARITY, dataset.training_counts.of_item)
             index.save(staging / files.INDEX)
             (staging / files.METRICS).write_text(
                 json.dumps(to_plain({"run": metrics, "index": described}), indent=2) + "\n"
@@ -143,23 +158,25 @@ def held_out_queries(scorer: ModelScorer, dataset: Dataset, limit: int = HELD_OU
     return np.concatenate(parts)
 
 
-def _quality(
+def _tuned(
     index: VectorIndex,
     vectors_ND: npt.NDArray[np.float32],
-    scorer: ModelScorer,
-    dataset: Dataset,
+    queries_BD: npt.NDArray[np.float32],
     options: IndexOptions,
 ) -> dict[str, Any]:
-    if index.exact:
+    """Tune an approximate index on every second query and measure its recall on the others; says nothing of an exact one."""
+    if not isinstance(index, ApproximateIndex):
         return {}
-    queries_BD = held_out_queries(scorer, dataset)
-    recall = recall_against_exact(index, vectors_ND, queries_BD, RECALL_AT)
-    if recall < options.min_recall:
-        raise RunError(
-            f"the {index.kind} index finds {recall:.4f} of the true {RECALL_AT} best items on {len(queries_BD)} held-out "
-            f"queries, less than --min-recall={options.min_recall}; use --kind exact, or accept a lower recall"
-        )
-    return {f"recall@{RECALL_AT}": recall, "recall_queries": len(queries_BD)}
+    tune(index, vectors_ND, queries_BD[::2], options.aim)
+    others_BD = queries_BD[1::2] if len(queries_BD) > 1 else queries_BD
+    recalls = recall_against_exact(index, vectors_ND, others_BD, RECALL_AT)
+    for k, recall in recalls.items():
+        if recall < options.min_recall:
+            raise RunError(
+                f"the {index.kind} index finds {recall:.4f} of the true {k} best items on {len(others_BD)} held-out "
+                f"queries, less than --min-recall={options.min_recall}; use --kind exact, or accept a lower recall"
+            )
+    return {**{f"recall@{k}": recall for k, recall in recalls.items()}, "recall_queries": len(others_BD)}
 
 
 def _checkpoint(run: RunRecord) -> Path:

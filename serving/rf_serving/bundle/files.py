@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-SPEC = Path("spec.json")
-ENCODER = Path("encoder")
-MODEL = Path("model")
+from rf_platform.bundle.files import ENCODER, MODEL, SPEC
+
+__all__ = ["ENCODER", "INDEX", "ITEMS", "METRICS", "MODEL", "POPULARITY", "SPEC", "TOKENS", "VECTORS"]
+
 ITEMS = Path("items.parquet")
 TOKENS = Path("item_tokens.npy")
 VECTORS = Path("vectors.npy")
+POPULARITY = Path("popularity.npy")
 INDEX = Path("index.faiss")
 METRICS = Path("metrics.json")

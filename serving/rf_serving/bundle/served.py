@@ -1,6 +1,7 @@
 """A bundle in memory, ready to answer."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ class ServedBundle:
     Shapes: N items, D width.
     """
 
+    path: Path
+    """Where it lies."""
     manifest: BundleManifest
     spec: FeatureSpec
     encoder: FeatureEncoder
@@ -36,11 +39,17 @@ class ServedBundle:
     item_tokens_ND: Tensor
     """What interactions with an item are made of."""
     vectors_ND: npt.NDArray[np.float32]
-    """The indexed vectors, memory-mapped: read only where the index falls short."""
+    """The indexed vectors, memory-mapped; the index refers to them too."""
+    popularity_N: npt.NDArray[np.int64] | None = None
+    """[N]: training events of each item; None in a bundle of an earlier version."""
 
     @classmethod
-    def open(cls, directory: Path) -> "ServedBundle":
+    def open(cls, directory: Path, index_device: str = "cpu") -> "ServedBundle":
         """Load a bundle whose checksums were verified (:func:`rf_platform.registry.check_bundle`).
+
+        Args:
+            directory: of the bundle.
+            index_device: what searches, ``RF_INDEX_DEVICE``.
 
         Raises:
             NotFoundError, CorruptError, ConfigError: the bundle is not there, or this version cannot read it.
@@ -49,17 +58,28 @@ class ServedBundle:
         spec = FeatureSpec.load(directory / files.SPEC)
         encoder = FeatureEncoder.load(spec, directory / files.ENCODER)
         ids = pq.read_table(directory / files.ITEMS, columns=[spec.item.join_key])[0].to_pylist()
+        vectors_ND = np.load(directory / files.VECTORS, mmap_mode="r")
+        index = manifest.index
         return cls(
+            path=directory,
             manifest=manifest,
             spec=spec,
             encoder=encoder,
             model=load_model(directory / files.MODEL, encoder),
-            index=open_index(manifest.index.kind, directory / files.INDEX),
+            index=open_index(index.kind, directory / files.INDEX, vectors_ND, index.model_dump(), index_device),
             item_ids=ids,
             row_of_item={item: row for row, item in enumerate(ids)},
             item_tokens_ND=torch.from_numpy(np.load(directory / files.TOKENS)),
-            vectors_ND=np.load(directory / files.VECTORS, mmap_mode="r"),
+            vectors_ND=vectors_ND,
+            popularity_N=np.load(popularity) if (popularity := directory / files.POPULARITY).exists() else None,
         )
+
+    @cached_property
+    def popular_rows(self) -> npt.NDArray[np.int64]:
+        """[N]: rows, those with most training events first; empty where these are not known."""
+        if self.popularity_N is None:
+            return np.zeros(0, np.int64)
+        return np.argsort(-self.popularity_N, kind="stable")
 
     @property
     def name(self) -> str:

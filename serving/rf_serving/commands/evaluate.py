@@ -27,7 +27,7 @@ def evaluate(
     index: Annotated[
         str,
         typer.Option(
-            help="Index to rank through as well, as a server would: hnsw, or auto for what `rf index build` takes by "
+            help="Index to rank through as well, as a server would: hnsw, ivf-pq, or auto for what `rf index build` takes by "
             "itself; exact leaves it at the exact ranking."
         ),
     ] = "hnsw",
@@ -49,9 +49,10 @@ def evaluate(
     import faiss
     import torch
 
-    from rf_platform.dataset import Dataset
+    from rf_platform.dataset.run_dataset import open_run_dataset
     from rf_platform.registry import Registry
-    from rf_serving.index import choose_kind
+    from rf_serving.bundle.build import IndexOptions, held_out_queries
+    from rf_serving.index import ApproximateIndex, choose_kind, tune
     from rf_serving.index_scorer import IndexScorer
     from rf_training.baselines import BESIDE_EVERY_RUN, Popularity, TrainingData, compare
     from rf_training.commands.output_file import check_output_file
@@ -66,13 +67,17 @@ def evaluate(
     faiss.omp_set_num_threads(torch.get_num_threads())
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     record = completed_run(settings, run)
-    dataset = Dataset.open(registry.dataset(record.dataset).path)
+    dataset = open_run_dataset(registry, record)
     kind = choose_kind(index, len(dataset.item_ids), option="--index")
     model = ModelScorer(load_model(record.path / "best", dataset.encoder), dataset)
     models: list[Scorer] = [model]
     exact_of = {}
     if not kind.exact:
-        served = IndexScorer(model, kind.build(model.vectors_ND.numpy()))
+        vectors_ND = model.vectors_ND.numpy()
+        approximate = kind.build(vectors_ND)
+        assert isinstance(approximate, ApproximateIndex)
+        tune(approximate, vectors_ND, held_out_queries(model, dataset), IndexOptions().aim)
+        served = IndexScorer(model, approximate)
         models.append(served)
         exact_of[served.name] = model.name
     report = compare(

@@ -16,9 +16,19 @@ def index() -> None:
 @app.command()
 def build(
     run: Annotated[str | None, typer.Argument(help="Training run; default: the newest.")] = None,
-    kind: Annotated[str, typer.Option(help="exact, hnsw, or auto: exact up to 100,000 items, hnsw above.")] = "auto",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="exact, hnsw, ivf-pq, or auto: exact up to 100,000 items, ivf-pq above.",
+        ),
+    ] = "auto",
+    recall: Annotated[
+        float,
+        typer.Option(help="Share of the true best items that the search of an approximate index is tuned to find."),
+    ] = 0.99,
     min_recall: Annotated[
-        float, typer.Option(help="Least share of the true best 20 items an approximate index must find.")
+        float,
+        typer.Option(help="Least share of the true best 20 and 100 items it must find; below, no bundle is made."),
     ] = 0.95,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -34,13 +44,16 @@ def build(
     from rf_serving.bundle.build import RECALL_AT, IndexOptions, build_bundle
 
     built = build_bundle(
-        Registry.open(), get_settings().workspace.bundles, run, IndexOptions(kind=kind, min_recall=min_recall)
+        Registry.open(),
+        get_settings().workspace.bundles,
+        run,
+        IndexOptions(kind=kind, recall=recall, min_recall=min_recall),
     )
     if as_json:
         print_json({**asdict(built.record), "items": built.items, "index": built.index, "bytes": built.total_bytes})
         return
-    recall = built.index.get(f"recall@{RECALL_AT}")
-    quality = "" if recall is None else f", recall@{RECALL_AT} against an exact scan {recall:.4f}"
+    measured = [f"recall@{k} {built.index[key]:.4f}" for k in RECALL_AT if (key := f"recall@{k}") in built.index]
+    quality = f", {' and '.join(measured)} against an exact scan" if measured else ""
     out_console().print(
         f"built {built.record.name}: {built.items:,} items, {built.index['kind']} index{quality}, "
         f"{decimal(built.total_bytes)}; serve it with `rf promote {built.record.name}`",

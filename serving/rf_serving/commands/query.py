@@ -52,6 +52,7 @@ def query(
                 "bundle": response.bundle,
                 "spec_hash": response.spec_hash,
                 "cold": response.cold,
+                "degraded": response.degraded,
                 "milliseconds": {t.stage: round(t.milliseconds, 3) for t in response.timings},
                 "history": [{**fields.get(item, {}), "item_id": item} for item in response.history],
                 "items": [
@@ -82,6 +83,9 @@ def _show(response: Any, items: Any, fields: dict[str, dict[str, Any]], who: str
         named = ", ".join(_title(items, fields.get(item, {})) or item for item in latest)
         more = f" and {len(response.history) - len(latest)} more" if len(response.history) > len(latest) else ""
         out_console().print(f"[bold]latest of {escape(who)}:[/] {escape(named)}{more}", highlight=False)
+    elif response.degraded:
+        text = f"[bold red]degraded:[/] the online store did not answer in time; {escape(who)} is answered without features"
+        out_console().print(text, highlight=False, soft_wrap=True)
     else:
         out_console().print(f"{escape(who)} has no history here: a cold answer", highlight=False)
     total = sum(t.milliseconds for t in response.timings)

@@ -1,54 +1,175 @@
 """``rf serve``: answer gRPC calls."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer()
 
+_PORT, _PROTECTION, _LIMITS, _SPEED, _WATCHING = "Port", "Protection", "Limits", "Speed", "Watching"
+
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one, which is logged.")] = 50051,
-    bundle: Annotated[
-        str | None, typer.Option(help="Bundle to serve; default: the promoted one.", show_default=False)
-    ] = None,
-    max_k: Annotated[int, typer.Option(min=1, help="Largest k a request may ask for.")] = 1000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all.", rich_help_panel=_PORT)
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port; 0 chooses a free one, which is logged.", rich_help_panel=_PORT),
+    ] = 50051,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.", rich_help_panel=_PORT)] = 1,
     drain_seconds: Annotated[
-        float, typer.Option(min=0, help="How long calls in flight may take after SIGTERM.")
+        float,
+        typer.Option(min=0, help="How long calls in flight may take after SIGTERM.", rich_help_panel=_PORT),
     ] = 20.0,
+    bundle: Annotated[
+        str | None,
+        typer.Option(help="Serve this bundle, whatever is promoted; default: follow `rf promote`.", show_default=False),
+    ] = None,
+    poll_seconds: Annotated[float, typer.Option(min=0.01, help="How often to look for what is promoted.")] = 1.0,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(help="Certificate chain (PEM).", envvar="RF_TLS_CERT", rich_help_panel=_PROTECTION),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="Its key (PEM).", envvar="RF_TLS_KEY", rich_help_panel=_PROTECTION)
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="Callers need a certificate signed by one of these (PEM).",
+            envvar="RF_TLS_CLIENT_CA",
+            rich_help_panel=_PROTECTION,
+        ),
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            help="Callers need a token of this file; `rf token add` makes it.",
+            envvar="RF_TOKENS",
+            rich_help_panel=_PROTECTION,
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Listen beyond this machine without TLS or tokens.", rich_help_panel=_PROTECTION
+        ),
+    ] = False,
+    max_k: Annotated[int, typer.Option(min=1, help="Largest k a request may ask for.", rich_help_panel=_LIMITS)] = 1000,
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="Most items or events of one request.", rich_help_panel=_LIMITS)
+    ] = 1000,
+    max_session: Annotated[
+        int, typer.Option(min=1, help="Most interactions of a session.", rich_help_panel=_LIMITS)
+    ] = 10_000,
+    max_message_mib: Annotated[
+        float, typer.Option(min=0.01, help="Largest request message, in MiB.", rich_help_panel=_LIMITS)
+    ] = 4.0,
+    deadline_seconds: Annotated[
+        float, typer.Option(min=0.01, help="Most time for a call.", rich_help_panel=_LIMITS)
+    ] = 10.0,
+    max_in_flight: Annotated[
+        int,
+        typer.Option(min=1, help="Calls that a worker answers at once; more are refused.", rich_help_panel=_LIMITS),
+    ] = 128,
+    queue_ms: Annotated[
+        float,
+        typer.Option(min=0.1, help="Fewer are taken in while all wait longer than this.", rich_help_panel=_LIMITS),
+    ] = 20.0,
+    fetch_ms: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="How long the online store may take; then the answer is degraded.", rich_help_panel=_SPEED
+        ),
+    ] = 50.0,
+    batch_us: Annotated[
+        float,
+        typer.Option(min=0, help="How long a request may wait to be computed with others.", rich_help_panel=_SPEED),
+    ] = 300.0,
+    batch_most: Annotated[
+        int, typer.Option(min=1, help="Most requests that are computed together.", rich_help_panel=_SPEED)
+    ] = 32,
     metrics_port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="Expose Prometheus metrics on this port; default: off.", show_default=False
+            min=0,
+            max=65535,
+            help="Expose Prometheus metrics on this port; default: off.",
+            show_default=False,
+            rich_help_panel=_WATCHING,
         ),
     ] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info (a line per call), warning or error.")] = "info",
+    metrics_host: Annotated[
+        str, typer.Option(help="Address of the metrics, which need no token.", rich_help_panel=_WATCHING)
+    ] = "127.0.0.1",
+    log_level: Annotated[
+        str, typer.Option(help="debug, info (a line per call), warning or error.", rich_help_panel=_WATCHING)
+    ] = "info",
 ) -> None:
-    """Answer retrievalformer.v1.RetrievalService/Retrieve from the promoted bundle, until SIGTERM or Ctrl-C.
+    """Answer gRPC calls from the promoted bundle, until SIGTERM or Ctrl-C: Retrieve, changes of the catalog, events.
 
-    The bundle's checksums are verified first, and the feature store must still offer what the model was built from. Log
-    lines are JSON on standard output; the one with "event": "serving" has the address.
+    The bundle's checksums are verified first, and the feature store must still offer what the model was built from. What
+    `rf promote`, `rf rollback` and `rf shadow` say is followed without a restart. Log lines are JSON on standard output; the one
+    with "event": "serving" has the address. Everything else an operator needs is in docs/operations.md.
     """
-    import asyncio
     import os
     import sys
 
+    # Before NumPy is imported: concurrent requests share the cores, and none is split over them.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
     from rf_platform.errors import UsageError
     from rf_platform.settings import get_settings
-    from rf_serving.server.logs import LEVELS, configure_logs
+    from rf_serving.server.limits import Limits
+    from rf_serving.server.logs import LEVELS
+    from rf_serving.server.options import ServeOptions
+    from rf_serving.server.tls import TlsFiles
 
     if log_level not in LEVELS:
         raise UsageError(f"--log-level={log_level!r} is no level; choose {', '.join(LEVELS)}")
-    from rf_serving.server.serve import ServeOptions
-    from rf_serving.server.serve import serve as run
-
-    configure_logs(log_level)
+    if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
+        raise UsageError(
+            "--tls-cert and --tls-key belong together, and --tls-client-ca needs both; give all that is meant"
+        )
     options = ServeOptions(
-        host=host, port=port, bundle=bundle, max_k=max_k, drain_seconds=drain_seconds, metrics_port=metrics_port
+        host=host,
+        port=port,
+        workers=workers,
+        bundle=bundle,
+        poll_seconds=poll_seconds,
+        limits=Limits(
+            max_k=max_k,
+            max_batch=max_batch,
+            max_session=max_session,
+            max_message_bytes=int(max_message_mib * 1024 * 1024),
+        ),
+        max_in_flight=max_in_flight,
+        queue_seconds=queue_ms / 1000,
+        deadline_seconds=deadline_seconds,
+        fetch_seconds=fetch_ms / 1000,
+        batch_most=batch_most,
+        batch_seconds=batch_us / 1e6,
+        drain_seconds=drain_seconds,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+        tls=TlsFiles(certificate=tls_cert, key=tls_key, client_ca=tls_client_ca) if tls_cert and tls_key else None,
+        tokens=tokens,
+        insecure=insecure,
+        log_level=log_level,
     )
-    asyncio.run(run(get_settings(), options))
+    options.check()
+    if workers > 1:
+        from rf_serving.server.supervisor import supervise
+
+        code = supervise(get_settings(), options)
+    else:
+        from rf_serving.server.process import run_alone
+
+        code = run_alone(get_settings(), options)
     # All is finished and logged. Unloading the libraries takes seconds, and a feature read that hangs would never let go.
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(code)

@@ -1,21 +1,20 @@
-"""What is known of whoever asks, wherever it came from."""
+"""What is known of whoever asks, wherever it came from.
 
-from collections.abc import Mapping
+Values are plain Python: a text, a number or a list, times in microseconds since 1970 (UTC). None is missing, and in the columns
+of a history so are NaN and the markers of :mod:`rf_platform.features.spec`. Nothing of a request passes through Arrow, whose
+arrays cost more to make than such short columns cost to read.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-_VALUE_TYPES: dict[str, pa.DataType] = {
-    "String": pa.string(),
-    "Int32": pa.int64(),
-    "Int64": pa.int64(),
-    "Bool": pa.bool_(),
-    "Float32": pa.float64(),
-    "Float64": pa.float64(),
-    "UnixTimestamp": pa.timestamp("us", tz="UTC"),
-}
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.index.vector_index import NO_ROW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,26 +24,44 @@ class UserFeatures:
     Shapes: T interactions, oldest first.
     """
 
-    profile: Mapping[str, pa.Array] = field(default_factory=dict)
-    """User features by full name, one value each."""
-    rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """[T]: row of each item in the catalog."""
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    """User features by full name."""
+    items: Sequence[int | str] = ()
+    """[T]: id of each item, in the catalog's type."""
     timestamps: npt.NDArray[np.int64] | None = None
     """[T]: microseconds since 1970, UTC; None if not known."""
-    context: Mapping[str, pa.Array] = field(default_factory=dict)
-    """Context features by full name, [T] each."""
+    context: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Context features by full name, [T] each, without those of kind timestamp."""
+
+    def known(self, catalog: CatalogSnapshot) -> "KnownFeatures":
+        """Return the features with the items' rows, without the interactions with items that the catalog never had."""
+        rows = catalog.rows_of(self.items)
+        known = rows != NO_ROW
+        if known.all():
+            return KnownFeatures(self.profile, rows, self.timestamps, self.context)
+        kept = known.tolist()
+        return KnownFeatures(
+            self.profile,
+            rows[known],
+            None if self.timestamps is None else self.timestamps[known],
+            {name: list(compress(column, kept)) for name, column in self.context.items()},
+        )
+
+
+@dataclass(frozen=True)
+class KnownFeatures:
+    """Profile and history in the rows of one snapshot of the catalog; see :class:`UserFeatures`."""
+
+    profile: Mapping[str, Any]
+    rows: npt.NDArray[np.int64]
+    """[T]: row of each item."""
+    timestamps: npt.NDArray[np.int64] | None
+    context: Mapping[str, Sequence[Any]]
 
     @property
     def cold(self) -> bool:
         """Whether there is no history."""
         return len(self.rows) == 0
-
-
-def arrow_type_of(dtype: str) -> pa.DataType:
-    """Return the Arrow type that holds values of a Feast dtype, such as ``Array(String)``."""
-    if dtype.startswith("Array("):
-        return pa.list_(_VALUE_TYPES[element_of(dtype)])
-    return _VALUE_TYPES[dtype]
 
 
 def element_of(dtype: str) -> str:

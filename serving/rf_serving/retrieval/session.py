@@ -6,6 +6,8 @@ import numpy.typing as npt
 from rf_platform.errors import UsageError
 from rf_protos.v1.retrieval_pb2 import Interaction, Session
 from rf_serving.bundle.served import ServedBundle
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.index.vector_index import NO_ROW
 from rf_serving.retrieval.features import UserFeatures, element_of
 from rf_serving.retrieval.ids import parse_id, shown
 from rf_serving.retrieval.values import ValueReader
@@ -21,29 +23,32 @@ class SessionReader:
         context = [f for f in spec.inputs("context") if f.kind != "timestamp"]  # these come as timestamp_us
         self._context = ValueReader({f.name: element_of(f.dtype) for f in context}, {})
 
-    def read(self, session: Session) -> UserFeatures:
+    def read(self, session: Session, catalog: CatalogSnapshot) -> UserFeatures:
         """Return the session's features.
+
+        Args:
+            session: what came with the request.
+            catalog: has to know its items.
 
         Raises:
             UsageError: an item, a feature name, a value or the order of times is wrong; the message begins with the field's path,
                 such as ``session.history[3].item_id``.
         """
         history = session.history
-        rows = np.fromiter((self._row(i, each.item_id) for i, each in enumerate(history)), np.int64, len(history))
-        paths = [f"session.history[{i}].context" for i in range(len(history))]
+        items = [self._item(i, each.item_id, catalog) for i, each in enumerate(history)]
         return UserFeatures(
-            profile=self._profile.columns([session.profile], ["session.profile"]),
-            rows=rows,
+            profile=self._profile.values(session.profile, "session.profile"),
+            items=items,
             timestamps=_timestamps(list(history)),
-            context=self._context.columns([each.context for each in history], paths),
+            context=self._context.columns([each.context for each in history], "session.history[{}].context"),
         )
 
-    def _row(self, position: int, text: str) -> int:
+    def _item(self, position: int, text: str, catalog: CatalogSnapshot) -> int | str:
         path = f"session.history[{position}].item_id"
-        row = self._bundle.row_of_item.get(parse_id(text, self._bundle.spec.item.id_type, path))
-        if row is None:
+        item = parse_id(text, self._bundle.spec.item.id_type, path)
+        if catalog.row_of(item) == NO_ROW:
             raise UsageError(f"{path}: {shown(text)} is not an item of the catalog of bundle '{self._bundle.name}'")
-        return row
+        return item
 
 
 def _timestamps(history: list[Interaction]) -> npt.NDArray[np.int64] | None:

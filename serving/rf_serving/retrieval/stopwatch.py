@@ -14,6 +14,8 @@ class Stopwatch:
     def __init__(self, observe: Observe) -> None:
         self._observe = observe
         self.seconds: dict[str, float] = {}
+        self.begins: dict[str, float] = {}
+        """When each stage began, by :func:`time.perf_counter`."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -22,5 +24,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] = perf_counter() - start
-            self._observe(name, self.seconds[name])
+            self.took(name, start, perf_counter() - start)
+
+    def took(self, name: str, begin: float, seconds: float) -> None:
+        """Take down a stage that was timed elsewhere, such as one that several requests went through together."""
+        self.begins[name], self.seconds[name] = begin, seconds
+        self._observe(name, seconds)

@@ -1,19 +1,16 @@
-"""Feature values of a request, checked against the FeatureSpec and turned into Arrow."""
+"""Feature values of a request, checked against the FeatureSpec."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-import pyarrow as pa
-
 from rf_platform.errors import UsageError
 from rf_platform.features.spec import FieldSpec
-from rf_protos.v1.retrieval_pb2 import FeatureValue
-from rf_serving.retrieval.features import arrow_type_of
+from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.retrieval.ids import shown
 
-_CASES = {
+VALUE_CASES = {
     "String": "string_value",
     "Int32": "int_value",
     "Int64": "int_value",
@@ -27,7 +24,9 @@ _CASES = {
     "Array(Float32)": "double_list",
     "Array(Float64)": "double_list",
 }
+"""Which case of a value fits which dtype."""
 _FLOAT32_MAX = 3.4e38
+_SHOWN_NAME = 100
 
 
 class ValueReader:
@@ -46,53 +45,95 @@ class ValueReader:
         """Return a reader of whole features, such as a profile's."""
         return cls({f.name: f.dtype for f in fields}, {f.name: widths[f.name] for f in fields if f.kind == "vector"})
 
-    def columns(self, given: Sequence[Mapping[str, FeatureValue]], paths: Sequence[str]) -> dict[str, pa.Array]:
-        """Return one column per feature that any row has; a value that is not given is null.
+    def values(self, given: Mapping[str, FeatureValue], path: str) -> dict[str, Any]:
+        """Return plain values by full name: a text, a number or a list, None where none is set.
 
         Args:
-            given: values by full name, one mapping per row.
-            paths: field path of each mapping, for messages.
+            given: values by full name.
+            path: field path of the mapping, for messages.
 
         Raises:
             UsageError: a name is unknown or a value does not fit; the message begins with the field path.
         """
+        return {name: self._value(name, value, path) for name, value in given.items()}
+
+    def columns(self, given: Sequence[Mapping[str, FeatureValue]], path: str) -> dict[str, list[Any]]:
+        """Return one column per feature that any row has, with None where a value is not given.
+
+        Args:
+            given: values by full name, one mapping per row.
+            path: field path of a row's mapping, with ``{}`` for the row's number.
+
+        Raises:
+            UsageError: as :meth:`values`.
+        """
         columns: dict[str, list[Any]] = {}
-        for row, (values, path) in enumerate(zip(given, paths, strict=True)):
+        for row, values in enumerate(given):
             for name, value in values.items():
-                column = columns.setdefault(name, [None] * len(given))
-                column[row] = self._value(name, value, f'{path}["{name if len(name) <= 100 else name[:100] + "…"}"]')
-        return {name: pa.array(values, self._arrow_type(name)) for name, values in columns.items()}
+                if name not in columns:
+                    columns[name] = [None] * len(given)
+                columns[name][row] = self._value(name, value, path, row)
+        return columns
 
-    def _value(self, name: str, value: FeatureValue, path: str) -> Any:
+    def _value(self, name: str, value: FeatureValue, path: str, row: int = 0) -> Any:
+        try:
+            return plain_value(value, self._dtype(name), self._widths.get(name))
+        except UnfitError as error:
+            named = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "…"
+            raise UsageError(f'{path.format(row)}["{named}"]: {error}') from None
+
+    def _dtype(self, name: str) -> str:
         if name not in self._dtypes:
-            close = get_close_matches(name, self._dtypes, n=1)
-            known = f"did you mean {close[0]}?" if close else f"known are {', '.join(self._dtypes) or 'none'}"
-            raise UsageError(f"{path}: there is no such feature; {known}")
-        dtype, case = self._dtypes[name], value.WhichOneof("value")
-        if case is None:
-            return None
-        if case != _CASES[dtype]:
-            raise UsageError(f"{path}: {case} is given, but the feature is {dtype}: set {_CASES[dtype]}")
-        plain = getattr(value, case)
-        if dtype == "Bool" and plain not in (0, 1):
-            raise UsageError(f"{path}: {plain} is given for a Bool feature; 0 or 1 is meant")
-        if not case.endswith("_list"):
-            return _finite([plain], path)[0] if case == "double_value" else plain
-        elements = list(plain.values)
-        if case == "double_list":
-            _finite(elements, path)
-        width = self._widths.get(name)
-        if width is not None and len(elements) not in (0, width):
-            raise UsageError(f"{path}: {len(elements)} numbers are given, but the vector has {width}")
-        return elements
-
-    def _arrow_type(self, name: str) -> pa.DataType:
-        dtype = self._dtypes[name]
-        return pa.int64() if dtype == "Bool" else arrow_type_of(dtype)
+            raise UnfitError(f"there is no such feature; {suggestion(name, self._dtypes)}")
+        return self._dtypes[name]
 
 
-def _finite(numbers: list[float], path: str) -> list[float]:
+class UnfitError(ValueError):
+    """A value does not fit its feature; the message lacks the field path, which the caller knows."""
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """Return what may have been meant by a name that is not known."""
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known) or 'none'}"
+
+
+def plain_value(value: FeatureValue, dtype: str, width: int | None = None) -> Any:
+    """Return a text, a number or a list, or None if no value is set.
+
+    Args:
+        value: what was given.
+        dtype: of the feature.
+        width: of the feature, if it is a dense vector.
+
+    Raises:
+        UnfitError: the value is of another type, not finite, or a vector of another width.
+    """
+    case = value.WhichOneof("value")
+    if case is None:
+        return None
+    if case != VALUE_CASES[dtype]:
+        raise UnfitError(f"{case} is given, but the feature is {dtype}: set {VALUE_CASES[dtype]}")
+    plain = getattr(value, case)
+    if dtype == "Bool" and plain not in (0, 1):
+        raise UnfitError(f"{plain} is given for a Bool feature; 0 or 1 is meant")
+    if not case.endswith("_list"):
+        return finite([plain])[0] if case == "double_value" else plain
+    elements = list(plain.values)
+    if case == "double_list":
+        finite(elements)
+    if width is not None and len(elements) not in (0, width):
+        raise UnfitError(f"{len(elements)} numbers are given, but the vector has {width}")
+    return elements
+
+
+def finite(numbers: list[float]) -> list[float]:
+    """Return the numbers.
+
+    Raises:
+        UnfitError: one is not finite, or too large for float32.
+    """
     for number in numbers:
         if not math.isfinite(number) or abs(number) > _FLOAT32_MAX:
-            raise UsageError(f"{path}: {shown(number)} is not a usable number; leave out what is missing")
+            raise UnfitError(f"{shown(number)} is not a usable number; leave out what is missing")
     return numbers

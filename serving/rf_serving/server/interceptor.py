@@ -1,9 +1,14 @@
-"""What happens around every call of our service: request id, log line, metrics, and errors as gRPC statuses."""
+"""What happens around every call of our services.
+
+Request id, token and role, a limit on the calls in flight, the message, the deadline, log line, metrics, and errors as gRPC
+statuses.
+"""
 
 import asyncio
+import random
 import re
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -11,34 +16,86 @@ from uuid import uuid4
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
-from rf_platform.errors import RfError
+from rf_platform.errors import OverloadedError, RfError, UsageError
+from rf_serving.server.admission import Admission
+from rf_serving.server.authentication import Authentication
+from rf_serving.server.call import REQUEST_ID, Call, begin_call, note
 from rf_serving.server.metrics import ServerMetrics
+from rf_serving.server.service import Role, Service
+from rf_serving.server.tracing import NO_TRACING, Tracing
 
-REQUEST_ID = "x-request-id"
-"""Metadata key: taken from the caller or made here, returned in the trailing metadata and in every log line."""
+__all__ = ["REQUEST_ID", "CallInterceptor", "note"]
+
 INTERNAL_MESSAGE = "internal error; the server's log has it under the request id"
+PUSHBACK = "grpc-retry-pushback-ms"
+"""Trailing metadata of a refused call: gRPC clients that retry wait this long."""
+_REFLECTION = "/grpc.reflection."
 _SETTLE_SECONDS = 0.05
-_NOT_OUR_FAULT = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.CANCELLED)
+_PUSHBACK_MS = (50, 150)
+_NOT_OUR_FAULT = frozenset(
+    {"OK", "INVALID_ARGUMENT", "CANCELLED", "DEADLINE_EXCEEDED", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED"}
+)
 _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_notes: ContextVar[dict[str, Any]] = ContextVar("notes")
+_LONGEST_MESSAGE = 1000  # messages travel in a header, and headers have a limit
 
 
-def note(**values: Any) -> None:
-    """Add values to the log line of the call that is being answered."""
-    _notes.get({}).update(values)
+class DeadlineError(RfError):
+    """The time for a call is up."""
+
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Method:
+    """A method of ours."""
+
+    name: str
+    role: Role
+    admission: Admission
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Wraps the unary calls of one gRPC package; health and reflection pass through."""
+    """Wraps the unary calls of our services; health passes through, and so does reflection unless there are tokens."""
 
-    def __init__(self, metrics: ServerMetrics, package: str = "retrievalformer.v1") -> None:
-        self._metrics, self._prefix = metrics, f"/{package}."
+    def __init__(
+        self,
+        metrics: ServerMetrics,
+        *,
+        admission: Admission | None = None,
+        writes: Admission | None = None,
+        authentication: Authentication | None = None,
+        deadline_seconds: float = 10.0,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            metrics: told about every call.
+            admission: limits reading calls; default: 128 at once.
+            writes: limits writing calls; default: 32 at once.
+            authentication: checks tokens; None: everybody may call.
+            deadline_seconds: most time for a call.
+            tracing: makes spans.
+        """
+        self._metrics, self._authentication, self._tracing = metrics, authentication, tracing
+        self._deadline_seconds = deadline_seconds
+        self._admission, self._writes = admission or Admission(128), writes or Admission(32)
+        self._methods: dict[str, _Method] = {}
         self._log = structlog.get_logger("rf_serving")
         self._idle = asyncio.Event()
         self._idle.set()
         self.active = 0
         """Calls that are being answered."""
+        self._shed, self._shed_said = 0, 0.0
+
+    def add(self, services: Iterable[Service]) -> None:
+        """Take care of these services' methods."""
+        for service in services:
+            for name, role in service.roles.items():
+                admission = self._admission if role is Role.READ else self._writes
+                self._methods[f"/{service.name}/{name}"] = _Method(name=name, role=role, admission=admission)
 
     async def wait_until_idle(self) -> None:
         """Return when no call is being answered, nor one that had arrived but not begun."""
@@ -49,49 +106,135 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Wrap the handler of a call."""
+        path = handler_call_details.method
+        method = self._methods.get(path)
+        if method is None:
+            if self._authentication is not None and path.startswith(_REFLECTION):
+                return self._checked(await continuation(handler_call_details), handler_call_details)
+            return await continuation(handler_call_details)
+        if method.admission.full:
+            # A handler of streams, because one of single messages would receive the request first. What is taken in is counted
+            # when its message has come: if it never does, nobody would tell us.
+            return grpc.stream_unary_rpc_method_handler(self._refusing(method))
         handler = await continuation(handler_call_details)
-        if handler is None or not handler.unary_unary or not handler_call_details.method.startswith(self._prefix):
-            return handler
-        method = handler_call_details.method.rpartition("/")[2]
 
-        async def answer(request: Any, context: Any) -> Any:
-            return await self._answer(handler.unary_unary, method, request, context)
+        async def answer(request: bytes, context: Any) -> Any:
+            return await self._answer(handler, method, request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            answer,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+        # The message is parsed in _answer: gRPC would call a malformed one an error of the server's.
+        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
+
+    def _checked(self, handler: Any, details: Any) -> Any:
+        """Return the handler of reflection if the caller may read, and one that refuses otherwise."""
+        assert self._authentication is not None
+        try:
+            self._authentication.check(details.invocation_metadata, Role.READ)
+        except RfError as error:
+            refusal = error
+
+            async def refuse(requests: Any, context: Any) -> None:
+                await context.abort(grpc.StatusCode[refusal.grpc_status], str(refusal))
+
+            return grpc.stream_stream_rpc_method_handler(refuse)
+        return handler
+
+    def _refusing(self, method: _Method) -> Callable[[Any, Any], Awaitable[bytes]]:
+        async def refuse(requests: Any, context: Any) -> bytes:
+            error = self._overloaded(method, context, _request_id(context))
+            context.set_code(grpc.StatusCode[error.grpc_status])
+            context.set_details(str(error))
+            return b""
+
+        return refuse
+
+    def _overloaded(self, method: _Method, context: Any, request_id: str) -> OverloadedError:
+        """Count a refusal, tell the caller when to come again, and return the error."""
+        method.admission.refused()
+        self._metrics.observe_shed(method.name)
+        self._say_shed(method)
+        context.set_trailing_metadata(((REQUEST_ID, request_id), (PUSHBACK, str(random.randint(*_PUSHBACK_MS)))))
+        return OverloadedError(
+            f"the server answers {method.admission.limit} calls at once and has as many; try again later, or another one"
         )
 
-    async def _answer(self, call: Callable[[Any, Any], Awaitable[Any]], method: str, request: Any, context: Any) -> Any:
+    def _say_shed(self, method: _Method) -> None:
+        """Log refusals once a second: a line for each would be work, when there is too much of it."""
+        self._shed += 1
+        if (now := perf_counter()) - self._shed_said >= 1:
+            self._log.warning("shedding", calls=self._shed, limit=method.admission.limit, method=method.name)
+            self._shed, self._shed_said = 0, now
+
+    async def _answer(self, handler: Any, method: _Method, request: bytes, context: Any) -> Any:
+        call = begin_call()
+        notes = call.notes
         request_id = _request_id(context)
-        notes: dict[str, Any] = {}
-        _notes.set(notes)
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
-        log = self._log.bind(request_id=request_id, method=method)
-        start, status = perf_counter(), grpc.StatusCode.OK
+        begin, status = perf_counter(), grpc.StatusCode.OK
+        admitted = method.admission.enter()
         self._enter()
+        span = self._tracing.begin(method.name, request_id, context)
         try:
-            return await call(request, context)
+            if not admitted:
+                raise self._overloaded(method, context, request_id)
+            return await self._in_time(handler, method, request, context)
         except RfError as error:
             status = grpc.StatusCode[error.grpc_status]
             notes["error"] = str(error)
             if error.__cause__ is not None:
                 notes["cause"] = repr(error.__cause__)
-            await context.abort(status, str(error))
+            await context.abort(status, _short(str(error)))
         except asyncio.CancelledError:
-            status = grpc.StatusCode.CANCELLED  # the caller went away, or its deadline has passed
+            # The caller went away, or its deadline has passed.
+            late = (left := context.time_remaining()) is not None and left <= 0
+            status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         except Exception:
             status = grpc.StatusCode.INTERNAL
-            log.exception("failed", **notes)
+            self._log.exception("failed", request_id=request_id, method=method.name, **notes)
             await context.abort(status, INTERNAL_MESSAGE)
         finally:
-            seconds = perf_counter() - start
-            self._metrics.observe_call(method, status.name, seconds, cold=bool(notes.get("cold")))
-            report = log.info if status in _NOT_OUR_FAULT else log.warning
-            report("answered", status=status.name, ms=round(seconds * 1000, 3), **notes)
+            seconds = perf_counter() - begin
+            if admitted:
+                method.admission.leave(seconds - sum(call.seconds.values()) if call.seconds else None)
+            span.end(status, call)
+            self._report(method, request_id, status.name, seconds, call)
             self._leave()
+
+    async def _in_time(self, handler: Any, method: _Method, request: bytes, context: Any) -> Any:
+        if self._authentication is not None:
+            note(caller=self._authentication.check(context.invocation_metadata(), method.role))
+        try:
+            message = handler.request_deserializer(request)
+        except DecodeError as error:
+            raise UsageError(f"the request is no message that {method.name} takes: {error}") from error
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            raise DeadlineError("the caller's deadline passed before the call was begun")
+        limit = asyncio.timeout(self._deadline_seconds)
+        try:
+            async with limit:
+                return await handler.unary_unary(message, context)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DeadlineError(
+                f"not answered within {self._deadline_seconds:g} s, the most that a call may take here"
+            ) from error
+
+    def _report(self, method: _Method, request_id: str, status: str, seconds: float, call: Call) -> None:
+        notes = call.notes
+        self._metrics.observe_call(
+            method.name, status, seconds, cold=bool(notes.get("cold")), degraded=bool(notes.get("degraded"))
+        )
+        report = self._log.info if status in _NOT_OUR_FAULT else self._log.warning
+        report(
+            "answered",
+            request_id=request_id,
+            method=method.name,
+            status=status,
+            ms=round(seconds * 1000, 3),
+            **notes,
+        )
 
     def _enter(self) -> None:
         self.active += 1
@@ -108,3 +251,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 def _request_id(context: Any) -> str:
     given = next((value for key, value in context.invocation_metadata() or () if key == REQUEST_ID), None)
     return given if isinstance(given, str) and _USABLE_ID.fullmatch(given) else uuid4().hex
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"

@@ -25,43 +25,65 @@ class ServerMetrics:
         )
         self._cold = Counter("rf_cold_answers", "Answers without any history.", registry=self.registry)
         self.active = Gauge("rf_active_requests", "Calls that are being answered.", registry=self.registry)
-        self._bundle = Gauge("rf_bundle_info", "The served bundle.", ["bundle", "spec_hash"], registry=self.registry)
+        self._degraded = Counter(
+            "rf_degraded_answers",
+            "Answers without the user's features, which could not be read.",
+            registry=self.registry,
+        )
+        self._shed = Counter(
+            "rf_shed_requests", "Calls refused because there was too much to do.", ["method"], registry=self.registry
+        )
+        self._answers = Counter("rf_answers", "Answers by bundle.", ["bundle"], registry=self.registry)
+        self.limit = Gauge(
+            "rf_request_limit", "Reading calls that are answered at once, at most.", registry=self.registry
+        )
+        self.store_down = Gauge(
+            "rf_store_down", "1 while the online store is not asked, because it failed.", registry=self.registry
+        )
         ProcessCollector(registry=self.registry)
 
-    def observe_call(self, method: str, status: str, seconds: float, *, cold: bool) -> None:
+    def observe_call(self, method: str, status: str, seconds: float, *, cold: bool, degraded: bool) -> None:
         """Count a finished call."""
         self._calls.labels(method, status).inc()
         self._seconds.labels(method).observe(seconds)
         if cold:
             self._cold.inc()
+        if degraded:
+            self._degraded.inc()
+
+    def observe_shed(self, method: str) -> None:
+        """Count a call that was refused for want of time."""
+        self._calls.labels(method, "RESOURCE_EXHAUSTED").inc()
+        self._shed.labels(method).inc()
+
+    def observe_answer(self, bundle: str) -> None:
+        """Count an answer of a bundle."""
+        self._answers.labels(bundle).inc()
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Count a finished stage; safe from any thread."""
         self._stages.labels(stage).observe(seconds)
 
-    def set_bundle(self, name: str, spec_hash: str) -> None:
-        """Say what is served."""
-        self._bundle.labels(name, spec_hash).set(1)
 
-    @contextmanager
-    def exposed(self, host: str, port: int | None) -> Iterator[int | None]:
-        """Answer ``GET /metrics`` on a port while the block runs; None: nowhere. Gives the port (0 chooses one).
+@contextmanager
+def exposed(registry: CollectorRegistry, host: str, port: int | None) -> Iterator[int | None]:
+    """Answer ``GET /metrics`` on a port while the block runs; None: nowhere. Gives the port (0 chooses one).
 
-        Raises:
-            UsageError: the port cannot be used.
-        """
-        if port is None:
-            yield None
-            return
-        try:
-            server, thread = start_http_server(port, host, self.registry)
-        except OSError as error:
-            raise UsageError(
-                f"metrics cannot be exposed on {host}:{port}: {error}; choose another --metrics-port"
-            ) from error
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+    Raises:
+        UsageError: the port cannot be used.
+    """
+    if port is None:
+        yield None
+        return
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise UsageError(
+            f"metrics cannot be exposed on {host}:{port}: {error}; choose another --metrics-port"
+        ) from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

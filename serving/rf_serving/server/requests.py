@@ -4,10 +4,11 @@ from rf_platform.errors import UsageError
 from rf_platform.features.spec import FeatureSpec
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_serving.retrieval.ids import parse_id
-from rf_serving.retrieval.retriever import Query
+from rf_serving.retrieval.query import Query
+from rf_serving.server.limits import Limits
 
 
-def parse_request(request: RetrieveRequest, spec: FeatureSpec, max_k: int) -> Query:
+def parse_request(request: RetrieveRequest, spec: FeatureSpec, limits: Limits) -> Query:
     """Return the query of a request; a session's own fields are checked when it is read.
 
     Raises:
@@ -16,10 +17,16 @@ def parse_request(request: RetrieveRequest, spec: FeatureSpec, max_k: int) -> Qu
     subject = request.WhichOneof("subject")
     if subject is None:
         raise UsageError("subject: set user_id, or session for a visitor without an id")
-    if not 1 <= request.k <= max_k:
-        raise UsageError(f"k: {request.k} is not possible; ask for 1 to {max_k} items")
+    if not 1 <= request.k <= limits.max_k:
+        raise UsageError(f"k: {request.k} is not possible; ask for 1 to {limits.max_k} items")
+    if len(request.session.history) > limits.max_session:
+        raise UsageError(
+            f"session.history: {len(request.session.history)} interactions are given, and a session may have "
+            f"{limits.max_session} (--max-session); send the latest ones"
+        )
     return Query(
         subject=request.session if subject == "session" else parse_id(request.user_id, spec.user.id_type, "user_id"),
         k=request.k,
         exclude_seen=request.exclude_seen,
+        filter=request.filter if request.HasField("filter") else None,
     )

@@ -8,17 +8,24 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from rf_platform.errors import UnavailableError, UsageError
-from rf_platform.features.store import first_line
+from rf_platform.errors import UsageError
 from rf_protos.v1 import retrieval_pb2
-from rf_protos.v1.retrieval_pb2_grpc import add_RetrievalServiceServicer_to_server
-from rf_serving.retrieval.retriever import Query, Retriever
+from rf_serving.retrieval.query import Query
+from rf_serving.retrieval.retriever import Retriever
+from rf_serving.server.admission import Admission
+from rf_serving.server.authentication import Authentication
 from rf_serving.server.interceptor import CallInterceptor
 from rf_serving.server.metrics import ServerMetrics
-from rf_serving.server.servicer import RetrievalServicer
+from rf_serving.server.options import ServeOptions
+from rf_serving.server.parts import Parts
+from rf_serving.server.tls import ServerCertificates
+from rf_serving.server.tracing import NO_TRACING, Tracing
 
 SERVICE: str = retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 
+WRITES = 32
+"""Calls that change something and are answered at once, at most."""
+_STREAMS = 1024  # of one connection; a client keeps further calls to itself
 _LINGER_SECONDS = 0.5
 _FIRST_FETCH_SECONDS = 30.0  # the first read opens connections and imports drivers
 
@@ -26,35 +33,79 @@ _FIRST_FETCH_SECONDS = 30.0  # the first read opens connections and imports driv
 class RetrievalServer:
     """A server on one address; it is bound at once and answers after :meth:`start`. Make it inside the event loop."""
 
-    def __init__(self, host: str, port: int, metrics: ServerMetrics) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        metrics: ServerMetrics,
+        admission: Admission,
+        tracing: Tracing = NO_TRACING,
+        *,
+        shared_port: bool = False,
+    ) -> None:
         """Bind the address.
+
+        Args:
+            options: of the server; only what concerns the port and the calls.
+            metrics: told about every call.
+            admission: limits the calls that read.
+            tracing: makes spans.
+            shared_port: other processes of this server listen on the same port.
 
         Raises:
             UsageError: the address is taken or not ours.
+            ConfigError: certificates or tokens cannot be used, or others could call without them.
         """
-        self._interceptor = CallInterceptor(metrics)
-        # Without this a second server on the same port would silently take half of the calls.
-        self._server = grpc.aio.server(interceptors=[self._interceptor], options=[("grpc.so_reuseport", 0)])
+        options.check()
+        self._options, self._metrics = options, metrics
+        authentication = Authentication(options.tokens) if options.tokens is not None else None
+        certificates = ServerCertificates(options.tls) if options.tls is not None else None
+        self._interceptor = CallInterceptor(
+            metrics,
+            admission=admission,
+            writes=Admission(min(WRITES, options.max_in_flight)),
+            authentication=authentication,
+            deadline_seconds=options.deadline_seconds,
+            tracing=tracing,
+        )
+        self._server = grpc.aio.server(
+            interceptors=[self._interceptor],
+            options=[
+                # Otherwise a second server on the same port would silently take half of the calls.
+                ("grpc.so_reuseport", int(shared_port)),
+                ("grpc.max_receive_message_length", options.limits.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", _STREAMS),
+            ],
+        )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
+        host, port = options.host, options.port
         try:
-            self.port: int = self._server.add_insecure_port(f"{host}:{port}")
+            self.port: int = (
+                self._server.add_insecure_port(f"{host}:{port}")
+                if certificates is None
+                else self._server.add_secure_port(f"{host}:{port}", certificates.credentials())
+            )
         except RuntimeError as error:
             raise UsageError(
                 f"the address {host}:{port} cannot be bound: it is in use or not this machine's; choose another --host or --port"
             ) from error
         self.address = f"{host}:{self.port}"
 
-    async def start(self, retriever: Retriever, max_k: int) -> None:
+    async def start(self, parts: Parts) -> None:
         """Try one query through all stages, then accept calls and report SERVING.
 
         Raises:
             RfError: the query fails: the server does not start.
         """
-        await _try(retriever)
-        add_RetrievalServiceServicer_to_server(RetrievalServicer(retriever, max_k), self._server)  # type: ignore[no-untyped-call]
+        await _try(parts.retriever)
+        names = [service.name for service in parts.services]
+        self._interceptor.add(parts.services)
+        for service in parts.services:
+            service.add(service.servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        for name in names:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
 
     async def drain(self, seconds: float) -> bool:
@@ -71,11 +122,6 @@ class RetrievalServer:
 
 
 async def _try(retriever: Retriever) -> None:
-    unknown = "-" if retriever.bundle.spec.user.id_type == "string" else -1
-    try:
-        await retriever.retrieve(Query(subject=unknown, k=1, exclude_seen=True), _FIRST_FETCH_SECONDS)
-    except UnavailableError as error:
-        why = first_line(error.__cause__) if isinstance(error.__cause__, Exception) else "no reason given"
-        raise UnavailableError(
-            f"{error} ({why}); check RF_ONLINE_STORE_URL, and load it with `rf features materialize`"
-        ) from error
+    """Open the connections and start the threads that the first request would have to wait for otherwise."""
+    nobody = "-" if retriever.bundle.spec.user.id_type == "string" else -1
+    await retriever.retrieve(Query(subject=nobody, k=1, exclude_seen=True), _FIRST_FETCH_SECONDS, degrade=False)

@@ -1,39 +1,52 @@
 """The RPC: parse, retrieve, encode."""
 
+from collections.abc import Callable
 from typing import Any
 
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest, RetrieveResponse, ScoredItem, StageTiming
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceServicer
-from rf_serving.retrieval.retriever import Answer, Retriever
-from rf_serving.server.interceptor import note
+from rf_serving.retrieval.query import Answer
+from rf_serving.retrieval.retriever import Retriever
+from rf_serving.server.call import note, note_stages
+from rf_serving.server.limits import Limits
 from rf_serving.server.requests import parse_request
 
 
 class RetrievalServicer(RetrievalServiceServicer):
     """``retrievalformer.v1.RetrievalService``; errors are translated by the interceptor."""
 
-    def __init__(self, retriever: Retriever, max_k: int) -> None:
-        self._retriever, self._max_k = retriever, max_k
-        self._ids = [str(item) for item in retriever.bundle.item_ids]
-        self._bundle, self._spec_hash = retriever.bundle.name, retriever.bundle.manifest.spec_hash
+    def __init__(
+        self, retriever: Retriever, limits: Limits, observe: Callable[[str], None] = lambda bundle: None
+    ) -> None:
+        self._retriever, self._limits, self._observe = retriever, limits, observe
 
     async def Retrieve(self, request: RetrieveRequest, context: Any) -> RetrieveResponse:  # noqa: N802 (gRPC's name)
         """Return the k best items."""
-        query = parse_request(request, self._retriever.bundle.spec, self._max_k)
+        query = parse_request(request, self._retriever.bundle.spec, self._limits)
         answer = await self._retriever.retrieve(query)
-        note(subject=request.WhichOneof("subject"), k=query.k, cold=answer.cold, items=len(answer.rows))
-        return self._encode(answer, request.return_history)
-
-    def _encode(self, answer: Answer, with_history: bool) -> RetrieveResponse:
-        ids = self._ids
-        return RetrieveResponse(
-            items=[
-                ScoredItem(item_id=ids[row], score=score)
-                for row, score in zip(answer.rows.tolist(), answer.scores.tolist(), strict=True)
-            ],
-            bundle=self._bundle,
-            spec_hash=self._spec_hash,
+        note(
+            subject=request.WhichOneof("subject"),
+            k=query.k,
+            bundle=answer.bundle,
             cold=answer.cold,
-            timings=[StageTiming(stage=stage, milliseconds=s * 1000) for stage, s in answer.seconds.items()],
-            history=[ids[row] for row in answer.history.tolist()] if with_history else [],
+            items=len(answer.items),
+            **({"degraded": True} if answer.degraded else {}),
         )
+        note_stages(answer.seconds, answer.begins)
+        self._observe(answer.bundle)
+        return encode_answer(answer, request.return_history)
+
+
+def encode_answer(answer: Answer, with_history: bool) -> RetrieveResponse:
+    """Return the reply that carries an answer."""
+    return RetrieveResponse(
+        items=[ScoredItem(item_id=item, score=score) for item, score in zip(answer.items, answer.scores, strict=True)],
+        bundle=answer.bundle,
+        spec_hash=answer.spec_hash,
+        cold=answer.cold,
+        timings=[StageTiming(stage=stage, milliseconds=s * 1000) for stage, s in answer.seconds.items()],
+        history=answer.history if with_history else [],
+        degraded=answer.degraded,
+        plan=answer.plan,
+        catalog_sequence=answer.sequence,
+    )

@@ -1,0 +1,1 @@
+"""Answers for many users at once, by the code that answers requests: `rf batch`."""

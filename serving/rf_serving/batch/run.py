@@ -1,0 +1,103 @@
+"""Answer many users by one bundle: read, encode and search together what a server would do for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rf_platform.cli.console import track
+from rf_platform.errors import CorruptError, DataError, RfError
+from rf_protos.v1.filter_pb2 import Filter
+from rf_serving.batch.answers import AnswerFile
+from rf_serving.batch.users import Users
+from rf_serving.retrieval.features import UserFeatures
+from rf_serving.retrieval.query import Answer, Ask, Query
+from rf_serving.retrieval.routing import Route
+from rf_serving.retrieval.stopwatch import Stopwatch
+
+AT_ONCE = 64
+"""Users that are read, encoded and searched together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchQuery:
+    """What is asked for every user."""
+
+    k: int
+    exclude_seen: bool
+    filter: Filter | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult:
+    """What was written."""
+
+    users: int
+    cold: int
+    """Users without a history."""
+    failed: int
+    """Users without an answer; the column ``error`` says why."""
+
+
+def answer_users(route: Route, users: Users, query: BatchQuery, out: Path) -> BatchResult:
+    """Write the answers of users to a Parquet file.
+
+    Raises:
+        UnavailableError: the online store cannot be read.
+        UsageError: the filter is wrong.
+    """
+    engine = route.engine
+    if query.filter is not None:
+        engine.allowed(_query(query, 0), engine.catalog.snapshot)
+    made_from = {
+        "bundle": engine.bundle.name,
+        "spec_hash": engine.bundle.manifest.spec_hash,
+        "catalog_sequence": str(engine.catalog.snapshot.sequence),
+        "k": str(query.k),
+        "exclude_seen": str(query.exclude_seen).lower(),
+    }
+    done = cold = failed = 0
+    with (
+        AnswerFile.create(out, engine.bundle.spec, made_from) as file,
+        track(f"answers of {engine.bundle.name}", users.count) as progress,
+    ):
+        for ids in users.chunks:
+            answers = _answers(route, ids, query)
+            file.add(ids, answers)
+            done += len(ids)
+            cold += sum(isinstance(answer, Answer) and answer.cold for answer in answers)
+            failed += sum(isinstance(answer, RfError) for answer in answers)
+            progress.advance(len(ids), note=f"{failed} failed" if failed else "")
+    return BatchResult(users=done, cold=cold, failed=failed)
+
+
+def _answers(route: Route, ids: Sequence[int | str], query: BatchQuery) -> list[Answer | RfError]:
+    """Return the answer of each user, or why there is none."""
+    read = [_decoded(route, user, row) for user, row in zip(ids, route.fetcher.read(ids), strict=True)]
+    asks = {
+        number: Ask(query=_query(query, ids[number]), watch=Stopwatch(_ignore), features=features)
+        for number, features in enumerate(read)
+        if isinstance(features, UserFeatures)
+    }
+    answered = dict(zip(asks, route.engine.rank_many(list(asks.values())), strict=True))
+    answers: list[Answer | RfError] = []
+    for number, features in enumerate(read):
+        answer = features if isinstance(features, RfError) else answered[number]
+        if isinstance(answer, DataError):
+            answer = CorruptError(f"the stored features of user_id {ids[number]!r} cannot be used: {answer}")
+        answers.append(answer)
+    return answers
+
+
+def _decoded(route: Route, user: int | str, row: object) -> UserFeatures | RfError:
+    try:
+        return route.fetcher.decode(user, row)  # type: ignore[arg-type]
+    except CorruptError as error:
+        return error
+
+
+def _query(query: BatchQuery, user: int | str) -> Query:
+    return Query(subject=user, k=query.k, exclude_seen=query.exclude_seen, filter=query.filter)
+
+
+def _ignore(stage: str, seconds: float) -> None:
+    pass

@@ -1,0 +1,75 @@
+"""What the living catalog stands on: the items of a bundle, or of the catalog as it was compacted last.
+
+Shapes: N items, D width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from rf_serving.bundle import files
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.catalog.item_schema import ItemSchema, Values
+from rf_serving.index import VectorIndex
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CatalogBase:
+    """Items that are searched through an index; nothing of it ever changes, so what is derived from one may be kept with it."""
+
+    path: Path
+    """Directory of its files."""
+    schema: ItemSchema
+    ids: Sequence[int | str]
+    """[N]: id of each row."""
+    row_of: Mapping[int | str, int]
+    index: VectorIndex
+    vectors_ND: npt.NDArray[np.float32]
+    tokens_ND: Tensor
+    """What interactions with an item are made of."""
+    read_items: Callable[[], pa.Table]
+    """Reads the features of all rows, in the form of ``schema``."""
+    sequence: int = 0
+    """Last change of the catalog that is in it; 0 for a bundle as it was built."""
+    sequence_N: npt.NDArray[np.int64] | None = None
+    """[N]: the change that made each item what it is, 0 for none; None for a bundle as it was built."""
+
+    @classmethod
+    def of(cls, bundle: ServedBundle, read_items: Callable[[], pa.Table] | None = None) -> "CatalogBase":
+        """Return the items of a bundle; ``read_items`` for whoever has the features in a better place than its file."""
+        schema = ItemSchema(bundle.spec, bundle.encoder.widths)
+        return cls(
+            path=bundle.path,
+            schema=schema,
+            ids=bundle.item_ids,
+            row_of=bundle.row_of_item,
+            index=bundle.index,
+            vectors_ND=bundle.vectors_ND,
+            tokens_ND=bundle.item_tokens_ND,
+            read_items=read_items or (lambda: schema.cast(pq.read_table(bundle.path / files.ITEMS))),
+        )
+
+    @property
+    def rows(self) -> int:
+        """Number of rows N."""
+        return len(self.ids)
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """[N]: id, features and display fields of all rows."""
+        return self.read_items()
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a feature or display field of all rows, by full name, in order."""
+        return self.items[name]
+
+    def values(self, rows: npt.NDArray[np.int64]) -> list[Values]:
+        """Return the features and display fields of some rows."""
+        return self.schema.rows(self.items.take(rows))

@@ -1,0 +1,197 @@
+"""Upserts and deletes on their way through the journal into the catalog.
+
+First :class:`Upsert` or :class:`Delete` checks what is asked for; then ``changes`` are recorded; then ``reply`` shows what became
+of them, from the catalog that has them.
+
+Shapes: T items, B queries, D width.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from rf_platform.errors import UsageError
+from rf_platform.registry.journal import Change, Recorded
+from rf_protos.v1.catalog_pb2 import (
+    DeleteItemsResponse,
+    DeleteStatus,
+    Item,
+    Neighbour,
+    UpsertItemsResponse,
+    UpsertStatus,
+)
+from rf_serving.catalog.item_schema import Values
+from rf_serving.catalog.live import LiveCatalog, PreparedItem
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.index.vector_index import NO_ROW
+from rf_serving.retrieval.ids import parse_id, shown
+
+MAX_NEIGHBOURS = 100
+FOUND_WITHIN = 100
+"""An item is searchable if a search with its own vector has it among this many."""
+MAX_ID_BYTES = 1000
+_QUERIES_AT_ONCE = 64
+
+
+class Upsert:
+    """Items to be added or changed; those that cannot be do not keep the others out."""
+
+    def __init__(self, catalog: LiveCatalog, items: Sequence[Item], neighbours: int) -> None:
+        """Check and encode.
+
+        Raises:
+            UsageError: ``neighbours`` is out of range.
+        """
+        if not 0 <= neighbours <= MAX_NEIGHBOURS:
+            raise UsageError(f"neighbours: {neighbours} is not possible; ask for 0 to {MAX_NEIGHBOURS}")
+        self._catalog, self._neighbours = catalog, neighbours
+        self._statuses = [UpsertStatus(item_id=item.item_id) for item in items]
+        self._prepared: list[PreparedItem] = []
+        names = _Names(catalog)
+        checked: dict[int, tuple[int | str, Values]] = {}
+        for place, item in enumerate(items):
+            try:
+                name = names.read(item.item_id, f"items[{place}].item_id")
+                checked[place] = name, catalog.schema.read(item.features, f"items[{place}].features")
+            except UsageError as error:
+                self._reject(place, str(error))
+        self._encode(checked)
+        self._accepted = {place: name for place, (name, _) in checked.items() if not self._statuses[place].outcome}
+        built = _texts(catalog, list(self._accepted.values()))
+        self.changes = [
+            Change(item_id=str(name), features=catalog.schema.text(checked[place][1]), built=before)
+            for (place, name), before in zip(self._accepted.items(), built, strict=True)
+        ]
+        """To be recorded."""
+
+    def reply(self, recorded: Sequence[Recorded]) -> UpsertItemsResponse:
+        """Take the changes into the catalog and return what became of them.
+
+        Raises:
+            UnavailableError: the journal cannot be read; the changes are recorded, and appear when it can be.
+        """
+        catalog = self._catalog
+        if self.changes:
+            catalog.catch_up()
+        for place, change in zip(self._accepted, recorded, strict=True):
+            status = self._statuses[place]
+            status.sequence = change.sequence
+            status.outcome = UpsertStatus.CHANGED if change.before is not None else UpsertStatus.ADDED
+            if not change.fresh:
+                status.outcome = UpsertStatus.UNCHANGED
+        self._probe(catalog.snapshot)
+        return UpsertItemsResponse(statuses=self._statuses, bundle=catalog.bundle.name)
+
+    def _reject(self, place: int, message: str) -> None:
+        self._statuses[place].outcome, self._statuses[place].message = UpsertStatus.REJECTED, message
+
+    def _encode(self, checked: dict[int, tuple[int | str, Values]]) -> None:
+        if not checked:
+            return
+        schema = self._catalog.schema
+        names, values = zip(*checked.values(), strict=True)
+        encoded = self._catalog.encoder.encode(schema.table(names, values))
+        for row, (place, (name, value)) in enumerate(checked.items()):
+            if encoded.usable_N[row]:
+                prepared = PreparedItem(encoded.vectors_ND[row], encoded.tokens_NE[row])
+                self._prepared.append(prepared)
+                self._catalog.prepared[str(name), schema.text(value)] = prepared
+            else:
+                self._reject(
+                    place, f"items[{place}].features: the values are so extreme that they give no usable vector"
+                )
+
+    def _probe(self, snapshot: CatalogSnapshot) -> None:
+        """Search with every item's own vector, as requests do, for what lies nearest to it."""
+        rows_T = snapshot.rows_of(list(self._accepted.values()))
+        there = np.flatnonzero((rows_T != NO_ROW) & snapshot.alive_N[rows_T])  # somebody may have deleted it meanwhile
+        places = np.array(list(self._accepted), np.int64)[there]
+        for start in range(0, len(there), _QUERIES_AT_ONCE):
+            some = slice(start, start + _QUERIES_AT_ONCE)
+            self._probe_some(snapshot, rows_T[there][some], places[some])
+
+    def _probe_some(
+        self, snapshot: CatalogSnapshot, rows: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+    ) -> None:
+        queries_BD = snapshot.vectors(rows).copy()
+        if self._catalog.bundle.model.biased:
+            queries_BD[:, -1] = 0  # the items' bias is no part of their likeness
+        found = snapshot.search(queries_BD, max(FOUND_WITHIN, self._neighbours + 1))
+        for row, place, rows_K, scores_K in zip(rows, places, found.rows, found.scores, strict=True):
+            status = self._statuses[place]
+            status.searchable = bool((rows_K == row).any())
+            others = np.flatnonzero((rows_K != row) & (rows_K != NO_ROW))[: self._neighbours]
+            status.neighbours.extend(
+                Neighbour(item_id=text, similarity=similarity)
+                for text, similarity in zip(snapshot.texts(rows_K[others]), scores_K[others].tolist(), strict=True)
+            )
+
+
+class Delete:
+    """Items to be removed."""
+
+    def __init__(self, catalog: LiveCatalog, item_ids: Sequence[str]) -> None:
+        self._catalog = catalog
+        self._statuses = [DeleteStatus(item_id=text) for text in item_ids]
+        names = _Names(catalog)
+        self._accepted: dict[int, int | str] = {}
+        for place, text in enumerate(item_ids):
+            try:
+                self._accepted[place] = names.read(text, f"item_ids[{place}]")
+            except UsageError as error:
+                self._statuses[place].outcome, self._statuses[place].message = DeleteStatus.REJECTED, str(error)
+        built = _texts(catalog, list(self._accepted.values()))
+        self.changes = [
+            Change(item_id=str(name), features=None, built=before)
+            for name, before in zip(self._accepted.values(), built, strict=True)
+        ]
+        """To be recorded."""
+
+    def reply(self, recorded: Sequence[Recorded]) -> DeleteItemsResponse:
+        """Take the changes into the catalog and return what became of them.
+
+        Raises:
+            UnavailableError: the journal cannot be read; the items are gone when it can be.
+        """
+        if self.changes:
+            self._catalog.catch_up()
+        for place, change in zip(self._accepted, recorded, strict=True):
+            status = self._statuses[place]
+            status.sequence = change.sequence
+            status.outcome = DeleteStatus.ABSENT if change.before is None else DeleteStatus.DELETED
+        return DeleteItemsResponse(statuses=self._statuses)
+
+
+class _Names:
+    """Reads the item ids of one request."""
+
+    def __init__(self, catalog: LiveCatalog) -> None:
+        self._type = catalog.bundle.spec.item.id_type
+        self._places: dict[str, str] = {}
+
+    def read(self, text: str, path: str) -> int | str:
+        """Return an id in the catalog's type.
+
+        Raises:
+            UsageError: it is not usable, or given before; the message begins with ``path``.
+        """
+        name = parse_id(text, self._type, path)
+        if len(text.encode()) > MAX_ID_BYTES:
+            raise UsageError(f"{path}: {shown(text)} is longer than {MAX_ID_BYTES} bytes")
+        if "\0" in text:
+            raise UsageError(f"{path}: {shown(text)} has a NUL character, which no database keeps in a text")
+        if (first := self._places.setdefault(text, path)) != path:
+            raise UsageError(f"{path}: {shown(text)} is given before, as {first}; give each id once")
+        return name
+
+
+def _texts(catalog: LiveCatalog, names: list[int | str]) -> list[str | None]:
+    """Return the features that items have now, in the journal's form; None for those that are not there."""
+    snapshot = catalog.snapshot
+    rows = snapshot.rows_of(names)
+    there = np.flatnonzero((rows != NO_ROW) & snapshot.alive_N[rows])
+    texts: list[str | None] = [None] * len(names)
+    for place, values in zip(there.tolist(), snapshot.values(rows[there]), strict=True):
+        texts[place] = catalog.schema.text(values)
+    return texts

@@ -1,0 +1,66 @@
+"""The item tower of a bundle, for items that come while it is served.
+
+Shapes: N items, D width of vectors, E width of tokens.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from rf_platform.features.spec import ITEM_ID_DOMAIN
+from rf_platform.features.vocabulary import FIRST_ID
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.index.vector_index import NO_ROW
+from rf_training.model_scorer import encode_catalog
+
+AT_ONCE = 256
+"""Items encoded together: few enough that requests do not wait for long."""
+
+
+class EncodedItems(NamedTuple):
+    """What the item tower makes of some items."""
+
+    vectors_ND: npt.NDArray[np.float32]
+    """What is searched."""
+    tokens_NE: npt.NDArray[np.float32]
+    """What interactions with the items are made of."""
+    usable_N: npt.NDArray[np.bool_]
+    """Whether an item's vectors are finite; those of extreme feature values are not."""
+
+
+class ItemEncoder:
+    """Encodes items as the bundle's own were: those that training met by id and features, the others by features alone."""
+
+    def __init__(self, bundle: ServedBundle) -> None:
+        self._bundle = bundle
+
+    def encode(self, items: pa.Table) -> EncodedItems:
+        """Encode items given with id and features by full name."""
+        parts = [self._some(items.slice(start, AT_ONCE)) for start in range(0, max(1, items.num_rows), AT_ONCE)]
+        return EncodedItems(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _some(self, items: pa.Table) -> EncodedItems:
+        bundle = self._bundle
+        cold_N = self.cold(items[bundle.spec.item.join_key].to_pylist())
+        encoded = encode_catalog(bundle.model, bundle.encoder.encode_items(items), torch.from_numpy(cold_N))
+        vectors_ND, tokens_NE = encoded.vectors_ND.numpy(), encoded.tokens_ND.numpy()
+        usable_N = np.isfinite(vectors_ND).all(axis=1) & np.isfinite(tokens_NE).all(axis=1)
+        return EncodedItems(vectors_ND, tokens_NE, usable_N)
+
+    def cold(self, ids: Sequence[int | str]) -> npt.NDArray[np.bool_]:
+        """Return which items [N] training never met: no training event is known of them, nor does the model have their id."""
+        bundle = self._bundle
+        vocabulary = bundle.encoder.vocabularies[ITEM_ID_DOMAIN]
+        if vocabulary.domain.buckets is None:
+            known = vocabulary.encode(pa.array(ids, vocabulary.values.type)) >= FIRST_ID
+        else:
+            known = np.zeros(len(ids), np.bool_)
+        if bundle.popularity_N is not None:
+            rows = np.fromiter((bundle.row_of_item.get(item, NO_ROW) for item in ids), np.int64, len(ids))
+            known |= (rows != NO_ROW) & (bundle.popularity_N[rows] > 0)
+        cold: npt.NDArray[np.bool_] = ~known
+        return cold

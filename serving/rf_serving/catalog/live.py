@@ -1,0 +1,199 @@
+"""The catalog of a bundle as the journal has changed it since."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from threading import RLock
+from time import perf_counter
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import structlog
+
+from rf_platform.errors import UsageError
+from rf_platform.registry.journal import CatalogJournal, Entry
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.compacted import CompactedCatalogs
+from rf_serving.catalog.compactor import Compaction, Compactor
+from rf_serving.catalog.delta import LiveItems
+from rf_serving.catalog.follower import Follower
+from rf_serving.catalog.item_encoder import EncodedItems, ItemEncoder
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.catalog.state import CatalogState
+from rf_serving.retrieval.ids import parse_id
+
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedItem:
+    """What the item tower makes of an item that is about to be recorded."""
+
+    vector: npt.NDArray[np.float32]
+    token: npt.NDArray[np.float32]
+
+
+class LiveCatalog:
+    """Follows the journal; ``snapshot`` is replaced by a newer one with every change, and no request ever waits for that.
+
+    Changes are applied in the order of the journal, in every process alike. The newest change of an item decides what it is,
+    whatever the bundle has.
+    """
+
+    snapshot: CatalogSnapshot
+    """The newest one; safe from any thread."""
+
+    def __init__(self, bundle: ServedBundle, journal: CatalogJournal, base: CatalogBase) -> None:
+        self.bundle = bundle
+        self.schema, self.encoder = base.schema, ItemEncoder(bundle)
+        self.prepared: WeakValueDictionary[tuple[str, str], PreparedItem] = WeakValueDictionary()
+        """By id and features as the journal has them; whoever has checked and encoded an item holds it until it is recorded."""
+        self.prepare: Callable[[CatalogSnapshot], None] = _nothing
+        """Called in the background with a compacted catalog, before requests see it."""
+        self._journal, self._lock = journal, RLock()
+        self._log = structlog.get_logger("rf_serving").bind(bundle=bundle.name)
+        self._state, self._sequence = CatalogState(bundle, base), base.sequence
+        self._compactor: Compactor | None = None
+        self._follower: Follower | None = None
+        self._apply(journal.newest(base.sequence))
+        self.snapshot = self._state.snapshot(self._sequence)
+
+    @classmethod
+    def open(
+        cls,
+        bundle: ServedBundle,
+        journal: CatalogJournal,
+        cache: Path | None = None,
+        *,
+        device: str = "cpu",
+        compaction: Compaction | None = None,
+    ) -> "LiveCatalog":
+        """Return the catalog of a bundle with all changes of the journal, encoded by the bundle's item tower.
+
+        Args:
+            bundle: whose catalog.
+            journal: what to follow.
+            cache: where compacted catalogs lie; None, or where it cannot be written: the catalog is never compacted.
+            device: what searches compacted catalogs, ``RF_INDEX_DEVICE``.
+            compaction: when to compact.
+
+        Raises:
+            UnavailableError: the journal cannot be read.
+        """
+        begin = perf_counter()
+        store, base = _foundation(bundle, journal, cache, device)
+        catalog = cls(bundle, journal, base)
+        if store is not None:
+            catalog._compactor = Compactor(store, journal, compaction or Compaction())
+        catalog._log.info(
+            "catalog ready",
+            items=catalog.snapshot.alive,
+            sequence=catalog.snapshot.sequence,
+            compacted=base.sequence,
+            seconds=round(perf_counter() - begin, 3),
+        )
+        return catalog
+
+    def catch_up(self) -> int:
+        """Apply all changes that are recorded by now, and return the number of the last one.
+
+        Raises:
+            UnavailableError: the journal cannot be read.
+        """
+        with self._lock:
+            before = self._sequence
+            try:
+                self._apply(self._journal.read(before))
+            finally:
+                if self._sequence != before:
+                    self.snapshot = self._state.snapshot(self._sequence)
+            return self._sequence
+
+    def follow(self) -> None:
+        """Look for changes of other processes from now on, and compact the catalog when it is time to."""
+        assert self._follower is None
+        self._follower = Follower(self, self._compactor)
+
+    def close(self) -> None:
+        """Stop following; the snapshot stays usable."""
+        if self._follower is not None:
+            self._follower.close()
+        # Both hold this catalog: nothing but its users keeps it, and its open files, from now on.
+        self._follower, self.prepare = None, _nothing
+
+    def adopt(self, base: CatalogBase) -> None:
+        """Stand on a compacted catalog whose last change this one has; later changes are carried over."""
+        self.prepare(CatalogState(self.bundle, base).snapshot(base.sequence))
+        with self._lock:
+            assert base.sequence <= self._sequence
+            self._state = self._state.moved_to(base)
+            self.snapshot = self._state.snapshot(self._sequence)
+
+    def _apply(self, entries: Iterable[Entry]) -> None:
+        rest = iter(entries)
+        while some := list(islice(rest, _AT_ONCE)):
+            newest = {entry.item_id: entry for entry in some}
+            known = {item: entry for entry in newest.values() if (item := self._id(entry)) is not None}
+            upserts = {item: entry for item, entry in known.items() if entry.features is not None}
+            if upserts:
+                self._put(list(upserts), list(upserts.values()))
+            self._state.remove({item: entry.sequence for item, entry in known.items() if entry.features is None})
+            self._sequence = some[-1].sequence
+
+    def _id(self, entry: Entry) -> int | str | None:
+        try:
+            return parse_id(entry.item_id, self.bundle.spec.item.id_type, "item_id")
+        except UsageError:  # the journal goes back to a spec whose items had other ids
+            self._log.warning("item id of another type", item_id=entry.item_id)
+            return None
+
+    def _put(self, items: Sequence[int | str], entries: Sequence[Entry]) -> None:
+        table = self.schema.table(items, [self.schema.parse(entry.features or "{}") for entry in entries])
+        encoded = self._encode(entries, table)
+        rows = np.flatnonzero(encoded.usable_N).tolist()
+        self._state.put(
+            LiveItems(
+                ids=[items[row] for row in rows],
+                sequences=[entries[row].sequence for row in rows],
+                table=table.take(rows),
+                vectors=encoded.vectors_ND[rows],
+                tokens=encoded.tokens_NE[rows],
+            )
+        )
+        # Checked when they were recorded, but by another bundle's item tower.
+        unusable = {items[row]: entries[row].sequence for row in np.flatnonzero(~encoded.usable_N).tolist()}
+        for item in unusable:
+            self._log.warning("item without a usable vector", item_id=item)
+        self._state.remove(unusable)
+
+    def _encode(self, entries: Sequence[Entry], table: pa.Table) -> EncodedItems:
+        ready = [self.prepared.get((entry.item_id, entry.features or "")) for entry in entries]
+        if any(found is None for found in ready):
+            return self.encoder.encode(table)
+        items = [found for found in ready if found is not None]
+        vectors, tokens = (np.stack([item.vector for item in items]), np.stack([item.token for item in items]))
+        return EncodedItems(vectors, tokens, np.ones(len(items), np.bool_))
+
+
+def _foundation(
+    bundle: ServedBundle, journal: CatalogJournal, cache: Path | None, device: str
+) -> tuple[CompactedCatalogs | None, CatalogBase]:
+    if cache is not None:
+        try:
+            store = CompactedCatalogs(cache, bundle, device)
+            return store, store.resume(journal) or store.bundle_base()
+        except OSError as error:
+            structlog.get_logger("rf_serving").warning(
+                "catalog is not compacted",
+                error=str(error),
+                remedy=f"make {cache} writable; searches slow down with every change",
+            )
+    return None, CatalogBase.of(bundle)
+
+
+def _nothing(_: CatalogSnapshot) -> None:
+    pass

@@ -1,0 +1,26 @@
+"""Prometheus metrics of the catalog, read when they are asked for."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from rf_serving.catalog.snapshot import CatalogSnapshot
+
+
+class CatalogMetrics(Collector):
+    """Sizes of the catalog that answers, and the last change that is in it; register it with a registry of metrics."""
+
+    def __init__(self, snapshot: Callable[[], CatalogSnapshot]) -> None:
+        """``snapshot``: returns the newest one."""
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the newest snapshot."""
+        snapshot = self._snapshot()
+        base = snapshot.base.rows
+        yield GaugeMetricFamily("rf_catalog_items", "Items that can be returned.", snapshot.alive)
+        yield GaugeMetricFamily("rf_catalog_sequence", "Last change that is taken into account.", snapshot.sequence)
+        yield GaugeMetricFamily("rf_catalog_delta_rows", "Rows behind the base: scanned.", snapshot.rows - base)
+        yield GaugeMetricFamily("rf_catalog_dead_rows", "Rows of the base that are dead.", base - snapshot.alive_base)

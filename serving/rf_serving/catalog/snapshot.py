@@ -1,0 +1,198 @@
+"""The catalog at one moment.
+
+Shapes: N rows, those of the base first, then M of the delta; B queries, K results, T items, D width.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.delta import DeltaView
+from rf_serving.catalog.item_schema import Values
+from rf_serving.index import Found
+from rf_serving.index.vector_index import NO_ROW
+
+_SLACK = 16
+"""Results asked of the index beside those needed, where some of its rows are dead."""
+_TRIES = 4
+"""How often an approximate index is asked for twice as many, before all rows are scored."""
+_ROWS_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CatalogSnapshot:
+    """All items that can be returned, numbered by row; never changes, so a request that holds one sees one catalog.
+
+    Rows mean nothing outside of their snapshot.
+    """
+
+    bundle: ServedBundle
+    base: CatalogBase
+    """The first rows."""
+    delta: DeltaView | None = None
+    """The rows behind them: items added or changed since the base was made; None if there are none."""
+    sequence: int
+    """Last change of the catalog that is in it; 0 for a bundle as it was built."""
+    alive_N: npt.NDArray[np.bool_]
+    """[N]: whether the item of the row may be returned; rows of deleted and of replaced items may not."""
+    alive: int
+    """Number of them."""
+    alive_base: int
+    """Number of them in the base."""
+
+    @classmethod
+    def of(cls, bundle: ServedBundle) -> "CatalogSnapshot":
+        """Return the catalog of a bundle as it was built."""
+        rows = len(bundle.item_ids)
+        alive_N = np.ones(rows, np.bool_)
+        return cls(bundle=bundle, base=CatalogBase.of(bundle), sequence=0, alive_N=alive_N, alive=rows, alive_base=rows)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows N, those of deleted items included."""
+        return len(self.alive_N)
+
+    @property
+    def delta_items(self) -> pa.Table | None:
+        """Ids, features and display fields of the rows behind the base's, in order; None if there are none."""
+        return None if self.delta is None else self.delta.items
+
+    def row_of(self, item: int | str) -> int:
+        """Return the row of an item, :data:`NO_ROW` if there never was one; a deleted item may still have one."""
+        if self.delta is None:
+            return self.base.row_of.get(item, NO_ROW)
+        return self.delta.delta.row_of(item, self.rows)
+
+    def rows_of(self, items: Sequence[int | str]) -> npt.NDArray[np.int64]:
+        """Return the rows of items [T]; see :meth:`row_of`."""
+        return np.fromiter((self.row_of(item) for item in items), np.int64, len(items))
+
+    def texts(self, rows: Iterable[int]) -> list[str]:
+        """Return the ids of rows as they are written in replies."""
+        first, ids = self.base.rows, self.base.ids
+        live = [] if self.delta is None else self.delta.delta.ids
+        return [str(ids[row] if row < first else live[row - first]) for row in rows]
+
+    def tokens(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Return what interactions with the items are made of [T, D]."""
+        live = rows >= self.base.rows
+        if self.delta is None or not live.any():
+            return self.base.tokens_ND[rows]
+        tokens_TD = torch.empty((len(rows), self.base.tokens_ND.shape[1]))
+        tokens_TD[~live] = self.base.tokens_ND[rows[~live]]
+        tokens_TD[live] = self.delta.tokens_ME[rows[live] - self.base.rows]
+        return tokens_TD
+
+    def vectors(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return the vectors that are searched [T, D]."""
+        live = rows >= self.base.rows
+        if self.delta is None or not live.any():
+            return self.base.vectors_ND[rows]
+        vectors_TD = np.empty((len(rows), self.base.vectors_ND.shape[1]), np.float32)
+        vectors_TD[~live] = self.base.vectors_ND[rows[~live]]
+        vectors_TD[live] = self.delta.vectors_MD[rows[live] - self.base.rows]
+        return vectors_TD
+
+    def values(self, rows: npt.NDArray[np.int64]) -> list[Values]:
+        """Return the features and display fields of items [T]."""
+        live = rows >= self.base.rows
+        built, changed = iter(self.base.values(rows[~live])), iter(list[Values]())
+        if self.delta is not None and live.any():
+            changed = iter(self.base.schema.rows(self.delta.items.take(rows[live] - self.base.rows)))
+        return [next(changed if is_live else built) for is_live in live]
+
+    def sequences(self, rows: npt.NDArray[np.int64]) -> list[int]:
+        """Return the change that made each item what it is [T]; 0 if it is as the bundle has it."""
+        first, built = self.base.rows, self.base.sequence_N
+        live = [] if self.delta is None else self.delta.delta.sequences
+        return [live[r - first] if r >= first else 0 if built is None else int(built[r]) for r in rows.tolist()]
+
+    def blocks(self, rows: int = _ROWS_AT_ONCE) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Yield the vectors of all rows, dead ones included: slices of at most ``rows``, each with its first row; not copied."""
+        parts = [(0, self.base.vectors_ND)]
+        if self.delta is not None:
+            parts.append((self.base.rows, self.delta.vectors_MD))
+        for first, vectors in parts:
+            for start in range(0, len(vectors), rows):
+                yield first + start, vectors[start : start + rows]
+
+    def search(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
+        """Return about the ``k`` best living rows of each query [B, K], :data:`NO_ROW` behind the last one of all."""
+        k = min(k, self.alive)
+        found = self._search_base(queries_BD, min(k, self.alive_base))
+        if self.delta is None or self.alive == self.alive_base:
+            return found
+        live = self._search_delta(queries_BD, k)
+        return _best(np.hstack([found.rows, live.rows]), np.hstack([found.scores, live.scores]), k)
+
+    def scan(self, query_D: npt.NDArray[np.float32], rows: npt.NDArray[np.int64] | None = None) -> Found:
+        """Score every living row, or those of the given rows that live, and return all of them, best first."""
+        if rows is None:
+            rows = np.flatnonzero(self.alive_N)
+            scores = np.concatenate([vectors @ query_D for _, vectors in self.blocks()])[rows]
+        else:
+            rows = rows[self.alive_N[rows]]
+            scores = self.vectors(rows) @ query_D
+        order = np.argsort(-scores, kind="stable")
+        return Found(rows=rows[order], scores=scores[order])
+
+    def _search_base(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
+        index, total = self.base.index, self.base.rows
+        if k == 0:
+            return Found(np.empty((len(queries_BD), 0), np.int64), np.empty((len(queries_BD), 0), np.float32))
+        if self.alive_base == total:
+            return index.search(queries_BD, k)
+        asked = k * total // self.alive_base + _SLACK
+        for _ in range(1 if index.exact else _TRIES):
+            asked = min(asked, k + total - self.alive_base)
+            found = self._living(index.search(queries_BD, asked), k)
+            if (found.rows[:, -1] != NO_ROW).all():
+                return found
+            asked *= 2
+        short = np.flatnonzero(found.rows[:, -1] == NO_ROW)
+        for query in short:
+            found.rows[query], found.scores[query] = self._scan_base(queries_BD[query], k)
+        return found
+
+    def _living(self, found: Found, k: int) -> Found:
+        """Keep the ``k`` best that live, :data:`NO_ROW` where there are fewer."""
+        living = (found.rows != NO_ROW) & self.alive_N[found.rows]
+        order = np.argsort(~living, axis=1, kind="stable")[:, :k]
+        kept = np.take_along_axis(living, order, axis=1)
+        rows = np.where(kept, np.take_along_axis(found.rows, order, axis=1), NO_ROW)
+        scores = np.where(kept, np.take_along_axis(found.scores, order, axis=1), np.float32(-np.inf))
+        missing = k - rows.shape[1]
+        if missing > 0:
+            rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=NO_ROW)
+            scores = np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf)
+        return Found(rows, scores)
+
+    def _scan_base(self, query_D: npt.NDArray[np.float32], k: int) -> Found:
+        scores = np.concatenate([vectors @ query_D for first, vectors in self.blocks() if first < self.base.rows])
+        scores[~self.alive_N[: self.base.rows]] = -np.inf
+        rows = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(k)
+        rows = rows[np.argsort(-scores[rows], kind="stable")]
+        return Found(rows, scores[rows])
+
+    def _search_delta(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
+        assert self.delta is not None
+        first = self.base.rows
+        scores_BM = queries_BD @ self.delta.vectors_MD.T
+        scores_BM[:, ~self.alive_N[first:]] = -np.inf
+        rows_BM = np.broadcast_to(np.arange(first, self.rows), scores_BM.shape)
+        if k < scores_BM.shape[1]:
+            best = np.argpartition(-scores_BM, k - 1, axis=1)[:, :k]
+            rows_BM, scores_BM = first + best, np.take_along_axis(scores_BM, best, axis=1)
+        return Found(np.where(scores_BM > -np.inf, rows_BM, NO_ROW), scores_BM)
+
+
+def _best(rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], k: int) -> Found:
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return Found(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1))

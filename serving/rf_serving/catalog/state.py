@@ -1,0 +1,102 @@
+"""The catalog in memory while it changes: one thread at a time changes it and hands out snapshots.
+
+Shapes: N rows.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.delta import Delta, LiveItems
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.index.vector_index import NO_ROW
+
+
+class _Latest(NamedTuple):
+    """The newest change of an item since the base."""
+
+    sequence: int
+    row: int
+    """:data:`NO_ROW`: it was deleted."""
+
+
+class CatalogState:
+    """A base, the rows that were added behind it, and which of all rows live."""
+
+    def __init__(self, bundle: ServedBundle, base: CatalogBase) -> None:
+        self._bundle, self._base, self._delta = bundle, base, Delta(base)
+        self._latest: dict[int | str, _Latest] = {}
+        self._alive_N = np.ones(base.rows, np.bool_)
+        self._alive = self._alive_base = base.rows
+
+    def put(self, items: LiveItems) -> None:
+        """Add items, each id once; earlier rows of theirs die."""
+        first = self._base.rows + self._delta.rows
+        replaced = self._delta.append(items)
+        rows = range(first, first + len(items.ids))
+        self._latest.update(
+            (item, _Latest(sequence, row)) for item, sequence, row in zip(items.ids, items.sequences, rows, strict=True)
+        )
+        self._alive += len(rows)
+        # Places behind the rows of every snapshot: none sees them change.
+        if rows.stop > len(self._alive_N):
+            self._alive_N = _grown(self._alive_N, rows.stop)
+        self._alive_N[rows.start : rows.stop] = True
+        self._kill(replaced[replaced != NO_ROW])
+
+    def remove(self, sequences: Mapping[int | str, int]) -> None:
+        """Remove items, given with the change that removes each; those that are not there stay away."""
+        rows = np.array([self._delta.row_of(item) for item in sequences], np.int64)
+        self._latest.update((item, _Latest(sequence, NO_ROW)) for item, sequence in sequences.items())
+        self._kill(rows[rows != NO_ROW])
+
+    def moved_to(self, base: CatalogBase) -> "CatalogState":
+        """Return the same catalog on a base that has all changes up to ``base.sequence``; later ones are carried over."""
+        later = {item: latest for item, latest in self._latest.items() if latest.sequence > base.sequence}
+        moved = CatalogState(self._bundle, base)
+        kept = {item: latest for item, latest in later.items() if latest.row != NO_ROW}
+        if kept:
+            view = self._delta.view()
+            rows = np.array([latest.row for latest in kept.values()], np.int64) - self._base.rows
+            moved.put(
+                LiveItems(
+                    ids=list(kept),
+                    sequences=[latest.sequence for latest in kept.values()],
+                    table=view.items.take(rows),
+                    vectors=view.vectors_MD[rows],
+                    tokens=view.tokens_ME[rows].numpy(),
+                )
+            )
+        moved.remove({item: latest.sequence for item, latest in later.items() if latest.row == NO_ROW})
+        return moved
+
+    def snapshot(self, sequence: int) -> CatalogSnapshot:
+        """Return the catalog as it is now, after the change of that number."""
+        return CatalogSnapshot(
+            bundle=self._bundle,
+            base=self._base,
+            delta=self._delta.view() if self._delta.rows else None,
+            sequence=sequence,
+            alive_N=self._alive_N[: self._base.rows + self._delta.rows],
+            alive=self._alive,
+            alive_base=self._alive_base,
+        )
+
+    def _kill(self, rows: npt.NDArray[np.int64]) -> None:
+        rows = rows[self._alive_N[rows]]
+        if not len(rows):
+            return
+        self._alive_N = self._alive_N.copy()
+        self._alive_N[rows] = False
+        self._alive -= len(rows)
+        self._alive_base -= int(np.count_nonzero(rows < self._base.rows))
+
+
+def _grown(alive_N: npt.NDArray[np.bool_], rows: int) -> npt.NDArray[np.bool_]:
+    larger = np.ones(rows + max(256, rows // 8), np.bool_)
+    larger[: len(alive_N)] = alive_N
+    return larger

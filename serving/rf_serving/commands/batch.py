@@ -1,0 +1,133 @@
+"""``rf batch``: the best items of all users, as a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rf_platform.cli.console import err_console, out_console, print_json
+
+if TYPE_CHECKING:
+    from rf_protos.v1.filter_pb2 import Filter
+
+app = typer.Typer()
+
+
+@app.command()
+def batch(
+    out: Annotated[Path, typer.Option(help="Parquet file to write; one that is there is replaced when all is done.")],
+    users: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only these: a text with an id on every line, or a Parquet file; default: all users known.",
+            show_default=False,
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Items of each user.")] = 10,
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen/--include-seen", help="Leave out the items of the user's history.")
+    ] = True,
+    filter_text: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            help="Which items may be returned: the JSON of a retrievalformer.v1.Filter, or @FILE that has it.",
+            show_default=False,
+        ),
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="Bundle to answer from; default: the promoted one.", show_default=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write the best items of every user to a Parquet file, by the code that answers requests.
+
+    Features are read from the online store, the catalog is as the servers have it now, and the answers are those that
+    `rf serve` gives for the same bundle. One row a user: the id, `items` and `scores` (lists, best first), `cold` (no
+    history), and `error` where what is stored of a user cannot be used.
+
+    [bold]Examples[/]
+
+        rf batch --out top.parquet -k 100
+        rf batch --out drama.parquet --users vips.txt \\
+          --filter '{"where": [{"feature": "item_attributes__genres", "operator": "ANY_OF", "value": {"stringValue": "Drama"}}]}'
+        duckdb -c "SELECT user_id, unnest(items), unnest(scores) FROM 'top.parquet'"
+    """
+    import faiss
+    import torch
+
+    from rf_platform.features.read import read_definitions
+    from rf_platform.features.store import open_store
+    from rf_platform.registry import check_bundle
+    from rf_platform.registry.journal import CatalogJournal
+    from rf_platform.settings import get_settings
+    from rf_serving.batch.run import AT_ONCE, BatchQuery, answer_users
+    from rf_serving.batch.users import all_users, users_of_file
+    from rf_serving.deployment.loader import BundleLoader
+    from rf_serving.server.opening import open_registry, record_to_serve
+    from rf_training.commands.output_file import check_output_file
+
+    check_output_file("--out", out)
+    query = BatchQuery(k=k, exclude_seen=exclude_seen, filter=None if filter_text is None else _filter(filter_text))
+    settings = get_settings()
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+        faiss.omp_set_num_threads(settings.threads)
+    record = record_to_serve(open_registry(settings), bundle)
+    check_bundle(record)
+    store = open_store(settings)
+    journal = CatalogJournal.open(settings.platform_registry_url)
+    loaded = BundleLoader(settings, store, journal).load(record, verified=True)
+    try:
+        spec = loaded.route.engine.bundle.spec
+        chosen = (
+            all_users(settings, read_definitions(store, settings.feature_service), AT_ONCE)
+            if users is None
+            else users_of_file(users, spec.user.join_key, spec.user.id_type, AT_ONCE)
+        )
+        with chosen as found:
+            result = answer_users(loaded.route, found, query, out)
+    finally:
+        loaded.close()
+        journal.close()
+    if json:
+        print_json(
+            {
+                "out": str(out),
+                "bundle": record.name,
+                "users": result.users,
+                "cold": result.cold,
+                "failed": result.failed,
+            }
+        )
+        return
+    out_console().print(
+        f"{out}: the {k} best items of {result.users} users, {result.cold} of them without a history, by {record.name}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if result.failed:
+        err_console().print(
+            f"[bold]{result.failed} users have no answer: their stored features cannot be used; the column error says why[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _filter(text: str) -> "Filter":
+    from google.protobuf.json_format import Parse, ParseError
+
+    from rf_platform.errors import UsageError
+    from rf_protos.v1.filter_pb2 import Filter
+
+    if text.startswith("@"):
+        path = Path(text[1:])
+        if not path.is_file():
+            raise UsageError(f"--filter @{path}: there is no such file")
+        text = path.read_text(encoding="utf-8")
+    try:
+        return Parse(text, Filter())
+    except ParseError as error:
+        raise UsageError(
+            f"--filter is no JSON of a retrievalformer.v1.Filter: {error}; docs/filters.md has examples"
+        ) from error

@@ -1,0 +1,118 @@
+"""``rf events``: record events by hand, and look after their log."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rf_platform.cli.console import out_console, print_json
+
+app = typer.Typer(no_args_is_help=True, help="Record events, and look after the event log.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")]
+_BATCH = 500
+_SHOWN = 10
+
+
+@app.command()
+def record(
+    file: Annotated[
+        Path, typer.Argument(help="Events, one JSON object a line; - reads standard input.", allow_dash=True)
+    ],
+    address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:50051",
+    json: Json = False,
+) -> None:
+    """Send events to a running server and say what became of them.
+
+    A line has event_id, user_id, item_id, timestamp_us (or timestamp, as 2024-05-31T18:00:00Z) and any column of the
+    interactions table. Without an event_id the line gets one made from its content, so sending a file twice records it
+    once; without a time it happens now.
+
+    [bold]Example[/]
+
+        echo '{"user_id": 42, "item_id": 50, "event_type": "rating", "rating": 5.0}' | rf events record -
+
+    Exit code 1 if an event was rejected.
+    """
+    from rf_platform.cli.console import track
+    from rf_protos.v1.feedback_pb2 import EventStatus
+    from rf_serving.client import RetrievalClient
+    from rf_serving.events.lines import read_lines
+
+    events = read_lines(file)
+    counts: dict[str, int] = {"RECORDED": 0, "DUPLICATE": 0, "REJECTED": 0}
+    said: list[dict[str, Any]] = []
+    with RetrievalClient(address) as client, track("record", len(events)) as progress:
+        for start in range(0, len(events), _BATCH):
+            some = events[start : start + _BATCH]
+            for number, status in enumerate(client.record(some), start + 1):
+                outcome = EventStatus.Outcome.Name(status.outcome)
+                counts[outcome] += 1
+                if status.message:
+                    message = {
+                        "event": number,
+                        "event_id": status.event_id,
+                        "outcome": outcome,
+                        "message": status.message,
+                    }
+                    said.append(message)
+            progress.advance(len(some))
+    if json:
+        print_json({**counts, "messages": said})
+    else:
+        for each in said[:_SHOWN]:
+            line = f"event {each['event']}: {each['outcome'].lower()}: {each['message']}"
+            out_console().print(line, highlight=False, soft_wrap=True, markup=False)
+        if len(said) > _SHOWN:
+            out_console().print(f"and {len(said) - _SHOWN} more")
+        out_console().print(", ".join(f"{count:,} {name.lower()}" for name, count in counts.items()), highlight=False)
+    if counts["REJECTED"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(json: Json = False) -> None:
+    """Show how many events there are, where, and how far the online store has followed."""
+    from rf_platform.data.event_log import EventLog, EventParts
+    from rf_platform.settings import get_settings
+
+    settings = get_settings()
+    parts = EventParts(settings.workspace.events)
+    log = EventLog.open(settings)
+    state, head = log.state(), log.head()
+    log.close()
+    files = parts.parts
+    facts = {
+        "newest": head,
+        "applied": state.applied,
+        "waiting": head - state.applied,
+        "in_files": sum(part.rows for part in files),
+        "files": len(files),
+    }
+    if json:
+        print_json(facts)
+        return
+    waits = (
+        f"{facts['waiting']:,} wait for the online store" if facts["waiting"] else "the online store has all of them"
+    )
+    out_console().print(f"events up to number {head:,}; {waits}", highlight=False)
+    out_console().print(
+        f"{facts['in_files']:,} in {len(files)} files under {settings.workspace.events}", highlight=False
+    )
+
+
+@app.command()
+def seal(json: Json = False) -> None:
+    """Move recorded events from SQL into Parquet files.
+
+    `rf features materialize` and `rf dataset build` do it by themselves; use this where both run seldom and many events come.
+    """
+    from rf_platform.data.event_log import seal as move
+    from rf_platform.settings import get_settings
+
+    parts = move(get_settings()).parts
+    rows = sum(part.rows for part in parts)
+    if json:
+        print_json({"events": rows, "files": len(parts)})
+        return
+    out_console().print(f"{rows:,} events in {len(parts)} files", highlight=False)

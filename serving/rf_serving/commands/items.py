@@ -1,0 +1,160 @@
+"""``rf items``: change the catalog of a running server by hand."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rf_platform.cli.console import out_console, print_json
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Add, change, delete and show items of a running server; every change is kept in the registry.",
+)
+
+Address = Annotated[str, typer.Option(help="host:port of the server.")]
+Ids = Annotated[list[str], typer.Argument(help="Ids of items.", metavar="ID...")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")]
+_SERVER = "127.0.0.1:50051"
+_BATCH = 200
+_SHOWN = 10
+
+
+@app.command()
+def upsert(
+    file: Annotated[
+        Path, typer.Argument(help="Items, one JSON object a line; - reads standard input.", allow_dash=True)
+    ],
+    neighbours: Annotated[int, typer.Option(min=0, max=100, help="Nearest items to show of each.")] = 0,
+    address: Address = _SERVER,
+    json: Json = False,
+) -> None:
+    """Add items, or replace the features of existing ones; they are searchable at once.
+
+    A line has the item's id as "item_id", and features and display fields by full name, view__field. What is left out is
+    missing: an item is replaced as a whole. `rf items get` writes such lines. A number for a Float feature needs its point: 5.0.
+
+    [bold]Example[/]
+
+        echo '{"item_id": 9001, "item_attributes__genres": ["War"]}' | rf items upsert - --neighbours 5
+
+    Exit code 1 if an item was rejected.
+    """
+    from rf_platform.cli.console import track
+    from rf_platform.errors import UsageError
+    from rf_protos.v1.catalog_pb2 import Item, UpsertStatus
+    from rf_serving.client import RetrievalClient
+    from rf_serving.json_lines import feature_value, read_objects
+
+    items, places = [], []
+    for where, given in read_objects(file):
+        if "item_id" not in given:
+            raise UsageError(f"{where}: item_id is missing")
+        item = Item(item_id=str(given.pop("item_id")))
+        for name, value in given.items():
+            item.features[name].CopyFrom(feature_value(value, f"{where}: {name}"))
+        items.append(item)
+        places.append(where)
+    said: list[dict[str, Any]] = []
+    with RetrievalClient(address) as client, track("upsert", len(items)) as progress:
+        for start in range(0, len(items), _BATCH):
+            some = items[start : start + _BATCH]
+            for place, status in zip(places[start:], client.upsert(some, neighbours), strict=False):
+                near = {n.item_id: round(n.similarity, 4) for n in status.neighbours}
+                said.append(
+                    {
+                        "at": place,
+                        "item_id": status.item_id,
+                        "outcome": UpsertStatus.Outcome.Name(status.outcome),
+                        "sequence": status.sequence,
+                        "searchable": status.searchable,
+                        "message": status.message,
+                        "neighbours": near,
+                    }
+                )
+            progress.advance(len(some))
+    if neighbours and not json:
+        for each in said:
+            if each["outcome"] != "REJECTED":
+                near_text = ", ".join(f"{item} {cosine:.3f}" for item, cosine in each["neighbours"].items())
+                out_console().print(f"{each['item_id']}: {near_text}", highlight=False, markup=False, soft_wrap=True)
+    _report(said, ["ADDED", "CHANGED", "UNCHANGED", "REJECTED"], json)
+
+
+@app.command()
+def delete(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
+    """Delete items: they are not returned any more, by any server and any later bundle, until they are added anew.
+
+    Exit code 1 if an id was rejected.
+    """
+    from rf_protos.v1.catalog_pb2 import DeleteStatus
+    from rf_serving.client import RetrievalClient
+
+    said: list[dict[str, Any]] = []
+    with RetrievalClient(address) as client:
+        for start in range(0, len(ids), _BATCH):
+            said += [
+                {
+                    "at": status.item_id,
+                    "item_id": status.item_id,
+                    "outcome": DeleteStatus.Outcome.Name(status.outcome),
+                    "sequence": status.sequence,
+                    "message": status.message,
+                }
+                for status in client.delete(ids[start : start + _BATCH])
+            ]
+    _report(said, ["DELETED", "ABSENT", "REJECTED"], json)
+
+
+@app.command()
+def get(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
+    """Show items as the catalog has them now: lines that `rf items upsert` reads.
+
+    Exit code 1 if the catalog does not have one of them.
+    """
+    import json as text
+
+    from rf_platform.cli.console import err_console
+    from rf_serving.client import RetrievalClient
+    from rf_serving.json_lines import plain_value
+
+    found, absent = [], []
+    with RetrievalClient(address) as client:
+        for start in range(0, len(ids), _BATCH):
+            response = client.items(ids[start : start + _BATCH])
+            found += list(response.items)
+            absent += list(response.absent)
+    lines = [
+        {
+            "item_id": each.item.item_id,
+            **{name: plain_value(value) for name, value in sorted(each.item.features.items())},
+        }
+        for each in found
+    ]
+    if json:
+        details = [
+            {**line, "sequence": each.sequence, "cold": each.cold} for line, each in zip(lines, found, strict=True)
+        ]
+        print_json({"items": details, "absent": absent})
+    else:
+        for line in lines:
+            out_console().print(text.dumps(line), highlight=False, markup=False, soft_wrap=True)
+        if absent:
+            err_console().print(f"not in the catalog: {', '.join(absent)}", highlight=False, markup=False)
+    if absent:
+        raise typer.Exit(1)
+
+
+def _report(said: list[dict[str, Any]], outcomes: list[str], json: bool) -> None:
+    counts = {name: sum(each["outcome"] == name for each in said) for name in outcomes}
+    if json:
+        print_json({**counts, "items": [{k: v for k, v in each.items() if k != "at"} for each in said]})
+    else:
+        messages = [f"{each['at']}: {each['message']}" for each in said if each["message"]]
+        for line in messages[:_SHOWN]:
+            out_console().print(line, highlight=False, markup=False, soft_wrap=True)
+        if len(messages) > _SHOWN:
+            out_console().print(f"and {len(messages) - _SHOWN} more")
+        out_console().print(", ".join(f"{count:,} {name.lower()}" for name, count in counts.items()), highlight=False)
+    if counts["REJECTED"]:
+        raise typer.Exit(1)

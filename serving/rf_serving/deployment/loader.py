@@ -1,0 +1,85 @@
+"""Load a bundle that is to be served, and hold it against everything it depends on."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rf_platform.errors import ConfigError
+from rf_platform.features.read import read_spec
+from rf_platform.registry import BundleRecord, check_bundle, check_spec
+from rf_platform.registry.journal import CatalogJournal
+from rf_platform.settings import Settings
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.catalog.live import LiveCatalog
+from rf_serving.deployment.smoke import check_answers
+from rf_serving.retrieval.engine import Engine
+from rf_serving.retrieval.fetcher import FeatureFetcher
+from rf_serving.retrieval.routing import Route
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loaded:
+    """A bundle in memory, checked, with its catalog up to date."""
+
+    record: BundleRecord
+    route: Route
+    catalog: LiveCatalog
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle."""
+        return self.record.name
+
+    def close(self) -> None:
+        """Stop following the catalog; requests that are being answered finish with what they hold."""
+        self.catalog.close()
+
+
+class BundleLoader:
+    """Loads bundles for one server process."""
+
+    def __init__(self, settings: Settings, store: "FeatureStore", journal: CatalogJournal) -> None:
+        self._settings, self._store, self._journal = settings, store, journal
+
+    def load(self, record: BundleRecord, beside: Route | None = None, *, verified: bool = False) -> Loaded:
+        """Check a bundle's files and features, load it, bring its catalog up to date and try it. Blocks.
+
+        Args:
+            record: the bundle.
+            beside: what answers meanwhile; a bundle that reads the same features shares its connection.
+            verified: its checksums have just been compared.
+
+        Raises:
+            NotFoundError: its directory is gone.
+            CorruptError: a file is damaged; the message names it.
+            ConfigError: the feature store does not match it; the message names the fields.
+            RfError: it does not answer as it should; see :func:`check_answers`.
+        """
+        if not verified:
+            check_bundle(record)
+        self._check_spec(record)
+        bundle = ServedBundle.open(record.path, self._settings.index_device)
+        catalog = LiveCatalog.open(
+            bundle, self._journal, self._settings.workspace.cache / "catalog", device=self._settings.index_device
+        )
+        engine = Engine(bundle, catalog)
+        catalog.prepare = engine.warm
+        engine.warm(catalog.snapshot, beside.engine if beside is not None else None)
+        if beside is not None and beside.engine.bundle.manifest.spec_hash == bundle.manifest.spec_hash:
+            fetcher = beside.fetcher
+        else:
+            fetcher = FeatureFetcher(self._store, bundle)
+        loaded = Loaded(record=record, route=Route(engine=engine, fetcher=fetcher), catalog=catalog)
+        check_answers(loaded.route)
+        catalog.follow()
+        return loaded
+
+    def _check_spec(self, record: BundleRecord) -> None:
+        try:
+            check_spec(record, read_spec(self._store, self._settings.feature_service))
+        except ConfigError:
+            # The store keeps its registry for a minute: what was applied since is not seen yet.
+            self._store.refresh_registry()
+            check_spec(record, read_spec(self._store, self._settings.feature_service))

@@ -1,0 +1,198 @@
+"""Follows the event log in order and keeps the online store up with it.
+
+The log is the truth: an event that is in it will be in the online store, also if the process, the store or the whole machine
+goes down in between. One applier leads among all processes; another one takes over when it dies, and treats what the first
+one may have been at as possibly done.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from threading import Event as Flag
+from threading import Thread
+from time import monotonic
+
+import structlog
+
+from rf_platform.data.event_log import EventLog, LogState
+from rf_platform.errors import UnavailableError
+from rf_platform.features.store import first_line
+from rf_serving.events.leadership import Leadership
+from rf_serving.events.online_history import Applied, OnlineHistory
+
+BATCH = 500
+"""Most events that are applied at once."""
+POLL_SECONDS = 0.02
+"""How often the leader looks for events that other processes recorded."""
+STANDBY_SECONDS = 0.25
+"""How often the others look whether the leader is gone."""
+_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_NOTE_SECONDS = 0.1
+_MOST_UNNOTED = 10 * BATCH
+"""How far the applier may be ahead of what is noted: so much may be done twice after its death."""
+_CHECK_SECONDS = 0.5
+"""How often the leader makes sure that it still leads, and looks for a materialisation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What an applier says of itself after each batch."""
+
+    leads: bool
+    behind_seconds: float
+    """Age of the oldest event that could not be applied for lack of an online store; 0 if there is none."""
+    events: int = 0
+    """Events that were applied just now."""
+    rebuilt: int = 0
+    failed: int = 0
+
+
+class Applier:
+    """A thread that applies the log as long as it leads."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        leadership: Leadership,
+        open_history: Callable[[], OnlineHistory],
+        observe: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        """Start.
+
+        Args:
+            log: what to follow.
+            leadership: decides who applies.
+            open_history: reads the definitions, which may have changed; called by the thread.
+            observe: is told about progress, in the thread.
+        """
+        self._log, self._leadership, self._open_history, self._observe = log, leadership, open_history, observe
+        self._history: OnlineHistory | None = None
+        self._state: LogState | None = None
+        self._checked = self._noted = 0.0
+        self._position = 0
+        self._reset, self._redo_to = -1, 0
+        self._failing_since: float | None = None
+        self._stop, self._wake = Flag(), Flag()
+        self._logger = structlog.get_logger("rf_serving")
+        self._thread = Thread(target=self._run, name="rf-applier", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that an event was recorded here."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Finish the batch at hand, let another process lead and end the thread."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(10.0)
+
+    def _run(self) -> None:
+        pause = _PAUSE
+        while not self._stop.is_set():
+            try:
+                leads = self._lead()
+                idle = self._step() if leads else True
+                self._recovered()
+                pause = _PAUSE
+            except Exception as error:  # each store raises its own classes
+                self._failed(error)
+                self._stop.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            if idle:
+                self._observe(Progress(leads=leads, behind_seconds=0.0))
+                self._wake.wait(POLL_SECONDS if leads else STANDBY_SECONDS)
+                self._wake.clear()
+        if self._state is not None:
+            self._note()
+        if self._history is not None:
+            self._history.forget()
+        self._leadership.release()
+
+    def _lead(self) -> bool:
+        """Say whether we lead; who begins to treats what the last one may have written, and not have noted, as possibly done."""
+        if self._state is not None and monotonic() < self._checked + _CHECK_SECONDS:
+            return True
+        try:
+            leads = self._leadership.held()
+        except Exception:
+            self._state = None
+            raise
+        if not leads:
+            self._state = None
+            return False
+        begins, self._state = self._state is None, self._log.state()
+        if begins:
+            self._redo_to = self._state.applied + _MOST_UNNOTED + BATCH
+            self._reset = -1
+            self._logger.info("applying events", after=self._state.applied)
+        if self._state.reset != self._reset:
+            self._begin_anew(self._state)
+        self._checked = monotonic()
+        return True
+
+    def _begin_anew(self, state: LogState) -> None:
+        """Go on from what is noted, by the definitions that are registered now."""
+        if self._history is not None:
+            self._history.forget()
+        self._history = self._open_history()
+        self._reset, self._position = state.reset, state.applied
+
+    def _step(self) -> bool:
+        """Apply the next batch; return whether there was none."""
+        state, history = self._state, self._history
+        assert state is not None
+        assert history is not None
+        events = self._log.read(self._position, BATCH)
+        if events:
+            redo_to = max(state.redo_to, self._redo_to)
+            events = [event for event in events if event.sequence <= redo_to] or events
+            again = events[0].sequence <= redo_to
+            last = events[-1].sequence
+            try:
+                applied = history.apply(events, again=again)
+            except Exception:
+                self._redo_to = max(self._redo_to, last)  # part of it may be there
+                raise
+            self._done(applied, len(events))
+            self._position = last
+        if self._position - state.applied >= _MOST_UNNOTED or monotonic() >= self._noted + _NOTE_SECONDS:
+            self._note()
+        return not events
+
+    def _note(self) -> None:
+        """Write down how far we are: not after each batch, since that is one more wait for the disk."""
+        state = self._state
+        assert state is not None
+        if self._position == state.applied:
+            return
+        try:
+            noted = self._log.advance(state, self._position)
+        except UnavailableError:
+            if self._position - state.applied >= _MOST_UNNOTED:
+                raise
+            return  # others are writing; the next time will do
+        self._noted = monotonic()
+        if noted:
+            self._state = replace(state, applied=self._position)
+        else:  # a materialisation came in between
+            self._state = self._log.state()
+            self._begin_anew(self._state)
+
+    def _done(self, applied: Applied, events: int) -> None:
+        progress = Progress(leads=True, behind_seconds=0.0, events=events)
+        self._observe(replace(progress, rebuilt=applied.rebuilt, failed=applied.failed))
+        self._logger.debug("events applied", after=self._position, events=events, rebuilt=applied.rebuilt)
+
+    def _failed(self, error: Exception) -> None:
+        now = monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+            self._logger.warning("events wait for the online store", error=first_line(error))
+        self._observe(Progress(leads=True, behind_seconds=now - self._failing_since))
+
+    def _recovered(self) -> None:
+        if self._failing_since is not None:
+            seconds = round(monotonic() - self._failing_since, 1)
+            self._failing_since = None
+            self._logger.info("events are applied again", after_seconds=seconds)

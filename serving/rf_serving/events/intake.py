@@ -1,0 +1,150 @@
+"""Takes in events: checks them, records them, and keeps the online store up with them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from rf_platform.data.event_log import Event, EventLog, EventParts, GroupCommit, has_clock
+from rf_platform.errors import ConfigError, UsageError
+from rf_platform.features.read import read_definitions, read_spec
+from rf_platform.settings import Settings
+from rf_protos.v1 import feedback_pb2
+from rf_protos.v1.feedback_pb2 import EventStatus
+from rf_serving.events.applier import Applier
+from rf_serving.events.columns import Columns
+from rf_serving.events.history import HistoryLayout
+from rf_serving.events.leadership import leadership_of
+from rf_serving.events.metrics import EventMetrics
+from rf_serving.events.online_history import OnlineHistory
+from rf_serving.events.reader import EventReader
+from rf_serving.events.rebuild import HistoryRebuilder
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+_MANY = 50
+"""Reading more events than this would hold up the event loop."""
+
+
+class EventIntake:
+    """The event log of a server process, and its part in following it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: "FeatureStore",
+        registry: CollectorRegistry | None = None,
+        *,
+        apply: bool = True,
+    ) -> None:
+        """Open the log and start following it.
+
+        Args:
+            settings: where things are.
+            store: whose online store is kept up.
+            registry: of the metrics.
+            apply: whether this process may be the one that updates the online store.
+
+        Raises:
+            ConfigError, UnavailableError, CorruptError: the log cannot be used.
+        """
+        self._settings, self._store = settings, store
+        self._metrics = EventMetrics(registry or CollectorRegistry())
+        self._log = EventLog.open(settings)
+        self._spec = read_spec(store, settings.feature_service)
+        self._reader = EventReader(self._spec, self._columns())
+        self._commits = GroupCommit(self._log)
+        self._opened = False
+        self._applier = (
+            Applier(
+                self._log,
+                leadership_of(self._log.engine, settings.workspace.events),
+                self._open_history,
+                self._metrics.progress,
+            )
+            if apply
+            else None
+        )
+
+    async def record(
+        self, events: Sequence[feedback_pb2.Event], in_catalog: Callable[[int | str], bool]
+    ) -> list[EventStatus]:
+        """Record events and return what became of each, in order; what is recorded is on disk then.
+
+        Args:
+            events: of a request.
+            in_catalog: says whether there is an item.
+
+        Raises:
+            UnavailableError: the log cannot be written; then nothing was recorded.
+        """
+        if len(events) > _MANY:
+            read = await asyncio.to_thread(self._read, events)
+        else:
+            read = self._read(events)
+        checked = [event for event in read if isinstance(event, Event)]
+        flags = await asyncio.wrap_future(self._commits.submit(checked)) if checked else []
+        new = iter(flags)
+        if checked and self._applier is not None:
+            self._applier.wake()
+        statuses = []
+        for asked, event in zip(events, read, strict=True):
+            if isinstance(event, UsageError):
+                statuses.append(
+                    EventStatus(event_id=asked.event_id[:128], outcome=EventStatus.REJECTED, message=str(event))
+                )
+                continue
+            outcome = EventStatus.RECORDED if next(new) else EventStatus.DUPLICATE
+            item: int | str = int(event.item_id) if self._spec.item.id_type == "int64" else event.item_id
+            message = "" if in_catalog(item) else "item_id: the catalog has no such item; the event counts once it has"
+            statuses.append(EventStatus(event_id=event.event_id, outcome=outcome, message=message))
+        self._metrics.recorded(Counter(EventStatus.Outcome.Name(status.outcome) for status in statuses))
+        return statuses
+
+    def close(self) -> None:
+        """Record what was submitted, and let another process follow the log."""
+        self._commits.close()
+        if self._applier is not None:
+            self._applier.close()
+        self._log.close()
+
+    def _read(self, events: Sequence[feedback_pb2.Event]) -> list[Event | UsageError]:
+        read: list[Event | UsageError] = []
+        for event in events:
+            try:
+                read.append(self._reader.read(event))
+            except UsageError as error:
+                read.append(error)
+        return read
+
+    def _columns(self) -> Columns:
+        return Columns.of(self._spec, self._settings.workspace.tables / "interactions.parquet")
+
+    def _open_history(self) -> OnlineHistory:
+        """Read the definitions, anew if the online store was loaded since."""
+        settings, store = self._settings, self._store
+        if self._opened:
+            store.refresh_registry()
+            self._spec = read_spec(store, settings.feature_service)
+            self._reader = EventReader(self._spec, self._columns())
+        self._opened = True
+        interactions = settings.workspace.tables / "interactions.parquet"
+        clock = has_clock(settings)
+        rebuilder = None
+        if interactions.exists():
+            try:
+                rebuilder = HistoryRebuilder(
+                    store,
+                    read_definitions(store, settings.feature_service),
+                    self._log,
+                    EventParts(settings.workspace.events),
+                    interactions,
+                    clock=clock,
+                )
+            except ConfigError:  # they are registered for the tables of another workspace
+                rebuilder = None
+        layout = HistoryLayout(self._spec, clock=clock, single=self._columns().single)
+        return OnlineHistory(store, layout, rebuilder, self._spec.user.id_type)

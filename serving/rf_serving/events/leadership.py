@@ -1,0 +1,89 @@
+"""One applier at a time, among all processes that serve a workspace."""
+
+import fcntl
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from sqlalchemy import Connection, Engine, text
+
+_LOCK_KEY = 0x72665F6576  # any constant: all appliers of a PostgreSQL database share one advisory lock
+
+
+class Leadership(Protocol):
+    """A lock that ends with its process."""
+
+    def held(self) -> bool:
+        """Say whether we lead, and take the lead if nobody has it."""
+
+    def release(self) -> None:
+        """Let somebody else lead."""
+
+
+class FileLeadership:
+    """A lock on a file: for an event log in SQLite, which lives on one host."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[Any] | None = None
+
+    def held(self) -> bool:
+        """See :class:`Leadership`."""
+        if self._file is not None:
+            return True
+        file = self._path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """See :class:`Leadership`."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class AdvisoryLeadership:
+    """A lock of PostgreSQL that belongs to a connection: if it breaks, the lead is lost."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def held(self) -> bool:
+        """See :class:`Leadership`; raises SQLAlchemy's errors if the database cannot be reached."""
+        try:
+            if self._connection is not None:
+                self._connection.execute(text("SELECT 1"))
+                self._connection.commit()
+                return True
+            connection = self._engine.connect()
+            if connection.scalar(text(f"SELECT pg_try_advisory_lock({_LOCK_KEY})")):
+                connection.commit()
+                self._connection = connection
+                return True
+            connection.close()
+        except Exception:
+            self.release()
+            raise
+        return False
+
+    def release(self) -> None:
+        """See :class:`Leadership`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):  # it may be what is broken
+                connection.invalidate()  # a pooled connection would keep the lock
+                connection.close()
+
+
+def leadership_of(engine: Engine, directory: Path) -> Leadership:
+    """Return the lock for a log's database."""
+    if engine.dialect.name == "sqlite":
+        directory.mkdir(parents=True, exist_ok=True)
+        return FileLeadership(directory / "applier.lock")
+    return AdvisoryLeadership(engine)

@@ -1,0 +1,169 @@
+"""Brings recorded events into the histories of the online store: read, put in place, write."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from rf_platform.data.event_log import LoggedEvent
+from rf_serving.events.history import HistoryLayout, UserHistory, as_microseconds, as_time
+from rf_serving.events.rebuild import HistoryRebuilder
+from rf_serving.retrieval.online_store import EntityKeys, close_online, open_online
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+WAIT_SECONDS = 2.0
+"""How long a call to the online store may take before it counts as failed."""
+_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What was done with a batch."""
+
+    users: int
+    rebuilt: int
+    """Users whose history was made anew from the log."""
+    failed: int
+    """Users whose history could not be updated: a bug, or definitions that do not fit the log."""
+
+
+class OnlineHistory:
+    """Updates the history views of an online store. One at a time may do so, in one thread."""
+
+    def __init__(
+        self, store: "FeatureStore", layout: HistoryLayout, rebuilder: HistoryRebuilder | None, user_type: str
+    ) -> None:
+        """Resolve views and key.
+
+        Args:
+            store: the feature store.
+            layout: the arrays.
+            rebuilder: makes histories from tables and log; None where the tables are not at hand.
+            user_type: type of user ids.
+        """
+        self._store, self._layout, self._rebuilder, self._user_type = store, layout, rebuilder, user_type
+        self._views = [store.get_feature_view(name) for name in layout.views]
+        self._keys = EntityKeys(store, self._views[0]) if self._views else None
+        self._online: Any = None
+        self._newest: OrderedDict[str, int] = OrderedDict()
+        self._log = structlog.get_logger("rf_serving")
+
+    def apply(self, events: Sequence[LoggedEvent], *, again: bool = False) -> Applied:
+        """Bring events, in the order of the log, into the online store.
+
+        Args:
+            events: the next ones.
+            again: some of them may be there already.
+
+        Raises:
+            Exception: the online store's own, if it cannot be read or written: then some may be there.
+        """
+        by_user: OrderedDict[str, list[LoggedEvent]] = OrderedDict()
+        if self._views:
+            for event in events:
+                if self._key(event.user_id) is not None:  # else nobody can ask for that user
+                    by_user.setdefault(event.user_id, []).append(event)
+        if not by_user:
+            return Applied(users=0, rebuilt=0, failed=0)
+        try:
+            return self._apply(by_user, events[-1].sequence, again)
+        except Exception:
+            self.forget()
+            raise
+
+    def forget(self) -> None:
+        """Forget what is known of the store, and its connection: somebody else wrote to it."""
+        self._newest.clear()
+        close_online(self._online)
+        self._online = None
+
+    def _apply(self, by_user: Mapping[str, list[LoggedEvent]], last: int, again: bool) -> Applied:
+        if self._online is None:
+            self._online = open_online(self._store.config, WAIT_SECONDS)
+            self._prepare()
+        config = self._store.config
+        if hasattr(config.online_store, "skip_dedup"):
+            config.online_store.skip_dedup = True  # else Redis ignores a late event, whose row is no newer than before
+        anew = list(by_user) if again and self._rebuilder else []
+        failed = 0
+        if not anew:
+            histories = self._read(list(by_user))
+            for user, history in histories.items():
+                try:
+                    if not self._insert(history, by_user[user], again):
+                        anew.append(user)
+                except Exception:
+                    self._log.exception("history not updated", user=user)
+                    failed += 1
+            done = {u: h for u, h in histories.items() if h.changed and u not in anew}
+            self._write({user: (h.values, as_time(h.newest_us)) for user, h in done.items()})
+            self._remember(done)
+        if anew:
+            assert self._rebuilder is not None
+            try:
+                rows = self._rebuilder.rows(anew, last)
+            except Exception:
+                self._log.exception("histories not made anew", users=len(anew))
+                rows, failed = {}, failed + len(anew)
+            for user in anew:
+                self._newest.pop(user, None)
+            self._write(rows)
+        return Applied(users=len(by_user), rebuilt=len(anew), failed=failed)
+
+    def _insert(self, history: UserHistory, events: Sequence[LoggedEvent], again: bool) -> bool:
+        if self._rebuilder is not None:
+            return all(history.insert(event) for event in events)
+        for event in events:
+            if again or not history.insert(event):
+                history.approximate(event, again=again)
+        return True
+
+    def _read(self, users: Sequence[str]) -> dict[str, UserHistory]:
+        keys = [self._key(user) for user in users]
+        histories = {user: UserHistory(self._layout, {}, 0) for user in users}
+        for view in self._views:
+            names = [f.field for f in self._layout.fields if f.view == view.name]
+            found = self._online.online_read(self._store.config, view, keys, list(names))
+            for history, (moment, row) in zip(histories.values(), found, strict=True):
+                history.values.update({f"{view.name}__{name}": v for name, v in (row or {}).items() if name in names})
+                if moment is not None:
+                    history.newest_us = max(history.newest_us, as_microseconds(moment))
+        for user, history in histories.items():
+            newest = self._newest.get(user, 0)
+            if newest and newest >= history.newest_us:
+                history.newest_us, history.exact = newest, True
+        return histories
+
+    def _write(self, rows: Mapping[str, tuple[Mapping[str, Any], datetime]]) -> None:
+        if not rows:
+            return
+        for view in self._views:
+            names = {f"{view.name}__{f.field}": f.field for f in self._layout.fields if f.view == view.name}
+            data = [
+                (self._key(user), {field: values[name] for name, field in names.items()}, moment, None)
+                for user, (values, moment) in rows.items()
+            ]
+            self._online.online_write_batch(self._store.config, view, data, None)
+
+    def _remember(self, done: Mapping[str, UserHistory]) -> None:
+        for user, history in done.items():
+            if history.exact:
+                self._newest[user] = history.newest_us
+                self._newest.move_to_end(user)
+        while len(self._newest) > _REMEMBERED:
+            self._newest.popitem(last=False)
+
+    def _prepare(self) -> None:
+        """Let readers of SQLite go on while a row is written; the file remembers it."""
+        if self._store.config.online_store.type == "sqlite":
+            self._online._get_conn(self._store.config).execute("PRAGMA journal_mode = WAL")
+
+    def _key(self, user: str) -> Any:
+        assert self._keys is not None
+        key = self._keys.of(int(user) if self._user_type == "int64" else user)
+        return None if key is None else key[1]

@@ -1,0 +1,101 @@
+"""What the ways to search cost on this machine with this catalog: measured when it is opened, in a few milliseconds.
+
+Shapes: D width.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import thread_time
+from typing import Self
+
+import faiss
+import numpy as np
+
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.filtering.scan import Best
+
+GATHERED = 4096
+SCANNED = 32_768
+DEPTHS = (100, 1000)
+"""Numbers of results that an approximate index is timed for: those it is tuned for."""
+TAKEN = 100
+"""Results that a scan is timed for."""
+REPEATS = 3
+"""The least of so many times counts: the others had company."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchCosts:
+    """Seconds of CPU of one query on one thread."""
+
+    gathered: float
+    """Per row that is gathered and scored."""
+    scanned: float
+    """Per row of a whole scan."""
+    index: tuple[tuple[int, float], ...] = ()
+    """Of a search of the index: number of results and seconds, rising; empty for an exact index, which is a scan itself."""
+
+    @classmethod
+    def measure(cls, catalog: CatalogSnapshot) -> Self:
+        """Time each way on some of the catalog's own vectors."""
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            return cls._measure(catalog)
+        finally:
+            faiss.omp_set_num_threads(threads)
+
+    @classmethod
+    def _measure(cls, catalog: CatalogSnapshot) -> Self:
+        draw = np.random.default_rng(0)
+        rows = np.sort(draw.integers(0, catalog.rows, min(GATHERED, catalog.rows)))
+        queries_BD = catalog.vectors(rows[:REPEATS])
+        query_D = queries_BD[0]
+        _, block_ND = next(iter(catalog.blocks(SCANNED)))
+        mask = draw.random(len(block_ND)) < 0.5
+
+        def gather() -> None:
+            Best(TAKEN).offer(rows, catalog.vectors(rows) @ query_D)
+
+        def scan() -> None:
+            scores = block_ND @ query_D
+            scores[~mask] = -np.inf
+            Best(TAKEN).offer(0, scores)
+
+        index: list[tuple[int, float]] = []
+        if not catalog.base.index.exact:
+            for depth in sorted({min(depth, catalog.rows) for depth in DEPTHS}):
+                searches = [partial(catalog.search, query_1D, depth) for query_1D in queries_BD[:, None]]
+                index.append((depth, _least(searches)))
+        return cls(
+            gathered=_least([gather] * REPEATS) / len(rows),
+            scanned=_least([scan] * REPEATS) / len(block_ND),
+            index=tuple(index),
+        )
+
+    @property
+    def whole_share(self) -> float:
+        """Share of eligible rows from which a whole scan costs less than gathering them."""
+        return min(1.0, self.scanned / self.gathered)
+
+    def exact(self, eligible: int, rows: int) -> float:
+        """Return the seconds of scoring all ``eligible`` of ``rows``."""
+        return min(eligible * self.gathered, rows * self.scanned)
+
+    def approximate(self, depth: int) -> float:
+        """Return the seconds of searching an approximate index for ``depth`` results."""
+        enough = next((seconds for number, seconds in self.index if number >= depth), None)
+        if enough is not None:
+            return enough
+        most, seconds = self.index[-1]
+        return seconds * depth / most
+
+
+def _least(works: Sequence[Callable[[], object]]) -> float:
+    times = []
+    for work in works:
+        start = thread_time()
+        work()
+        times.append(thread_time() - start)
+    return max(min(times), 1e-7)

@@ -1,0 +1,67 @@
+"""Files of JSON objects, one a line, that commands send to a server."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rf_platform.errors import NotFoundError, UsageError
+from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
+
+
+def read_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a file, or standard input where it is ``-``; yields where each object stands, for messages, and the object.
+
+    Raises:
+        NotFoundError: the file cannot be read.
+        UsageError: a line is no JSON object; the message has its number.
+    """
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFoundError(f"{file} cannot be read: {error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{file}, line {number}"
+        try:
+            given = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{where}: not a JSON object: {error}") from error
+        if not isinstance(given, dict):
+            raise UsageError(f"{where}: not a JSON object but {type(given).__name__}")
+        yield where, given
+
+
+def feature_value(value: Any, where: str) -> FeatureValue:
+    """Return a value as messages carry it; null and empty lists are missing.
+
+    Raises:
+        UsageError: no feature has such a value; the message begins with ``where``.
+    """
+    match value:
+        case None | []:
+            return FeatureValue()
+        case str():
+            return FeatureValue(string_value=value)
+        case bool() | int() if -(2**63) <= value < 2**63:
+            return FeatureValue(int_value=int(value))
+        case float():
+            return FeatureValue(double_value=value)
+        case list() if all(isinstance(each, str) for each in value):
+            return FeatureValue(string_list=StringList(values=value))
+        case list() if all(isinstance(each, int) and -(2**63) <= each < 2**63 for each in value):
+            return FeatureValue(int_list=Int64List(values=value))
+        case list() if all(isinstance(each, int | float) for each in value):
+            return FeatureValue(double_list=DoubleList(values=value))
+    raise UsageError(f"{where}: {value!r} is no value of a feature; give a text, a number, or a list of one kind")
+
+
+def plain_value(value: FeatureValue) -> Any:
+    """Return a value as JSON has it."""
+    case = value.WhichOneof("value")
+    if case is None:
+        return None
+    found = getattr(value, case)
+    return list(found.values) if case.endswith("_list") else found

@@ -1,0 +1,65 @@
+"""The answer for a user whose features cannot be read: from what is true of everybody."""
+
+from itertools import islice
+
+import numpy as np
+
+from rf_platform.errors import DataError
+from rf_protos.v1.retrieval_pb2 import SearchPlan
+from rf_serving.retrieval.engine import Engine
+from rf_serving.retrieval.features import UserFeatures
+from rf_serving.retrieval.query import Answer, Query
+from rf_serving.retrieval.stopwatch import Stopwatch
+
+
+def degraded_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:
+    """Answer as for a user without history whose profile has no value, or, where the model knows no profiles, by popularity.
+
+    The query's filter holds; items that the user has seen cannot be left out, since nobody knows them.
+    """
+    if engine.bundle.spec.inputs("user") or engine.bundle.popularity_N is None:
+        try:
+            return engine.rank(UserFeatures(), query, watch, degraded=True)
+        except DataError:
+            if engine.bundle.popularity_N is None:
+                raise
+    return popular_answer(engine, query, watch)
+
+
+def popular_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:
+    """Answer with the eligible items that most events of the training split have; the score is their share of these."""
+    bundle, catalog = engine.bundle, engine.catalog.snapshot
+    assert bundle.popularity_N is not None
+    with watch.stage("search"):
+        allowed_N = engine.allowed(query, catalog)
+        total = max(1, int(bundle.popularity_N.sum()))
+        items: list[int] = []
+        scores: list[float] = []
+        order = bundle.popular_rows
+        # Rows of the bundle mean nothing in a catalog that changed since.
+        for start in range(0, len(order), 1000):
+            of_bundle = order[start : start + 1000]
+            rows = catalog.rows_of([bundle.item_ids[row] for row in of_bundle])
+            kept = [
+                (row, count)
+                for row, count in zip(rows.tolist(), bundle.popularity_N[of_bundle].tolist(), strict=True)
+                if row >= 0 and allowed_N[row]
+            ]
+            for row, count in islice(kept, query.k - len(items)):
+                items.append(row)
+                scores.append(count / total)
+            if len(items) == query.k:
+                break
+    return Answer(
+        bundle=bundle.name,
+        spec_hash=bundle.manifest.spec_hash,
+        items=catalog.texts(items),
+        scores=scores,
+        history=[],
+        cold=True,
+        plan=SearchPlan(strategy=SearchPlan.POPULAR, eligible=int(np.count_nonzero(allowed_N))),
+        sequence=catalog.sequence,
+        seconds=watch.seconds,
+        begins=watch.begins,
+        degraded=True,
+    )

@@ -1,0 +1,197 @@
+"""Rows of the online store, read by key: all views and all users of a call in one round trip.
+
+`FeatureStore.get_online_features` resolves names, builds a response of its own and copies every value several times: most of
+its time is Python, not the store. Here keys and statements are made from what was resolved once. SQLite, PostgreSQL and
+Redis are read as Feast 0.67 lays them out (:mod:`rf_platform.features.leftovers` does the same); any other online store goes
+through Feast's own `online_read`, view by view.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rf_platform.sql import identifier, literal
+from rf_serving.retrieval.online_store import EntityKeys, close_online, open_online
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+    from feast.protos.feast.types.Value_pb2 import Value
+
+Row = dict[str, "Value"]
+"""Values of one user by full name ``view__field``; what is not in the store is not there."""
+
+
+class OnlineRows:
+    """Reads the rows of some fields of views with one entity.
+
+    Keeps a connection of its own, which belongs to one thread; it is opened at the first read, and anew after a failure.
+    """
+
+    def __init__(self, store: "FeatureStore", fields: Sequence[tuple[str, str]]) -> None:
+        """Resolve views and key.
+
+        Args:
+            store: the feature store.
+            fields: view and field names; all views have the same entity.
+        """
+        by_view: dict[str, list[str]] = {}
+        for view, field in fields:
+            by_view.setdefault(view, []).append(field)
+        self._config = store.config
+        self._views = [(store.get_feature_view(view), names) for view, names in by_view.items()]
+        self._keys = EntityKeys(store, self._views[0][0])
+        self._read: Callable[[list[bytes], list[Any]], list[Row]] | None = None
+        self._online: Any = None
+
+    def connected(self) -> "OnlineRows":
+        """Return one that reads the same over a connection of its own, for another thread."""
+        other = copy.copy(self)
+        other._read, other._online = None, None
+        return other
+
+    def read(self, ids: Sequence[int | str]) -> list[Row]:
+        """Return the row of each id, in order; an unknown id has an empty one. Each store raises errors of its own."""
+        keys = [self._keys.of(each) for each in ids]
+        asked = [i for i, key in enumerate(keys) if key is not None]
+        rows: list[Row] = [{} for _ in ids]
+        if not asked:
+            return rows
+        if self._read is None:
+            self._read = self._open()
+        try:
+            found = self._read([keys[i][0] for i in asked], [keys[i][1] for i in asked])  # type: ignore[index]
+        except Exception:
+            self.close()
+            raise
+        for i, row in zip(asked, found, strict=True):
+            rows[i] = row
+        return rows
+
+    def close(self) -> None:
+        """Let go of the connection; the next read opens another."""
+        self._read, online, self._online = None, self._online, None
+        close_online(online)
+
+    def _open(self) -> Callable[[list[bytes], list[Any]], list[Row]]:
+        self._online = open_online(self._config)
+        config = self._config.online_store
+        match config.type:
+            case "sqlite":
+                return self._from_sqlite(self._online._get_conn(self._config))
+            case "postgres" if config.conn_type.value == "singleton":
+                with self._online._get_conn(self._config, autocommit=True) as connection:
+                    return self._from_postgres(connection)
+            case "redis" if config.client == "redis" and config.redis_type == "redis":
+                return self._from_redis(self._online._get_client(config))
+            case _:
+                return self._by_view
+
+    def _tables(self) -> list[tuple[str, list[str]]]:
+        from feast.infra.online_stores.helpers import compute_table_id
+
+        versioned = self._config.registry.enable_online_feature_view_versioning
+        return [(identifier(compute_table_id(self._config.project, v, versioned)), names) for v, names in self._views]
+
+    def _from_sqlite(self, connection: Any) -> Callable[[list[bytes], list[Any]], list[Row]]:
+        tables = self._tables()
+
+        def statement(keys: int) -> str:
+            return " UNION ALL ".join(
+                f"SELECT {tag}, entity_key, feature_name, value FROM {table} "
+                f"WHERE entity_key IN ({_marks(keys)}) AND feature_name IN ({_marks(len(fields))})"
+                for tag, (table, fields) in enumerate(tables)
+            )
+
+        single = statement(1)
+
+        def read(keys: list[bytes], _: list[Any]) -> list[Row]:
+            parameters = [value for _, fields in tables for value in (*keys, *fields)]
+            found = connection.execute(single if len(keys) == 1 else statement(len(keys)), parameters).fetchall()
+            return self._rows(keys, found)
+
+        return read
+
+    def _from_postgres(self, connection: Any) -> Callable[[list[bytes], list[Any]], list[Row]]:
+        tables = self._tables()
+
+        def statement(condition: str) -> bytes:
+            return " UNION ALL ".join(
+                f"SELECT {tag}, entity_key, feature_name, value FROM {table} "
+                f"WHERE {condition} AND feature_name IN ({', '.join(literal(field) for field in fields)})"
+                for tag, (table, fields) in enumerate(tables)
+            ).encode()
+
+        # For `= ANY` of an unknown number of keys the planner may prefer to read the whole table.
+        single, several = statement("entity_key = %s"), statement("entity_key = ANY(%s)")
+
+        def read(keys: list[bytes], _: list[Any]) -> list[Row]:
+            # Binary results: bytea as text would be decoded from hex.
+            with connection.cursor(binary=True) as cursor:
+                if len(keys) == 1:
+                    cursor.execute(single, keys * len(tables))
+                else:
+                    cursor.execute(several, [keys] * len(tables))
+                return self._rows(keys, cursor.fetchall())
+
+        return read
+
+    def _from_redis(self, client: Any) -> Callable[[list[bytes], list[Any]], list[Row]]:
+        from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        versioned = self._config.registry.enable_online_feature_view_versioning
+        project = self._config.project.encode()
+        # All views of an entity lie in one hash.
+        names = [f"{view.name}__{field}" for view, fields in self._views for field in fields]
+        hashed = [
+            _mmh3(f"{compute_versioned_name(view, versioned)}:{field}")
+            for view, fields in self._views
+            for field in fields
+        ]
+
+        def row(found: list[bytes | None]) -> Row:
+            # An empty text is a value that was written as missing.
+            return {n: Value.FromString(v) for n, v in zip(names, found, strict=True) if v is not None}
+
+        def read(keys: list[bytes], _: list[Any]) -> list[Row]:
+            if len(keys) == 1:
+                return [row(client.hmget(keys[0] + project, hashed))]
+            with client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.hmget(key + project, hashed)
+                return [row(found) for found in pipe.execute()]
+
+        return read
+
+    def _by_view(self, _: list[bytes], keys: list[Any]) -> list[Row]:
+        rows: list[Row] = [{} for _ in keys]
+        for view, fields in self._views:
+            for row, (_, found) in zip(
+                rows, self._online.online_read(self._config, view, keys, list(fields)), strict=True
+            ):
+                row.update({f"{view.name}__{name}": (found or {})[name] for name in fields if name in (found or {})})
+        return rows
+
+    def _rows(self, keys: list[bytes], found: Sequence[tuple[int, Any, str, Any]]) -> list[Row]:
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        of_key: dict[bytes, Row] = {key: {} for key in keys}
+        views = [view.name for view, _ in self._views]
+        for tag, key, field, value in found:
+            of_key[bytes(key)][f"{views[tag]}__{field}"] = Value.FromString(bytes(value))
+        return [of_key[key] for key in keys]
+
+
+def plain(value: "Value | None") -> Any:
+    """Return a stored value as Python has it: a list, a number, a text, or None. Times are seconds since 1970."""
+    if value is None:
+        return None
+    case = value.WhichOneof("val")
+    if case is None or case == "null_val":
+        return None
+    held = getattr(value, case)
+    return list(held.val) if case.endswith("_list_val") else held
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)

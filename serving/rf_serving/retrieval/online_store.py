@@ -1,0 +1,69 @@
+"""A connection to the online store that is our own, and keys as it writes them."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feast import FeatureStore, FeatureView, RepoConfig
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+
+WAIT_SECONDS = 1.0
+"""How long a call waits for a store that is locked or silent, where the store can be told."""
+
+
+def open_online(config: "RepoConfig", wait_seconds: float = WAIT_SECONDS) -> Any:
+    """Return a Feast online store with a connection of its own, which gives up instead of waiting for ever.
+
+    Raises errors of the store's own if it cannot be reached; some connect at the first call only.
+    """
+    from feast.infra.online_stores.helpers import get_online_store_from_config
+
+    store = config.online_store
+    online = get_online_store_from_config(store)
+    milliseconds = int(wait_seconds * 1000)
+    if store.type == "sqlite":
+        online._get_conn(config).execute(f"PRAGMA busy_timeout = {milliseconds}")
+    elif store.type == "postgres" and store.conn_type.value == "singleton":
+        with online._get_conn(config, autocommit=True) as connection:
+            connection.execute(f"SET statement_timeout = {milliseconds}")
+    elif store.type == "redis":
+        given = store.connection_string
+        limits = {name: f",{name}={wait_seconds:g}" for name in ("socket_timeout", "socket_connect_timeout")}
+        added = "".join(text for name, text in limits.items() if name not in given)
+        online._get_client(store.model_copy(update={"connection_string": given + added}))
+    return online
+
+
+def close_online(online: Any) -> None:
+    """Close the connection of an online store; None is none."""
+    for name in ("_conn", "_client"):
+        if (connection := getattr(online, name, None)) is not None:
+            with suppress(Exception):  # it may be what is broken
+                connection.close()
+            setattr(online, name, None)
+
+
+class EntityKeys:
+    """Makes the keys of a view's rows."""
+
+    def __init__(self, store: "FeatureStore", view: "FeatureView") -> None:
+        from feast.type_map import python_values_to_proto_values
+
+        (entity,) = view.entity_columns
+        self._name, self._version = entity.name, store.config.entity_key_serialization_version
+        value_type = entity.dtype.to_value_type()
+        (sample,) = python_values_to_proto_values(["x" if value_type.name == "STRING" else 1], value_type)
+        self._field = str(sample.WhichOneof("val"))
+
+    def of(self, each: int | str) -> "tuple[bytes, EntityKey] | None":
+        """Return the key of an id, as bytes and as a message; None for an id that the entity cannot have."""
+        from feast.infra.key_encoding_utils import serialize_entity_key
+        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        try:
+            value = Value(**{self._field: each})  # type: ignore[arg-type]
+        except ValueError:
+            return None
+        key = EntityKey(join_keys=[self._name], entity_values=[value])
+        return serialize_entity_key(key, self._version), key

@@ -1,0 +1,174 @@
+"""Stage "fetch" inside a server: reads from the online store, in time or not at all.
+
+One thread reads for all requests. What comes in while it reads is read together next, in one round trip, so a busy server
+asks the store less often per request, and nobody waits for others to gather.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic
+from weakref import WeakKeyDictionary
+
+from rf_platform.errors import RfError, UnavailableError
+from rf_serving.retrieval.breaker import Breaker
+from rf_serving.retrieval.features import UserFeatures
+from rf_serving.retrieval.fetcher import FeatureFetcher
+
+FETCH_SECONDS = 0.05
+"""How long the online store may take for a request unless configured."""
+_TOGETHER = 64
+_STUCK_SECONDS = 3.0
+_MOST_STUCK = 8
+
+
+@dataclass(eq=False)
+class _Ask:
+    fetcher: FeatureFetcher
+    user: int | str
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[UserFeatures]"
+
+
+@dataclass(eq=False)
+class _Reader:
+    """A thread with connections of its own."""
+
+    asks: "SimpleQueue[_Ask | None]" = field(default_factory=SimpleQueue)
+    busy_since: float | None = None
+    abandoned: bool = False
+    connected: "WeakKeyDictionary[FeatureFetcher, FeatureFetcher]" = field(default_factory=WeakKeyDictionary)
+
+
+class UserReads:
+    """Reads users' features for the event loop, within a time budget and behind a circuit breaker."""
+
+    def __init__(self, breaker: Breaker | None = None, stuck_seconds: float = _STUCK_SECONDS) -> None:
+        """Start the reading thread.
+
+        Args:
+            breaker: what stands between requests and a store that is down.
+            stuck_seconds: a read that takes longer is given up, with its thread and connection.
+        """
+        self.breaker = breaker or Breaker()
+        self._stuck_seconds = stuck_seconds
+        self._stuck: list[_Reader] = []
+        self._reader = self._start()
+
+    async def fetch(self, fetcher: FeatureFetcher, user_id: int | str, seconds: float = FETCH_SECONDS) -> UserFeatures:
+        """Return the features of a user.
+
+        Raises:
+            UnavailableError: the store cannot be read, was too slow, or is not asked at present because it is down.
+            CorruptError: what is stored of the user cannot be used.
+        """
+        if not self.breaker.allows():
+            raise UnavailableError(
+                f"the features of user_id {user_id!r} are not read: the online store failed and is tried again shortly"
+            )
+        loop = asyncio.get_running_loop()
+        ask = _Ask(fetcher, user_id, loop, loop.create_future())
+        self._working_reader().asks.put(ask)
+        try:
+            async with asyncio.timeout(seconds):
+                features = await ask.future
+        except TimeoutError as error:
+            self.breaker.failed()
+            raise UnavailableError(
+                f"the features of user_id {user_id!r} cannot be read: the online store took longer than {seconds:g} s"
+            ) from error
+        except UnavailableError:
+            self.breaker.failed()
+            raise
+        except RfError:
+            self.breaker.succeeded()  # the store answered
+            raise
+        self.breaker.succeeded()
+        return features
+
+    def close(self) -> None:
+        """Stop the thread; requests that wait get no answer from the store."""
+        self._reader.abandoned = True
+        self._reader.asks.put(None)
+
+    def _start(self) -> _Reader:
+        reader = _Reader()
+        Thread(target=_run, args=(reader,), name="rf-read", daemon=True).start()
+        return reader
+
+    def _working_reader(self) -> _Reader:
+        """Return the reader, or a new one in place of one that hangs in the store, as long as few of those do."""
+        reader = self._reader
+        since = reader.busy_since
+        if since is None or monotonic() - since < self._stuck_seconds:
+            return reader
+        self._stuck = [r for r in self._stuck if r.busy_since is not None]
+        if len(self._stuck) >= _MOST_STUCK:
+            return reader
+        reader.abandoned = True
+        reader.asks.put(None)
+        self._stuck.append(reader)
+        self._reader = self._start()
+        return self._reader
+
+
+def _run(reader: _Reader) -> None:
+    while (ask := reader.asks.get()) is not None:
+        asks = [ask]
+        with suppress(Empty):
+            while len(asks) < _TOGETHER:
+                if (more := reader.asks.get_nowait()) is None:
+                    reader.asks.put(None)
+                    break
+                asks.append(more)
+        groups: dict[FeatureFetcher, list[_Ask]] = {}
+        for each in asks:
+            if not each.future.done():  # else its request has given up
+                groups.setdefault(each.fetcher, []).append(each)
+        for fetcher, group in groups.items():
+            reader.busy_since = monotonic()
+            done = _read(reader, fetcher, group)
+            reader.busy_since = None
+            _tell(group, done)
+    for connected in list(reader.connected.values()):
+        connected.close()
+
+
+def _read(reader: _Reader, fetcher: FeatureFetcher, asks: list[_Ask]) -> list[UserFeatures | Exception]:
+    try:
+        connected = reader.connected.get(fetcher)
+        if connected is None:
+            connected = reader.connected[fetcher] = fetcher.connected()
+        rows = connected.read([ask.user for ask in asks])
+    except Exception as error:
+        return [error] * len(asks)
+    done: list[UserFeatures | Exception] = []
+    for ask, row in zip(asks, rows, strict=True):
+        try:
+            done.append(connected.decode(ask.user, row))
+        except Exception as error:
+            done.append(error)
+    return done
+
+
+def _tell(asks: list[_Ask], done: list[UserFeatures | Exception]) -> None:
+    """Hand results over to the event loop, all at once: waking it up costs more than a result."""
+
+    def tell(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+        def now() -> None:
+            for ask, result in zip(asks, done, strict=True):
+                if ask.loop is not loop or ask.future.done():
+                    continue
+                if isinstance(result, Exception):
+                    ask.future.set_exception(result)
+                else:
+                    ask.future.set_result(result)
+
+        return now
+
+    for loop in {ask.loop for ask in asks}:
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(tell(loop))

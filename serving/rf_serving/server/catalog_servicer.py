@@ -1,0 +1,135 @@
+"""The RPCs that change and show the catalog: parse, record, encode."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rf_platform.errors import UsageError
+from rf_platform.registry.group_commit import GroupCommit
+from rf_platform.registry.journal import CatalogJournal
+from rf_protos.v1 import catalog_pb2
+from rf_protos.v1.catalog_pb2 import (
+    CatalogItem,
+    DeleteItemsRequest,
+    DeleteItemsResponse,
+    GetItemsRequest,
+    GetItemsResponse,
+    Item,
+    UpsertItemsRequest,
+    UpsertItemsResponse,
+)
+from rf_protos.v1.catalog_pb2_grpc import CatalogServiceServicer, add_CatalogServiceServicer_to_server
+from rf_serving.catalog.edits import Delete, Upsert
+from rf_serving.catalog.live import LiveCatalog
+from rf_serving.index.vector_index import NO_ROW
+from rf_serving.one_thread import use_one_thread
+from rf_serving.retrieval.ids import parse_id
+from rf_serving.retrieval.retriever import Retriever
+from rf_serving.server.interceptor import note
+from rf_serving.server.limits import Limits
+from rf_serving.server.service import Role, Service
+
+T = TypeVar("T")
+_THREADS = 2
+"""One may be busy with a large batch while another one reads."""
+
+
+class CatalogServicer(CatalogServiceServicer):
+    """``retrievalformer.v1.CatalogService`` over the catalog that ``retriever`` answers from; nothing runs in the event loop."""
+
+    def __init__(self, retriever: Retriever, journal: CatalogJournal, limits: Limits) -> None:
+        self._retriever, self._limits = retriever, limits
+        self._commits = GroupCommit(journal)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rf-catalog", initializer=use_one_thread)
+
+    async def UpsertItems(self, request: UpsertItemsRequest, context: Any) -> UpsertItemsResponse:  # noqa: N802 (gRPC's name)
+        """Add items, or replace the features of existing ones."""
+        self._limits.check_batch("items", len(request.items))
+        catalog = self._catalog
+        upsert = await self._in_thread(lambda: Upsert(catalog, request.items, request.neighbours))
+        recorded = await asyncio.wrap_future(self._commits.submit(upsert.changes)) if upsert.changes else []
+        response = await self._in_thread(lambda: upsert.reply(recorded))
+        await self._catch_up_beside(catalog)
+        note(items=len(request.items), recorded=sum(change.fresh for change in recorded))
+        return response
+
+    async def DeleteItems(self, request: DeleteItemsRequest, context: Any) -> DeleteItemsResponse:  # noqa: N802
+        """Remove items."""
+        self._limits.check_batch("item_ids", len(request.item_ids))
+        catalog = self._catalog
+        delete = await self._in_thread(lambda: Delete(catalog, request.item_ids))
+        recorded = await asyncio.wrap_future(self._commits.submit(delete.changes)) if delete.changes else []
+        response = await self._in_thread(lambda: delete.reply(recorded))
+        await self._catch_up_beside(catalog)
+        note(items=len(request.item_ids), recorded=sum(change.fresh for change in recorded))
+        return response
+
+    async def GetItems(self, request: GetItemsRequest, context: Any) -> GetItemsResponse:  # noqa: N802
+        """Return items as they are now."""
+        self._limits.check_batch("item_ids", len(request.item_ids))
+        catalog = self._catalog
+        return await self._in_thread(lambda: get_items(catalog, request))
+
+    def close(self) -> None:
+        """Record what is on its way and stop the threads."""
+        self._commits.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _catalog(self) -> LiveCatalog:
+        catalog = self._retriever.engine.catalog
+        assert isinstance(catalog, LiveCatalog)
+        return catalog
+
+    async def _catch_up_beside(self, catalog: LiveCatalog) -> None:
+        """Take a change that was made while another bundle took over into that one's catalog before it is acknowledged."""
+        if (other := self._catalog) is not catalog:
+            await self._in_thread(other.catch_up)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def get_items(catalog: LiveCatalog, request: GetItemsRequest) -> GetItemsResponse:
+    """Return items of a catalog."""
+    snapshot, id_type = catalog.snapshot, catalog.bundle.spec.item.id_type
+    names = []
+    for place, text in enumerate(request.item_ids):
+        try:
+            names.append(parse_id(text, id_type, f"item_ids[{place}]"))
+        except UsageError:
+            names.append("")  # no item has such an id
+    rows = snapshot.rows_of(names)
+    there = np.flatnonzero((rows != NO_ROW) & snapshot.alive_N[rows])
+    found = rows[there]
+    details = zip(
+        there.tolist(),
+        snapshot.values(found),
+        snapshot.sequences(found),
+        catalog.encoder.cold([names[place] for place in there]).tolist(),
+        strict=True,
+    )
+    items = [
+        CatalogItem(
+            item=Item(item_id=request.item_ids[place], features=catalog.schema.message(values)),
+            sequence=sequence,
+            cold=cold,
+        )
+        for place, values, sequence, cold in details
+    ]
+    present = set(there.tolist())
+    absent = [text for place, text in enumerate(request.item_ids) if place not in present]
+    return GetItemsResponse(items=items, absent=absent)
+
+
+def catalog_service(servicer: CatalogServicer) -> Service:
+    """Return ``CatalogService``."""
+    return Service(
+        descriptor=catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],
+        servicer=servicer,
+        add=add_CatalogServiceServicer_to_server,
+        roles={"UpsertItems": Role.WRITE, "DeleteItems": Role.WRITE, "GetItems": Role.READ},
+    )

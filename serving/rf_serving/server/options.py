@@ -1,0 +1,83 @@
+"""How a server runs."""
+
+import socket
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from rf_platform.errors import ConfigError, UsageError
+from rf_serving.server.limits import Limits
+from rf_serving.server.tls import TlsFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """All settings of ``rf serve``; plain values, since they travel to worker processes."""
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    """0 chooses a free one."""
+    workers: int = 1
+    """Processes that share the port."""
+    bundle: str | None = None
+    """Name of the bundle to serve whatever is promoted; None: follow the registry."""
+    poll_seconds: float = 1.0
+    """How often the registry is looked at."""
+    limits: Limits = field(default_factory=Limits)
+    max_in_flight: int = 128
+    """Calls that a process answers at once, at most."""
+    queue_seconds: float = 0.02
+    """How long calls may wait for their turn before fewer are taken in."""
+    deadline_seconds: float = 10.0
+    """Most time for a call; less where the caller says so."""
+    fetch_seconds: float = 0.05
+    """How long the online store may take; then the answer is degraded."""
+    batch_most: int = 32
+    """Most requests that are encoded and searched together."""
+    batch_seconds: float = 300e-6
+    """How long a request may wait for others."""
+    drain_seconds: float = 20.0
+    """How long calls in flight may take after a signal."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """Port of the Prometheus metrics; None: not exposed, 0 chooses a free one."""
+    tls: TlsFiles | None = None
+    tokens: Path | None = None
+    """File of the tokens that callers need; None: nobody needs one."""
+    insecure: bool = False
+    """Serve others than this machine without TLS or tokens."""
+    log_level: str = "info"
+
+    def check(self) -> None:
+        """Refuse to be open to others by accident.
+
+        Raises:
+            ConfigError: the address is not loopback, and TLS or tokens are missing.
+            UsageError: the host has no address.
+        """
+        if self.insecure or is_loopback(self.host):
+            return
+        missing = [
+            *([] if self.tls is not None else ["TLS (--tls-cert FILE --tls-key FILE)"]),
+            *([] if self.tokens is not None else ["tokens (--tokens FILE, made by `rf token add`)"]),
+        ]
+        if missing:
+            raise ConfigError(
+                f"--host {self.host} can be reached by others, and there is no {' and no '.join(missing)}; add what is missing, "
+                f"listen on 127.0.0.1, or say --insecure if a proxy or the network protects this port"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach an address.
+
+    Raises:
+        UsageError: the host has no address.
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None)
+    except OSError as error:
+        raise UsageError(
+            f"--host {host} has no address: {error.strerror}; give a name or an address of this machine"
+        ) from error
+    return all(ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)

@@ -1,0 +1,71 @@
+"""The two ways a server process runs: alone, or as one of several workers behind one port.
+
+Imports nothing heavy by itself: the process that looks after the workers comes through here, too.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from threading import Thread
+from typing import Any
+
+from rf_platform.errors import RfError
+from rf_platform.settings import Settings
+from rf_serving.server.logs import configure_logs
+from rf_serving.server.options import ServeOptions
+from rf_serving.server.shared_port import check_free
+
+READY, FAILED = "ready", "failed"
+
+
+def run_alone(settings: Settings, options: ServeOptions) -> int:
+    """Serve in this process until a signal comes, and return its exit code.
+
+    Raises:
+        RfError: the server cannot start.
+    """
+    configure_logs(options.log_level)
+    # Before the libraries are imported, which takes seconds.
+    check_free(options.host, options.port)
+    from rf_serving.server.serve import serve
+
+    asyncio.run(serve(settings, options))
+    return 0
+
+
+def run_worker(number: int, settings: Settings, options: ServeOptions, reports: Connection) -> None:
+    """Serve in a process of its own until a signal comes, or until the supervisor is gone; never returns.
+
+    Args:
+        number: of the worker, in its log lines and metrics.
+        settings: where things are.
+        options: of the server; the port is the shared one.
+        reports: says ``(READY, details)`` or ``(FAILED, message, exit code)``.
+    """
+    from rf_serving.server.serve import serve
+
+    configure_logs(options.log_level, worker=number)
+    Thread(target=_end_with_parent, name="rf-parent", daemon=True).start()
+    code = 0
+    try:
+        asyncio.run(serve(settings, options, lambda details: _report(reports, READY, details), shared_port=True))
+    except RfError as error:
+        code = error.exit_code
+        _report(reports, FAILED, str(error), code)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _report(reports: Connection, *message: Any) -> None:
+    reports.send(message)
+
+
+def _end_with_parent() -> None:
+    """Drain when the supervisor was killed: nobody else would ever end this process, and it would keep the port."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,56 @@
+"""A port that several processes of one server listen on."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rf_platform.errors import UsageError
+
+
+def check_free(host: str, port: int) -> None:
+    """Check that nobody listens on a port, not even somebody who would share it.
+
+    Raises:
+        UsageError: the address is taken or not ours.
+    """
+    with _explained(host, port), _socket(host, port) as (probe, address):
+        probe.bind(address)
+        probe.listen()
+
+
+@contextmanager
+def shared_port(host: str, port: int) -> Iterator[int]:
+    """Hold a port for processes that share it (``SO_REUSEPORT``), and give its number; 0 chooses a free one.
+
+    The kernel hands each new connection to one of those who listen; this process does not. Another server is refused the port,
+    and this one is, where another server has it already.
+
+    Raises:
+        UsageError: the address is taken or not ours.
+    """
+    if port:
+        check_free(host, port)
+    with _explained(host, port), _socket(host, port) as (held, address):
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(address)
+        yield int(held.getsockname()[1])
+
+
+@contextmanager
+def _socket(host: str, port: int) -> Iterator[tuple[socket.socket, Any]]:
+    family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, socket.SOCK_STREAM) as opened:
+        # Connections of an earlier server that linger do not count.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        yield opened, address
+
+
+@contextmanager
+def _explained(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"the address {host}:{port} cannot be bound: it is in use or not this machine's; choose another --host or --port"
+        ) from error

@@ -1,0 +1,196 @@
+"""Answers while the online store hangs, fails, and after it is back."""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rf_platform.errors import UnavailableError
+from rf_platform.features.spec import FeatureSpec
+from rf_platform.settings import Settings
+from rf_protos.v1.filter_pb2 import Filter
+from rf_protos.v1.retrieval_pb2 import RetrieveRequest, SearchPlan
+
+REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
+
+
+class Clock:
+    """The circuit breaker's, which a slow machine does not move."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Store:
+    """Stands between the reads and the online store."""
+
+    def __init__(self, rows: Any) -> None:
+        self._read = rows.read
+        self.going, self.fails, self.reads = Event(), False, 0
+        self.going.set()
+
+    def read(self, ids: Any) -> Any:
+        self.reads += 1
+        self.going.wait(20)
+        if self.fails:
+            raise ConnectionError("gone")
+        return self._read(ids)
+
+
+@pytest.fixture
+def served(home: Path) -> tuple[Any, Any]:
+    from rf_serving.server.opening import open_served
+
+    return open_served(Settings(home=home, feature_repo=REPOSITORY))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def retriever(served: tuple[Any, Any], clock: Clock) -> Iterator[Any]:
+    from rf_serving.retrieval.breaker import Breaker, BreakerOptions
+    from rf_serving.retrieval.retriever import Retriever
+    from rf_serving.retrieval.routing import Route
+    from rf_serving.retrieval.user_reads import UserReads
+
+    reads = UserReads(Breaker(BreakerOptions(failures=3, pause=1.0), clock=clock), stuck_seconds=0.5)
+    retriever = Retriever(Route.of(*served), reads=reads, fetch_seconds=10.0)
+    yield retriever
+    retriever.close()
+
+
+def interposed(retriever: Any) -> Store:
+    """Put a store that can fail behind all connections that are made from now on."""
+    fetcher = retriever.routing.active.fetcher
+    store = Store(fetcher._rows)
+    fetcher._rows = type("Rows", (), {"read": staticmethod(store.read), "close": lambda self: None})()
+    fetcher._rows.connected = lambda: fetcher._rows
+    return store
+
+
+def ask(retriever: Any, user: int = 17, **values: Any) -> Any:
+    from rf_serving.retrieval.query import Query
+
+    return asyncio.run(retriever.retrieve(Query(subject=user, k=5, exclude_seen=True), **values))
+
+
+def test_a_store_that_fails_is_left_alone_and_found_again(retriever: Any, clock: Clock) -> None:
+    store = interposed(retriever)
+    good = ask(retriever)
+    assert not good.degraded
+    store.fails = True
+    answers = [ask(retriever) for _ in range(10)]
+    assert all(answer.degraded and answer.cold and len(answer.items) == 5 for answer in answers)
+    assert store.reads == 1 + 3  # then the circuit was open
+    store.fails = False
+    assert ask(retriever).degraded
+    clock.now += 1.0
+    assert ask(retriever).items == good.items
+    store.fails = True
+    with pytest.raises(UnavailableError, match=r"user_id 17 cannot be read"):
+        ask(retriever, degrade=False)
+
+
+def test_a_store_that_hangs_costs_no_more_than_the_budget(retriever: Any, clock: Clock) -> None:
+    store = interposed(retriever)
+    assert not ask(retriever).degraded
+    store.going.clear()
+    for _ in range(3):
+        begin = time.monotonic()
+        assert ask(retriever, fetch_seconds=0.05).degraded
+        assert time.monotonic() - begin < 5
+    hung = store.reads
+    assert ask(retriever).degraded  # at once, the circuit is open
+    assert store.reads == hung
+    time.sleep(0.6)
+    clock.now += 1.0
+    reader = retriever._reads._reader
+    assert ask(retriever, fetch_seconds=0.05).degraded  # the probe, by a new thread in place of the one that hangs
+    assert retriever._reads._reader is not reader
+    store.going.set()
+    clock.now += 2.0
+    assert not ask(retriever).degraded
+
+
+def test_users_who_ask_together_are_read_together(retriever: Any) -> None:
+    from rf_serving.retrieval.query import Query
+
+    store = interposed(retriever)
+    users = list(range(1, 31))
+    alone = [ask(retriever, user).items for user in users]
+    store.going.clear()
+    store.reads = 0
+
+    async def together() -> list[Any]:
+        queries = [retriever.retrieve(Query(subject=u, k=5, exclude_seen=True), 20) for u in users]
+        asyncio.get_running_loop().call_later(0.2, store.going.set)
+        return await asyncio.gather(*queries)
+
+    assert [answer.items for answer in asyncio.run(together())] == alone
+    assert store.reads <= 3
+
+
+def test_without_a_profile_the_most_popular_items_are_returned(served: tuple[Any, Any]) -> None:
+    from rf_serving.retrieval.degraded import popular_answer
+    from rf_serving.retrieval.engine import Engine
+    from rf_serving.retrieval.query import Query
+    from rf_serving.retrieval.stopwatch import Stopwatch
+
+    bundle, _ = served
+    engine = Engine(bundle)
+    counts = dict(zip(bundle.item_ids, bundle.popularity_N.tolist(), strict=True))
+    asked = Filter(deny_items=[str(max(counts, key=lambda item: counts[item]))])
+    for given, left_out in ((None, set()), (asked, set(asked.deny_items))):
+        query = Query(subject=17, k=7, exclude_seen=True, filter=given)
+        answer = popular_answer(engine, query, Stopwatch(lambda stage, seconds: None))
+        eligible = sorted((n for item, n in counts.items() if str(item) not in left_out), reverse=True)
+        assert [counts[int(item)] for item in answer.items] == eligible[:7]
+        assert not left_out & set(answer.items)
+        assert answer.degraded
+        assert answer.plan.strategy == SearchPlan.POPULAR
+        assert answer.plan.eligible == len(counts) - len(left_out)
+        assert np.isclose(answer.scores[0], eligible[0] / sum(counts.values()))
+
+
+def test_popularity_is_for_models_without_profiles(served: tuple[Any, Any]) -> None:
+    from rf_serving.retrieval.degraded import degraded_answer
+    from rf_serving.retrieval.engine import Engine
+    from rf_serving.retrieval.query import Query
+    from rf_serving.retrieval.stopwatch import Stopwatch
+
+    bundle, _ = served
+    query = Query(subject=17, k=7, exclude_seen=True)
+    with_profile = degraded_answer(Engine(bundle), query, Stopwatch(lambda stage, seconds: None))
+    assert with_profile.plan.strategy != SearchPlan.POPULAR
+    spec: FeatureSpec = bundle.spec
+    engine = Engine(bundle)
+    engine.bundle = dataclasses.replace(
+        bundle, spec=dataclasses.replace(spec, fields=tuple(f for f in spec.fields if f.side != "user"))
+    )
+    without = degraded_answer(engine, query, Stopwatch(lambda stage, seconds: None))
+    assert without.plan.strategy == SearchPlan.POPULAR
+
+
+def test_the_reply_says_so(home_copy: Path, start_server: Callable[..., Any]) -> None:
+    with start_server(Settings(home=home_copy, feature_repo=REPOSITORY)) as running:
+        request = RetrieveRequest(user_id="17", k=5, exclude_seen=True, return_history=True)
+        assert not running.stub.Retrieve(request).degraded
+        store = interposed(running.retriever)
+        running.retriever._reads._reader.connected.clear()
+        store.fails = True
+        answer = running.stub.Retrieve(request)
+        assert answer.degraded
+        assert answer.cold
+        assert len(answer.items) == 5
+        assert not answer.history

@@ -1,0 +1,332 @@
+"""The encoding of requests against the encoding and the towers that training uses, over all kinds of features."""
+
+from typing import Any, cast, get_args
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rf_platform.errors import DataError
+from rf_platform.features.encode import EncodedTable, FeatureEncoder, NumericStats
+from rf_platform.features.spec import MISSING_INTEGER, DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
+from rf_platform.features.vocabulary import Vocabulary
+from rf_serving.retrieval import folded_tokens
+from rf_serving.retrieval.features import KnownFeatures
+from rf_serving.retrieval.online_encoder import OnlineEncoder
+from rf_serving.retrieval.query_tower import QueryTower
+from rf_serving.retrieval.user_encoder import UserEncoder
+from rf_training.model.config import FusionKind, Layout, ModelConfig
+from rf_training.model.inputs import FeatureTensors
+from rf_training.model.retrievalformer import RetrievalFormer
+
+MAX_HISTORY, WIDTH, ITEMS = 6, 3, 40
+UTC_US = pa.timestamp("us", tz="UTC")
+MISSING_TEXT = ""
+FIELDS: dict[str, tuple[Side, Kind, str, str | None]] = {
+    "gender": ("user", "categorical", "String", "gender"),
+    "age": ("user", "categorical", "Int64", "age"),
+    "zip": ("user", "categorical", "String", "hashed"),
+    "likes": ("user", "multi", "Array(String)", "gender"),
+    "income": ("user", "numeric", "Float32", None),
+    "children": ("user", "numeric", "Int64", None),
+    "joined": ("user", "timestamp", "UnixTimestamp", None),
+    "face": ("user", "vector", "Array(Float32)", None),
+    "kinds": ("context", "categorical", "Array(String)", "kind"),
+    "hours": ("context", "categorical", "Array(Int64)", "age"),
+    "pages": ("context", "categorical", "Array(Int64)", "hashed_int"),
+    "ratings": ("context", "numeric", "Array(Float32)", None),
+    "counts": ("context", "numeric", "Array(Int64)", None),
+    "times": ("context", "timestamp", "Array(UnixTimestamp)", None),
+}
+ARROW = {
+    "gender": pa.string(),
+    "age": pa.int64(),
+    "zip": pa.string(),
+    "likes": pa.list_(pa.string()),
+    "income": pa.float64(),
+    "children": pa.int64(),
+    "joined": UTC_US,
+    "face": pa.list_(pa.float64()),
+    "kinds": pa.string(),
+    "hours": pa.int64(),
+    "pages": pa.int64(),
+    "ratings": pa.float64(),
+    "counts": pa.int64(),
+}
+DOMAINS = {
+    "gender": DomainSpec(name="gender", value_type="string"),
+    "age": DomainSpec(name="age", value_type="int64"),
+    "kind": DomainSpec(name="kind", value_type="string"),
+    "item_id": DomainSpec(name="item_id", value_type="int64"),
+    "hashed": DomainSpec(name="hashed", value_type="string", buckets=7),
+    "hashed_int": DomainSpec(name="hashed_int", value_type="int64", buckets=5),
+}
+VALUES: dict[str, list[Any]] = {"gender": ["M", "F"], "age": [1, 18, 25], "kind": ["view", "buy"], "item_id": [1, 2]}
+
+
+def encoder_of(*names: str) -> FeatureEncoder:
+    fields = tuple(
+        FieldSpec(
+            view="v",
+            field=name,
+            side=side,
+            kind=kind,
+            role="history" if side == "context" else "feature",
+            dtype=dtype,
+            domain=domain,
+            of=name if side == "context" else None,
+        )
+        for name, (side, kind, dtype, domain) in FIELDS.items()
+        if name in names
+    )
+    item = FieldSpec(view="v", field="x", side="item", kind="numeric", role="feature", dtype="Float32")
+    spec = FeatureSpec(
+        service="s",
+        user=EntitySpec(name="user", join_key="user_id", id_type="int64"),
+        item=EntitySpec(name="item", join_key="item_id", id_type="int64"),
+        fields=tuple(sorted((*fields, item), key=lambda f: f.name)),
+        domains=tuple(DOMAINS.values()),
+        history_length=50,
+    )
+    vocabularies = {
+        name: Vocabulary.hashed(domain)
+        if domain.buckets
+        else Vocabulary(domain, pa.array(VALUES[name]), np.ones(len(VALUES[name]), np.int64))
+        for name, domain in DOMAINS.items()
+    }
+    numeric = {f.name: NumericStats(2.0, 3.0) for f in spec.fields if f.kind in ("numeric", "timestamp")}
+    return FeatureEncoder(spec=spec, vocabularies=vocabularies, numeric=numeric, widths={"v__face": WIDTH})
+
+
+profiles = st.fixed_dictionaries(
+    {},
+    optional={
+        "gender": st.sampled_from([None, MISSING_TEXT, "M", "F", "X"]),
+        "age": st.sampled_from([None, MISSING_INTEGER, 18, 25, 99]),
+        "zip": st.sampled_from([None, MISSING_TEXT, "1234", "é"]),
+        "likes": st.none() | st.lists(st.sampled_from(["M", "F", "X", MISSING_TEXT, None]), max_size=3),
+        "income": st.sampled_from([None, 0.0, -1.5, float("nan"), float("inf")]),
+        "children": st.sampled_from([None, 0, 3, MISSING_INTEGER]),
+        "joined": st.sampled_from([None, 0, 10**15]),
+        "face": st.sampled_from([None, [], [0.1, 0.2, 0.3], [1.0, None, 3.0]]),
+    },
+)
+VISITS = {
+    "kinds": st.sampled_from([None, MISSING_TEXT, "view", "buy", "look"]),
+    "hours": st.sampled_from([None, MISSING_INTEGER, 1, 18, 77]),
+    "pages": st.sampled_from([None, MISSING_INTEGER, 5, -5]),
+    "ratings": st.sampled_from([None, float("nan"), 0.5, 5.0]),
+    "counts": st.sampled_from([None, MISSING_INTEGER, 0, 2**40]),
+}
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> KnownFeatures:
+    length = draw(st.integers(0, MAX_HISTORY + 3))
+    given_names = draw(st.sets(st.sampled_from(sorted(VISITS))))
+    context = {
+        f"v__{name}": draw(st.lists(VISITS[name], min_size=length, max_size=length)) for name in sorted(given_names)
+    }
+    gaps = draw(st.lists(st.integers(0, 10**9), min_size=length, max_size=length))
+    timed = draw(st.booleans())
+    return KnownFeatures(
+        {f"v__{name}": value for name, value in draw(profiles).items()},
+        np.array(draw(st.lists(st.integers(0, ITEMS - 1), min_size=length, max_size=length)), np.int64),
+        np.cumsum(gaps, dtype=np.int64) if timed else None,
+        context,
+    )
+
+
+def by_training(encoder: FeatureEncoder, batch: list[KnownFeatures]) -> tuple[EncodedTable, EncodedTable]:
+    """Encode requests as tables of Arrow columns, as datasets are."""
+    spec = encoder.spec
+    users = {f.name: [r.profile.get(f.name) for r in batch] for f in spec.inputs("user")}
+    lengths = [min(len(r.rows), MAX_HISTORY) for r in batch]
+    visits: dict[str, list[Any]] = {}
+    for f in spec.inputs("context"):
+        if f.kind != "timestamp":
+            columns = [r.context.get(f.name, [None] * len(r.rows)) for r in batch]
+            visits[f.name] = [v for c, n in zip(columns, lengths, strict=True) for v in c[len(c) - n :]]
+    times: list[int] = []
+    first: list[bool] = []
+    for r, n in zip(batch, lengths, strict=True):
+        known = r.timestamps
+        times += [0] * n if known is None else known[len(known) - n :].tolist()
+        first += [True] * n if known is None else [i == 0 for i in range(n)]
+
+    def table(columns: dict[str, list[Any]], rows: int) -> pa.Table:
+        arrays = {name: pa.array(values, ARROW[name.removeprefix("v__")]) for name, values in columns.items()}
+        return pa.table({"": pa.nulls(rows), **arrays})
+
+    return (
+        encoder.encode(table(users, len(batch)), spec.inputs("user")),
+        encoder.encode_context(table(visits, sum(lengths)), np.array(times, np.int64), np.array(first, np.bool_)),
+    )
+
+
+def assert_same(found: EncodedTable, expected: EncodedTable) -> None:
+    assert found.rows == expected.rows
+    assert set(found.ids) == set(expected.ids)
+    for name, ids in expected.ids.items():
+        np.testing.assert_array_equal(found.ids[name].values, ids.values, err_msg=name)
+        np.testing.assert_array_equal(found.ids[name].lengths, ids.lengths, err_msg=name)
+        assert found.ids[name].values.dtype == ids.values.dtype
+        assert found.ids[name].lengths.dtype == ids.lengths.dtype
+    for mine, theirs in ((found.numbers, expected.numbers), (found.vectors, expected.vectors)):
+        assert set(mine) == set(theirs)
+        for name in theirs:
+            np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+            assert mine[name].dtype == theirs[name].dtype
+
+
+@settings(max_examples=120, deadline=None)
+@given(batch=st.lists(requests(), min_size=1, max_size=4))
+def test_requests_are_encoded_as_training_data_is(batch: list[KnownFeatures]) -> None:
+    encoder = encoder_of(*FIELDS)
+    online = OnlineEncoder(encoder, MAX_HISTORY)
+    users, visits = by_training(encoder, batch)
+    assert_same(online.profiles(batch), users)
+    assert_same(online.interactions(batch), visits)
+
+
+def model_of(encoder: FeatureEncoder, **config: Any) -> RetrievalFormer:
+    """Return a model none of whose weights is where training starts."""
+    torch.manual_seed(0)
+    model = RetrievalFormer(ModelConfig(**{"dim": 8, "layers": 2, "max_history": MAX_HISTORY, **config}), encoder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model.eval()
+
+
+def batch_of(seed: int) -> list[KnownFeatures]:
+    rng = np.random.default_rng(seed)
+    batch = []
+    for length in (3, 0, MAX_HISTORY + 2, 1):
+        drawn: dict[str, list[Any]] = {
+            "gender": ["M", None],
+            "age": [18, 25],
+            "income": [None, 1.5],
+            "joined": [10**15],
+            "face": [[0.1, 0.2, 0.3], None],
+        }
+        profile = {f"v__{name}": [*values, None][int(rng.integers(2))] for name, values in drawn.items()}
+        context = {
+            "v__kinds": rng.choice(["view", "buy", "", "x"], length).tolist(),
+            "v__hours": rng.choice([1, 18, 77], length).tolist(),
+            "v__ratings": rng.choice([0.5, np.nan, 4.0], length).tolist(),
+        }
+        times = np.cumsum(rng.integers(0, 10**9, length))
+        batch.append(KnownFeatures(profile, rng.integers(0, ITEMS, length), times if length != 1 else None, context))
+    return [*batch, KnownFeatures({}, np.zeros(0, np.int64), None, {})]
+
+
+@torch.inference_mode()
+def expected_queries(model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures]) -> np.ndarray:
+    """Return the query vectors by the modules that training uses."""
+    users, visits = (FeatureTensors.from_encoded(table) for table in by_training(encoder, batch))
+    lengths = torch.tensor([min(len(r.rows), MAX_HISTORY) for r in batch])
+    rows = np.concatenate([r.rows[-MAX_HISTORY:] for r in batch])
+    z_VD = model.encode_interactions(tokens_of(model)[rows], visits)
+    u_BD = model.encode_users(z_VD, lengths, model.encode_profiles(users)[:, None])[:, 0]
+    found: np.ndarray = model.query_vectors(u_BD).numpy()
+    return found
+
+
+def tokens_of(model: RetrievalFormer) -> torch.Tensor:
+    return torch.randn(ITEMS, model.config.dim, generator=torch.Generator().manual_seed(1))
+
+
+class Catalog:
+    """As much of a catalog as encoding asks for."""
+
+    def __init__(self, tokens: torch.Tensor) -> None:
+        self._tokens = tokens
+
+    def tokens(self, rows: np.ndarray) -> torch.Tensor:
+        return self._tokens[rows]
+
+
+def encode(model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures]) -> list[Any]:
+    class Bundle:
+        spec = encoder.spec
+
+    bundle: Any = Bundle()
+    bundle.model, bundle.encoder = model, encoder
+    return UserEncoder(bundle).encode(batch, cast(Any, Catalog(tokens_of(model))))
+
+
+SINGLE = ("gender", "age", "income", "joined", "face", "kinds", "hours", "ratings", "times")
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("fusion", get_args(FusionKind))
+@pytest.mark.parametrize("features", [(), SINGLE, (*SINGLE, "likes"), ("gender", "age"), ("times", "face")])
+def test_queries_are_those_of_the_towers(layout: str, fusion: str, features: tuple[str, ...]) -> None:
+    encoder = encoder_of(*features)
+    model = model_of(encoder, layout=layout, fusion=fusion)
+    batch = batch_of(0)
+    expected = expected_queries(model, encoder, batch)
+    np.testing.assert_allclose(encode(model, encoder, batch), expected, atol=2e-6)
+    alone = [encode(model, encoder, [request])[0] for request in batch]
+    np.testing.assert_allclose(alone, expected, atol=2e-6)
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "narrow features": {"feature_dim": 5},
+    "a table for each feature": {"share_domains": False},
+    "bias": {"item_bias": True},
+    "sums": {"bag_pooling": "sum"},
+    "attention over bags": {"bag_pooling": "attention"},
+    "one layer": {"layers": 1},
+}
+
+
+@pytest.mark.parametrize("config", OTHERS.values(), ids=OTHERS)
+def test_queries_are_those_of_other_models(config: dict[str, Any]) -> None:
+    for features in (SINGLE, (*SINGLE, "likes")):
+        encoder = encoder_of(*features)
+        model = model_of(encoder, **config)
+        expected = expected_queries(model, encoder, batch_of(1))
+        np.testing.assert_allclose(encode(model, encoder, batch_of(1)), expected, atol=2e-6)
+
+
+def test_a_closed_gate_and_large_tables_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = encoder_of(*SINGLE)
+    model = model_of(encoder)
+    with torch.no_grad():
+        model.interaction_gate.zero_()
+    closed = expected_queries(model, encoder, batch_of(2))
+    np.testing.assert_allclose(encode(model, encoder, batch_of(2)), closed, atol=2e-6)
+    with torch.no_grad():
+        model.interaction_gate.fill_(0.5)
+    opened = expected_queries(model, encoder, batch_of(2))
+    assert np.abs(opened - closed).max() > 1e-3
+    monkeypatch.setattr(folded_tokens, "FOLDED_BYTES", 0)
+    assert QueryTower(model, encoder.spec)._folded == {"user": None, "context": None}
+    np.testing.assert_allclose(encode(model, encoder, batch_of(2)), opened, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("income", "much", "v.income has a value that is no Float32"),
+        ("face", [1.0], "v.face has a vector of 1 numbers; the model was trained with 3"),
+        ("income", 1e37, "values are extreme in v__income"),
+        ("age", [18], "v.age has a value that is no Int64"),
+    ],
+)
+def test_one_request_that_cannot_be_encoded_leaves_the_others_alone(name: str, value: Any, message: str) -> None:
+    encoder = encoder_of(*SINGLE)
+    model = model_of(encoder)
+    batch = batch_of(3)
+    expected = expected_queries(model, encoder, batch)
+    broken = KnownFeatures({f"v__{name}": value}, batch[0].rows, None, {})
+    found = encode(model, encoder, [*batch[:2], broken, *batch[2:]])
+    error = found.pop(2)
+    assert isinstance(error, DataError)
+    assert message in str(error)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
