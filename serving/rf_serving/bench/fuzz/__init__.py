@@ -1,0 +1,1 @@
+"""Robustness: random and malformed requests to every method."""

@@ -1,0 +1,1 @@
+"""Search latency: the index family on catalogs of up to ten million items."""

@@ -1,0 +1,142 @@
+"""A workspace to load a server from: a synthetic catalog of any size, users with full histories, bundles.
+
+The model has the weights it would start training with, its gates open, and reads attributes of items only: what encoding takes
+does not depend on what the weights are, and the search meets items that lie together as far as they are alike.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rf_platform.cli.console import track
+from rf_platform.settings import Settings
+
+_EVENTS_A_USER = 1.6
+"""Events for each place in a history, so that most users fill it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSize:
+    """How large the service under load is."""
+
+    items: int = 1_000_000
+    users: int = 5_000
+    history: int = 50
+    """Most interactions the model reads."""
+    dim: int = 64
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Directory of the workspace."""
+        return f"serve-{self.items}-{self.users}-{self.history}-{self.dim}-{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A workspace that can be served."""
+
+    settings: Settings
+    bundles: list[str]
+    users: list[str]
+    items: list[str]
+    """Some of them."""
+    full_histories: float
+    """Share of the users whose history is as long as the model reads."""
+
+
+def prepare(parent: Path, size: ServiceSize, online_store_url: str | None, bundles: int = 1) -> Service:
+    """Make the workspace, or take the one that is there, and load the users' features into the online store.
+
+    Args:
+        parent: where workspaces of benchmarks lie.
+        size: how large.
+        online_store_url: as in RF_ONLINE_STORE_URL; None: SQLite in the workspace.
+        bundles: how many to take turns with; those that are missing are built.
+    """
+    from rf_platform.features.materialize import materialize
+
+    home = parent / size.name
+    settings = Settings(home=home, online_store_url=online_store_url)
+    made = home / "service.json"
+    if not made.exists():
+        made.write_text(json.dumps(_make(settings, size)))
+    service = json.loads(made.read_text())
+    while len(service["bundles"]) < bundles:
+        service["bundles"].append(_bundle(settings, size, seed=size.seed + len(service["bundles"])))
+        made.write_text(json.dumps(service))
+    with track("online store", 1) as progress:
+        materialize(settings, views=["user_profile", "interaction_context"])
+        progress.advance()
+    return Service(settings=settings, **service)
+
+
+def _make(settings: Settings, size: ServiceSize) -> dict[str, Any]:
+    from rf_platform.data.synth import SynthOptions, synthesise
+    from rf_platform.dataset.build import build_dataset
+    from rf_platform.features.apply import apply_definitions
+    from rf_platform.features.read import read_definitions
+    from rf_platform.features.store import open_store
+    from rf_platform.registry import Registry
+
+    events = round(size.users * size.history * _EVENTS_A_USER)
+    synthesise(
+        SynthOptions(users=size.users, items=size.items, events=events, seed=size.seed),
+        workspace=settings.workspace,
+        replace=True,
+    )
+    apply_definitions(settings)
+    definitions = read_definitions(open_store(settings), settings.feature_service)
+    interactions = settings.workspace.tables / "interactions.parquet"
+    dataset, _ = build_dataset(definitions, interactions, settings.workspace.datasets, "synthetic")
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry.record_dataset(
+        name=dataset.name,
+        version=dataset.manifest["version"],
+        path=dataset.path,
+        fingerprint=dataset.fingerprint,
+        spec_hash=dataset.spec.hash,
+        counts=dataset.manifest["counts"],
+    )
+    bundle = _bundle(settings, size, size.seed)
+    registry.promote(bundle)
+    lengths = np.diff(np.asarray(dataset.sequences.offsets))
+    some = np.linspace(0, len(dataset.item_ids) - 1, 100).astype(int)
+    return {
+        "bundles": [bundle],
+        "users": [str(user) for user in dataset.user_ids],
+        "items": [str(dataset.item_ids[row]) for row in some],
+        "full_histories": float(np.mean(lengths >= size.history)),
+    }
+
+
+def _bundle(settings: Settings, size: ServiceSize, seed: int) -> str:
+    """Build a bundle of a run whose weights are those that training starts from."""
+    import torch
+
+    from rf_platform.dataset import Dataset
+    from rf_platform.registry import Registry
+    from rf_serving.bundle.build import build_bundle
+    from rf_training.model.config import ModelConfig
+    from rf_training.model.retrievalformer import RetrievalFormer
+    from rf_training.model.storage import save_model
+
+    name = f"untrained-{seed}"
+    path = settings.workspace.runs / name
+    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    record = registry.dataset(None)
+    dataset = Dataset.open(record.path)
+    # Without ids: vectors of random ids lie nowhere near each other, which no index is made for and no training gives.
+    config = ModelConfig(dim=size.dim, max_history=size.history, fusion="mean", bag_pooling="sum", item_id=False)
+    torch.manual_seed(seed)
+    model = RetrievalFormer(config, dataset.encoder).eval()
+    # Training starts with a closed gate, behind which the server leaves out the context of interactions; training opens it.
+    torch.nn.init.constant_(model.interaction_gate, 0.5)
+    save_model(path / "best", model)
+    (path / "metrics.json").write_text("{}")
+    registry.start_run(name, dataset=record.name, recipe="untrained", config={"model": asdict(config)}, path=path)
+    registry.finish_run(name, {})
+    return build_bundle(registry, settings.workspace.bundles, name).record.name
