@@ -1,3 +1,4 @@
+from rf_protos.v1 import explanation_pb2 as _explanation_pb2
 from rf_protos.v1 import features_pb2 as _features_pb2
 from rf_protos.v1 import filter_pb2 as _filter_pb2
 from google.protobuf.internal import containers as _containers
@@ -9,21 +10,36 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Rerank(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RERANK_UNSPECIFIED: _ClassVar[Rerank]
+    RERANK_NONE: _ClassVar[Rerank]
+    RERANK_EXACT: _ClassVar[Rerank]
+    RERANK_LIME: _ClassVar[Rerank]
+RERANK_UNSPECIFIED: Rerank
+RERANK_NONE: Rerank
+RERANK_EXACT: Rerank
+RERANK_LIME: Rerank
+
 class RetrieveRequest(_message.Message):
-    __slots__ = ("user_id", "session", "k", "exclude_seen", "return_history", "filter")
+    __slots__ = ("user_id", "session", "k", "exclude_seen", "return_history", "filter", "rerank", "explain")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_SEEN_FIELD_NUMBER: _ClassVar[int]
     RETURN_HISTORY_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    RERANK_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     session: Session
     k: int
     exclude_seen: bool
     return_history: bool
     filter: _filter_pb2.Filter
-    def __init__(self, user_id: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., k: _Optional[int] = ..., exclude_seen: _Optional[bool] = ..., return_history: _Optional[bool] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ...) -> None: ...
+    rerank: Rerank
+    explain: bool
+    def __init__(self, user_id: _Optional[str] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., k: _Optional[int] = ..., exclude_seen: _Optional[bool] = ..., return_history: _Optional[bool] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., rerank: _Optional[_Union[Rerank, str]] = ..., explain: _Optional[bool] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("history", "profile", "session_id")
@@ -60,7 +76,7 @@ class Interaction(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., timestamp_us: _Optional[int] = ..., context: _Optional[_Mapping[str, _features_pb2.FeatureValue]] = ...) -> None: ...
 
 class RetrieveResponse(_message.Message):
-    __slots__ = ("items", "bundle", "spec_hash", "cold", "timings", "history", "degraded", "plan", "catalog_sequence")
+    __slots__ = ("items", "bundle", "spec_hash", "cold", "timings", "history", "degraded", "plan", "catalog_sequence", "rerank")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +86,7 @@ class RetrieveResponse(_message.Message):
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     CATALOG_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RERANK_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[ScoredItem]
     bundle: str
     spec_hash: str
@@ -79,7 +96,8 @@ class RetrieveResponse(_message.Message):
     degraded: bool
     plan: SearchPlan
     catalog_sequence: int
-    def __init__(self, items: _Optional[_Iterable[_Union[ScoredItem, _Mapping]]] = ..., bundle: _Optional[str] = ..., spec_hash: _Optional[str] = ..., cold: _Optional[bool] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., history: _Optional[_Iterable[str]] = ..., degraded: _Optional[bool] = ..., plan: _Optional[_Union[SearchPlan, _Mapping]] = ..., catalog_sequence: _Optional[int] = ...) -> None: ...
+    rerank: Rerank
+    def __init__(self, items: _Optional[_Iterable[_Union[ScoredItem, _Mapping]]] = ..., bundle: _Optional[str] = ..., spec_hash: _Optional[str] = ..., cold: _Optional[bool] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., history: _Optional[_Iterable[str]] = ..., degraded: _Optional[bool] = ..., plan: _Optional[_Union[SearchPlan, _Mapping]] = ..., catalog_sequence: _Optional[int] = ..., rerank: _Optional[_Union[Rerank, str]] = ...) -> None: ...
 
 class SearchPlan(_message.Message):
     __slots__ = ("strategy", "eligible")
@@ -100,12 +118,14 @@ class SearchPlan(_message.Message):
     def __init__(self, strategy: _Optional[_Union[SearchPlan.Strategy, str]] = ..., eligible: _Optional[int] = ...) -> None: ...
 
 class ScoredItem(_message.Message):
-    __slots__ = ("item_id", "score")
+    __slots__ = ("item_id", "score", "explanation")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     score: float
-    def __init__(self, item_id: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
+    explanation: _explanation_pb2.Explanation
+    def __init__(self, item_id: _Optional[str] = ..., score: _Optional[float] = ..., explanation: _Optional[_Union[_explanation_pb2.Explanation, _Mapping]] = ...) -> None: ...
 
 class StageTiming(_message.Message):
     __slots__ = ("stage", "milliseconds")

@@ -1,0 +1,51 @@
+"""What every re-ranker is: something per item beforehand, something per user, and little per pair.
+
+Shapes: N items, B users, T longest history, K candidates, D width of the towers, W width of what is kept of an item.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histories:
+    """What the retriever knows of users, in its own vectors; nothing here is trained by a re-ranker."""
+
+    tokens_BTD: Tensor
+    """Interaction tokens, oldest first, then padding."""
+    length_B: Tensor
+    """int64, interactions of each user, 0 to T."""
+    user_BD: Tensor
+    """Output of the user tower, not normalised."""
+
+
+class Ranker(nn.Module, ABC):
+    """Scores candidates for users. The three steps are apart since they happen at different times when it is served.
+
+    :meth:`item_side` is computed when a bundle is built or an item changes, :meth:`user_side` while the index is searched,
+    and :meth:`forward` for the candidates found.
+    """
+
+    kind: ClassVar[str]
+    """Name in recipes, bundles and tables."""
+
+    @abstractmethod
+    def item_side(self, items_ND: Tensor) -> Tensor:
+        """Return what is kept of items [N, W], from the item tower's output alone: the user has no part in it."""
+
+    @abstractmethod
+    def user_side(self, histories: Histories) -> Any:
+        """Return what is computed once a request, however many candidates there are: a tensor or a named tuple of tensors."""
+
+    @abstractmethod
+    def forward(self, user: Any, item_BKW: Tensor, dot_BK: Tensor) -> Tensor:
+        """Return the scores [B, K].
+
+        Args:
+            user: of :meth:`user_side`.
+            item_BKW: the candidates' rows of :meth:`item_side`.
+            dot_BK: the retriever's scores: dot products, with what it adds for the item alone.
+        """
