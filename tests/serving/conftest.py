@@ -6,11 +6,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import grpc.aio
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +49,12 @@ OTHERS_WARNINGS = [
 def pytest_configure(config: pytest.Config) -> None:
     for line in OTHERS_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_loop() -> None:
+    """Have gRPC's poller started before the first test that uses it, in whatever loop."""
+    server_loop()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -234,6 +242,23 @@ class RunningServer:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
 
+@cache
+def server_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of all servers in this process, in a thread of its own.
+
+    It is never closed, and gRPC is kept awake from here on: its poller may still hand over what happened to a server's last
+    calls when their loop is gone, and has a data race where it ends and starts anew with every server (grpc/grpc 43364).
+    """
+    loop = asyncio.new_event_loop()
+    Thread(target=loop.run_forever, name="servers", daemon=True).start()
+
+    async def stay_awake() -> None:
+        grpc.aio.init_grpc_aio()
+
+    asyncio.run_coroutine_threadsafe(stay_awake(), loop).result()
+    return loop
+
+
 @contextmanager
 def running_server(
     settings: Settings, bundle: str | None = None, max_k: int = 100, tracing: Any = None, **options: Any
@@ -247,9 +272,7 @@ def running_server(
     from rf_serving.server.server import RetrievalServer
     from rf_serving.server.tracing import NO_TRACING
 
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever)
-    thread.start()
+    loop = server_loop()
 
     def wait(coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
@@ -270,18 +293,13 @@ def running_server(
     }
     serving = ServeOptions(port=0, bundle=bundle, **given)
     admission = Admission(serving.max_in_flight, serving.queue_seconds)
-    try:
-        with open_parts(settings, metrics, serving, admission) as parts:
-            server = wait(start(parts))
-            try:
-                with grpc.insecure_channel(server.address) as channel:
-                    yield RunningServer(server, parts, parts.retriever, metrics, admission, channel, loop)
-            finally:
-                wait(server.drain(5))
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with open_parts(settings, metrics, serving, admission) as parts:
+        server = wait(start(parts))
+        try:
+            with grpc.insecure_channel(server.address) as channel:
+                yield RunningServer(server, parts, parts.retriever, metrics, admission, channel, loop)
+        finally:
+            wait(server.drain(5))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -86,7 +85,7 @@ class Interrupted(Counted):
     def _save(self) -> None:
         super()._save()
         if len(self.log) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_an_interrupted_ablation_goes_on_where_it_stopped(
