@@ -1,7 +1,7 @@
 """Events as JSON lines, and ``rf events``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from rf_platform.errors import NotFoundError, UsageError
-from rf_platform.settings import get_settings
+from rf_platform.settings import Settings, get_settings
 from rf_serving.events.lines import read_lines
+
+REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 
 
 def test_a_line_becomes_an_event(tmp_path: Path) -> None:
@@ -88,14 +90,15 @@ def test_show_and_seal_count_events(workspace: Path) -> None:
     log.close()
 
 
-def test_record_sends_a_file(workspace: Path, server: Any) -> None:
+def test_record_sends_a_file(workspace: Path, home_copy: Path, start_server: Callable[..., Any]) -> None:
     from rf_serving.commands.events import app
 
     file = workspace / "events.jsonl"
     good = {"event_id": "line", "user_id": 801, "item_id": 3, "event_type": "rating", "rating": 5.0}
     file.write_text("\n".join(json.dumps(e) for e in (good, good, {**good, "event_id": "bad", "rating": 5})))
-    address = server.server.address
-    result = CliRunner().invoke(app, ["record", str(file), "--address", address, "--json"], catch_exceptions=False)
+    with start_server(Settings(home=home_copy, feature_repo=REPOSITORY)) as running:
+        address = running.server.address
+        result = CliRunner().invoke(app, ["record", str(file), "--address", address, "--json"], catch_exceptions=False)
     said = json.loads(result.stdout)
     assert (said["RECORDED"], said["DUPLICATE"], said["REJECTED"]) == (1, 1, 1)
     assert said["messages"][0]["event"] == 3
