@@ -43,7 +43,9 @@ class Validation:
     def cases(self) -> EvaluationCases:
         """The validation targets, or as many of them as are ranked after every epoch."""
         sequences, train = self._dataset.sequences, self._recipe.train
-        cases = EvaluationCases.from_sequences(sequences, n_items=self._dataset.n_items, split=Split.VALIDATION)
+        cases = EvaluationCases.from_sequences(
+            sequences, n_items=self._dataset.n_items, split=Split.VALIDATION, trained=self._dataset.trained_items
+        )
         return cases.sampled(train.validation_cases, train.seed)
 
     def plain_model(self, state: Mapping[str, Tensor]) -> RetrievalFormer:

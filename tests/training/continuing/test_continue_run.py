@@ -19,8 +19,10 @@ from rf_platform.features.lineage import LINEAGE, Lineage
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings, get_settings
 from rf_serving.bundle.build import build_bundle
+from rf_training.baselines import TrainingData, compare
 from rf_training.config import Recipe, TrainConfig
 from rf_training.continuing.recipe import continued_recipe
+from rf_training.evaluation.sequences import Split
 from rf_training.model.config import ModelConfig
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.storage import load_model
@@ -251,6 +253,12 @@ def test_cold_items_that_the_bundle_knows_are_not_cold(
     )
     ours = open_run_dataset(registry(workspace), registry(workspace).run("second"))
     assert ours.trained_items.sum() > cold.trained_items.sum()
+    reports = [
+        compare([], ["popularity"], data=TrainingData.from_dataset(dataset), split=Split.TEST, seed=0)
+        for dataset in (cold, ours)
+    ]
+    assert [report.cold_targets for report in reports] == [d.targets["test"]["cold"] for d in (cold, ours)]
+    assert reports[1].cold_targets < reports[0].cold_targets
 
 
 def test_the_command(workspace: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

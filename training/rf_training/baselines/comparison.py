@@ -59,4 +59,5 @@ def compare(
         seed=seed,
         reference=reference or (models[0].name if models else baselines[0]),
         exact_of=exact_of,
+        trained=data.trained,
     )

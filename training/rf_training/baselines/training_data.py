@@ -24,6 +24,8 @@ class TrainingData:
     """``[n_events]``: microseconds; only their order is used."""
     content: sparse.csr_array
     """``[n_items, n_values]``: which values each item has, see :func:`content_matrix`."""
+    trained: npt.NDArray[np.bool_] | None = None
+    """``[n_items]``: items that are not cold in the evaluation; default: those with a training event."""
     threads: int = 1
     """CPU threads that a fit may use."""
 
@@ -35,5 +37,6 @@ class TrainingData:
             n_items=len(dataset.item_ids),
             timestamps=dataset.sequences.timestamp,
             content=content_matrix(dataset),
+            trained=dataset.trained_items,
             threads=threads,
         )

@@ -32,9 +32,9 @@ class EvaluationCases:
     targets: npt.NDArray[np.int64]
     """``[n_cases]``: item row of the held-out event."""
     cold: npt.NDArray[np.bool_]
-    """``[n_cases]``: whether the target is an item without any training event."""
+    """``[n_cases]``: whether the target is an item that is not among the trained ones."""
     trained: npt.NDArray[np.bool_]
-    """``[n_items]``: whether the item has a training event."""
+    """``[n_items]``: whether the item has a training event, or had one in an earlier training that is gone on with."""
     starts: npt.NDArray[np.int64]
     """``[n_cases]``: event row at which the history begins."""
     stops: npt.NDArray[np.int64]
@@ -43,8 +43,17 @@ class EvaluationCases:
     """``[n_events]``: item row of each event of the dataset; may be memory-mapped."""
 
     @classmethod
-    def from_sequences(cls, sequences: Sequences, *, n_items: int, split: Split) -> "EvaluationCases":
+    def from_sequences(
+        cls, sequences: Sequences, *, n_items: int, split: Split, trained: npt.NDArray[np.bool_] | None = None
+    ) -> "EvaluationCases":
         """Collect the cases of the validation or the test split.
+
+        Args:
+            sequences: Events of the dataset version.
+            n_items: Size of the catalog.
+            split: Validation or test.
+            trained: ``[n_items]``, items that are not cold; default: those with a training event. ``Dataset.trained_items``
+                also has what the model met that a run goes on from.
 
         Raises:
             ValueError: If ``split`` is neither the validation nor the test split: the others hold nothing out.
@@ -55,10 +64,10 @@ class EvaluationCases:
             raise ValueError(f"the {split.label} events are no targets: evaluate on the validation or the test split")
         check_sequences(sequences, n_items=n_items)
         offsets = np.asarray(sequences.offsets, dtype=np.int64)
-        trained, found = np.zeros(n_items, bool), [np.zeros(0, np.int64)]
+        met, found = np.zeros(n_items, bool), [np.zeros(0, np.int64)]
         for chunk in user_chunks(offsets):
             codes = np.asarray(sequences.split[chunk.events])
-            trained[sequences.item[chunk.events][codes == Split.TRAIN]] = True
+            met[sequences.item[chunk.events][codes == Split.TRAIN]] = True
             found.append(chunk.events.start + np.flatnonzero(codes == split))
             release(sequences.split, sequences.item)
         target_rows = np.concatenate(found)
@@ -66,6 +75,7 @@ class EvaluationCases:
             raise RunError(_why_empty(offsets, split))
         users = np.searchsorted(offsets, target_rows, side="right") - 1
         targets = sequences.item[target_rows].astype(np.int64)
+        trained = met if trained is None else trained
         return cls(
             split=split,
             n_items=n_items,

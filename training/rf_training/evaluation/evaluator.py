@@ -32,6 +32,7 @@ def evaluate(
     reference: str | None = None,
     exact_of: Mapping[str, str] | None = None,
     resamples: int = RESAMPLES,
+    trained: npt.NDArray[np.bool_] | None = None,
 ) -> EvaluationReport:
     """Rank the full catalog for every held-out event with every scorer and report the metrics (rows R16, R17).
 
@@ -48,6 +49,7 @@ def evaluate(
         exact_of: For scorers that rank what an approximate index finds, by name: the scorer that ranks the whole catalog
             with the same vectors.
         resamples: Number of bootstrap samples.
+        trained: Items that are not cold, see :meth:`EvaluationCases.from_sequences`.
 
     Raises:
         ValueError: If there is no scorer, two share a name, or ``reference`` or a name in ``exact_of`` is none of them.
@@ -56,7 +58,7 @@ def evaluate(
     """
     exact_of = exact_of or {}
     _check_names([scorer.name for scorer in scorers], reference, exact_of)
-    cases = EvaluationCases.from_sequences(sequences, n_items=n_items, split=split)
+    cases = EvaluationCases.from_sequences(sequences, n_items=n_items, split=split, trained=trained)
     tie_seed, bootstrap_seed, warm_seed, cold_seed = np.random.SeedSequence(seed).spawn(4)
 
     ranks: dict[str, TargetRanks] = {}
