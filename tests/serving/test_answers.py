@@ -87,6 +87,12 @@ def test_a_session_with_the_same_features_gets_the_same_answer(stub: Any, settin
     anonymous = stub.Retrieve(RetrieveRequest(session=session, k=20, exclude_seen=True))
     assert list(anonymous.items) == list(known.items)
     assert anonymous.spec_hash == known.spec_hash
+    for interaction in session.history:  # a rating of 4 is one of 4.0
+        value = interaction.context["interaction_context__ratings"]
+        if value.HasField("double_value"):
+            value.int_value = int(value.double_value)
+    whole = stub.Retrieve(RetrieveRequest(session=session, k=20, exclude_seen=True))
+    assert list(whole.items) == list(known.items)
     # and every part of it matters
     for change in (
         lambda s: s.profile["user_profile__gender"].CopyFrom(FeatureValue(string_value="X")),

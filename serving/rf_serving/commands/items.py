@@ -1,5 +1,6 @@
 """``rf items``: change the catalog of a running server by hand."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 _SERVER = "127.0.0.1:50051"
 _BATCH = 200
 _SHOWN = 10
+_PLACE = re.compile(r"^items\[\d+\]\.")
 
 
 @app.command()
@@ -32,7 +34,7 @@ def upsert(
     """Add items, or replace the features of existing ones; they are searchable at once.
 
     A line has the item's id as "item_id", and features and display fields by full name, view__field. What is left out is
-    missing: an item is replaced as a whole. `rf items get` writes such lines. A number for a Float feature needs its point: 5.0.
+    missing: an item is replaced as a whole. `rf items get` writes such lines.
 
     [bold]Example[/]
 
@@ -68,7 +70,7 @@ def upsert(
                         "outcome": UpsertStatus.Outcome.Name(status.outcome),
                         "sequence": status.sequence,
                         "searchable": status.searchable,
-                        "message": status.message,
+                        "message": _PLACE.sub("", status.message),  # "at" says where
                         "neighbours": near,
                     }
                 )
@@ -148,7 +150,7 @@ def get(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
 def _report(said: list[dict[str, Any]], outcomes: list[str], json: bool) -> None:
     counts = {name: sum(each["outcome"] == name for each in said) for name in outcomes}
     if json:
-        print_json({**counts, "items": [{k: v for k, v in each.items() if k != "at"} for each in said]})
+        print_json({**counts, "items": said})
     else:
         messages = [f"{each['at']}: {each['message']}" for each in said if each["message"]]
         for line in messages[:_SHOWN]:

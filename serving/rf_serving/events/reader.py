@@ -1,7 +1,7 @@
 """From an event of a request to one of the log, or to the reason why it is refused."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from time import time
 from typing import Any
@@ -15,6 +15,7 @@ from rf_protos.v1 import feedback_pb2
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.events.columns import CASES, OWN, Columns
 from rf_serving.retrieval.ids import parse_id, shown
+from rf_serving.retrieval.values import WHOLE
 
 SKEW_SECONDS = 60.0
 """How far a caller's clock may run ahead."""
@@ -94,12 +95,12 @@ class EventReader:
         case = value.WhichOneof("value")
         if case is None:
             return None
-        if case != CASES[kind]:
-            raise UsageError(f"{path}: {case} is given, but the column holds a {kind}: set {CASES[kind]}")
-        plain = getattr(value, case)
-        if not case.endswith("_list"):
-            return self._plain(name, plain, path)
-        return [self._plain(name, each, path) for each in plain.values] or None
+        fits = CASES[kind]
+        if case not in (fits, WHOLE.get(fits)):
+            raise UsageError(f"{path}: {case} is given, but the column holds a {kind}: set {fits}")
+        given = getattr(value, case)
+        read = [self._plain(name, float(each) if fits in WHOLE else each, path) for each in _several(given)]
+        return (read or None) if case.endswith("_list") else read[0]
 
     def _plain(self, name: str, value: Any, path: str) -> Any:
         if isinstance(value, str):
@@ -113,6 +114,12 @@ class EventReader:
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"{path}: {shown(value)} is not a usable number; leave out what is missing")
         return value
+
+
+def _several(given: Any) -> Iterable[Any]:
+    """Return the values of a list, or the one there is."""
+    values: Iterable[Any] = getattr(given, "values", [given])
+    return values
 
 
 def _check_text(text: str, field: str) -> None:

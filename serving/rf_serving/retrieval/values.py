@@ -25,6 +25,8 @@ VALUE_CASES = {
     "Array(Float64)": "double_list",
 }
 """Which case of a value fits which dtype."""
+WHOLE = {"double_value": "int_value", "double_list": "int_list"}
+"""Cases that are taken as well where numbers are meant: JSON and many a client's language do not tell 5 from 5.0."""
 _FLOAT32_MAX = 3.4e38
 _SHOWN_NAME = 100
 
@@ -109,19 +111,21 @@ def plain_value(value: FeatureValue, dtype: str, width: int | None = None) -> An
     Raises:
         UnfitError: the value is of another type, not finite, or a vector of another width.
     """
-    case = value.WhichOneof("value")
+    case, fits = value.WhichOneof("value"), VALUE_CASES[dtype]
     if case is None:
         return None
-    if case != VALUE_CASES[dtype]:
-        raise UnfitError(f"{case} is given, but the feature is {dtype}: set {VALUE_CASES[dtype]}")
+    if case not in (fits, WHOLE.get(fits)):
+        raise UnfitError(f"{case} is given, but the feature is {dtype}: set {fits}")
     plain = getattr(value, case)
     if dtype == "Bool" and plain not in (0, 1):
         raise UnfitError(f"{plain} is given for a Bool feature; 0 or 1 is meant")
+    if fits == "double_value":
+        return finite([float(plain)])[0]
     if not case.endswith("_list"):
-        return finite([plain])[0] if case == "double_value" else plain
+        return plain
     elements = list(plain.values)
-    if case == "double_list":
-        finite(elements)
+    if fits == "double_list":
+        elements = finite([float(element) for element in elements])
     if width is not None and len(elements) not in (0, width):
         raise UnfitError(f"{len(elements)} numbers are given, but the vector has {width}")
     return elements

@@ -49,7 +49,7 @@ def test_what_is_rejected_is_told_by_line(rf: Any, tmp_path: Path) -> None:
     file = lines(tmp_path / "items.jsonl", {"item_id": 510, YEAR: 1990}, {"item_id": 511, YEAR: "1990"})
     code, out, _ = rf("upsert", file)
     assert code == 1
-    assert f'{file}, line 2: items[1].features["{YEAR}"]: string_value is given, but the feature is Int64' in out
+    assert f'{file}, line 2: features["{YEAR}"]: string_value is given, but the feature is Int64' in out
     assert out.endswith("1 added, 0 changed, 0 unchanged, 1 rejected\n")
     code, out, _ = rf("delete", "x", "510")
     assert (code, out.endswith("1 deleted, 0 absent, 1 rejected\n")) == (1, True)

@@ -84,7 +84,10 @@ def test_events_take_their_place_by_time_whatever_order_they_come_in(running: An
         ({"timestamp_us": -5}, r"^timestamp_us: -5 is no time"),
         ({"timestamp_us": 4_000_000_000_000_000}, r"^timestamp_us: .* in the future"),
         ({"values": {"ratng": FeatureValue(double_value=1)}}, r'^values\["ratng"\]: .* did you mean rating'),
-        ({"values": {"rating": FeatureValue(int_value=1)}}, r'^values\["rating"\]: int_value .* set double_value'),
+        (
+            {"values": {"rating": FeatureValue(string_value="1")}},
+            r'^values\["rating"\]: string_value .* set double_value',
+        ),
         ({"values": {"rating": FeatureValue(double_value=float("nan"))}}, r'^values\["rating"\]: nan is not a usable'),
         ({"values": {"rating": FeatureValue(double_value=1e39)}}, r'^values\["rating"\]: 1e\+39 is not a usable'),
         ({"values": {"hour": FeatureValue(int_value=3)}}, r'^values\["hour"\]: this column comes from timestamp_us'),

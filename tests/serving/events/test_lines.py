@@ -95,12 +95,12 @@ def test_record_sends_a_file(workspace: Path, home_copy: Path, start_server: Cal
 
     file = workspace / "events.jsonl"
     good = {"event_id": "line", "user_id": 801, "item_id": 3, "event_type": "rating", "rating": 5.0}
-    file.write_text("\n".join(json.dumps(e) for e in (good, good, {**good, "event_id": "bad", "rating": 5})))
+    file.write_text("\n".join(json.dumps(e) for e in (good, good, {**good, "event_id": "bad", "rating": "5"})))
     with start_server(Settings(home=home_copy, feature_repo=REPOSITORY)) as running:
         address = running.server.address
         result = CliRunner().invoke(app, ["record", str(file), "--address", address, "--json"], catch_exceptions=False)
     said = json.loads(result.stdout)
     assert (said["RECORDED"], said["DUPLICATE"], said["REJECTED"]) == (1, 1, 1)
     assert said["messages"][0]["event"] == 3
-    assert said["messages"][0]["message"].startswith('values["rating"]: int_value is given')
+    assert said["messages"][0]["message"].startswith('values["rating"]: string_value is given')
     assert result.exit_code == 1
