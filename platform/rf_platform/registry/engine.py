@@ -129,5 +129,6 @@ def _begin_sqlite(connection: Connection) -> None:
 def _begin_postgres(connection: Connection) -> None:
     options = connection.get_execution_options()
     if options.get(_WRITE):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = on")  # what is acknowledged is on disk
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{options[_WAIT]}s'")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")

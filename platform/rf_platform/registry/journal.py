@@ -106,8 +106,6 @@ class CatalogJournal:
         """
         changes = [change for batch in batches for change in batch]
         with self._transaction(self._writer) as connection:
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
             newest = {}
             for ids in _some(dict.fromkeys(change.item_id for change in changes)):
                 for entry in _entries(connection, _SELECT.where(_NEWEST, CatalogChange.item_id.in_(ids))):

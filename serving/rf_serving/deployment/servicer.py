@@ -62,5 +62,5 @@ def deployment_service(deployments: Deployments) -> Service:
         descriptor=deployment_pb2.DESCRIPTOR.services_by_name["DeploymentService"],
         servicer=DeploymentServicer(deployments),
         add=add_DeploymentServiceServicer_to_server,
-        roles={"GetDeployment": Role.READ},
+        roles={"GetDeployment": Role.ADMIN},
     )

@@ -20,6 +20,8 @@ from rf_platform.errors import ConfigError, UsageError
 from rf_platform.settings import Settings
 from rf_protos.v1.catalog_pb2 import DeleteItemsRequest, GetItemsRequest, Item, UpsertItemsRequest
 from rf_protos.v1.catalog_pb2_grpc import CatalogServiceStub
+from rf_protos.v1.deployment_pb2 import GetDeploymentRequest
+from rf_protos.v1.deployment_pb2_grpc import DeploymentServiceStub
 from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from rf_serving.client import RetrievalClient
@@ -82,6 +84,11 @@ def test_roles_reach_as_far_as_they_say(guarded: Any, tokens: tuple[Path, dict[s
     for each in (write, admin):
         answered = status(catalog.DeleteItems, DeleteItemsRequest(item_ids=["9999"]), metadata=each)
         assert answered[0] is grpc.StatusCode.OK
+    deployments = DeploymentServiceStub(guarded.channel)  # type: ignore[no-untyped-call]
+    codes = [
+        status(deployments.GetDeployment, GetDeploymentRequest(), metadata=each)[0] for each in (read, write, admin)
+    ]
+    assert codes == [grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.OK]
     assert any(entry.get("caller") == "the-read" for entry in logs.entries)
     assert not any(tokens[1]["read"] in json.dumps(entry, default=str) for entry in logs.entries)
 

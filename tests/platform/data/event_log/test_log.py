@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.event import listen
 
 from rf_platform.data.event_log import (
     Event,
@@ -188,6 +189,22 @@ def test_no_number_is_missed_while_two_processes_write(settings: Settings, log: 
     assert followed == [e.sequence for e in log.read(0, 1000)]
     assert len(acknowledged) == 300
     assert sum(new == "True" for _, new in acknowledged) == len(followed) == 150
+
+
+def test_an_append_is_on_disk(settings: Settings) -> None:
+    url = settings.registry_url
+    careless = (
+        settings
+        if url is None
+        else settings.model_copy(update={"registry_url": f"{url}?options=-csynchronous_commit%3Doff"})
+    )
+    log = EventLog.open(careless)
+    query = "PRAGMA synchronous" if url is None else "SHOW synchronous_commit"
+    found: list[Any] = []
+    listen(log.engine, "commit", lambda connection: found.append(connection.exec_driver_sql(query).scalar()))
+    log.append([[Event(event_id="a", user_id="1", item_id="2", timestamp_us=1)]])
+    log.close()
+    assert found[-1] == (2 if url is None else "on")
 
 
 def test_kill_9_loses_nothing_that_was_acknowledged(settings: Settings, log: EventLog) -> None:
