@@ -25,6 +25,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "report": CommandEntry("rf_training.commands.report:app", "Write a run's report: one HTML page and PNG charts."),
     "compare": CommandEntry("rf_training.commands.compare:app", "Rank a run's model beside any of the baselines."),
     "ablate": CommandEntry("rf_training.commands.ablate:app", "Vary one thing at a time and show what it does."),
+    "rerank": CommandEntry("rf_training.commands.rerank:app", "Train and compare re-rankers on a run's retriever."),
     "index": CommandEntry(
         "rf_serving.commands.index:app", "Build a servable bundle: towers, vocabularies, vectors, index."
     ),

@@ -1,32 +1,42 @@
 """Change single settings of a recipe from the command line: ``model.dim=128``, ``sharding.domains.item_id=table_wise``."""
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from rf_platform.errors import UsageError
-from rf_training.config import Recipe
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+RecipeT = TypeVar("RecipeT", bound="DataclassInstance")
 
 
-def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+def override(recipe: RecipeT, settings: Iterable[str]) -> RecipeT:
     """Return the recipe with ``section.name=value`` settings applied.
 
     A setting that is a table takes ``section.name.key=value`` for one entry of it, or the whole as JSON.
+
+    Args:
+        recipe: a frozen dataclass; its sections are its fields that are dataclasses themselves.
+        settings: in order; a later one wins.
 
     Raises:
         UsageError: a setting does not exist or its value has the wrong type.
         ConfigError: the values contradict each other.
     """
-    changes: dict[str, dict[str, Any]] = {"model": {}, "train": {}, "sharding": {}}
+    sections = [f.name for f in fields(recipe) if is_dataclass(getattr(recipe, f.name))]
+    changes: dict[str, dict[str, Any]] = {section: {} for section in sections}
     for setting in settings:
         path, equals, text = setting.partition("=")
         section, _, name = path.partition(".")
         name, entry, key = name.partition(".")
         if not equals or section not in changes:
-            raise UsageError(f"--set {setting!r}: write model.NAME=VALUE, train.NAME=VALUE or sharding.NAME=VALUE")
+            *most, last = (f"{known}.NAME=VALUE" for known in sections)
+            raise UsageError(f"--set {setting!r}: write {', '.join(most)} or {last}")
         config = getattr(recipe, section)
         known = [f.name for f in fields(config)]
         hint_type = get_type_hints(type(config)).get(name)

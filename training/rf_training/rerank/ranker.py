@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from rf_training.rerank.config import RankerKind, RerankConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class Histories:
@@ -19,7 +21,7 @@ class Histories:
     length_B: Tensor
     """int64, interactions of each user, 0 to T."""
     user_BD: Tensor
-    """Output of the user tower, not normalised."""
+    """Output of the user tower; only its direction counts."""
 
 
 class Ranker(nn.Module, ABC):
@@ -27,14 +29,25 @@ class Ranker(nn.Module, ABC):
 
     :meth:`item_side` is computed when a bundle is built or an item changes, :meth:`user_side` while the index is searched,
     and :meth:`forward` for the candidates found.
+
+    Every re-ranker starts with the order of the retriever: what it adds to the retriever's score starts at zero.
     """
 
-    kind: ClassVar[str]
+    kind: ClassVar[RankerKind]
     """Name in recipes, bundles and tables."""
+    item_width: int
+    """W: numbers kept of an item."""
+
+    def __init__(self, config: RerankConfig, dim: int) -> None:
+        super().__init__()
+        self.config, self.dim = config, dim
 
     @abstractmethod
     def item_side(self, items_ND: Tensor) -> Tensor:
-        """Return what is kept of items [N, W], from the item tower's output alone: the user has no part in it."""
+        """Return what is kept of items [N, W], from the item tower's output alone: the user has no part in it.
+
+        Only the direction of the output counts: the vectors that are indexed, without the dimension of a bias, do as well.
+        """
 
     @abstractmethod
     def user_side(self, histories: Histories) -> Any:

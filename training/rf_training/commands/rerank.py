@@ -1,0 +1,199 @@
+"""``rf rerank``: the second stage."""
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rf_platform.cli.console import out_console, print_json
+from rf_platform.errors import UsageError
+from rf_platform.settings import get_settings
+
+app = typer.Typer(
+    no_args_is_help=True, help="Train and compare re-rankers: a second stage on top of a run's retriever."
+)
+
+
+class Kind(StrEnum):
+    """Kinds of re-rankers as they are written on the command line."""
+
+    LIME_MHA = "lime-mha"
+    LIME_XOR = "lime-xor"
+    TARGET_ATTENTION = "target-attention"
+    TRUNCATED = "truncated"
+    DOT = "dot"
+
+
+Run = Annotated[str | None, typer.Option(help="Completed run; default: the last one.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change one setting, e.g. rerank.links=32 or train.loss=bce. Repeatable.", show_default=False
+    ),
+]
+
+
+@app.command()
+def train(
+    run: Run = None,
+    kind: Annotated[
+        list[Kind] | None,
+        typer.Option(
+            help="lime-mha and lime-xor can be served, the others are there to be compared with; repeatable, which encodes the "
+            "examples once for all. Default: lime-mha.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Changes = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the re-ranker in the run; default: its kind.", show_default=False)
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Train a re-ranker of that name anew.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Do not choose it: the run is served as before.", show_default=False)
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train a re-ranker on the frozen towers of a completed run, and keep it in the run's directory.
+
+    It learns to order what the retriever really returns before the latest training events of every user; the validation targets
+    choose the best pass, and no pass where none is better than the retriever's own order. The run itself is not changed.
+
+    The next `rf index build` puts it into the bundle, if it is of a kind that is served. docs/reranking.md explains all settings.
+    """
+    from rf_training.recipes import override
+    from rf_training.rerank.recipe import RerankRecipe
+    from rf_training.rerank.training_run import best_served, train_rerankers
+
+    kinds = list(dict.fromkeys(str(each) for each in kind or [Kind.LIME_MHA]))
+    if any(setting.startswith("rerank.kind=") for setting in settings or ()):
+        raise UsageError("--set rerank.kind: the kind is given by --kind")
+    if name is not None and len(kinds) > 1:
+        raise UsageError(f"--name {name}: several kinds are named by themselves; leave it out")
+    recipes = {name or each: override(RerankRecipe(), [f"rerank.kind={each}", *(settings or ())]) for each in kinds}
+    results = train_rerankers(get_settings(), run, recipes, replace=replace, choose=not keep)
+    best = None if keep else best_served(results)
+    chosen = None if best is None else best.name
+    if json:
+        print_json({"chosen": chosen, "rerankers": [asdict(result) for result in results]})
+        return
+    for result in results:
+        served = "; the next `rf index build` serves it" if result.name == chosen else ""
+        out_console().print(
+            f"re-ranker {result.name} of run {result.run}: best pass {result.best_epoch}, validation ndcg@10 "
+            f"{result.retriever['ndcg@10']:.4f} -> {result.validation['ndcg@10']:.4f}, auc {result.retriever['auc']:.4f} -> "
+            f"{result.validation['auc']:.4f} (seen items excluded){served}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def use(
+    name: Annotated[str, typer.Argument(help="Name of the re-ranker in the run.")],
+    run: Run = None,
+) -> None:
+    """Choose the re-ranker that the next bundles of a run are served with."""
+    from rf_training.rerank.store import check_towers, choose_reranker, chosen_reranker
+    from rf_training.run import completed_run
+
+    record = completed_run(get_settings(), run)
+    choose_reranker(record.path, name)
+    chosen = chosen_reranker(record.path)
+    assert chosen is not None
+    check_towers(record.path, chosen)
+    out_console().print(f"run {record.name} is served with re-ranker {name} from the next `rf index build` on")
+
+
+@app.command()
+def compare(
+    rerankers: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of re-rankers in the run; default: all of them.", show_default=False),
+    ] = None,
+    run: Run = None,
+    split: Annotated[
+        Literal["test", "validation"],
+        typer.Option(help="Split to rank: choose between re-rankers on validation, read test once at the end."),
+    ] = "validation",
+    seed: Annotated[int, typer.Option(help="Seed of ties, of uniform items and of the bootstrap.")] = 0,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(help="Also write the table to this file, as Markdown with all metrics.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Put a run's re-rankers and its retriever's own order into one table: same users, same candidates, paired differences.
+
+    The ranks are those in the full catalog: a target that the retriever did not find among its 1,000 candidates keeps its place
+    behind them.
+    """
+    from rf_training.commands.output_file import check_output_file
+    from rf_training.evaluation import Split
+    from rf_training.rerank import RerankConfig, make_ranker
+    from rf_training.rerank.cases import make_cases
+    from rf_training.rerank.comparison import DOT, compare_rerankers
+    from rf_training.rerank.store import open_reranker, reranker_names
+    from rf_training.rerank.tables import comparison_markdown, comparison_table
+    from rf_training.rerank.training_run import open_towers
+    from rf_training.run import completed_run, use_threads
+
+    check_output_file("--markdown", markdown)
+    settings = get_settings()
+    use_threads(settings)
+    record = completed_run(settings, run)
+    names = [name for name in rerankers or reranker_names(record.path) if name != DOT]
+    rankers = {name: open_reranker(record.path, name) for name in names}
+    record, towers = open_towers(settings, record.name)
+    dot = make_ranker(RerankConfig(kind="dot"), towers.unit_ND.shape[1]).eval()
+    cases = make_cases(towers, Split.TEST if split == "test" else Split.VALIDATION, seed=seed)
+    found = compare_rerankers(record.name, towers, cases, {DOT: dot, **rankers}, seed=seed)
+    if markdown is not None:
+        markdown.write_text(comparison_markdown(found))
+    if json:
+        print_json(found.to_dict())
+    else:
+        out_console().print(comparison_table(found))
+
+
+@app.command()
+def experiment(
+    run: Run = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this group: rankers, links, weights, scorer, dropout, loss, events, places or negatives. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Changes = None,
+    name: Annotated[str, typer.Option(help="Name of the experiment.")] = "lime",
+    json: Json = False,
+) -> None:
+    """Vary one thing at a time around a re-ranker's recipe, on the validation split.
+
+    Interrupt it at will: the same command goes on where it stopped. Results are in the run's directory under
+    rerank-experiments/NAME: table.md, results.json.
+    """
+    from rf_platform.bundle.name import check_name
+    from rf_training.recipes import override
+    from rf_training.rerank.experiment import run_experiment
+    from rf_training.rerank.grid import cells
+    from rf_training.rerank.recipe import RerankRecipe
+    from rf_training.rerank.training_run import open_towers
+    from rf_training.run import use_threads
+
+    use_threads(get_settings())
+    chosen = cells(group or ())
+    base = override(RerankRecipe(), settings or ())
+    record, towers = open_towers(get_settings(), run)
+    directory = record.path / "rerank-experiments" / check_name("experiment", name)
+    retriever, results = run_experiment(record.path, towers, chosen, base, directory)
+    if json:
+        print_json({"run": record.name, "retriever": retriever, "cells": [asdict(each) for each in results]})
+        return
+    out_console().print((directory / "table.md").read_text(), highlight=False, soft_wrap=True, markup=False)
+    out_console().print(f"written to {directory}", highlight=False, soft_wrap=True, markup=False)

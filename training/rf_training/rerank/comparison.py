@@ -1,0 +1,135 @@
+"""All re-rankers of a run in one table: same targets, same candidates, paired differences.
+
+Shapes: P cases, M metrics, R resamples.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rf_platform.cli.console import track
+from rf_training.evaluation.bootstrap import CONFIDENCE, Estimate, bootstrap_means, estimates
+from rf_training.rerank.cases import RerankCases
+from rf_training.rerank.quality import AUC, METRICS, Quality, measure
+from rf_training.rerank.ranker import Ranker
+from rf_training.rerank.scoring import item_sides
+from rf_training.rerank.towers import Towers
+
+RESAMPLES = 1000
+DOT = "dot"
+"""Name of the retriever's own order, which everything is compared with."""
+BOUND = "target-attention"
+"""Kind of the full ranker, whose AUC is the bound of quality."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankerRow:
+    """One re-ranker in the table."""
+
+    name: str
+    kind: str
+    parameters: int
+    metrics: dict[str, Estimate]
+    """Mean over users of every metric, with its interval."""
+    differences: dict[str, Estimate] | None
+    """The same minus the retriever's order, paired by user; None for the retriever itself."""
+    of_bound: Estimate | None
+    """AUC over the full ranker's, of the same resampled users; None without a full ranker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What `rf rerank compare` reports."""
+
+    run: str
+    dataset: str
+    split: str
+    cases: int
+    candidates: int
+    """Most candidates of a case."""
+    found: float
+    """Share of the targets among the candidates: no order of them has a higher recall."""
+    seed: int
+    resamples: int
+    rows: tuple[RerankerRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def compare_rerankers(
+    run: str,
+    towers: Towers,
+    cases: RerankCases,
+    rankers: Mapping[str, Ranker],
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Measure re-rankers on the same cases.
+
+    Args:
+        run: name of the run.
+        towers: what all of them stand on.
+        cases: of one split.
+        rankers: by name, in the order of the table; one named ``dot`` must be among them.
+        seed: of the bootstrap.
+        resamples: number of bootstrap samples.
+    """
+    found: dict[str, Quality] = {}
+    for name, ranker in rankers.items():
+        with track(f"ranking {len(cases)} {cases.cases.split.label} targets: {name}", len(cases)) as progress:
+            found[name] = measure(ranker, item_sides(ranker, towers.unit_ND), cases, progress)
+    return Comparison(
+        run=run,
+        dataset=towers.dataset.name,
+        split=cases.cases.split.label,
+        cases=len(cases),
+        candidates=cases.candidates.item_PK.shape[1],
+        found=cases.found(cases.candidates.item_PK.shape[1]),
+        seed=seed,
+        resamples=resamples,
+        rows=_rows(found, rankers, seed, resamples),
+    )
+
+
+def _rows(
+    found: Mapping[str, Quality], rankers: Mapping[str, Ranker], seed: int, resamples: int
+) -> tuple[RerankerRow, ...]:
+    values_PM = np.concatenate([quality.values_PM for quality in found.values()], axis=1)
+    means_RM = bootstrap_means(values_PM, resamples=resamples, seed=seed)
+    block = {name: slice(i * len(METRICS), (i + 1) * len(METRICS)) for i, name in enumerate(found)}
+    bound = next((name for name, ranker in rankers.items() if ranker.kind == BOUND), None)
+    rows = []
+    for name, ranker in rankers.items():
+        own, dot = block[name], block[DOT]
+        differences = None
+        if name != DOT:
+            differences = _named(estimates(values_PM[:, own] - values_PM[:, dot], means_RM[:, own] - means_RM[:, dot]))
+        rows.append(
+            RerankerRow(
+                name=name,
+                kind=ranker.kind,
+                parameters=sum(p.numel() for p in ranker.parameters()),
+                metrics=_named(estimates(values_PM[:, own], means_RM[:, own])),
+                differences=differences,
+                of_bound=None if bound is None else _ratio(values_PM, means_RM, own, block[bound]),
+            )
+        )
+    return tuple(rows)
+
+
+def _named(found: Sequence[Estimate]) -> dict[str, Estimate]:
+    return dict(zip(METRICS, found, strict=True))
+
+
+def _ratio(values_PM: npt.NDArray[np.float64], means_RM: npt.NDArray[np.float64], own: slice, bound: slice) -> Estimate:
+    """Return the AUC over that of the bound."""
+    mine, other = own.start + METRICS.index(AUC), bound.start + METRICS.index(AUC)
+    ratio_R = means_RM[:, mine] / means_RM[:, other]
+    low, high = np.quantile(ratio_R, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(float(values_PM[:, mine].mean() / values_PM[:, other].mean()), float(low), float(high))

@@ -1,0 +1,48 @@
+"""Re-rankers on disk: ``config.json`` and ``weights.pt``."""
+
+import json
+import os
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from rf_platform.errors import ConfigError, CorruptError
+from rf_training.rerank.config import RerankConfig
+from rf_training.rerank.make import make_ranker
+from rf_training.rerank.ranker import Ranker
+
+CONFIG, WEIGHTS = "config.json", "weights.pt"
+
+
+def save_ranker(directory: Path, ranker: Ranker) -> None:
+    """Write a re-ranker's configuration and weights into ``directory``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    values = {"dim": ranker.dim, **asdict(ranker.config)}
+    (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    temporary = directory / "weights.tmp"
+    torch.save(ranker.state_dict(), temporary)
+    os.replace(temporary, directory / WEIGHTS)  # a crash leaves the weights that were there
+
+
+def load_ranker(directory: Path) -> Ranker:
+    """Read a re-ranker written by :func:`save_ranker`, in evaluation mode.
+
+    Raises:
+        CorruptError: a file is missing or cannot be read, or the weights do not fit the configuration.
+    """
+    try:
+        values = json.loads((directory / CONFIG).read_text())
+        ranker = make_ranker(RerankConfig(**{k: v for k, v in values.items() if k != "dim"}), values["dim"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
+        raise CorruptError(
+            f"{directory / CONFIG} does not describe a re-ranker ({error}); restore the directory or train it again"
+        ) from error
+    try:
+        ranker.load_state_dict(torch.load(directory / WEIGHTS, weights_only=True))
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise CorruptError(
+            f"the weights in {directory} do not belong to its configuration: {error}; restore the directory or train it again"
+        ) from error
+    return ranker.eval()
