@@ -123,6 +123,30 @@ def test_a_store_that_hangs_costs_no_more_than_the_budget(retriever: Any, clock:
     assert not ask(retriever).degraded
 
 
+def test_a_backlog_of_ones_own_is_no_fault_of_the_store(retriever: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rf_serving.retrieval import user_reads
+    from rf_serving.retrieval.query import Query
+
+    store = interposed(retriever)
+    read = store.read
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.1)
+        return read(*arguments)
+
+    monkeypatch.setattr(user_reads, "_TOGETHER", 1)
+    monkeypatch.setattr(retriever.routing.active.fetcher._rows, "read", slowly)
+
+    async def together() -> list[Any]:
+        query = Query(subject=17, k=5, exclude_seen=True)
+        return await asyncio.gather(*(retriever.retrieve(query, fetch_seconds=0.55) for _ in range(12)))
+
+    late = [answer.degraded for answer in asyncio.run(together())]
+    assert not late[0]
+    assert sum(late) >= 4
+    assert not retriever._reads.breaker.is_open
+
+
 def test_users_who_ask_together_are_read_together(retriever: Any) -> None:
     from rf_serving.retrieval.query import Query
 

@@ -3,7 +3,7 @@
 In training a value's token is looked up, projected and offset. Served weights do not change: here each feature's table holds the
 projected and offset tokens already, all features' tables lie in one, and the tokens of a batch are one gather.
 
-Shapes: R rows, M features, F features that are looked up, D width, W width of an embedding, V rows of all tables.
+Shapes: R rows, M features, F features that are looked up, D width, W width of an embedding, V rows of all tables, E = D + 1.
 """
 
 from collections.abc import Mapping
@@ -50,26 +50,25 @@ class FoldedTokens:
         ]
         self._table_VD = torch.cat(folded) if folded else None
         starts = np.cumsum([0, *(len(table) for table in folded)])
-        self._start_of = dict(zip(self._keys, starts.tolist(), strict=False))
+        self._start_F, self._nothing = starts[:-1], int(starts[-1])
         cut = len(self._keys) + len(self._numbers)
         self._number_weight_FD = tokens.number_weight_FD
         self._number_bias_FD, self._vector_bias_FD = bias_MD[len(self._keys) : cut], bias_MD[cut:]
         self._projections = list(tokens.projections)
+        # For sums: one more column counts, and one more row is where nothing is to be added.
+        self._sum_table_VE = F.pad(_counted(self._table_VD), (0, 0, 0, 1)) if self._table_VD is not None else None
+        flags_FE = _counted(self._number_bias_FD)
+        self._sum_numbers_NE = torch.cat([F.pad(self._number_weight_FD, (0, 1)), flags_FE]) if self._numbers else None
 
     def __call__(self, features: EncodedTable) -> tuple[Tensor, Tensor]:
         """Return tokens [R, M, D] and which of them are present [R, M]; the value of one that is not present means nothing."""
         tokens: list[Tensor] = []
         present: list[Tensor] = []
         if self._table_VD is not None:
-            ids_RF = np.zeros((features.rows, len(self._keys)), np.int64)
-            present_RF = np.empty((features.rows, len(self._keys)), np.bool_)
-            for column, key in enumerate(self._keys):
-                known_R = present_RF[:, column]
-                known_R[:] = features.ids[key].lengths
-                ids_RF[known_R, column] = features.ids[key].values
-                ids_RF[:, column] += self._start_of[key]
-            tokens.append(F.embedding(torch.from_numpy(ids_RF), self._table_VD))
-            present.append(torch.from_numpy(present_RF))
+            ids_RF = torch.from_numpy(self._ids(features, self._nothing))
+            present_RF = ids_RF != self._nothing
+            tokens.append(F.embedding(ids_RF.clamp_(max=self._nothing - 1), self._table_VD))
+            present.append(present_RF)
         if self._numbers:
             number_RF = torch.from_numpy(np.stack([features.numbers[key] for key in self._numbers], axis=1))
             filled_RF = torch.nan_to_num(number_RF)
@@ -83,11 +82,57 @@ class FoldedTokens:
             return tokens[0], present[0]
         return torch.cat(tokens, dim=1), torch.cat(present, dim=1)
 
+    def summed(self, features: EncodedTable) -> Tensor:
+        """Return the sum of the tokens that are present, and behind it their number [R, D + 1]: what a mean of them needs."""
+        sum_RE: Tensor | None = None
+        if self._sum_table_VE is not None:
+            ids_RF = torch.from_numpy(self._ids(features, self._nothing))
+            sum_RE = F.embedding_bag(ids_RF, self._sum_table_VE, mode="sum")
+        if self._sum_numbers_NE is not None:
+            number_RN = torch.from_numpy(self._flagged(features))
+            table_NE = self._sum_numbers_NE
+            sum_RE = torch.mm(number_RN, table_NE) if sum_RE is None else torch.addmm(sum_RE, number_RN, table_NE)
+        for place, key in enumerate(self._vectors):
+            token_RD, there_R = self._vector_token(place, features.vectors[key])
+            token_RE = _counted(token_RD) * there_R.unsqueeze(1)
+            sum_RE = token_RE if sum_RE is None else sum_RE + token_RE
+        assert sum_RE is not None
+        return sum_RE
+
+    def _flagged(self, features: EncodedTable) -> npt.NDArray[np.float32]:
+        """Return the numbers, 0 where they are missing, and behind them 1 for each that is there [R, 2F]."""
+        count = len(self._numbers)
+        number_RN = np.empty((features.rows, 2 * count), np.float32)
+        for column, key in enumerate(self._numbers):
+            number_R = features.numbers[key]
+            known_R = number_R == number_R
+            number_RN[:, column] = np.where(known_R, number_R, 0)
+            number_RN[:, count + column] = known_R
+        return number_RN
+
+    def _ids(self, features: EncodedTable, missing: int) -> npt.NDArray[np.int64]:
+        """Return the row of the table of each value [R, F], ``missing`` where there is none."""
+        ids_RF = np.empty((features.rows, len(self._keys)), np.int64)
+        for column, (key, start) in enumerate(zip(self._keys, self._start_F.tolist(), strict=True)):
+            found = features.ids[key]
+            if len(found.values) == features.rows:
+                np.add(found.values, start, out=ids_RF[:, column])
+            else:
+                known_R = found.lengths.astype(np.bool_)
+                ids_RF[:, column] = missing
+                ids_RF[known_R, column] = found.values + start
+        return ids_RF
+
     def _vector_token(self, place: int, vector: npt.NDArray[np.float32]) -> tuple[Tensor, Tensor]:
         vector_RW = torch.from_numpy(vector)
         known_R = ~torch.isnan(vector_RW).any(dim=1)
         filled_RW = torch.where(known_R.unsqueeze(1), vector_RW, 0.0)
         return self._projections[place](filled_RW) + self._vector_bias_FD[place], known_R
+
+
+def _counted(tokens_RD: Tensor) -> Tensor:
+    """Return the tokens with a 1 behind each [R, D + 1]: in a sum of them it becomes their number."""
+    return F.pad(tokens_RD, (0, 1), value=1.0)
 
 
 def _table(model: RetrievalFormer, key: str) -> Tensor:

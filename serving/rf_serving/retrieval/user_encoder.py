@@ -4,9 +4,12 @@ Shapes: B requests, V interactions of all requests, D width.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from rf_platform.errors import DataError
 from rf_platform.features.encode import EncodedTable
@@ -20,17 +23,28 @@ _EXTREME = 1e4
 """Deviations from the mean that no real value has."""
 
 
+class EncodedUser(NamedTuple):
+    """What became of one request; T interactions."""
+
+    query_D: npt.NDArray[np.float32]
+    """The vector to search with."""
+    tokens_TD: Tensor
+    """The tokens of its latest ``max_history`` interactions, oldest first."""
+    user_D: Tensor
+    """The user tower's output, not normalised."""
+
+
 class UserEncoder:
-    """The user tower behind the encoding that training used, for any number of requests at once."""
+    """The user tower behind the encoding that training used, for any number of requests at once; safe from any thread."""
 
     def __init__(self, bundle: ServedBundle) -> None:
         self._history = bundle.model.config.max_history
         self._encoder, self._tower = OnlineEncoder(bundle.encoder, self._history), QueryTower(bundle.model, bundle.spec)
 
-    def encode(
+    def encode_users(
         self, requests: Sequence[KnownFeatures], catalog: CatalogSnapshot
-    ) -> list[npt.NDArray[np.float32] | DataError]:
-        """Return the vector to search with [D] of each request; only the latest ``max_history`` interactions are read.
+    ) -> list[EncodedUser | DataError]:
+        """Encode each request; only the latest ``max_history`` interactions are read.
 
         A request whose values cannot be encoded, or are so extreme that its vector is not finite, has its error instead; the
         others are answered.
@@ -40,24 +54,28 @@ class UserEncoder:
         except DataError as error:
             if len(requests) == 1:
                 return [error]
-            return [found for request in requests for found in self.encode([request], catalog)]
+            return [found for request in requests for found in self.encode_users([request], catalog)]
 
-    def _together(
-        self, requests: Sequence[KnownFeatures], catalog: CatalogSnapshot
-    ) -> list[npt.NDArray[np.float32] | DataError]:
+    def _together(self, requests: Sequence[KnownFeatures], catalog: CatalogSnapshot) -> list[EncodedUser | DataError]:
         users, context = self._encoder.profiles(requests), self._encoder.interactions(requests)
-        rows_V = np.concatenate([request.rows[-self._history :] for request in requests])
-        found_BD = self._tower(catalog.tokens(rows_V), self._encoder.lengths(requests), users, context).numpy()
-        finite_B = np.isfinite(found_BD).all(axis=1)
+        latest = [request.rows[-self._history :] for request in requests]
+        rows_V = latest[0] if len(latest) == 1 else np.concatenate(latest)
+        length_B = self._encoder.lengths(requests)
+        encoded = self._tower(catalog.tokens(rows_V), length_B, users, context)
+        queries_BD = encoded.queries_BD.numpy()
+        tokens = [encoded.tokens_VD] if len(requests) == 1 else torch.split(encoded.tokens_VD, length_B.tolist())
+        found: list[EncodedUser | DataError] = [
+            EncodedUser(*each) for each in zip(queries_BD, tokens, encoded.users_BD, strict=True)
+        ]
+        finite_B = np.isfinite(queries_BD).all(axis=1)
         if finite_B.all():
-            return list(found_BD)
+            return found
         if len(requests) == 1:
             names = ", ".join([*_extreme(users), *_extreme(context)])
             return [DataError(f"the features give no usable query vector; values are extreme in {names}")]
-        return [
-            vector_D if finite else self.encode([request], catalog)[0]
-            for vector_D, finite, request in zip(found_BD, finite_B.tolist(), requests, strict=True)
-        ]
+        for number in np.flatnonzero(~finite_B).tolist():
+            (found[number],) = self.encode_users([requests[number]], catalog)
+        return found
 
 
 def _extreme(features: EncodedTable) -> list[str]:

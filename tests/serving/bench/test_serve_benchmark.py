@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -15,8 +16,8 @@ from rf_serving.bench.serve import sweep
 from rf_serving.bench.serve.benchmark import ServeBenchmark, measure_echo
 from rf_serving.bench.serve.load import Load, open_loop
 from rf_serving.bench.serve.processes import usage
-from rf_serving.bench.serve.stages import stage_seconds
-from rf_serving.bench.serve.sweep import LIMITS, Limit, Stretch, Target, find_capacity
+from rf_serving.bench.serve.stages import Told, told_by
+from rf_serving.bench.serve.sweep import LIMITS, Limit, Stretch, Target, find_capacity, keeps_up
 from rf_serving.server.metrics import ServerMetrics, exposed
 
 METHOD = "/test.Test/Call"
@@ -81,15 +82,17 @@ def test_what_is_refused_or_late_is_counted_and_has_no_latency() -> None:
 
 def made(rate: float, p90: float, p99: float, failed: int = 0) -> Stretch:
     times = np.concatenate([np.full(89, p90 / 2), np.full(9, p90), np.full(2, p99)])
-    load = Load(rate=rate, seconds=1.0, statuses={"OK": 100, "UNAVAILABLE": failed}, milliseconds=times, late_ms=0.0)
+    statuses = {"OK": 100, "UNAVAILABLE": failed}
+    load = Load(rate=rate, seconds=(100 + failed) / rate, statuses=statuses, milliseconds=times, late_ms=0.0)
     return Stretch(load=load, cpu_ms=1.0, stages={})
 
 
 def test_a_limit_asks_for_the_percentile_and_for_answers() -> None:
     limit = Limit(90, 7)
-    assert limit.met_by(made(100, 7, 50).load)
-    assert not limit.met_by(made(100, 8, 8).load)
-    assert not limit.met_by(made(100, 1, 1, failed=1).load)
+    assert limit.met_by(made(100, 7, 50))
+    assert not limit.met_by(made(100, 8, 8))
+    assert not limit.met_by(made(100, 1, 1, failed=1))
+    assert not limit.met_by(replace(made(100, 1, 1), degraded=1))
 
 
 def test_the_search_ends_where_each_limit_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,15 +100,24 @@ def test_the_search_ends_where_each_limit_ends(monkeypatch: pytest.MonkeyPatch) 
 
     async def known(target: Target, rate: float, seconds: float, seed: int = 0) -> Stretch:
         asked.append(rate)
-        return made(rate, p90=5 if rate <= 400 else 9, p99=10 if rate <= 900 else 30)
+        return made(rate, p90=5 if rate <= 400 else 9, p99=10 if rate <= 900 else 30, failed=0 if rate <= 2000 else 50)
 
     monkeypatch.setattr(sweep, "stretch", known)
     target = Target(address="", pid=0, requests=[b""])
     found = asyncio.run(find_capacity(target, 1.0, lowest=50, factor=1.5, refine=5))
     assert 380 <= found.within[str(LIMITS[0])] <= 400
     assert 860 <= found.within[str(LIMITS[1])] <= 900
-    assert len(asked) == len(set(asked)) <= 9 + 2 * 5
+    assert 1500 < found.peak <= 2000
+    assert len(asked) == len(set(asked)) <= 11 + 2 * 5
     assert [each.load.rate for each in found.stretches] == sorted(asked)
+
+
+def test_a_server_falls_behind_when_calls_fail_or_wait() -> None:
+    assert keeps_up(made(100, 7, 50))
+    assert keeps_up(made(100, 150, 200))  # half of it is the median
+    assert not keeps_up(made(100, 250, 300))
+    assert keeps_up(made(100, 1, 1, failed=5))
+    assert not keeps_up(made(100, 1, 1, failed=20))
 
 
 def test_stages_are_read_off_the_metrics() -> None:
@@ -113,11 +125,13 @@ def test_stages_are_read_off_the_metrics() -> None:
     with exposed(metrics.registry, "127.0.0.1", 0) as port:
         for each in (0.001, 0.003):
             metrics.observe_stage("encode", each)
-        read = stage_seconds(f"http://127.0.0.1:{port}/metrics")
-    seconds, count = read["encode"]
+        metrics.observe_call("Retrieve", "OK", 0.1, cold=False, degraded=True)
+        told = told_by(f"http://127.0.0.1:{port}/metrics")
+    seconds, count = told.stages["encode"]
+    assert told.degraded == 1
     assert seconds == pytest.approx(0.004)
     assert count == 2
-    assert stage_seconds(None) == {}
+    assert told_by(None) == Told({}, 0.0)
 
 
 def test_usage_counts_work_and_memory() -> None:
@@ -125,7 +139,9 @@ def test_usage_counts_work_and_memory() -> None:
     block = np.ones(30_000_000, np.uint8)
     while usage(os.getpid()).cpu_seconds - before.cpu_seconds < 0.05:
         block += 1
-    after = usage(os.getpid())
+    with open(os.devnull):
+        after = usage(os.getpid())
+    assert after.open_files == before.open_files + 1
     assert after.proportional_bytes - before.proportional_bytes > 20_000_000
 
 

@@ -148,7 +148,8 @@ def _echo(reply_bytes: int) -> Iterator[tuple[int, int]]:
 def _line(name: str, each: Stretch) -> str:
     load = each.load
     percentiles = ", ".join(f"p{q} {load.percentile(q):.2f}" for q in (50, 90, 99))
-    return f"{name} at {load.rate:g}/s: {percentiles} ms, {load.failed_share:.2%} failed, {each.cpu_ms:.2f} ms of CPU a call"
+    failed = f"{each.failed_share:.2%} failed or degraded"
+    return f"{name} at {load.rate:g}/s: {percentiles} ms, {failed}, {each.cpu_ms:.2f} ms of CPU a call"
 
 
 def summary(echo: Capacity, servers: list[Measured]) -> dict[str, Any]:
@@ -163,7 +164,8 @@ def summary(echo: Capacity, servers: list[Measured]) -> dict[str, Any]:
             "peak per second": round(each.capacity.peak, 1),
             "CPU ms per call": None if at is None else round(at.cpu_ms, 3),
             "rate against echo": round(rate / echo.within[first], 3) if echo.within[first] else None,
-            "goodput share at 3x": None if each.overload is None else round(each.overload.goodput_share, 3),
+            "overload": None if each.overload is None else f"{each.overload.factor:.1f}x",
+            "goodput share": None if each.overload is None else round(each.overload.goodput_share, 3),
         }
     cheapest = min((s.cpu_ms for s in echo.stretches), default=None)
     return {

@@ -40,8 +40,8 @@ def serve(
     they were due. The generator runs in this process, beside the server: on a small machine it takes its share of the
     cores. A server that only echoes shows, in the same run, what gRPC and the generator cost by themselves.
 
-    The catalog is synthetic and the model untrained, which does not change what an answer costs. Making a workspace of a million
-    items takes minutes; it is kept and used again.
+    The catalog is synthetic; the model is trained on it for a moment, so that items lie in clusters as those of real models do.
+    Making a workspace of a million items takes minutes; it is kept and used again.
     """
     import json
     import platform as machine
@@ -68,7 +68,7 @@ def serve(
         service = prepare(
             get_settings().home / "bench", size, None if each == "sqlite" else each, bundles=2 if soak else 1
         )
-        note(f"{service.full_histories:.0%} of the users have a history of {history} or more")
+        note(f"requests are of the {service.full_histories:.0%} of the users who have a history of {history} or more")
         servers.append(measure_server(service, options, note))
     echo = measure_echo(40 + 18 * k, options, note)
     found = summary(echo, servers)

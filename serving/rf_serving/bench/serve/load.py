@@ -23,7 +23,7 @@ class Load:
     rate: float
     """Calls a second that were due."""
     seconds: float
-    """How long calls were due; the last answers came later."""
+    """How long calls were sent: as long as they were due, or longer where the generator could not keep up."""
     statuses: dict[str, int]
     """Calls by the name of their gRPC status."""
     milliseconds: npt.NDArray[np.float64] = field(repr=False)
@@ -35,6 +35,11 @@ class Load:
     def calls(self) -> int:
         """All calls."""
         return sum(self.statuses.values())
+
+    @property
+    def sent_rate(self) -> float:
+        """Calls sent a second: less than :attr:`rate` where the generator could not keep up."""
+        return self.calls / self.seconds
 
     @property
     def ok_rate(self) -> float:
@@ -57,6 +62,7 @@ class Load:
             "seconds": self.seconds,
             "calls": self.calls,
             "statuses": self.statuses,
+            "sent_per_second": round(self.sent_rate, 1),
             "ok_per_second": round(self.ok_rate, 1),
             **{f"p{q:g}_ms": round(self.percentile(q), 3) for q in (50, 90, 99, 99.9)},
             "generator_late_p99_ms": round(self.late_ms, 3),
@@ -84,7 +90,9 @@ async def open_loop(
         method: full name of the method.
     """
     rng = np.random.default_rng(seed)
-    due = np.cumsum(rng.exponential(1 / rate, max(1, int(rate * seconds))))
+    gaps = rng.exponential(1 / rate, max(1, int(rate * seconds)))
+    # Exactly the rate, also where calls are few.
+    due = np.cumsum(gaps) * (len(gaps) / rate / gaps.sum())
     statuses: Counter[str] = Counter()
     milliseconds: list[float] = []
     late: list[float] = []
@@ -112,11 +120,12 @@ async def open_loop(
         task = asyncio.create_task(call(number, moment))
         open_calls.add(task)
         task.add_done_callback(open_calls.discard)
+    sent = perf_counter() - begin
     while open_calls:
         await asyncio.wait(list(open_calls))
     return Load(
         rate=rate,
-        seconds=float(due[-1]),
+        seconds=max(float(due[-1]), sent),
         statuses=dict(statuses),
         milliseconds=np.array(milliseconds),
         late_ms=float(np.percentile(late, 99)),

@@ -1,5 +1,6 @@
 """Three times as much as a server can take: what it still answers, and whether its memory stays flat."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from rf_serving.bench.serve.processes import usage
 from rf_serving.bench.serve.sweep import Stretch, Target, stretch
 
 FACTOR = 3.0
+WATCH_SECONDS = 1.0
 DEADLINE_SECONDS = 0.25
 """What a caller of an online service waits for at most; an answer after it is worth nothing."""
 
@@ -18,23 +20,35 @@ class Overload:
     at_peak: Stretch
     """As much as it can take, right before."""
     overloaded: Stretch
-    memory_before: int
-    """Proportional set size in bytes, all processes."""
-    memory_after: int
+    memory: list[int]
+    """Proportional set size in bytes, all processes: before, every second under the load, and after it."""
+
+    @property
+    def factor(self) -> float:
+        """How many times the peak was really sent; the generator, beside the server, may not reach :data:`FACTOR`."""
+        return self.overloaded.load.sent_rate / max(1e-9, self.at_peak.load.sent_rate)
+
+    @property
+    def shed_share(self) -> float:
+        """Share of the calls that were refused, of all that were not answered OK."""
+        statuses = self.overloaded.load.statuses
+        failed = sum(statuses.values()) - statuses.get("OK", 0)
+        return statuses.get("RESOURCE_EXHAUSTED", 0) / failed if failed else 1.0
 
     @property
     def goodput_share(self) -> float:
-        """Calls answered OK within the deadline, against the peak."""
-        return self.overloaded.load.ok_rate / max(1e-9, self.at_peak.load.ok_rate)
+        """Calls answered OK and in full within the deadline, against the peak."""
+        return self.overloaded.good_rate / max(1e-9, self.at_peak.good_rate)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
         return {
             "at_peak": self.at_peak.to_dict(),
             "overloaded": self.overloaded.to_dict(),
+            "factor": round(self.factor, 3),
             "goodput_share": round(self.goodput_share, 4),
-            "memory_before": self.memory_before,
-            "memory_after": self.memory_after,
+            "shed_share": round(self.shed_share, 4),
+            "memory": self.memory,
         }
 
 
@@ -47,7 +61,15 @@ async def overload(target: Target, peak: float, seconds: float) -> Overload:
         seconds: how long each.
     """
     at_peak = await stretch(target, peak, seconds, seed=1, timeout=DEADLINE_SECONDS)
-    before = usage(target.pid).proportional_bytes
+    memory = [usage(target.pid).proportional_bytes]
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            memory.append(usage(target.pid).proportional_bytes)
+
+    watching = asyncio.create_task(watch())
     overloaded = await stretch(target, peak * FACTOR, seconds, seed=2, timeout=DEADLINE_SECONDS)
-    after = usage(target.pid).proportional_bytes
-    return Overload(at_peak=at_peak, overloaded=overloaded, memory_before=before, memory_after=after)
+    watching.cancel()
+    memory.append(usage(target.pid).proportional_bytes)
+    return Overload(at_peak=at_peak, overloaded=overloaded, memory=memory)

@@ -44,6 +44,8 @@ class Soak:
     """Of each stretch of half a minute."""
     memory: list[int]
     """Proportional set size in bytes at the end of each stretch."""
+    open_files: list[int]
+    """File descriptors then."""
 
     @property
     def growth(self) -> float:
@@ -159,11 +161,14 @@ async def soak(target: Target, changes: Changes, rate: float, minutes: float) ->
     statuses: Counter[str] = Counter()
     p99: list[float] = []
     memory: list[int] = []
+    files: list[int] = []
     while time.monotonic() < until:
         part = await stretch(target, rate, min(STRETCH_SECONDS, max(1.0, until - time.monotonic())), seed=len(p99))
         statuses.update(part.load.statuses)
         p99.append(round(part.load.percentile(99), 3))
-        memory.append(usage(target.pid).proportional_bytes)
+        used = usage(target.pid)
+        memory.append(used.proportional_bytes)
+        files.append(used.open_files)
     await asyncio.gather(*making)
     return Soak(
         minutes=minutes,
@@ -173,4 +178,5 @@ async def soak(target: Target, changes: Changes, rate: float, minutes: float) ->
         errors=changes.errors,
         p99_ms=p99,
         memory=memory,
+        open_files=files,
     )

@@ -8,7 +8,7 @@ import grpc.aio
 
 from rf_serving.bench.serve.load import RETRIEVE, Load, open_loop
 from rf_serving.bench.serve.processes import usage
-from rf_serving.bench.serve.stages import stage_seconds
+from rf_serving.bench.serve.stages import told_by
 
 CHANNELS = 8
 """Connections; with workers that share a port, each connection stays with one of them."""
@@ -26,11 +26,13 @@ class Limit:
     def __str__(self) -> str:
         return f"p{self.percentile:g} <= {self.milliseconds:g} ms"
 
-    def met_by(self, load: Load) -> bool:
+    def met_by(self, each: "Stretch") -> bool:
         """Whether a stretch of load kept it, and answered what it was sent."""
-        return load.failed_share <= FAILED_SHARE and load.percentile(self.percentile) <= self.milliseconds
+        return each.failed_share <= FAILED_SHARE and each.load.percentile(self.percentile) <= self.milliseconds
 
 
+KEPT_SHARE, QUEUE_MS = 0.9, 100.0
+"""A server falls behind if it answers a smaller share of the calls, or half of them wait longer."""
 LIMITS = (Limit(90, 7), Limit(99, 20))
 
 
@@ -43,10 +45,27 @@ class Stretch:
     """CPU milliseconds of the server, all its processes, for each call answered OK."""
     stages: dict[str, float]
     """Milliseconds of each stage, the mean over the calls of this stretch; empty for a server without metrics."""
+    degraded: int = 0
+    """Calls answered OK, but without the online store: no success where the store is up."""
+
+    @property
+    def good_rate(self) -> float:
+        """Calls a second that were answered OK and in full."""
+        return self.load.ok_rate - self.degraded / self.load.seconds
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the calls that were not."""
+        return self.load.failed_share + self.degraded / max(1, self.load.calls)
 
     def to_dict(self) -> dict[str, object]:
         """Return the figures, for JSON."""
-        return {**self.load.to_dict(), "cpu_ms_per_call": round(self.cpu_ms, 4), "stage_ms": self.stages}
+        return {
+            **self.load.to_dict(),
+            "degraded": self.degraded,
+            "cpu_ms_per_call": round(self.cpu_ms, 4),
+            "stage_ms": self.stages,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +86,24 @@ async def stretch(target: Target, rate: float, seconds: float, seed: int = 0, ti
     try:
         for channel in channels:
             await channel.channel_ready()
-        before, stages_before = usage(target.pid), stage_seconds(target.metrics_url)
+        before, told_before = usage(target.pid), told_by(target.metrics_url)
         load = await open_loop(channels, target.requests, rate, seconds, seed, timeout, target.method)
-        after, stages_after = usage(target.pid), stage_seconds(target.metrics_url)
+        after, told_after = usage(target.pid), told_by(target.metrics_url)
     finally:
         for channel in channels:
             await channel.close(None)
     stages = {}
-    for name, (total, count) in stages_after.items():
-        earlier = stages_before.get(name, (0.0, 0.0))
+    for name, (total, count) in told_after.stages.items():
+        earlier = told_before.stages.get(name, (0.0, 0.0))
         if count > earlier[1]:
             stages[name] = round((total - earlier[0]) / (count - earlier[1]) * 1000, 4)
     answered = max(1, load.statuses.get("OK", 0))
-    return Stretch(load=load, cpu_ms=(after.cpu_seconds - before.cpu_seconds) * 1000 / answered, stages=stages)
+    return Stretch(
+        load=load,
+        cpu_ms=(after.cpu_seconds - before.cpu_seconds) * 1000 / answered,
+        stages=stages,
+        degraded=round(told_after.degraded - told_before.degraded),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +115,7 @@ class Capacity:
     within: dict[str, float]
     """By limit: the highest rate at which it was kept, 0 if at none."""
     peak: float
-    """Most calls answered OK a second, at any rate."""
+    """Most calls answered OK and in full a second, at any rate."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the figures, for JSON."""
@@ -106,7 +130,9 @@ async def find_capacity(
     refine: int = 3,
     after_each: Callable[[Stretch], None] = lambda each: None,
 ) -> Capacity:
-    """Raise the rate by ``factor`` until no limit is kept, then close in on where each limit ends.
+    """Raise the rate by ``factor`` until the server falls behind, then close in on where each limit ends.
+
+    The rate goes on rising where no limit is kept any more, or was ever: how much is answered at most is to be seen too.
 
     Args:
         target: the server.
@@ -125,22 +151,23 @@ async def find_capacity(
         return found[rate]
 
     rate = lowest
-    while _met(await at(rate)):
+    while keeps_up(await at(rate)):
         rate = round(rate * factor)
     for limit in LIMITS:
         for _ in range(refine):
-            kept = [r for r, each in found.items() if limit.met_by(each.load)]
+            kept = [r for r, each in found.items() if limit.met_by(each)]
             if not kept:
                 break
             above = [r for r in found if r > max(kept)]
-            middle = round(math.sqrt(max(kept) * min(above)))
+            middle = round(math.sqrt(max(kept) * min(above))) if above else max(kept)
             if middle in found:
                 break
             await at(middle)
     stretches = [found[r] for r in sorted(found)]
-    within = {str(limit): max((r for r, s in found.items() if limit.met_by(s.load)), default=0.0) for limit in LIMITS}
-    return Capacity(stretches=stretches, within=within, peak=max(each.load.ok_rate for each in stretches))
+    within = {str(limit): max((r for r, s in found.items() if limit.met_by(s)), default=0.0) for limit in LIMITS}
+    return Capacity(stretches=stretches, within=within, peak=max(each.good_rate for each in stretches))
 
 
-def _met(each: Stretch) -> bool:
-    return any(limit.met_by(each.load) for limit in LIMITS)
+def keeps_up(each: Stretch) -> bool:
+    """Whether a server answered about as much as was due, without a queue that grew all the time."""
+    return each.failed_share <= 1 - KEPT_SHARE and each.load.percentile(50) <= QUEUE_MS

@@ -1,11 +1,12 @@
 """A workspace to load a server from: a synthetic catalog of any size, users with full histories, bundles.
 
-The model has the weights it would start training with, its gates open, and reads attributes of items only: what encoding takes
-does not depend on what the weights are, and the search meets items that lie together as far as they are alike.
+The model is trained for a short time, on the attributes of items and not on their ids: most of a million ids occur in no
+history of some thousand users, and nothing could be learned of them. Attributes are learned from all, so items lie together as
+far as they are alike and users lie near what they choose, as the index expects of any trained model.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from rf_platform.settings import Settings
 
 _EVENTS_A_USER = 1.6
 """Events for each place in a history, so that most users fill it."""
+TRAINING_EVENTS = 400_000
+"""Events the model learns from, in as many passes as that takes, and at least one: some 300 steps."""
+VALIDATION_CASES = 500
+"""Validation targets ranked after each pass; choosing the best pass is not what this is about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +47,11 @@ class Service:
     settings: Settings
     bundles: list[str]
     users: list[str]
+    """Those whose history is as long as the model reads."""
     items: list[str]
     """Some of them."""
     full_histories: float
-    """Share of the users whose history is as long as the model reads."""
+    """Share of all users that these are."""
 
 
 def prepare(parent: Path, size: ServiceSize, online_store_url: str | None, bundles: int = 1) -> Service:
@@ -103,40 +109,38 @@ def _make(settings: Settings, size: ServiceSize) -> dict[str, Any]:
     )
     bundle = _bundle(settings, size, size.seed)
     registry.promote(bundle)
-    lengths = np.diff(np.asarray(dataset.sequences.offsets))
+    full = np.diff(np.asarray(dataset.sequences.offsets)) >= size.history
     some = np.linspace(0, len(dataset.item_ids) - 1, 100).astype(int)
     return {
         "bundles": [bundle],
-        "users": [str(user) for user in dataset.user_ids],
+        "users": [str(user) for user, chosen in zip(dataset.user_ids, full, strict=True) if chosen],
         "items": [str(dataset.item_ids[row]) for row in some],
-        "full_histories": float(np.mean(lengths >= size.history)),
+        "full_histories": float(np.mean(full)),
     }
 
 
 def _bundle(settings: Settings, size: ServiceSize, seed: int) -> str:
-    """Build a bundle of a run whose weights are those that training starts from."""
-    import torch
-
+    """Train a model for a moment and build its bundle."""
     from rf_platform.dataset import Dataset
     from rf_platform.registry import Registry
     from rf_serving.bundle.build import build_bundle
+    from rf_training.config import Recipe, TrainConfig
     from rf_training.model.config import ModelConfig
-    from rf_training.model.retrievalformer import RetrievalFormer
-    from rf_training.model.storage import save_model
+    from rf_training.recipes import DatasetStatistics
+    from rf_training.run import start_run, use_threads
 
-    name = f"untrained-{seed}"
-    path = settings.workspace.runs / name
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
-    record = registry.dataset(None)
-    dataset = Dataset.open(record.path)
-    # Without ids: vectors of random ids lie nowhere near each other, which no index is made for and no training gives.
-    config = ModelConfig(dim=size.dim, max_history=size.history, fusion="mean", bag_pooling="sum", item_id=False)
-    torch.manual_seed(seed)
-    model = RetrievalFormer(config, dataset.encoder).eval()
-    # Training starts with a closed gate, behind which the server leaves out the context of interactions; training opens it.
-    torch.nn.init.constant_(model.interaction_gate, 0.5)
-    save_model(path / "best", model)
-    (path / "metrics.json").write_text("{}")
-    registry.start_run(name, dataset=record.name, recipe="untrained", config={"model": asdict(config)}, path=path)
-    registry.finish_run(name, {})
-    return build_bundle(registry, settings.workspace.bundles, name).record.name
+    data = DatasetStatistics.of(Dataset.open(registry.dataset(None).path))
+    recipe = Recipe(
+        name="bench-serve",
+        model=ModelConfig(dim=size.dim, max_history=size.history, fusion="mean", bag_pooling="sum", item_id=False),
+        train=TrainConfig(
+            epochs=max(1, round(TRAINING_EVENTS / data.events)),
+            overlap=0.0,
+            validation_cases=VALIDATION_CASES,
+            seed=seed,
+        ),
+    )
+    use_threads(settings)
+    run = start_run(settings, recipe, None, f"trained-{seed}").name
+    return build_bundle(registry, settings.workspace.bundles, run).record.name
