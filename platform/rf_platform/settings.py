@@ -3,6 +3,7 @@
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -43,6 +44,15 @@ class Settings(BaseSettings):
     )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads; default: half of the cores for torch, all for DuckDB."
+    )
+
+    rerank: Literal["auto", "none", "exact", "lime"] = Field(
+        default="auto",
+        description="What orders the items that are found, where a request does not say: none, exact, lime, or auto: lime where "
+        "the bundle has a re-ranker, else none.",
+    )
+    rerank_candidates: int = Field(
+        default=1000, ge=1, le=10_000, description="How many items are found to be re-ranked."
     )
 
     otel_endpoint: str | None = Field(

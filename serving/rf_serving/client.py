@@ -89,7 +89,7 @@ class RetrievalClient:
         """Call ``Retrieve``.
 
         Raises:
-            UsageError: the server says that the request is wrong, or wants a token.
+            UsageError: the server says that the request is wrong or asks for what it does not have, or wants a token.
             UnavailableError: no server answers, or it cannot answer now.
             RunError: the server failed.
         """
@@ -132,7 +132,7 @@ class RetrievalClient:
         assert isinstance(error, grpc.Call)
         code, details = error.code(), error.details()
         request_id = next((value for key, value in error.trailing_metadata() or () if key == REQUEST_ID), None)
-        if code is grpc.StatusCode.INVALID_ARGUMENT:
+        if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
             return UsageError(f"the server at {self._address} refuses the request: {details}")
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             return UsageError(f"the server at {self._address} does not let us in: {details}; set RF_TOKEN")

@@ -253,7 +253,7 @@ def server_loop() -> asyncio.AbstractEventLoop:
     Thread(target=loop.run_forever, name="servers", daemon=True).start()
 
     async def stay_awake() -> None:
-        grpc.aio.init_grpc_aio()
+        grpc.aio.init_grpc_aio()  # type: ignore[attr-defined]
 
     asyncio.run_coroutine_threadsafe(stay_awake(), loop).result()
     return loop

@@ -46,6 +46,31 @@ def test_json_has_everything(rf: Any, server: Any) -> None:
     assert answer["cold"] is False
 
 
+def test_conditions_hold_and_the_plan_is_shown(rf: Any, server: Any) -> None:
+    where = ("--where", "item_attributes__genres=War,Drama", "--where", "item_attributes__release_year>=1970")
+    address = ("--address", server.server.address)
+    code, out, _ = rf("query", "--user", "17", "-k", "60", *where, "--deny", "8,9", "--json", *address)
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["items"]
+    for row in answer["items"]:
+        assert {"War", "Drama"} & set(row["item_attributes__genres"])
+        assert row["item_attributes__release_year"] >= 1970
+        assert row["item_id"] not in {"8", "9"}
+    assert answer["plan"]["strategy"] == "exact"
+    assert len(answer["items"]) <= answer["plan"]["eligible"] < 60
+    assert (answer["rerank"], answer["catalog_sequence"]) == ("none", 0)
+    code, out, _ = rf("query", "--user", "17", "--allow", "5,6,7", *address)
+    assert code == 0
+    assert "all 3 eligible items scored" in out
+    code, _, err = rf("query", "--user", "17", "--where", "item_attributes__genre=War", *address)
+    assert code == 2
+    assert "did you mean item_attributes__genres?" in err
+    code, _, err = rf("query", "--user", "17", "--rerank", "lime", *address)
+    assert code == 2
+    assert "bundle 'tiny-run-1' has no re-ranker" in err
+
+
 def test_seen_items_can_be_included(rf: Any, server: Any) -> None:
     code, out, _ = rf(
         "query", "--history", "3,9", "-k", "60", "--include-seen", "--json", "--address", server.server.address

@@ -17,7 +17,7 @@ from rf_serving.retrieval import folded_tokens
 from rf_serving.retrieval.features import KnownFeatures
 from rf_serving.retrieval.online_encoder import OnlineEncoder
 from rf_serving.retrieval.query_tower import QueryTower
-from rf_serving.retrieval.user_encoder import UserEncoder
+from rf_serving.retrieval.user_encoder import EncodedUser, UserEncoder
 from rf_training.model.config import FusionKind, Layout, ModelConfig
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
@@ -250,13 +250,20 @@ class Catalog:
         return self._tokens[rows]
 
 
-def encode(model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures]) -> list[Any]:
+def encode_users(
+    model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures]
+) -> list[EncodedUser | DataError]:
     class Bundle:
         spec = encoder.spec
 
     bundle: Any = Bundle()
     bundle.model, bundle.encoder = model, encoder
-    return UserEncoder(bundle).encode(batch, cast(Any, Catalog(tokens_of(model))))
+    return UserEncoder(bundle).encode_users(batch, cast(Any, Catalog(tokens_of(model))))
+
+
+def encode(model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures]) -> list[Any]:
+    found = encode_users(model, encoder, batch)
+    return [each if isinstance(each, DataError) else each.query_D for each in found]
 
 
 SINGLE = ("gender", "age", "income", "joined", "face", "kinds", "hours", "ratings", "times")
@@ -273,6 +280,36 @@ def test_queries_are_those_of_the_towers(layout: str, fusion: str, features: tup
     np.testing.assert_allclose(encode(model, encoder, batch), expected, atol=2e-6)
     alone = [encode(model, encoder, [request])[0] for request in batch]
     np.testing.assert_allclose(alone, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("fusion", ["mean", "attention"])
+def test_tokens_and_outputs_are_those_of_the_towers(layout: str, fusion: str) -> None:
+    encoder = encoder_of(*SINGLE)
+    model = model_of(encoder, layout=layout, fusion=fusion)
+    batch = batch_of(0)
+    users, visits = (FeatureTensors.from_encoded(table) for table in by_training(encoder, batch))
+    lengths = [min(len(r.rows), MAX_HISTORY) for r in batch]
+    rows = np.concatenate([r.rows[-MAX_HISTORY:] for r in batch])
+    with torch.inference_mode():
+        z_VD = model.encode_interactions(tokens_of(model)[rows], visits)
+        u_BD = model.encode_users(z_VD, torch.tensor(lengths), model.encode_profiles(users)[:, None])[:, 0]
+    for found, z_TD, u_D in zip(encode_users(model, encoder, batch), torch.split(z_VD, lengths), u_BD, strict=True):
+        assert isinstance(found, EncodedUser)
+        np.testing.assert_allclose(found.tokens_TD, z_TD, atol=2e-6)
+        np.testing.assert_allclose(found.user_D, u_D, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+def test_histories_of_one_length_are_answered_alike_in_any_company(layout: str) -> None:
+    encoder = encoder_of(*SINGLE)
+    model = model_of(encoder, layout=layout, fusion="mean")
+    several = [*batch_of(4), *batch_of(5)]
+    full = [request for request in several if len(request.rows) > MAX_HISTORY]
+    assert len(full) == 2
+    expected = expected_queries(model, encoder, full)
+    np.testing.assert_allclose(encode(model, encoder, full), expected, atol=2e-6)
+    np.testing.assert_allclose(encode(model, encoder, [*several, *full])[-2:], expected, atol=2e-6)
 
 
 OTHERS: dict[str, dict[str, Any]] = {

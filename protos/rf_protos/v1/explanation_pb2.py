@@ -24,23 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erf_protos/v1/explanation.proto\x12\x12retrievalformer.v1\"\xbb\x01\n\x0b\x45xplanation\x12+\n\x07reasons\x18\x01 \x03(\x0b\x32\x1a.retrievalformer.v1.Reason\x12\x36\n\x06method\x18\x02 \x01(\x0e\x32&.retrievalformer.v1.Explanation.Method\"G\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x11\n\rLEAVE_ONE_OUT\x10\x01\x12\x12\n\x0eLINK_ATTENTION\x10\x02\"\x8f\x01\n\x06Reason\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32 .retrievalformer.v1.HistoryEventH\x00\x12\x33\n\x07\x66\x65\x61ture\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureCauseH\x00\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x02\x42\x07\n\x05\x63\x61use\"1\n\x0cHistoryEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\"\x83\x01\n\x0c\x46\x65\x61tureCause\x12\x33\n\x04side\x18\x01 \x01(\x0e\x32%.retrievalformer.v1.FeatureCause.Side\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x08\n\x04USER\x10\x01\x12\x08\n\x04ITEM\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erf_protos/v1/explanation.proto\x12\x12retrievalformer.v1\":\n\x0b\x45xplanation\x12+\n\x07reasons\x18\x01 \x03(\x0b\x32\x1a.retrievalformer.v1.Reason\"\xa7\x01\n\x06Reason\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32 .retrievalformer.v1.HistoryEventH\x00\x12\x33\n\x07\x66\x65\x61ture\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureCauseH\x00\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x02\x12\x16\n\x0elink_attention\x18\x04 \x01(\x02\x42\x07\n\x05\x63\x61use\"1\n\x0cHistoryEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\"\x83\x01\n\x0c\x46\x65\x61tureCause\x12\x33\n\x04side\x18\x01 \x01(\x0e\x32%.retrievalformer.v1.FeatureCause.Side\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x08\n\x04USER\x10\x01\x12\x08\n\x04ITEM\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rf_protos.v1.explanation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXPLANATION']._serialized_start=55
-  _globals['_EXPLANATION']._serialized_end=242
-  _globals['_EXPLANATION_METHOD']._serialized_start=171
-  _globals['_EXPLANATION_METHOD']._serialized_end=242
-  _globals['_REASON']._serialized_start=245
-  _globals['_REASON']._serialized_end=388
-  _globals['_HISTORYEVENT']._serialized_start=390
-  _globals['_HISTORYEVENT']._serialized_end=439
-  _globals['_FEATURECAUSE']._serialized_start=442
-  _globals['_FEATURECAUSE']._serialized_end=573
-  _globals['_FEATURECAUSE_SIDE']._serialized_start=525
-  _globals['_FEATURECAUSE_SIDE']._serialized_end=573
+  _globals['_EXPLANATION']._serialized_start=54
+  _globals['_EXPLANATION']._serialized_end=112
+  _globals['_REASON']._serialized_start=115
+  _globals['_REASON']._serialized_end=282
+  _globals['_HISTORYEVENT']._serialized_start=284
+  _globals['_HISTORYEVENT']._serialized_end=333
+  _globals['_FEATURECAUSE']._serialized_start=336
+  _globals['_FEATURECAUSE']._serialized_end=467
+  _globals['_FEATURECAUSE_SIDE']._serialized_start=419
+  _globals['_FEATURECAUSE_SIDE']._serialized_end=467
 # @@protoc_insertion_point(module_scope)

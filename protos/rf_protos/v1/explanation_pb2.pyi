@@ -8,30 +8,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Explanation(_message.Message):
-    __slots__ = ("reasons", "method")
-    class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        METHOD_UNSPECIFIED: _ClassVar[Explanation.Method]
-        LEAVE_ONE_OUT: _ClassVar[Explanation.Method]
-        LINK_ATTENTION: _ClassVar[Explanation.Method]
-    METHOD_UNSPECIFIED: Explanation.Method
-    LEAVE_ONE_OUT: Explanation.Method
-    LINK_ATTENTION: Explanation.Method
+    __slots__ = ("reasons",)
     REASONS_FIELD_NUMBER: _ClassVar[int]
-    METHOD_FIELD_NUMBER: _ClassVar[int]
     reasons: _containers.RepeatedCompositeFieldContainer[Reason]
-    method: Explanation.Method
-    def __init__(self, reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., method: _Optional[_Union[Explanation.Method, str]] = ...) -> None: ...
+    def __init__(self, reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ...) -> None: ...
 
 class Reason(_message.Message):
-    __slots__ = ("event", "feature", "contribution")
+    __slots__ = ("event", "feature", "contribution", "link_attention")
     EVENT_FIELD_NUMBER: _ClassVar[int]
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    LINK_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     event: HistoryEvent
     feature: FeatureCause
     contribution: float
-    def __init__(self, event: _Optional[_Union[HistoryEvent, _Mapping]] = ..., feature: _Optional[_Union[FeatureCause, _Mapping]] = ..., contribution: _Optional[float] = ...) -> None: ...
+    link_attention: float
+    def __init__(self, event: _Optional[_Union[HistoryEvent, _Mapping]] = ..., feature: _Optional[_Union[FeatureCause, _Mapping]] = ..., contribution: _Optional[float] = ..., link_attention: _Optional[float] = ...) -> None: ...
 
 class HistoryEvent(_message.Message):
     __slots__ = ("item_id", "position")

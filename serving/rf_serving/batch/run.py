@@ -7,10 +7,12 @@ from pathlib import Path
 from rf_platform.cli.console import track
 from rf_platform.errors import CorruptError, DataError, RfError
 from rf_protos.v1.filter_pb2 import Filter
+from rf_protos.v1.retrieval_pb2 import RERANK_UNSPECIFIED, Rerank
 from rf_serving.batch.answers import AnswerFile
 from rf_serving.batch.users import Users
 from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.query import Answer, Ask, Query
+from rf_serving.retrieval.reranking import name_of
 from rf_serving.retrieval.routing import Route
 from rf_serving.retrieval.stopwatch import Stopwatch
 
@@ -25,6 +27,8 @@ class BatchQuery:
     k: int
     exclude_seen: bool
     filter: Filter | None = None
+    rerank: "Rerank" = RERANK_UNSPECIFIED
+    """What orders the items; unspecified: as the deployment says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +48,10 @@ def answer_users(route: Route, users: Users, query: BatchQuery, out: Path) -> Ba
     Raises:
         UnavailableError: the online store cannot be read.
         UsageError: the filter is wrong.
+        ConfigError: a re-ranker is asked for, and the bundle has none.
     """
     engine = route.engine
+    order = engine.order_of(_query(query, 0))
     if query.filter is not None:
         engine.allowed(_query(query, 0), engine.catalog.snapshot)
     made_from = {
@@ -54,6 +60,7 @@ def answer_users(route: Route, users: Users, query: BatchQuery, out: Path) -> Ba
         "catalog_sequence": str(engine.catalog.snapshot.sequence),
         "k": str(query.k),
         "exclude_seen": str(query.exclude_seen).lower(),
+        "rerank": name_of(order),
     }
     done = cold = failed = 0
     with (
@@ -96,7 +103,14 @@ def _decoded(route: Route, user: int | str, row: object) -> UserFeatures | RfErr
 
 
 def _query(query: BatchQuery, user: int | str) -> Query:
-    return Query(subject=user, k=query.k, exclude_seen=query.exclude_seen, filter=query.filter)
+    return Query(
+        subject=user,
+        k=query.k,
+        exclude_seen=query.exclude_seen,
+        filter=query.filter,
+        rerank=query.rerank,
+        history=False,
+    )
 
 
 def _ignore(stage: str, seconds: float) -> None:

@@ -19,11 +19,13 @@ from rf_platform.errors import CorruptError, RunError, UsageError
 from rf_platform.features.lineage import LINEAGE
 from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus
 from rf_serving.bundle import files
+from rf_serving.bundle.reranker import write_reranker
 from rf_serving.index import ApproximateIndex, VectorIndex, choose_kind, recall_against_exact, tune
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.sequences import Split
 from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
+from rf_training.rerank.store import check_towers, chosen_reranker
 
 RECALL_AT = (20, 100)
 """Numbers of results whose recall is measured; the first is shown."""
@@ -63,10 +65,17 @@ class BuiltBundle:
     index: dict[str, Any]
     """Kind, settings and, for an approximate index, its measured recall."""
     total_bytes: int
+    reranker: str | None
+    """Kind of its re-ranker; None without one."""
 
 
 def build_bundle(
-    registry: Registry, directory: Path, run: str | None = None, options: IndexOptions | None = None
+    registry: Registry,
+    directory: Path,
+    run: str | None = None,
+    options: IndexOptions | None = None,
+    *,
+    reranker: bool = True,
 ) -> BuiltBundle:
     """Build the bundle of a completed run.
 
@@ -75,12 +84,13 @@ def build_bundle(
         directory: where bundles lie; the new one is named ``<run>-<n>``.
         run: name of the run; default: the one started last.
         options: how the vectors are indexed.
+        reranker: take in the re-ranker that was chosen for the run, if there is one.
 
     Raises:
         NotFoundError: there is no such run, or its dataset is gone.
         UsageError: the run is not completed, or there is no such kind of index.
-        CorruptError: the run has no checkpoint that can be read.
-        RunError: the model gives vectors that are not finite, or the index misses ``min_recall``.
+        CorruptError: the run has no checkpoint, or a re-ranker that cannot be read or belongs to other towers.
+        RunError: the model or the re-ranker gives numbers that are not finite, or the index misses ``min_recall``.
     """
     options = options or IndexOptions()
     record = registry.run(run)
@@ -103,6 +113,7 @@ def build_bundle(
         described = {"kind": index.kind, **index.settings, **measured}
         progress.advance(note="indexed")
         metrics = json.loads((record.path / "metrics.json").read_text())
+        chosen, kind = _reranker(record.path) if reranker else None, None
         target = directory / registry.next_bundle_name(record.name, directory)
         with publish(target) as staging:
             dataset.spec.save(staging / files.SPEC)
@@ -115,6 +126,8 @@ def build_bundle(
             np.save(staging / files.VECTORS, vectors_ND)
             np.save(staging / files.POPULARITY, dataset.training_counts.of_item)
             index.save(staging / files.INDEX)
+            if chosen is not None:
+                kind = write_reranker(chosen, scorer.unit_vectors.numpy(), staging)
             (staging / files.METRICS).write_text(
                 json.dumps(to_plain({"run": metrics, "index": described}), indent=2) + "\n"
             )
@@ -136,7 +149,9 @@ def build_bundle(
         spec_hash=dataset.spec.hash,
         metrics=metrics,
     )
-    return BuiltBundle(record=recorded, items=len(vectors_ND), index=described, total_bytes=manifest.total_bytes)
+    return BuiltBundle(
+        record=recorded, items=len(vectors_ND), index=described, total_bytes=manifest.total_bytes, reranker=kind
+    )
 
 
 def catalog(dataset: Dataset) -> pa.Table:
@@ -185,6 +200,14 @@ def _checkpoint(run: RunRecord) -> Path:
     if missing:
         raise CorruptError(f"run '{run.name}' lacks {', '.join(map(str, missing))}; train it again")
     return best
+
+
+def _reranker(run: Path) -> Path | None:
+    """Return the re-ranker that was chosen for a run, if it belongs to the run's towers as they are now."""
+    chosen = chosen_reranker(run)
+    if chosen is not None:
+        check_towers(run, chosen)
+    return chosen
 
 
 def _only(*wanted: str) -> Any:

@@ -2,9 +2,21 @@
 
 from pathlib import Path
 
-from rf_platform.bundle.files import ENCODER, MODEL, SPEC
+from rf_platform.bundle.files import ENCODER, MODEL, RERANKER, SPEC
 
-__all__ = ["ENCODER", "INDEX", "ITEMS", "METRICS", "MODEL", "POPULARITY", "SPEC", "TOKENS", "VECTORS"]
+__all__ = [
+    "ENCODER",
+    "INDEX",
+    "ITEMS",
+    "METRICS",
+    "MODEL",
+    "POPULARITY",
+    "RERANKER",
+    "SIDES",
+    "SPEC",
+    "TOKENS",
+    "VECTORS",
+]
 
 ITEMS = Path("items.parquet")
 TOKENS = Path("item_tokens.npy")
@@ -12,3 +24,5 @@ VECTORS = Path("vectors.npy")
 POPULARITY = Path("popularity.npy")
 INDEX = Path("index.faiss")
 METRICS = Path("metrics.json")
+SIDES = Path("item_sides.npy")
+"""What the re-ranker keeps of each item."""

@@ -14,16 +14,18 @@ from rf_platform.bundle import BundleManifest, read_manifest
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
 from rf_serving.bundle import files
+from rf_serving.bundle.reranker import open_reranker
 from rf_serving.index import VectorIndex, open_index
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model
+from rf_training.rerank.ranker import Ranker
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ServedBundle:
-    """Both towers, vocabularies, item vectors and index of one version.
+    """Both towers, vocabularies, item vectors, index and re-ranker of one version.
 
-    Shapes: N items, D width.
+    Shapes: N items, D width, W width of what a re-ranker keeps of an item.
     """
 
     path: Path
@@ -40,6 +42,10 @@ class ServedBundle:
     """What interactions with an item are made of."""
     vectors_ND: npt.NDArray[np.float32]
     """The indexed vectors, memory-mapped; the index refers to them too."""
+    ranker: Ranker | None = None
+    """Orders what the search finds; None in a bundle without one."""
+    sides_NW: npt.NDArray[np.floating] | None = None
+    """What the re-ranker keeps of each item, memory-mapped."""
     popularity_N: npt.NDArray[np.int64] | None = None
     """[N]: training events of each item; None in a bundle of an earlier version."""
 
@@ -59,18 +65,21 @@ class ServedBundle:
         encoder = FeatureEncoder.load(spec, directory / files.ENCODER)
         ids = pq.read_table(directory / files.ITEMS, columns=[spec.item.join_key])[0].to_pylist()
         vectors_ND = np.load(directory / files.VECTORS, mmap_mode="r")
-        index = manifest.index
+        index, model = manifest.index, load_model(directory / files.MODEL, encoder)
+        ranker, sides_NW = open_reranker(directory, len(ids), model.config.dim)
         return cls(
             path=directory,
             manifest=manifest,
             spec=spec,
             encoder=encoder,
-            model=load_model(directory / files.MODEL, encoder),
+            model=model,
             index=open_index(index.kind, directory / files.INDEX, vectors_ND, index.model_dump(), index_device),
             item_ids=ids,
             row_of_item={item: row for row, item in enumerate(ids)},
             item_tokens_ND=torch.from_numpy(np.load(directory / files.TOKENS)),
             vectors_ND=vectors_ND,
+            ranker=ranker,
+            sides_NW=sides_NW,
             popularity_N=np.load(popularity) if (popularity := directory / files.POPULARITY).exists() else None,
         )
 

@@ -1,6 +1,6 @@
 """What the living catalog stands on: the items of a bundle, or of the catalog as it was compacted last.
 
-Shapes: N items, D width.
+Shapes: N items, D width, W width of what a re-ranker keeps of an item.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +36,8 @@ class CatalogBase:
     """What interactions with an item are made of."""
     read_items: Callable[[], pa.Table]
     """Reads the features of all rows, in the form of ``schema``."""
+    sides_NW: npt.NDArray[np.floating] | None = None
+    """What the bundle's re-ranker keeps of each item; None if it has none."""
     sequence: int = 0
     """Last change of the catalog that is in it; 0 for a bundle as it was built."""
     sequence_N: npt.NDArray[np.int64] | None = None
@@ -53,6 +55,7 @@ class CatalogBase:
             index=bundle.index,
             vectors_ND=bundle.vectors_ND,
             tokens_ND=bundle.item_tokens_ND,
+            sides_NW=bundle.sides_NW,
             read_items=read_items or (lambda: schema.cast(pq.read_table(bundle.path / files.ITEMS))),
         )
 

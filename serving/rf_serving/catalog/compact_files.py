@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 ITEMS = "items.arrow"
 SEQUENCES = "sequences.npy"
 JOB = "job.json"
-ALIVE, LIVE_ITEMS, LIVE_VECTORS, LIVE_TOKENS, LIVE_SEQUENCES = (
+ALIVE, LIVE_ITEMS, LIVE_VECTORS, LIVE_TOKENS, LIVE_SIDES, LIVE_SEQUENCES = (
     "alive.npy",
     "live_items.arrow",
     "live_vectors.npy",
     "live_tokens.npy",
+    "live_sides.npy",
     "live_sequences.npy",
 )
 

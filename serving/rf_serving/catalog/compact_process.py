@@ -40,6 +40,8 @@ def compact(given: Path) -> None:
     with publish(Path(job.target)) as staging:
         vectors_ND = _gather(base / files.VECTORS, alive_N, given / names.LIVE_VECTORS, staging / files.VECTORS)
         _gather(base / files.TOKENS, alive_N, given / names.LIVE_TOKENS, staging / files.TOKENS)
+        if (given / names.LIVE_SIDES).exists():
+            _gather(base / files.SIDES, alive_N, given / names.LIVE_SIDES, staging / files.SIDES)
         _gather(base / names.SEQUENCES, alive_N, given / names.LIVE_SEQUENCES, staging / names.SEQUENCES)
         _write_items(base, alive_N, given / names.LIVE_ITEMS, staging / names.ITEMS, schema)
         index = INDEX_KINDS[job.index_kind].build(vectors_ND)

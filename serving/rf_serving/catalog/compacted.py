@@ -2,7 +2,7 @@
 
 One is built like a bundle, all at once and with a manifest, so a builder that is killed leaves no half of one.
 
-Shapes: N items.
+Shapes: N items, W width of what a re-ranker keeps of an item.
 """
 
 import fcntl
@@ -14,6 +14,7 @@ from shutil import rmtree
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -77,10 +78,19 @@ class CompactedCatalogs:
             index=open_index(manifest.index.kind, path / files.INDEX, vectors_ND, settings, self._device),
             vectors_ND=vectors_ND,
             tokens_ND=torch.from_numpy(np.load(path / files.TOKENS, mmap_mode="c")),  # "c": nothing is ever written
+            sides_NW=self._sides(path),
             read_items=lambda: items,
             sequence=sequence,
             sequence_N=np.load(path / SEQUENCES, mmap_mode="r"),
         )
+
+    def _sides(self, path: Path) -> npt.NDArray[np.floating] | None:
+        if self._bundle.ranker is None:
+            return None
+        if not (path / files.SIDES).exists():
+            raise CorruptError(f"the compacted catalog {path} was made without the bundle's re-ranker; delete it")
+        sides_NW: npt.NDArray[np.floating] = np.load(path / files.SIDES, mmap_mode="r")
+        return sides_NW
 
     def resume(self, journal: CatalogJournal) -> CatalogBase | None:
         """Return the newest one that belongs to a journal, for a process that starts; None if there is none."""

@@ -180,6 +180,8 @@ def write_input(snapshot: CatalogSnapshot, directory: Path) -> None:
     rows = base.rows + np.flatnonzero(snapshot.alive_N[base.rows :])
     np.save(directory / names.LIVE_VECTORS, snapshot.vectors(rows))
     np.save(directory / names.LIVE_TOKENS, snapshot.tokens(rows).numpy())
+    if base.sides_NW is not None:
+        np.save(directory / names.LIVE_SIDES, snapshot.sides(rows))
     np.save(directory / names.LIVE_SEQUENCES, np.array(snapshot.sequences(rows), np.int64))
     items = base.schema.arrow.empty_table() if snapshot.delta_items is None else snapshot.delta_items
     with pa.ipc.new_file(str(directory / names.LIVE_ITEMS), base.schema.arrow) as sink:

@@ -2,12 +2,12 @@
 
 Rows are only ever appended, in places that no snapshot looks at yet, so all snapshots share them.
 
-Shapes: M rows of the delta, D width of vectors, E width of tokens.
+Shapes: M rows of the delta, D width of vectors, E width of tokens, W width of what a re-ranker keeps of an item.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from rf_serving.bundle.reranker import no_sides
 from rf_serving.catalog.base import CatalogBase
 from rf_serving.index.vector_index import NO_ROW
 
@@ -35,6 +36,8 @@ class LiveItems:
     """[M, D]: what is searched."""
     tokens: npt.NDArray[np.float32]
     """[M, E]: what interactions with them are made of."""
+    sides: npt.NDArray[np.floating]
+    """[M, W]: what the re-ranker keeps of them; W is 0 without one."""
 
 
 class DeltaView(NamedTuple):
@@ -45,6 +48,7 @@ class DeltaView(NamedTuple):
     """[M]: id, features and display fields."""
     vectors_MD: npt.NDArray[np.float32]
     tokens_ME: Tensor
+    sides_MW: npt.NDArray[np.floating]
 
     @property
     def rows(self) -> int:
@@ -64,6 +68,8 @@ class Delta:
         self._newest: dict[int | str, int] = {}
         self._vectors = np.empty((_FIRST_CAPACITY, base.vectors_ND.shape[1]), np.float32)
         self._tokens = np.empty((_FIRST_CAPACITY, base.tokens_ND.shape[1]), np.float32)
+        kept = no_sides(0) if base.sides_NW is None else base.sides_NW
+        self._sides = np.empty((_FIRST_CAPACITY, kept.shape[1]), kept.dtype)
         self._items = base.schema.arrow.empty_table()
 
     @property
@@ -76,6 +82,7 @@ class Delta:
         begin, end = self.rows, self.rows + len(items.ids)
         self._reserve(end)
         self._vectors[begin:end], self._tokens[begin:end] = items.vectors, items.tokens
+        self._sides[begin:end] = items.sides
         replaced = np.array([self.row_of(item) for item in items.ids], np.int64)
         chunks = pa.concat_tables([self._items, items.table])
         many = bool(chunks.columns) and chunks.column(0).num_chunks > _MOST_CHUNKS
@@ -99,14 +106,16 @@ class Delta:
     def view(self) -> DeltaView:
         """Return what is there now."""
         rows = self.rows
-        return DeltaView(self, self._items, self._vectors[:rows], torch.from_numpy(self._tokens[:rows]))
+        tokens_ME = torch.from_numpy(self._tokens[:rows])
+        return DeltaView(self, self._items, self._vectors[:rows], tokens_ME, self._sides[:rows])
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._vectors):
-            self._vectors, self._tokens = (_grown(array, rows) for array in (self._vectors, self._tokens))
+            self._vectors, self._tokens = _grown(self._vectors, rows), _grown(self._tokens, rows)
+            self._sides = _grown(self._sides, rows)
 
 
-def _grown(array: npt.NDArray[np.float32], rows: int) -> npt.NDArray[np.float32]:
-    larger = np.empty((max(rows, 2 * len(array)), array.shape[1]), np.float32)
+def _grown(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
+    larger = np.empty((max(rows, 2 * len(array)), array.shape[1]), array.dtype)
     larger[: len(array)] = array
     return larger

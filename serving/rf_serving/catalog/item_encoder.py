@@ -1,6 +1,6 @@
 """The item tower of a bundle, for items that come while it is served.
 
-Shapes: N items, D width of vectors, E width of tokens.
+Shapes: N items, D width of vectors, E width of tokens, W width of what a re-ranker keeps of an item.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import torch
 
 from rf_platform.features.spec import ITEM_ID_DOMAIN
 from rf_platform.features.vocabulary import FIRST_ID
+from rf_serving.bundle.reranker import item_sides, no_sides
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.index.vector_index import NO_ROW
 from rf_training.model_scorer import encode_catalog
@@ -22,14 +23,16 @@ AT_ONCE = 256
 
 
 class EncodedItems(NamedTuple):
-    """What the item tower makes of some items."""
+    """What the item tower, and the re-ranker behind it, make of some items."""
 
     vectors_ND: npt.NDArray[np.float32]
     """What is searched."""
     tokens_NE: npt.NDArray[np.float32]
     """What interactions with the items are made of."""
+    sides_NW: npt.NDArray[np.floating]
+    """What the re-ranker keeps of them; W is 0 without one."""
     usable_N: npt.NDArray[np.bool_]
-    """Whether an item's vectors are finite; those of extreme feature values are not."""
+    """Whether all of this is finite; that of extreme feature values is not."""
 
 
 class ItemEncoder:
@@ -49,7 +52,11 @@ class ItemEncoder:
         encoded = encode_catalog(bundle.model, bundle.encoder.encode_items(items), torch.from_numpy(cold_N))
         vectors_ND, tokens_NE = encoded.vectors_ND.numpy(), encoded.tokens_ND.numpy()
         usable_N = np.isfinite(vectors_ND).all(axis=1) & np.isfinite(tokens_NE).all(axis=1)
-        return EncodedItems(vectors_ND, tokens_NE, usable_N)
+        if bundle.ranker is None:
+            return EncodedItems(vectors_ND, tokens_NE, no_sides(len(vectors_ND)), usable_N)
+        sides_NW = item_sides(bundle.ranker, vectors_ND, bundle.model.config.dim)
+        usable_N &= np.isfinite(sides_NW).all(axis=1)
+        return EncodedItems(vectors_ND, tokens_NE, sides_NW, usable_N)
 
     def cold(self, ids: Sequence[int | str]) -> npt.NDArray[np.bool_]:
         """Return which items [N] training never met: no training event is known of them, nor does the model have their id."""

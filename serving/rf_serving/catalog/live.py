@@ -31,10 +31,12 @@ _AT_ONCE = 4096
 
 @dataclass(frozen=True, eq=False)
 class PreparedItem:
-    """What the item tower makes of an item that is about to be recorded."""
+    """What the item tower, and the re-ranker behind it, make of an item that is about to be recorded."""
 
     vector: npt.NDArray[np.float32]
     token: npt.NDArray[np.float32]
+    side: npt.NDArray[np.floating]
+    """What the re-ranker keeps of it."""
 
 
 class LiveCatalog:
@@ -162,6 +164,7 @@ class LiveCatalog:
                 table=table.take(rows),
                 vectors=encoded.vectors_ND[rows],
                 tokens=encoded.tokens_NE[rows],
+                sides=encoded.sides_NW[rows],
             )
         )
         # Checked when they were recorded, but by another bundle's item tower.
@@ -175,8 +178,8 @@ class LiveCatalog:
         if any(found is None for found in ready):
             return self.encoder.encode(table)
         items = [found for found in ready if found is not None]
-        vectors, tokens = (np.stack([item.vector for item in items]), np.stack([item.token for item in items]))
-        return EncodedItems(vectors, tokens, np.ones(len(items), np.bool_))
+        vectors, tokens = np.stack([item.vector for item in items]), np.stack([item.token for item in items])
+        return EncodedItems(vectors, tokens, np.stack([item.side for item in items]), np.ones(len(items), np.bool_))
 
 
 def _foundation(

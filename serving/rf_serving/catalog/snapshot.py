@@ -1,6 +1,7 @@
 """The catalog at one moment.
 
-Shapes: N rows, those of the base first, then M of the delta; B queries, K results, T items, D width.
+Shapes: N rows, those of the base first, then M of the delta; B queries, K results, T items, D width,
+W width of what a re-ranker keeps of an item.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -72,6 +73,9 @@ class CatalogSnapshot:
 
     def rows_of(self, items: Sequence[int | str]) -> npt.NDArray[np.int64]:
         """Return the rows of items [T]; see :meth:`row_of`."""
+        if self.delta is None:
+            find = self.base.row_of.get
+            return np.array([find(item, NO_ROW) for item in items], np.int64)
         return np.fromiter((self.row_of(item) for item in items), np.int64, len(items))
 
     def texts(self, rows: Iterable[int]) -> list[str]:
@@ -84,7 +88,7 @@ class CatalogSnapshot:
         """Return what interactions with the items are made of [T, D]."""
         live = rows >= self.base.rows
         if self.delta is None or not live.any():
-            return self.base.tokens_ND[rows]
+            return torch.index_select(self.base.tokens_ND, 0, torch.from_numpy(rows))
         tokens_TD = torch.empty((len(rows), self.base.tokens_ND.shape[1]))
         tokens_TD[~live] = self.base.tokens_ND[rows[~live]]
         tokens_TD[live] = self.delta.tokens_ME[rows[live] - self.base.rows]
@@ -99,6 +103,18 @@ class CatalogSnapshot:
         vectors_TD[~live] = self.base.vectors_ND[rows[~live]]
         vectors_TD[live] = self.delta.vectors_MD[rows[live] - self.base.rows]
         return vectors_TD
+
+    def sides(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+        """Return what the bundle's re-ranker keeps of the items [T, W], as it is stored."""
+        built_NW = self.base.sides_NW
+        assert built_NW is not None
+        live = rows >= self.base.rows
+        if self.delta is None or not live.any():
+            return built_NW[rows]
+        sides_TW = np.empty((len(rows), built_NW.shape[1]), built_NW.dtype)
+        sides_TW[~live] = built_NW[rows[~live]]
+        sides_TW[live] = self.delta.sides_MW[rows[live] - self.base.rows]
+        return sides_TW
 
     def values(self, rows: npt.NDArray[np.int64]) -> list[Values]:
         """Return the features and display fields of items [T]."""

@@ -69,6 +69,7 @@ class CatalogState:
                     table=view.items.take(rows),
                     vectors=view.vectors_MD[rows],
                     tokens=view.tokens_ME[rows].numpy(),
+                    sides=view.sides_MW[rows],
                 )
             )
         moved.remove({item: latest.sequence for item, latest in later.items() if latest.row == NO_ROW})

@@ -1,14 +1,12 @@
 """``rf batch``: the best items of all users, as a file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rf_platform.cli.console import err_console, out_console, print_json
-
-if TYPE_CHECKING:
-    from rf_protos.v1.filter_pb2 import Filter
+from rf_serving.commands.order import Order
 
 app = typer.Typer()
 
@@ -35,6 +33,10 @@ def batch(
             show_default=False,
         ),
     ] = None,
+    rerank: Annotated[
+        Order | None,
+        typer.Option(help="What orders the items that are found; default: as RF_RERANK says.", show_default=False),
+    ] = None,
     bundle: Annotated[
         str | None, typer.Option(help="Bundle to answer from; default: the promoted one.", show_default=False)
     ] = None,
@@ -44,7 +46,7 @@ def batch(
 
     Features are read from the online store, the catalog is as the servers have it now, and the answers are those that
     `rf serve` gives for the same bundle. One row a user: the id, `items` and `scores` (lists, best first), `cold` (no
-    history), and `error` where what is stored of a user cannot be used.
+    history), and `error` where what is stored of a user cannot be used. Where the bundle has a re-ranker, the scores are its own.
 
     [bold]Examples[/]
 
@@ -63,12 +65,14 @@ def batch(
     from rf_platform.settings import get_settings
     from rf_serving.batch.run import AT_ONCE, BatchQuery, answer_users
     from rf_serving.batch.users import all_users, users_of_file
+    from rf_serving.commands.filter_options import filter_of
     from rf_serving.deployment.loader import BundleLoader
+    from rf_serving.retrieval.reranking import order_named
     from rf_serving.server.opening import open_registry, record_to_serve
     from rf_training.commands.output_file import check_output_file
 
     check_output_file("--out", out)
-    query = BatchQuery(k=k, exclude_seen=exclude_seen, filter=None if filter_text is None else _filter(filter_text))
+    query = BatchQuery(k=k, exclude_seen=exclude_seen, filter=filter_of(filter_text), rerank=order_named(rerank))
     settings = get_settings()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -112,22 +116,3 @@ def batch(
             highlight=False,
             soft_wrap=True,
         )
-
-
-def _filter(text: str) -> "Filter":
-    from google.protobuf.json_format import Parse, ParseError
-
-    from rf_platform.errors import UsageError
-    from rf_protos.v1.filter_pb2 import Filter
-
-    if text.startswith("@"):
-        path = Path(text[1:])
-        if not path.is_file():
-            raise UsageError(f"--filter @{path}: there is no such file")
-        text = path.read_text(encoding="utf-8")
-    try:
-        return Parse(text, Filter())
-    except ParseError as error:
-        raise UsageError(
-            f"--filter is no JSON of a retrievalformer.v1.Filter: {error}; docs/filters.md has examples"
-        ) from error

@@ -31,6 +31,14 @@ BENCHMARKS: dict[str, CommandEntry] = {
     "fuzz": CommandEntry(
         "rf_serving.bench.fuzz.command:app", "Robustness: random and malformed requests to every method."
     ),
+    "rerank": CommandEntry(
+        "rf_serving.bench.rerank.command:app",
+        "Re-ranking: cost by candidates and history, LIME beside the full ranker.",
+    ),
+    "rerank-served": CommandEntry(
+        "rf_serving.bench.rerank_served_command:app",
+        "Re-ranking in answers: what each order adds to a request of a bundle.",
+    ),
     "train": CommandEntry(
         "rf_training.bench.train_command:app", "Training: parts of a step, TorchRec, processes, objectives."
     ),

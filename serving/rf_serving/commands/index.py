@@ -30,11 +30,16 @@ def build(
         float,
         typer.Option(help="Least share of the true best 20 and 100 items it must find; below, no bundle is made."),
     ] = 0.95,
+    reranker: Annotated[
+        bool,
+        typer.Option("--reranker/--no-reranker", help="Take in the run's re-ranker, if one was chosen for it."),
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Encode the catalog with a run's best checkpoint, index it, and publish everything that is served together.
 
-    The bundle is not served yet: `rf promote NAME` does that.
+    The bundle is not served yet: `rf promote NAME` does that. Its re-ranker, made by `rf rerank train`, orders what the search
+    finds, unless RF_RERANK or a request says otherwise.
     """
     from rich.filesize import decimal
 
@@ -48,14 +53,24 @@ def build(
         get_settings().workspace.bundles,
         run,
         IndexOptions(kind=kind, recall=recall, min_recall=min_recall),
+        reranker=reranker,
     )
     if as_json:
-        print_json({**asdict(built.record), "items": built.items, "index": built.index, "bytes": built.total_bytes})
+        print_json(
+            {
+                **asdict(built.record),
+                "items": built.items,
+                "index": built.index,
+                "reranker": built.reranker,
+                "bytes": built.total_bytes,
+            }
+        )
         return
     measured = [f"recall@{k} {built.index[key]:.4f}" for k in RECALL_AT if (key := f"recall@{k}") in built.index]
     quality = f", {' and '.join(measured)} against an exact scan" if measured else ""
     out_console().print(
         f"built {built.record.name}: {built.items:,} items, {built.index['kind']} index{quality}, "
+        f"{built.reranker or 'no'} re-ranker, "
         f"{decimal(built.total_bytes)}; serve it with `rf promote {built.record.name}`",
         highlight=False,
         soft_wrap=True,

@@ -5,9 +5,18 @@ from typing import Annotated
 
 import typer
 
+from rf_serving.commands.order import DefaultOrder
+
 app = typer.Typer()
 
-_PORT, _PROTECTION, _LIMITS, _SPEED, _WATCHING = "Port", "Protection", "Limits", "Speed", "Watching"
+_PORT, _PROTECTION, _LIMITS, _SPEED, _RANKING, _WATCHING = (
+    "Port",
+    "Protection",
+    "Limits",
+    "Speed",
+    "Ranking",
+    "Watching",
+)
 
 
 @app.command()
@@ -92,6 +101,25 @@ def serve(
     batch_most: Annotated[
         int, typer.Option(min=1, help="Most requests that are computed together.", rich_help_panel=_SPEED)
     ] = 32,
+    rerank: Annotated[
+        DefaultOrder | None,
+        typer.Option(
+            help="What orders the items that are found, for requests that do not say: the search (none), exact dot products, the "
+            "re-ranker (lime), or the re-ranker where the bundle has one (auto); default: RF_RERANK, else auto.",
+            show_default=False,
+            rich_help_panel=_RANKING,
+        ),
+    ] = None,
+    rerank_candidates: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="How many items are found to be ordered so; default: RF_RERANK_CANDIDATES, else 1000.",
+            show_default=False,
+            rich_help_panel=_RANKING,
+        ),
+    ] = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -162,14 +190,16 @@ def serve(
         log_level=log_level,
     )
     options.check()
+    given = {"rerank": rerank, "rerank_candidates": rerank_candidates}
+    settings = get_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
     if workers > 1:
         from rf_serving.server.supervisor import supervise
 
-        code = supervise(get_settings(), options)
+        code = supervise(settings, options)
     else:
         from rf_serving.server.process import run_alone
 
-        code = run_alone(get_settings(), options)
+        code = run_alone(settings, options)
     # All is finished and logged. Unloading the libraries takes seconds, and a feature read that hangs would never let go.
     sys.stdout.flush()
     os._exit(code)

@@ -30,7 +30,9 @@ def add(
     name: Annotated[str, typer.Argument(help="Who calls; appears in log lines.")],
     role: Annotated[
         RoleName,
-        typer.Option(help="read: ask for items; write: also change the catalog and record events; admin: also see what is deployed."),
+        typer.Option(
+            help="read: ask for items; write: also change the catalog and record events; admin: also see what is deployed."
+        ),
     ] = RoleName.READ,
     tokens: TokensFile = None,
 ) -> None:

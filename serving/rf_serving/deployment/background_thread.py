@@ -15,7 +15,7 @@ def start_background(name: str, work: Callable[[], None]) -> threading.Thread:
     """Run ``work`` in a thread of lower priority, with one thread each for tensors and searches."""
 
     def run() -> None:
-        _step_back()
+        step_back()
         use_one_thread()
         work()
 
@@ -24,7 +24,7 @@ def start_background(name: str, work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _step_back() -> None:
+def step_back() -> None:
     """Lower the priority of this thread alone; where threads have none of their own (not on Linux), leave it."""
     if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
         now = os.getpriority(os.PRIO_PROCESS, 0)

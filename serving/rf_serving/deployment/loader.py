@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from rf_platform.errors import ConfigError
 from rf_platform.features.read import read_spec
 from rf_platform.registry import BundleRecord, check_bundle, check_spec
@@ -13,6 +15,7 @@ from rf_serving.catalog.live import LiveCatalog
 from rf_serving.deployment.smoke import check_answers
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.fetcher import FeatureFetcher
+from rf_serving.retrieval.reranking import Reranking
 from rf_serving.retrieval.routing import Route
 
 if TYPE_CHECKING:
@@ -61,10 +64,17 @@ class BundleLoader:
             check_bundle(record)
         self._check_spec(record)
         bundle = ServedBundle.open(record.path, self._settings.index_device)
+        reranking = Reranking.of(self._settings)
+        if reranking.default == "lime" and bundle.ranker is None:
+            structlog.get_logger("rf_serving").warning(
+                "no re-ranker",
+                bundle=bundle.name,
+                remedy="answers are in the order of the search; build a bundle of a run with a re-ranker, or unset RF_RERANK",
+            )
         catalog = LiveCatalog.open(
             bundle, self._journal, self._settings.workspace.cache / "catalog", device=self._settings.index_device
         )
-        engine = Engine(bundle, catalog)
+        engine = Engine(bundle, catalog, reranking=reranking)
         catalog.prepare = engine.warm
         engine.warm(catalog.snapshot, beside.engine if beside is not None else None)
         if beside is not None and beside.engine.bundle.manifest.spec_hash == bundle.manifest.spec_hash:

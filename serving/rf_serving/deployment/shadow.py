@@ -4,14 +4,14 @@ import random
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Full, Queue
 from statistics import median
 from threading import Lock
 
 import structlog
 
-from rf_protos.v1.retrieval_pb2 import Session
+from rf_protos.v1.retrieval_pb2 import RERANK_LIME, RERANK_UNSPECIFIED, Session
 from rf_serving.deployment.background_thread import start_background
 from rf_serving.deployment.loader import Loaded
 from rf_serving.deployment.metrics import DeploymentMetrics
@@ -127,7 +127,7 @@ class Shadow:
             read = None if isinstance(subject, Session) else self._reader.fetch(subject)
         else:
             read = features
-        other = engine.rank(read, query, Stopwatch(lambda stage, seconds: None))
+        other = engine.rank(read, _plainly(query), Stopwatch(lambda stage, seconds: None))
         overlap = len(set(answer.items) & set(other.items)) / len(answer.items) if answer.items else 1.0
         active, shadow = _own_seconds(answer), _own_seconds(other)
         with self._lock:
@@ -135,6 +135,11 @@ class Shadow:
             self._overlap += overlap
             self._seconds.append((active, shadow))
         self._metrics.shadowed("answered", overlap=overlap, active=active, shadow=shadow)
+
+
+def _plainly(query: Query) -> Query:
+    """Return a query as the shadow's bundle orders items, which may have no re-ranker, and without explanations."""
+    return replace(query, rerank=RERANK_UNSPECIFIED if query.rerank == RERANK_LIME else query.rerank, explain=False)
 
 
 def _own_seconds(answer: Answer) -> float:

@@ -11,10 +11,11 @@ import numpy as np
 
 from rf_platform.errors import RunError, UnavailableError
 from rf_platform.features.store import first_line
+from rf_protos.v1.retrieval_pb2 import RERANK_LIME, RERANK_NONE, Rerank
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.retrieval.features import UserFeatures
-from rf_serving.retrieval.query import Query
+from rf_serving.retrieval.query import Answer, Query
 from rf_serving.retrieval.routing import Route
 from rf_serving.retrieval.stopwatch import Stopwatch
 
@@ -25,7 +26,7 @@ _TOLERANCE = 1e-3
 
 
 def check_answers(route: Route) -> None:
-    """Ask a bundle: somebody unknown, somebody with a history, and its own items; blocks until all is answered.
+    """Ask a bundle: somebody unknown, somebody with a history, its re-ranker, and its own items; blocks until all is answered.
 
     Raises:
         RunError: an answer is wrong.
@@ -47,11 +48,27 @@ def check_answers(route: Route) -> None:
     _ask(route, snapshot, nobody, unknown, "a user without features")
     history = [engine.bundle.item_ids[row] for row in _spread(len(engine.bundle.item_ids), _HISTORY)]
     _ask(route, snapshot, nobody, UserFeatures(items=history), "a history of items")
+    if engine.bundle.ranker is not None and snapshot.alive > len(history):
+        answer = _ask(
+            route, snapshot, nobody, UserFeatures(items=history), "a history of items, re-ranked,", RERANK_LIME
+        )
+        if answer.rerank != RERANK_LIME:
+            raise RunError(
+                f"bundle '{answer.bundle}' does not answer as it should: its re-ranker gives scores that are not numbers; train "
+                f"it again with `rf rerank train`, or build the bundle with --no-reranker"
+            )
     _check_index(engine.bundle.name, snapshot)
 
 
-def _ask(route: Route, snapshot: CatalogSnapshot, user: int | str, features: UserFeatures, who: str) -> None:
-    query = Query(subject=user, k=_K, exclude_seen=True)
+def _ask(
+    route: Route,
+    snapshot: CatalogSnapshot,
+    user: int | str,
+    features: UserFeatures,
+    who: str,
+    rerank: "Rerank" = RERANK_NONE,
+) -> Answer:
+    query = Query(subject=user, k=_K, exclude_seen=True, rerank=rerank)
     answer = route.engine.rank(features, query, Stopwatch(lambda stage, seconds: None))
     least = min(_K, snapshot.alive - len(features.items))
     name = f"bundle '{answer.bundle}' does not answer as it should: for {who} it returns"
@@ -59,6 +76,7 @@ def _ask(route: Route, snapshot: CatalogSnapshot, user: int | str, features: Use
         raise RunError(f"{name} {len(set(answer.items))} different items instead of {_K}")
     if not np.isfinite(answer.scores).all() or any(a < b for a, b in pairwise(answer.scores)):
         raise RunError(f"{name} scores that are not numbers in falling order: {answer.scores}")
+    return answer
 
 
 def _check_index(name: str, snapshot: CatalogSnapshot) -> None:

@@ -27,9 +27,14 @@ def degraded_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:
 
 
 def popular_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:
-    """Answer with the eligible items that most events of the training split have; the score is their share of these."""
+    """Answer with the eligible items that most events of the training split have; the score is their share of these.
+
+    Raises:
+        RfError: the query asks for something that the bundle cannot do.
+    """
     bundle, catalog = engine.bundle, engine.catalog.snapshot
     assert bundle.popularity_N is not None
+    engine.order_of(query)
     with watch.stage("search"):
         allowed_N = engine.allowed(query, catalog)
         total = max(1, int(bundle.popularity_N.sum()))

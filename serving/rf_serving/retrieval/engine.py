@@ -1,29 +1,32 @@
-"""One bundle, ready to answer: encode, filter, search.
+"""One bundle, ready to answer: encode, filter, search, re-rank.
 
 Shapes: N rows of the catalog, B requests, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import DataError, RfError
-from rf_protos.v1.retrieval_pb2 import SearchPlan, Session
+from rf_protos.v1.retrieval_pb2 import RERANK_NONE, Rerank, SearchPlan, Session
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.explain import Explainer
 from rf_serving.filtering.condition import ItemFilter
 from rf_serving.filtering.costs import SearchCosts
 from rf_serving.filtering.eligibility import NO_ROWS, Eligibility
 from rf_serving.filtering.reader import FilterLimits, FilterReader
 from rf_serving.retrieval.features import KnownFeatures, UserFeatures
-from rf_serving.retrieval.query import Answer, Ask, Query
-from rf_serving.retrieval.searcher import Result, Search, Searcher
+from rf_serving.retrieval.query import Answer, Ask, Query, Ranked
+from rf_serving.retrieval.reranking import Reranking
+from rf_serving.retrieval.searcher import Search, Searcher
+from rf_serving.retrieval.second_stage import Ordered, SecondStage
 from rf_serving.retrieval.session import SessionReader
 from rf_serving.retrieval.stopwatch import Stopwatch
-from rf_serving.retrieval.user_encoder import UserEncoder
+from rf_serving.retrieval.user_encoder import EncodedUser, UserEncoder
 
 _NO_FILTER = ItemFilter()
 
@@ -50,7 +53,11 @@ class Engine:
     """
 
     def __init__(
-        self, bundle: ServedBundle, catalog: Catalog | None = None, filter_limits: FilterLimits | None = None
+        self,
+        bundle: ServedBundle,
+        catalog: Catalog | None = None,
+        filter_limits: FilterLimits | None = None,
+        reranking: Reranking | None = None,
     ) -> None:
         """Make a bundle ready, and measure what searching its catalog costs.
 
@@ -58,10 +65,14 @@ class Engine:
             bundle: what answers.
             catalog: its items; default: as they were when the bundle was built.
             filter_limits: how much a filter may ask for.
+            reranking: what orders the items that are found, where a request does not say.
         """
         self.bundle = bundle
         self.catalog = catalog or BuiltCatalog(bundle)
         self._sessions, self._encoder = SessionReader(bundle), UserEncoder(bundle)
+        self._second_stage = SecondStage(bundle, reranking)
+        self.explainer = Explainer(bundle, self._encoder)
+        """Says why the items of an answer have their scores."""
         self._filters, self._eligibility = FilterReader(bundle.spec, filter_limits), Eligibility(bundle.spec)
         self._searcher = Searcher(SearchCosts.measure(self.catalog.snapshot))
 
@@ -70,6 +81,7 @@ class Engine:
 
         Raises:
             UsageError: a field of the session or of the filter is wrong.
+            ConfigError: the query asks for a re-ranker, and the bundle has none.
             DataError: the features cannot be encoded.
         """
         (answer,) = self.rank_many([Ask(features=features, query=query, watch=watch, degraded=degraded)])
@@ -82,30 +94,48 @@ class Engine:
 
         A request takes as long as all of them: the times of its stages are those of the batch.
         """
-        catalog = self.catalog.snapshot
+        catalog, second_stage = self.catalog.snapshot, self._second_stage
         done: dict[int, Answer | RfError] = {}
         begin = perf_counter()
-        known, filters = self._read(asks, catalog, done)
+        read = self._read(asks, catalog, done)
+        orders = {number: each.order for number, each in read.items()}
         encoded = perf_counter()
-        queries = self._encode(known, catalog, done)
+        users = self._encode(read, catalog, done)
+        begun = perf_counter()
+        pending = second_stage.begin(users, orders)
         filtered = perf_counter()
         searches = {
-            number: self._search(asks[number], known[number], filters[number], query_D, catalog)
-            for number, query_D in queries.items()
+            number: self._search(asks[number].query, read[number], user.query_D, catalog)
+            for number, user in users.items()
         }
         searched = perf_counter()
         results = dict(zip(searches, self._searcher.find(catalog, list(searches.values())), strict=True))
+        found = perf_counter()
+        queries = {number: asks[number].query for number in results}
+        candidates = {number: result.found for number, result in results.items()}
+        ordered = second_stage.order(candidates, queries, users, orders, pending, catalog)
         end = perf_counter()
         for number, ask in enumerate(asks):
             if ask.session is not None:
                 ask.watch.took("fetch", begin, encoded - begin)
-            if number in known:
-                ask.watch.took("encode", encoded, filtered - encoded)
+            if number in read:
+                ask.watch.took("encode", encoded, begun - encoded)
             if number in results:
-                ask.watch.took("search", searched, end - searched)
+                ask.watch.took("search", searched, found - searched)
                 ask.watch.took("filter", filtered, searched - filtered)
-                done[number] = self._answer(ask, known[number], searches[number], results[number], catalog)
+                if orders[number] != RERANK_NONE:
+                    ask.watch.took("rerank", found, end - found + filtered - begun)
+                plan = SearchPlan(strategy=results[number].strategy, eligible=searches[number].eligible.count)
+                done[number] = self._answer(ask, read[number].known, plan, ordered[number], catalog)
         return [done[number] for number in range(len(asks))]
+
+    def order_of(self, query: Query) -> "Rerank":
+        """Return what orders the items of a query's answer, if there is a history.
+
+        Raises:
+            ConfigError: the query asks for a re-ranker, and the bundle has none.
+        """
+        return self._second_stage.order_of(query, cold=False)
 
     def allowed(self, query: Query, catalog: CatalogSnapshot) -> npt.NDArray[np.bool_]:
         """Return which rows live and pass the query's filter [N], before seen items are left out.
@@ -131,61 +161,71 @@ class Engine:
 
     def _read(
         self, asks: Sequence[Ask], catalog: CatalogSnapshot, done: dict[int, Answer | RfError]
-    ) -> tuple[dict[int, KnownFeatures], dict[int, ItemFilter]]:
-        known: dict[int, KnownFeatures] = {}
-        filters: dict[int, ItemFilter] = {}
+    ) -> dict[int, "_Read"]:
+        read: dict[int, _Read] = {}
         for number, ask in enumerate(asks):
             try:
                 if ask.features is None:
                     assert isinstance(ask.query.subject, Session)
                     ask.features = self._sessions.read(ask.query.subject, catalog)
-                filters[number] = _NO_FILTER if ask.query.filter is None else self._filters.read(ask.query.filter)
-                known[number] = ask.features.known(catalog)
+                asked = _NO_FILTER if ask.query.filter is None else self._filters.read(ask.query.filter)
+                known = ask.features.known(catalog)
+                read[number] = _Read(known, asked, self._second_stage.order_of(ask.query, cold=known.cold))
             except RfError as error:
                 done[number] = error
-        return known, filters
+        return read
 
     def _encode(
-        self, known: dict[int, KnownFeatures], catalog: CatalogSnapshot, done: dict[int, Answer | RfError]
-    ) -> dict[int, npt.NDArray[np.float32]]:
-        queries: dict[int, npt.NDArray[np.float32]] = {}
-        if known:
-            for number, query_D in zip(known, self._encoder.encode(list(known.values()), catalog), strict=True):
-                if isinstance(query_D, DataError):
-                    done[number] = query_D
+        self, read: Mapping[int, "_Read"], catalog: CatalogSnapshot, done: dict[int, Answer | RfError]
+    ) -> dict[int, EncodedUser]:
+        users: dict[int, EncodedUser] = {}
+        if read:
+            encoded = self._encoder.encode_users([each.known for each in read.values()], catalog)
+            for number, user in zip(read, encoded, strict=True):
+                if isinstance(user, DataError):
+                    done[number] = user
                 else:
-                    queries[number] = query_D
-        return queries
+                    users[number] = user
+        return users
 
     def _search(
-        self,
-        ask: Ask,
-        known: KnownFeatures,
-        asked: ItemFilter,
-        query_D: npt.NDArray[np.float32],
-        catalog: CatalogSnapshot,
+        self, query: Query, read: "_Read", query_D: npt.NDArray[np.float32], catalog: CatalogSnapshot
     ) -> Search:
         return Search(
             query_D=query_D,
-            k=ask.query.k,
-            eligible=self._eligibility.of(catalog, asked),
-            seen=known.rows if ask.query.exclude_seen else NO_ROWS,
-            filtered=asked != _NO_FILTER,
+            k=self._second_stage.candidates(read.order, query.k, catalog),
+            eligible=self._eligibility.of(catalog, read.filter),
+            seen=read.known.rows if query.exclude_seen else NO_ROWS,
+            filtered=read.filter != _NO_FILTER,
         )
 
     def _answer(
-        self, ask: Ask, known: KnownFeatures, search: Search, result: Result, catalog: CatalogSnapshot
+        self, ask: Ask, known: KnownFeatures, plan: SearchPlan, ordered: Ordered, catalog: CatalogSnapshot
     ) -> Answer:
+        found, rerank = ordered
+        ranked = None
+        if ask.query.explain:
+            ranked = Ranked(known=known, catalog=catalog, rows_K=found.rows, rerank=rerank)
         return Answer(
             bundle=self.bundle.name,
             spec_hash=self.bundle.manifest.spec_hash,
-            items=catalog.texts(result.found.rows.tolist()),
-            scores=result.found.scores.tolist(),
-            history=catalog.texts(known.rows.tolist()),
+            items=catalog.texts(found.rows.tolist()),
+            scores=found.scores.tolist(),
+            history=catalog.texts(known.rows.tolist()) if ask.query.history else [],
             cold=known.cold,
-            plan=SearchPlan(strategy=result.strategy, eligible=search.eligible.count),
+            plan=plan,
             sequence=catalog.sequence,
             seconds=ask.watch.seconds,
             begins=ask.watch.begins,
             degraded=ask.degraded,
+            rerank=rerank,
+            ranked=ranked,
         )
+
+
+class _Read(NamedTuple):
+    """What a request says, checked."""
+
+    known: KnownFeatures
+    filter: ItemFilter
+    order: "Rerank"

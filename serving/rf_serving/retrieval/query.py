@@ -1,10 +1,16 @@
 """What is asked and what is answered."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
+from rf_protos.v1.explanation_pb2 import Explanation
 from rf_protos.v1.filter_pb2 import Filter
-from rf_protos.v1.retrieval_pb2 import SearchPlan, Session
-from rf_serving.retrieval.features import UserFeatures
+from rf_protos.v1.retrieval_pb2 import RERANK_NONE, RERANK_UNSPECIFIED, Rerank, SearchPlan, Session
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.retrieval.features import KnownFeatures, UserFeatures
 from rf_serving.retrieval.stopwatch import Stopwatch
 
 
@@ -18,6 +24,12 @@ class Query:
     exclude_seen: bool
     filter: Filter | None = None
     """Which items may be returned; None means all."""
+    rerank: "Rerank" = RERANK_UNSPECIFIED
+    """What orders the items that are found; unspecified: as the deployment says."""
+    history: bool = True
+    """Whether the answer says what it was made from."""
+    explain: bool = False
+    """Whether to say why each item has its score."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -36,6 +48,22 @@ class Ask:
         self.session = self.query.subject if self.features is None else None
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ranked:
+    """What an answer was made of, for whoever explains it.
+
+    Shapes: K items of the answer.
+    """
+
+    known: KnownFeatures
+    catalog: CatalogSnapshot
+    """The snapshot that was searched; rows mean nothing in another one."""
+    rows_K: npt.NDArray[np.int64]
+    """Best first."""
+    rerank: "Rerank"
+    """What ordered them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What one bundle found, written with its own ids: nothing of it has to be looked up afterwards."""
@@ -47,7 +75,7 @@ class Answer:
     """Ids, best first."""
     scores: list[float]
     history: list[str]
-    """Ids of the items in the history, oldest first."""
+    """Ids of the items in the history, oldest first; empty if not asked for."""
     cold: bool
     plan: SearchPlan
     sequence: int
@@ -58,3 +86,9 @@ class Answer:
     """When each stage began, by :func:`time.perf_counter`."""
     degraded: bool = False
     """The user's features could not be read."""
+    rerank: "Rerank" = RERANK_NONE
+    """What ordered the items."""
+    ranked: Ranked | None = field(default=None, compare=False, repr=False)
+    """What it was made of, if it is to be explained; None for the most popular items."""
+    explanations: Sequence[Explanation] = ()
+    """If asked for: of the first items, as many as there was time for."""

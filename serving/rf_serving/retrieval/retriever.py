@@ -1,6 +1,7 @@
-"""The stages put together: fetch features, then let the engine encode, search and filter."""
+"""The stages put together: fetch features, then let the engine encode, search, filter and re-rank; and explain."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from rf_platform.errors import CorruptError, DataError, UnavailableError
 from rf_protos.v1.retrieval_pb2 import Session
@@ -8,6 +9,7 @@ from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.batcher import Batcher, BatchLimits
 from rf_serving.retrieval.degraded import degraded_answer
 from rf_serving.retrieval.engine import Engine
+from rf_serving.retrieval.explaining import Explaining
 from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.query import Answer, Ask, Query
 from rf_serving.retrieval.routing import Route, Routing
@@ -45,7 +47,7 @@ class Retriever:
         """
         self._observe = observe
         self._reads, self._fetch_seconds = reads or UserReads(), fetch_seconds
-        self._batcher = Batcher(observe, batches)
+        self._batcher, self._explaining = Batcher(observe, batches), Explaining()
         self.routing = Routing(active=route)
         """Which bundle answers whom; assigned as a whole when another one takes over."""
 
@@ -69,6 +71,7 @@ class Retriever:
 
         Raises:
             UsageError, DataError: a session's field is wrong.
+            ConfigError: the query asks for a re-ranker, and the bundle has none.
             UnavailableError: the online store cannot be read in time, and the answer is not to be degraded.
             CorruptError: a user's stored features cannot be used.
         """
@@ -96,7 +99,8 @@ class Retriever:
             except UnavailableError:
                 if not degrade:
                     raise
-                return await self._batcher.call(lambda: degraded_answer(engine, query, watch))
+                answer = await self._batcher.call(lambda: degraded_answer(engine, query, watch))
+                return await self._explained(engine, query, answer, watch)
         ask = Ask(features=features, query=query, watch=watch)
         try:
             answer = await self._batcher.rank(engine, ask)
@@ -107,9 +111,17 @@ class Retriever:
         if answered is not None:
             assert ask.features is not None
             answered(route, query, ask.features, answer)
-        return answer
+        return await self._explained(engine, query, answer, watch)
+
+    async def _explained(self, engine: Engine, query: Query, answer: Answer, watch: Stopwatch) -> Answer:
+        if not query.explain:
+            return answer
+        with watch.stage("explain"):
+            explanations = await self._explaining.explain(engine, answer)
+        return replace(answer, explanations=explanations)
 
     def close(self) -> None:
         """Stop the threads; queries that wait are dropped."""
         self._reads.close()
         self._batcher.close()
+        self._explaining.close()

@@ -17,6 +17,7 @@ from rf_serving.filtering.costs import SearchCosts
 from rf_serving.filtering.eligibility import Eligible, Passing, are_among
 from rf_serving.filtering.scan import scan_passing
 from rf_serving.index import Found
+from rf_serving.index.tune import TUNED_FOR
 from rf_serving.index.vector_index import NO_ROW
 
 OVERFETCH = 4
@@ -129,9 +130,19 @@ def depth_of(needed: int) -> int:
     """Return how many results are asked of the index where ``needed`` are enough: one of few numbers.
 
     So requests can be searched together, and what is found for one does not depend on the others: an index may search more widely
-    for more results.
+    for more results. The numbers lie closer together where one more result costs much more: up to 100 an index makes less effort
+    than beyond, and beyond 1,000 its effort grows in proportion.
     """
-    return max(LEAST, 1 << (needed - 1).bit_length())
+    if needed <= TUNED_FOR[0]:
+        return min(TUNED_FOR[0], max(LEAST, _power_above(needed)))
+    if needed <= 1024:
+        return _power_above(needed)
+    step = _power_above(needed) // 16
+    return -(-needed // step) * step
+
+
+def _power_above(number: int) -> int:
+    return 1 << (number - 1).bit_length()
 
 
 def _kept(plan: _Plan, found: Found) -> Found:

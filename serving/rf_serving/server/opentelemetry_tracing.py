@@ -78,7 +78,7 @@ class CallSpan:
         if not span.is_recording():
             return
         span.set_attribute("rpc.grpc.status_code", status.value[0])
-        for name in ("bundle", "k", "items", "cold", "degraded"):
+        for name in ("bundle", "k", "items", "rerank", "cold", "degraded"):
             if name in call.notes:
                 span.set_attribute(f"rf.{name}", call.notes[name])
         if status in _ERRORS:

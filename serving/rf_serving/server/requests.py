@@ -2,7 +2,7 @@
 
 from rf_platform.errors import UsageError
 from rf_platform.features.spec import FeatureSpec
-from rf_protos.v1.retrieval_pb2 import RetrieveRequest
+from rf_protos.v1.retrieval_pb2 import Rerank, RetrieveRequest
 from rf_serving.retrieval.ids import parse_id
 from rf_serving.retrieval.query import Query
 from rf_serving.server.limits import Limits
@@ -12,14 +12,16 @@ def parse_request(request: RetrieveRequest, spec: FeatureSpec, limits: Limits) -
     """Return the query of a request; a session's own fields are checked when it is read.
 
     Raises:
-        UsageError: nobody is asked for, or ``k`` or ``user_id`` is wrong.
+        UsageError: nobody is asked for, or ``k``, ``rerank`` or ``user_id`` is wrong.
     """
     subject = request.WhichOneof("subject")
     if subject is None:
         raise UsageError("subject: set user_id, or session for a visitor without an id")
     if not 1 <= request.k <= limits.max_k:
         raise UsageError(f"k: {request.k} is not possible; ask for 1 to {limits.max_k} items")
-    if len(request.session.history) > limits.max_session:
+    if request.rerank not in Rerank.values():
+        raise UsageError(f"rerank: {request.rerank} is none of {', '.join(Rerank.keys())}")
+    if subject == "session" and len(request.session.history) > limits.max_session:
         raise UsageError(
             f"session.history: {len(request.session.history)} interactions are given, and a session may have "
             f"{limits.max_session} (--max-session); send the latest ones"
@@ -29,4 +31,7 @@ def parse_request(request: RetrieveRequest, spec: FeatureSpec, limits: Limits) -
         k=request.k,
         exclude_seen=request.exclude_seen,
         filter=request.filter if request.HasField("filter") else None,
+        rerank=request.rerank,
+        history=request.return_history,
+        explain=request.explain,
     )

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from rf_protos.v1.retrieval_pb2 import RetrieveRequest, RetrieveResponse, ScoredItem, StageTiming
+from rf_protos.v1.retrieval_pb2 import RetrieveRequest, RetrieveResponse, StageTiming
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceServicer
 from rf_serving.retrieval.query import Answer
+from rf_serving.retrieval.reranking import name_of
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.call import note, note_stages
 from rf_serving.server.limits import Limits
@@ -30,23 +31,32 @@ class RetrievalServicer(RetrievalServiceServicer):
             bundle=answer.bundle,
             cold=answer.cold,
             items=len(answer.items),
+            rerank=name_of(answer.rerank),
             **({"degraded": True} if answer.degraded else {}),
         )
         note_stages(answer.seconds, answer.begins)
         self._observe(answer.bundle)
-        return encode_answer(answer, request.return_history)
+        return encode_answer(answer)
 
 
-def encode_answer(answer: Answer, with_history: bool) -> RetrieveResponse:
+def encode_answer(answer: Answer) -> RetrieveResponse:
     """Return the reply that carries an answer."""
-    return RetrieveResponse(
-        items=[ScoredItem(item_id=item, score=score) for item, score in zip(answer.items, answer.scores, strict=True)],
+    response = RetrieveResponse(
         bundle=answer.bundle,
         spec_hash=answer.spec_hash,
         cold=answer.cold,
         timings=[StageTiming(stage=stage, milliseconds=s * 1000) for stage, s in answer.seconds.items()],
-        history=answer.history if with_history else [],
+        history=answer.history,
         degraded=answer.degraded,
         plan=answer.plan,
         catalog_sequence=answer.sequence,
+        rerank=answer.rerank,
     )
+    # In place: a list of messages would be copied, which takes three times as long.
+    add = response.items.add
+    for item, score in zip(answer.items, answer.scores, strict=True):
+        added = add()
+        added.item_id, added.score = item, score
+    for place, explanation in enumerate(answer.explanations):
+        response.items[place].explanation.CopyFrom(explanation)
+    return response

@@ -39,6 +39,12 @@ def vectors_of(count: int, seed: int) -> Vector:
     return unit
 
 
+def sides_of(vectors: Vector) -> npt.NDArray[np.float16]:
+    """What a re-ranker would keep of items."""
+    sides: npt.NDArray[np.float16] = vectors[:, 1:4].astype(np.float16)
+    return sides
+
+
 def table(ids: list[str], sequences: list[int]) -> pa.Table:
     return SCHEMA.table(ids, [{"item__name": f"{item} at {n}"} for item, n in zip(ids, sequences, strict=True)])
 
@@ -53,13 +59,14 @@ def base_of(count: int, kind: type[VectorIndex] = ExactIndex) -> CatalogBase:
         index=kind.build(vectors),
         vectors_ND=vectors,
         tokens_ND=torch.from_numpy(-vectors),
+        sides_NW=sides_of(vectors),
         read_items=lambda: table(ids, [0] * count),
     )
 
 
 def live(ids: list[str], vectors: Vector, sequence: int) -> LiveItems:
     sequences = [sequence + n for n in range(len(ids))]
-    return LiveItems(ids, sequences, table(ids, sequences), vectors, -vectors)
+    return LiveItems(ids, sequences, table(ids, sequences), vectors, -vectors, sides_of(vectors))
 
 
 @dataclass
@@ -91,6 +98,9 @@ class Model:
         rows = snapshot.rows_of(some)
         np.testing.assert_array_equal(snapshot.vectors(rows), np.stack([self.items[item][0] for item in some]))
         np.testing.assert_array_equal(snapshot.tokens(rows).numpy(), -np.stack([self.items[item][0] for item in some]))
+        sides = snapshot.sides(rows)
+        assert sides.dtype == np.float16
+        np.testing.assert_array_equal(sides, sides_of(snapshot.vectors(rows)))
         assert snapshot.sequences(rows) == [self.items[item][1] for item in some]
         assert snapshot.values(rows) == [{"item__name": f"{item} at {self.items[item][1]}"} for item in some]
         assert snapshot.texts(rows.tolist()) == some
@@ -153,6 +163,7 @@ def test_a_catalog_on_a_new_base_is_the_same_catalog() -> None:
         index=ExactIndex.build(vectors),
         vectors_ND=vectors,
         tokens_ND=torch.from_numpy(-vectors),
+        sides_NW=sides_of(vectors),
         read_items=lambda: table(ids, sequences),
         sequence=last,
         sequence_N=np.array(sequences),
@@ -210,6 +221,7 @@ def test_ten_thousand_changed_items_cost_a_search_less_than_a_millisecond() -> N
         index=ExactIndex.build(vectors[:100]),
         vectors_ND=vectors[:100],
         tokens_ND=torch.from_numpy(vectors[:100]),
+        sides_NW=sides_of(vectors[:100]),
         read_items=lambda: table(ids, [0] * 100),
     )
     state = CatalogState(cast(Any, None), base)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
+from rf_serving.bundle.reranker import no_sides
 from rf_serving.catalog.base import CatalogBase
 from rf_serving.catalog.delta import Delta, LiveItems
 from rf_serving.catalog.item_schema import ItemSchema
@@ -77,7 +78,8 @@ def snapshot_of(base: CatalogBase, dead: Any = (), added: dict[int, Any] | None 
     delta = Delta(base)
     for item, (vector, features) in (added or {}).items():
         table = base.schema.table([item], [features])
-        (replaced,) = delta.append(LiveItems([item], [1], table, vector[None], np.zeros((1, 1), np.float32))).tolist()
+        items = LiveItems([item], [1], table, vector[None], np.zeros((1, 1), np.float32), no_sides(1))
+        (replaced,) = delta.append(items).tolist()
         alive = np.append(alive, True)
         if replaced >= 0:
             alive[replaced] = False

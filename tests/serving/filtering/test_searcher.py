@@ -148,7 +148,20 @@ def test_the_cheaper_way_is_taken(
 
 
 def test_what_is_asked_of_the_index_is_one_of_few_numbers() -> None:
-    assert [depth_of(n) for n in (1, 16, 17, 32, 33, 1000, 1024, 1025)] == [16, 16, 32, 32, 64, 1024, 1024, 2048]
+    assert [depth_of(n) for n in (1, 16, 17, 32, 33, 64, 65, 100)] == [16, 16, 32, 32, 64, 64, 100, 100]
+    assert [depth_of(n) for n in (101, 1000, 1024, 1025, 1152, 1153, 2048, 2049)] == [
+        128,
+        1024,
+        1024,
+        1152,
+        1152,
+        1280,
+        2048,
+        2304,
+    ]
+    for n in range(1, 5000):
+        assert n <= depth_of(n) <= max(16, 2 * n)
+        assert depth_of(depth_of(n)) == depth_of(n)
 
 
 def test_costs_are_measured_on_the_catalog(

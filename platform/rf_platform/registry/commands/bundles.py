@@ -1,7 +1,9 @@
 """``rf bundles``: the bundles there are, which one is served, and whether their files are in order."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,9 +60,21 @@ def _row(record: "BundleRecord", active: "BundleRecord | None", *, checksums: bo
         **asdict(record),
         "active": active is not None and active.name == record.name,
         "bytes": size,
+        "reranker": _reranker(record.path),
         "damage": damage,
         "verified": checksums,
     }
+
+
+def _reranker(bundle: Path) -> str | None:
+    """Return the kind of a bundle's re-ranker; None if it has none, or one that cannot be read."""
+    from rf_platform.bundle.files import RERANKER
+
+    try:
+        kind: str = json.loads((bundle / RERANKER / "config.json").read_text())["kind"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return kind
 
 
 def _show(rows: list[dict[str, Any]], history: "list[DeploymentRecord]") -> None:
@@ -73,7 +87,7 @@ def _show(rows: list[dict[str, Any]], history: "list[DeploymentRecord]") -> None
     if not rows:
         out_console().print("no bundles yet; build one with `rf index build`")
         return
-    table = Table("", "bundle", "run", "created (UTC)", "metrics", "size", "files")
+    table = Table("", "bundle", "run", "created (UTC)", "metrics", "re-ranker", "size", "files")
     for row in rows:
         state = (
             ("intact" if row["verified"] else "present")
@@ -86,6 +100,7 @@ def _show(rows: list[dict[str, Any]], history: "list[DeploymentRecord]") -> None
             row["run"],
             f"{row['created_at']:%Y-%m-%d %H:%M}",
             headline(row["metrics"]),
+            row["reranker"] or "",
             "?" if row["bytes"] is None else decimal(row["bytes"]),
             state,
         )

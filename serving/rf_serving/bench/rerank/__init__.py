@@ -1,0 +1,1 @@
+"""``rf bench rerank``: what a re-ranker costs a request."""

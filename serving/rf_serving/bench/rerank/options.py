@@ -1,0 +1,52 @@
+"""What ``rf bench rerank`` measures."""
+
+from dataclasses import dataclass
+
+from rf_platform.errors import UsageError
+from rf_training.rerank import RerankConfig
+from rf_training.rerank.config import RankerKind
+
+KINDS: tuple[RankerKind, ...] = ("lime-mha", "lime-xor", "target-attention")
+LEAST = 64
+"""Where both ranges start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankBenchOptions:
+    """Sizes; every power of two between the least and the most is measured."""
+
+    candidates: int = 1 << 15
+    """Most candidates of a request."""
+    history: int = 1 << 14
+    """Longest history."""
+    items: int = 100_000
+    """Items that the candidates are drawn from."""
+    dim: int = 64
+    """Width of the towers."""
+    links: int = RerankConfig.links
+    heads: int = RerankConfig.heads
+    rounds: int = 5
+    """How often the re-rankers take turns."""
+    limit: float = 0.3
+    """Most seconds of one request: what would take longer, going by what was measured, is not measured."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("candidates", "history"):
+            value = getattr(self, name)
+            if value < LEAST or value & (value - 1):
+                raise UsageError(f"--{name}={value} must be a power of two, {LEAST} or more")
+        if self.items < self.candidates:
+            raise UsageError(f"--items={self.items} must be at least --candidates={self.candidates}")
+        if not self.limit > 0:
+            raise UsageError(f"--limit={self.limit} must be above 0")
+
+    def config(self, kind: RankerKind) -> RerankConfig:
+        """Return the configuration of a re-ranker; what is no option is as the platform trains it."""
+        return RerankConfig(kind=kind, links=self.links, heads=self.heads)
+
+
+def powers(most: int) -> list[int]:
+    """Return the powers of two from :data:`LEAST` to ``most``."""
+    return [1 << n for n in range(LEAST.bit_length() - 1, most.bit_length())]

@@ -1,0 +1,20 @@
+"""``--rerank``: what orders the items of an answer."""
+
+from enum import StrEnum
+
+
+class Order(StrEnum):
+    """The names that commands have for orders; see :mod:`rf_serving.retrieval.reranking`."""
+
+    NONE = "none"
+    EXACT = "exact"
+    LIME = "lime"
+
+
+class DefaultOrder(StrEnum):
+    """What a deployment may say."""
+
+    AUTO = "auto"
+    NONE = "none"
+    EXACT = "exact"
+    LIME = "lime"

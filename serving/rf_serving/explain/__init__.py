@@ -1,0 +1,6 @@
+"""Why each item of an answer has its score."""
+
+from rf_serving.explain.explainer import Explainer
+from rf_serving.explain.popular import explain_popular
+
+__all__ = ["Explainer", "explain_popular"]
