@@ -44,6 +44,8 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
         "RF_INDEX_DEVICE": "cuda:1",
         "RF_OTEL_ENDPOINT": "http://h:4318",
         "RF_OTEL_SAMPLE": "0.5",
+        "RF_RERANK": "exact",
+        "RF_RERANK_CANDIDATES": "500",
     }
     assert {f"RF_{name.upper()}" for name in Settings.model_fields} == set(given)
     for name, value in given.items():
@@ -57,6 +59,7 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
     assert settings.feature_service == "other"
     assert settings.threads == 3
     assert settings.index_device == "cuda:1"
+    assert (settings.rerank, settings.rerank_candidates) == ("exact", 500)
 
 
 def test_a_workspace_keeps_everything_under_one_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,19 +178,22 @@ def test_a_materialisation_beside_a_running_applier_loses_no_event(workspace: An
     worker = Worker(workspace.settings)
     now = int(time.time()) * SECOND
     users: list[int] = []
-    done = Flag()
+    begun, done = Flag(), Flag()
 
     def keep_recording() -> None:
-        while not done.is_set():
+        while not done.is_set() or len(users) < 30:
             user = 1000 + len(users)
             worker.send([(f"m{user}", str(user), "107", now)])
             assert worker.outcomes() == [EventStatus.RECORDED]
             users.append(user)
+            if len(users) == 5:
+                begun.set()
             time.sleep(0.01)
 
     thread = Thread(target=keep_recording)
     thread.start()
     try:
+        assert begun.wait(60)
         materialize(workspace.settings)
     finally:
         done.set()
@@ -198,6 +201,5 @@ def test_a_materialisation_beside_a_running_applier_loses_no_event(workspace: An
     time.sleep(1.0)  # the applier looks for a materialisation twice a second
     wait_until_applied(workspace)
     stored = workspace.online(users)
-    assert len(users) > 20
     assert [user for user in users if stored[user]["item_ids"] != [107]] == []
     worker.close()

@@ -100,7 +100,7 @@ def test_a_missing_token_is_said(
     settings: Settings, home: Path, start_server: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "tokens.json"
-    secret = run("add", "me", "--tokens", str(file))
+    secret = run("add", "me", "--role", "admin", "--tokens", str(file))
     with start_server(settings, tokens=file) as running:
         arguments = ["--address", running.server.address]
         with pytest.raises(UsageError, match=r"does not let us in: a token is needed.*RF_TOKEN"):
