@@ -55,6 +55,8 @@ class Measured:
     soak: Soak | None
     memory: int
     """Proportional set size of the server in bytes, after the first load."""
+    reply_bytes: int
+    """Size of a reply, which the echo server returns too."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
@@ -64,6 +66,7 @@ class Measured:
             "overload": None if self.overload is None else self.overload.to_dict(),
             "soak": None if self.soak is None else self.soak.to_dict(),
             "memory_bytes": self.memory,
+            "reply_bytes": self.reply_bytes,
         }
 
 
@@ -92,13 +95,16 @@ def measure_server(service: Service, options: ServeBenchmark, note: Callable[[st
 
         async def run() -> Measured:
             await stretch(target, WARM_UP_RATE, WARM_UP_SECONDS)
+            reply = await _one_reply(target.address, target.requests[0])
             capacity = await find_capacity(
                 target, options.seconds, options.lowest, after_each=lambda each: note(_line(name, each))
             )
             memory = usage(target.pid).proportional_bytes
             overloaded = await overload(target, capacity.peak, options.seconds) if options.overload else None
             soaked = await _soak(target, service, capacity, options) if options.soak_minutes else None
-            return Measured(store=name, capacity=capacity, overload=overloaded, soak=soaked, memory=memory)
+            return Measured(
+                store=name, capacity=capacity, overload=overloaded, soak=soaked, memory=memory, reply_bytes=reply
+            )
 
         return asyncio.run(run())
 

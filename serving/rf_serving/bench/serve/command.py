@@ -70,7 +70,7 @@ def serve(
         )
         note(f"requests are of the {service.full_histories:.0%} of the users who have a history of {history} or more")
         servers.append(measure_server(service, options, note))
-    echo = measure_echo(40 + 18 * k, options, note)
+    echo = measure_echo(servers[0].reply_bytes, options, note)
     found = summary(echo, servers)
     result = {
         "size": {"items": items, "users": users, "history": history, "dim": dim},
