@@ -5,7 +5,7 @@ their scores run ahead of what they are worth on events to come, and a cold item
 the score of every cold item, sets the two right; it is served as part of an extra dimension of the item vectors.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,11 @@ import torch
 
 from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
-from rf_platform.features.spec import ITEM_ID_DOMAIN
-from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import NDCG, Recall
 from rf_training.evaluation.ranking import MAX_SCORES
 from rf_training.evaluation.sequences import Split
+from rf_training.loading.tables import EncodedSides, without_ids
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model_scorer import ModelScorer
 
@@ -61,7 +60,9 @@ class ColdCalibration:
 
 
 @torch.inference_mode()
-def calibrate(model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: int = 0) -> ColdCalibration | None:
+def calibrate(
+    model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: int = 0, sides: EncodedSides | None = None
+) -> ColdCalibration | None:
     """Find the shift for cold items on the validation split; the model is left as it is.
 
     Args:
@@ -69,6 +70,7 @@ def calibrate(model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: 
         dataset: what it was trained on.
         budget: largest share of the warm targets' NDCG@20 that may be given up.
         seed: chooses cases, and the items to forget.
+        sides: the dataset's items and users, where they are encoded already.
 
     Returns:
         None where there is nothing to calibrate, or nothing to do it by: a model without item ids, or fewer than :data:`FEWEST`
@@ -90,10 +92,8 @@ def calibrate(model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: 
     chosen = np.concatenate([np.sort(rng.permutation(np.flatnonzero(cold == kind))[:most]) for kind in (False, True)])
     if min(np.count_nonzero(cold[chosen]), np.count_nonzero(~cold[chosen])) < FEWEST:
         return None
-    items = dataset.encoder.encode_items(dataset.items.take(dataset.evaluation_items))
-    ids = items.ids[ITEM_ID_DOMAIN]
-    items.ids[ITEM_ID_DOMAIN] = replace(ids, values=np.where(forgotten, UNKNOWN_ID, ids.values))
-    scorer = ModelScorer(model, dataset, items=items)
+    sides = sides or EncodedSides.of(dataset)
+    scorer = ModelScorer(model, dataset, sides=without_ids(sides, forgotten[dataset.item_of_version]))
     draws = rng.random(len(chosen))
     step = max(1, MAX_SCORES // cases.n_items)
     parts = []

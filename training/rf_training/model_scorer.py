@@ -1,7 +1,5 @@
 """The model as a scorer of the evaluation: the exact dot product of every user with every item."""
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -11,7 +9,7 @@ from torch import Tensor
 from rf_platform.dataset import Dataset
 from rf_platform.features.encode import EncodedTable
 from rf_training.evaluation.jagged import Jagged
-from rf_training.loading.tables import encode_file
+from rf_training.loading.tables import EncodedSides
 from rf_training.loading.windows import ranges
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
@@ -25,6 +23,12 @@ class ModelScorer:
 
     A history is a prefix of the user's events, so the context of its interactions and the profile known just before the
     event to predict are found by its length.
+
+    Args:
+        model: what is asked.
+        dataset: whose users and items they are.
+        name: what a report calls the model.
+        sides: the dataset's items and users, where they are encoded already.
     """
 
     def __init__(
@@ -32,17 +36,16 @@ class ModelScorer:
         model: RetrievalFormer,
         dataset: Dataset,
         name: str = "RetrievalFormer",
-        items: EncodedTable | None = None,
+        sides: EncodedSides | None = None,
     ) -> None:
         self._model, self._dataset, self._name = model.eval(), dataset, name
-        encoder = dataset.encoder
-        fields = dataset.spec.inputs("user")
-        self._users = encode_file(dataset.path / "users.parquet", lambda table: encoder.encode(table, fields))
-        if items is None:
-            versions = encode_file(dataset.path / "items.parquet", encoder.encode_items)
-            items = versions.take(dataset.evaluation_items)
+        sides = sides or EncodedSides.of(dataset)
+        self._users = sides.users
         cold = torch.from_numpy(~dataset.trained_items)
-        self.tokens_ND, self.vectors_ND = encode_catalog(model, items, cold)
+        self.vectors_ND = encode_vectors(model, sides.items, cold, dataset.evaluation_items)
+        """What is searched [items, D], with one more dimension where scores have a part of the item alone."""
+        self.history_tokens = HistoryTokens(model, sides.items, dataset.evaluation_items)
+        """What stands for items in histories."""
 
     @property
     def unit_vectors(self) -> Tensor:
@@ -79,7 +82,7 @@ class ModelScorer:
         first = np.zeros(len(events), bool)
         first[(np.cumsum(read) - read)[read > 0]] = True
         context = encode_context_rows(self._dataset, events, first)
-        h_VD = self.tokens_ND[torch.from_numpy(np.asarray(sequences.item[events], np.int64))]
+        h_VD = self.history_tokens(np.asarray(sequences.item[events], np.int64))
         z_VD = model.encode_interactions(h_VD, FeatureTensors.from_encoded(context))
         # The profile known just before the event to predict; after a user's last event, the newest one.
         target = np.minimum(begin + lengths, np.asarray(sequences.offsets)[users + 1] - 1)
@@ -88,31 +91,68 @@ class ModelScorer:
         return model.query_vectors(model.encode_users(z_VD, torch.from_numpy(read), p_BD[:, None])[:, 0])
 
 
-class CatalogVectors(NamedTuple):
-    """What the model makes of the items of a catalog."""
+class HistoryTokens:
+    """What stands for items in histories, encoded when it is first asked for: of a catalog of millions few items are read.
 
-    tokens_ND: Tensor
-    """What stands for an item in a history."""
-    vectors_ND: Tensor
-    """What is searched, with one more dimension where scores have a bias."""
+    Args:
+        model: its towers encode the items.
+        items: states of items.
+        rows_N: which of them is the state of each item of the catalog.
+    """
+
+    def __init__(self, model: RetrievalFormer, items: EncodedTable, rows_N: npt.NDArray[np.int64]) -> None:
+        self._model, self._items, self._rows_N = model, items, rows_N
+        self._place_N = np.full(len(rows_N), -1, np.int32)
+        self._tokens_PD = torch.empty(0, model.config.dim)
+        self._known = 0
+
+    def __call__(self, item_V: npt.NDArray[np.int64]) -> Tensor:
+        """Return the tokens [V, D] of items, given as rows of the catalog."""
+        unknown = np.unique(item_V[self._place_N[item_V] < 0])
+        if len(unknown):
+            self._encode(unknown)
+        return self._tokens_PD[torch.from_numpy(self._place_N[item_V])]
+
+    @torch.inference_mode()
+    def _encode(self, item_N: npt.NDArray[np.int64]) -> None:
+        known, needed = self._known, self._known + len(item_N)
+        if needed > len(self._tokens_PD):
+            room = min(max(needed, 2 * known, ITEMS_AT_ONCE), len(self._rows_N))
+            grown_PD = torch.empty(room, self._model.config.dim)
+            grown_PD[:known] = self._tokens_PD[:known]
+            self._tokens_PD = grown_PD
+        for start in range(0, len(item_N), ITEMS_AT_ONCE):
+            some = item_N[start : start + ITEMS_AT_ONCE]
+            features = FeatureTensors.from_encoded(self._items.take(self._rows_N[some]))
+            h_ND = self._model.encode_history_items(features, self._model.encode_items(features))
+            self._tokens_PD[known + start : known + start + len(some)] = h_ND
+        self._place_N[item_N] = np.arange(known, needed)
+        self._known = needed
 
 
 @torch.inference_mode()
-def encode_catalog(model: RetrievalFormer, items: EncodedTable, cold_N: Tensor) -> CatalogVectors:
-    """Encode any number of items, some at a time; ``cold_N`` (bool) tells which of them training never met."""
-    whole: CatalogVectors | None = None
-    for start in range(0, max(1, items.rows), ITEMS_AT_ONCE):
-        some = items.take(np.arange(start, min(start + ITEMS_AT_ONCE, items.rows)))
-        features = FeatureTensors.from_encoded(some)
-        h_ND = model.encode_items(features)
-        vectors_ND = model.candidate_vectors(h_ND, cold_N[start : start + ITEMS_AT_ONCE])
-        part = CatalogVectors(model.encode_history_items(features, h_ND), vectors_ND)
+def encode_vectors(
+    model: RetrievalFormer, items: EncodedTable, cold_N: Tensor, rows_N: npt.NDArray[np.int64] | None = None
+) -> Tensor:
+    """Encode any number of items, some at a time, as what is searched.
+
+    Args:
+        model: its item tower is asked.
+        items: states of items.
+        cold_N: bool, which of the items training never met.
+        rows_N: which of the states is that of each item; default: one after the other.
+    """
+    rows_N = np.arange(items.rows) if rows_N is None else rows_N
+    whole_ND: Tensor | None = None
+    for start in range(0, max(1, len(rows_N)), ITEMS_AT_ONCE):
+        some = slice(start, start + ITEMS_AT_ONCE)
+        h_ND = model.encode_items(FeatureTensors.from_encoded(items.take(rows_N[some])))
+        part_ND = model.candidate_vectors(h_ND, cold_N[some])
         # Filled in place: parts to be joined would take the memory of a large catalog twice.
-        whole = whole or CatalogVectors(*(x_ND.new_empty(items.rows, x_ND.shape[1]) for x_ND in part))
-        for rows_ND, x_ND in zip(whole, part, strict=True):
-            rows_ND[start : start + len(x_ND)] = x_ND
-    assert whole is not None
-    return whole
+        whole_ND = part_ND.new_empty(len(rows_N), part_ND.shape[1]) if whole_ND is None else whole_ND
+        whole_ND[some] = part_ND
+    assert whole_ND is not None
+    return whole_ND
 
 
 def encode_context_rows(dataset: Dataset, events: np.ndarray, first: np.ndarray) -> EncodedTable:

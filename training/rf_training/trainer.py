@@ -80,7 +80,7 @@ class Trainer:
             warmup=math.ceil(train.warmup_epochs * self.steps),
             total=train.epochs * self.steps,
         )
-        self.validation = Validation(recipe, dataset, directory)
+        self.validation = Validation(recipe, dataset, directory, self.loader.sides)
         # An empty validation split is told before anything is trained.
         self.world.on_main(lambda: len(self.validation.cases))
         self.position = Position()

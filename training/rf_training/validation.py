@@ -17,6 +17,7 @@ from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import REPORT_METRICS
 from rf_training.evaluation.ranking import rank_targets
 from rf_training.evaluation.sequences import Split
+from rf_training.loading.tables import EncodedSides
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model, save_model
 from rf_training.model_scorer import ModelScorer
@@ -32,10 +33,11 @@ class Validation:
         recipe: of the run.
         dataset: of the run.
         directory: of the run.
+        sides: the dataset's items and users, as training reads them.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, directory: Path) -> None:
-        self._recipe, self._dataset, self._best = recipe, dataset, directory / "best"
+    def __init__(self, recipe: Recipe, dataset: Dataset, directory: Path, sides: EncodedSides) -> None:
+        self._recipe, self._dataset, self._sides, self._best = recipe, dataset, sides, directory / "best"
         self._history = directory / "history.jsonl"
         self._plain: RetrievalFormer | None = None
 
@@ -59,7 +61,8 @@ class Validation:
 
     def metrics(self, model: RetrievalFormer) -> dict[str, float]:
         """Return the validation metrics of a model, seen items excluded."""
-        ranks = rank_targets(ModelScorer(model, self._dataset), self.cases, seed=self._recipe.train.seed)
+        scorer = ModelScorer(model, self._dataset, sides=self._sides)
+        ranks = rank_targets(scorer, self.cases, seed=self._recipe.train.seed)
         return {metric.label.lower(): float(np.mean(metric(ranks.excluded))) for metric in REPORT_METRICS}
 
     def note(self, epoch: int, steps: int, metrics: Mapping[str, float]) -> None:
@@ -91,11 +94,12 @@ class Validation:
     def calibrate(self) -> ColdCalibration | None:
         """Set the shift for cold items in the weights that are kept, and validate them again with it."""
         train = self._recipe.train
+        self._plain = None  # its tables are not needed beside those that are kept
         model = load_model(self._best, self._dataset.encoder)
         model.cold_shift.zero_()
         if not train.cold_budget:
             return None
-        found = calibrate(model, self._dataset, budget=train.cold_budget, seed=train.seed)
+        found = calibrate(model, self._dataset, budget=train.cold_budget, seed=train.seed, sides=self._sides)
         if found is not None:
             model.cold_shift.fill_(found.shift)
             (self._best / "cold.json").write_text(json.dumps(asdict(found), indent=2) + "\n")

@@ -103,7 +103,7 @@ def build_bundle(
     with track(f"bundle of {record.name}", 3) as progress:
         checkpoint = _checkpoint(record)
         scorer = ModelScorer(load_model(checkpoint, dataset.encoder), dataset)
-        tokens_ND = scorer.tokens_ND.numpy()
+        tokens_ND = scorer.history_tokens(np.arange(dataset.n_items)).numpy()
         vectors_ND = scorer.vectors_ND.numpy()
         if not np.isfinite(vectors_ND).all():
             raise RunError(f"the item tower of run '{record.name}' gives vectors that are not finite; train it again")

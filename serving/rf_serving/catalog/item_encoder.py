@@ -16,7 +16,7 @@ from rf_platform.features.vocabulary import FIRST_ID
 from rf_serving.bundle.reranker import item_sides, no_sides
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.index.vector_index import NO_ROW
-from rf_training.model_scorer import encode_catalog
+from rf_training.model.inputs import FeatureTensors
 
 AT_ONCE = 256
 """Items encoded together: few enough that requests do not wait for long."""
@@ -49,8 +49,11 @@ class ItemEncoder:
     def _some(self, items: pa.Table) -> EncodedItems:
         bundle = self._bundle
         cold_N = self.cold(items[bundle.spec.item.join_key].to_pylist())
-        encoded = encode_catalog(bundle.model, bundle.encoder.encode_items(items), torch.from_numpy(cold_N))
-        vectors_ND, tokens_NE = encoded.vectors_ND.numpy(), encoded.tokens_ND.numpy()
+        with torch.inference_mode():
+            features = FeatureTensors.from_encoded(bundle.encoder.encode_items(items))
+            h_ND = bundle.model.encode_items(features)
+            vectors_ND = bundle.model.candidate_vectors(h_ND, torch.from_numpy(cold_N)).numpy()
+            tokens_NE = bundle.model.encode_history_items(features, h_ND).numpy()
         usable_N = np.isfinite(vectors_ND).all(axis=1) & np.isfinite(tokens_NE).all(axis=1)
         if bundle.ranker is None:
             return EncodedItems(vectors_ND, tokens_NE, no_sides(len(vectors_ND)), usable_N)

@@ -16,7 +16,7 @@ from rf_protos.v1.explanation_pb2 import FeatureCause
 from rf_serving.catalog.item_encoder import ItemEncoder
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.retrieval.ids import parse_id
-from rf_training.model_scorer import encode_catalog
+from rf_training.model_scorer import encode_vectors
 
 
 class ItemsLeftOut(NamedTuple):
@@ -48,7 +48,7 @@ def items_left_out(catalog: CatalogSnapshot, rows_K: npt.NDArray[np.int64]) -> I
     # An id always has one value: the last K are those of the items without identity.
     encoded.ids[ITEM_ID_DOMAIN].values[C * K :] = UNKNOWN_ID
     cold[C * K :] = True
-    vectors = encode_catalog(bundle.model, encoded, torch.from_numpy(cold)).vectors_ND.numpy().reshape(1 + C, K, -1)
+    vectors = encode_vectors(bundle.model, encoded, torch.from_numpy(cold)).numpy().reshape(1 + C, K, -1)
     causes = [FeatureCause(side=FeatureCause.ITEM, name=name) for name in (*names, ITEM_ID_DOMAIN)]
     return ItemsLeftOut(causes, vectors[0], vectors[1:])
 

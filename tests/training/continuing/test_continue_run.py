@@ -23,6 +23,7 @@ from rf_training.baselines import TrainingData, compare
 from rf_training.config import Recipe, TrainConfig
 from rf_training.continuing.recipe import continued_recipe
 from rf_training.evaluation.sequences import Split
+from rf_training.loading.tables import EncodedSides
 from rf_training.model.config import ModelConfig
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.storage import load_model
@@ -103,7 +104,7 @@ def test_before_the_first_step_nothing_known_has_moved(
         assert torch.equal(vectors(made, ours.encoder, dataset), expected), made
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in history] == [0, 1]
-    started = Validation(RECIPE, ours, run).metrics(load_model(run / INITIAL, ours.encoder))
+    started = Validation(RECIPE, ours, run, EncodedSides.of(ours)).metrics(load_model(run / INITIAL, ours.encoder))
     assert history[0]["ndcg@20"] == started["ndcg@20"]
     assert result.best_epoch == 0
 

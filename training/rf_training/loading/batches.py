@@ -17,7 +17,7 @@ from rf_platform.features.spec import Side
 from rf_training.config import Recipe
 from rf_training.loading.order import POOL, BlockShuffle, EpochOrder, WholeShuffle
 from rf_training.loading.strata import item_categories, window_strata
-from rf_training.loading.tables import encode_file
+from rf_training.loading.tables import EncodedSides
 from rf_training.loading.windows import Cut, Windows, check_training_events, ranges
 from rf_training.model.inputs import FeatureTensors
 
@@ -117,8 +117,7 @@ class BatchLoader:
         self.sequences, spec, encoder = dataset.sequences, dataset.spec, dataset.encoder
         counts = dataset.training_counts
         check_training_events(counts.of_user)
-        self.items = encode_file(dataset.path / "items.parquet", encoder.encode_items)
-        self.users = encode_file(dataset.path / "users.parquet", lambda t: encoder.encode(t, spec.inputs("user")))
+        self.sides = EncodedSides.of(dataset)
         self.contexts = encoder.encode(dataset.contexts, (f for f in spec.inputs("context") if f.kind == "categorical"))
         numeric = [f for f in spec.inputs("context") if f.kind == "numeric"]
         self.numeric = [(f.name, encoder.numeric[f.name]) for f in numeric]
@@ -135,7 +134,7 @@ class BatchLoader:
         train, log = self.recipe.train, self.sequences
         stratify = None
         if train.composition == "balanced":
-            category = item_categories(self.items)
+            category = item_categories(self.sides.items)
 
             def stratify(windows: Windows) -> np.ndarray:
                 targets = windows.targets
@@ -183,9 +182,9 @@ class BatchLoader:
         real = np.arange(reads.max()) < reads[:, None]
         return Batch(
             sides={
-                "item": FeatureTensors.from_encoded(self.items.take(versions)),
+                "item": FeatureTensors.from_encoded(self.sides.items.take(versions)),
                 "context": FeatureTensors.from_encoded(self.contexts.take(contexts)),
-                "user": FeatureTensors.from_encoded(self.users.take(profiles)),
+                "user": FeatureTensors.from_encoded(self.sides.users.take(profiles)),
             },
             numbers=FeatureTensors.from_encoded(self._numbers(inputs, lengths)),
             item_V=torch.from_numpy(row[len(candidates) :]),

@@ -1,16 +1,48 @@
 """Encode a table of items or users some rows at a time: what is held is what the model reads, not the raw values beside it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rf_platform.dataset import Dataset
 from rf_platform.features.encode import EncodedTable, Jagged
+from rf_platform.features.spec import ITEM_ID_DOMAIN
+from rf_platform.features.vocabulary import UNKNOWN_ID
 
 ROWS_AT_ONCE = 1 << 20
 """Rows whose raw values are in memory; fewer would look the values up in more rounds, each of which prepares the vocabulary."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSides:
+    """What the model reads of all items and all users: the same for training and for everything that is measured after it."""
+
+    items: EncodedTable
+    """Every state of every item, in the order of the dataset's ``items``."""
+    users: EncodedTable
+    """Every state of every user's profile, in the order of the dataset's ``users``."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "EncodedSides":
+        """Encode a dataset's items and users."""
+        encoder, profile = dataset.encoder, dataset.spec.inputs("user")
+        return cls(
+            items=encode_file(dataset.path / "items.parquet", encoder.encode_items),
+            users=encode_file(dataset.path / "users.parquet", lambda table: encoder.encode(table, profile)),
+        )
+
+
+def without_ids(sides: EncodedSides, unnamed: npt.NDArray[np.bool_]) -> EncodedSides:
+    """Return the items and users with the ids of some states of items unknown."""
+    items = sides.items
+    ids = items.ids[ITEM_ID_DOMAIN]  # an id always has one value
+    unknown = replace(ids, values=np.where(unnamed, UNKNOWN_ID, ids.values).astype(ids.values.dtype))
+    return replace(sides, items=replace(items, ids={**items.ids, ITEM_ID_DOMAIN: unknown}))
 
 
 def encode_file(path: Path, encode: Callable[[pa.Table], EncodedTable]) -> EncodedTable:

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 
 from rf_platform.dataset import Dataset
-from rf_platform.features.spec import ITEM_ID_DOMAIN
-from rf_platform.features.vocabulary import UNKNOWN_ID
-from rf_training.loading.tables import encode_file
+from rf_training.loading.tables import EncodedSides, without_ids
 from rf_training.loading.windows import ranges
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.model_scorer import ModelScorer, encode_catalog, encode_context_rows
+from rf_training.model_scorer import HistoryTokens, ModelScorer, encode_context_rows
 from rf_training.rerank.ranker import Histories
 
 USERS_AT_ONCE = 64
@@ -110,19 +108,17 @@ class Towers:
 
     def __init__(self, model: RetrievalFormer, dataset: Dataset) -> None:
         self.model, self.dataset = model.eval(), dataset
-        items = encode_file(dataset.path / "items.parquet", dataset.encoder.encode_items).take(dataset.evaluation_items)
-        self.scorer = ModelScorer(model, dataset, items=items)
+        sides = EncodedSides.of(dataset)
+        self.scorer = ModelScorer(model, dataset, sides=sides)
         self.unit_ND = self.scorer.unit_vectors.contiguous()
         """The items' vectors of unit length, what a re-ranker's item side is made of."""
         self.vectors_NQ = self.scorer.vectors_ND
         """What is searched: unit vectors, with one more dimension where scores have a part of the item alone."""
-        spec = dataset.spec.inputs("user")
-        self._users = encode_file(dataset.path / "users.parquet", lambda table: dataset.encoder.encode(table, spec))
-        self._nameless_ND: Tensor | None = None
+        self._users = sides.users
+        self._nameless: HistoryTokens | None = None
         if model.config.item_id:
-            ids = items.ids[ITEM_ID_DOMAIN]
-            items.ids[ITEM_ID_DOMAIN] = replace(ids, values=np.full_like(ids.values, UNKNOWN_ID))
-            self._nameless_ND = encode_catalog(model, items, torch.zeros(items.rows, dtype=torch.bool)).tokens_ND
+            nameless = without_ids(sides, np.ones(sides.items.rows, np.bool_)).items
+            self._nameless = HistoryTokens(model, nameless, dataset.evaluation_items)
 
     @property
     def n_items(self) -> int:
@@ -186,11 +182,11 @@ class Towers:
         oldest = np.zeros(len(events), bool)
         oldest[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
         context = encode_context_rows(self.dataset, events, oldest)
-        item_V = torch.from_numpy(np.asarray(sequences.item[events], np.int64))
-        h_VD = self.scorer.tokens_ND[item_V]
-        if noise is not None and noise.unknown and self._nameless_ND is not None:
+        item_V = np.asarray(sequences.item[events], np.int64)
+        h_VD = self.scorer.history_tokens(item_V)
+        if noise is not None and noise.unknown and self._nameless is not None:
             lost_V = torch.rand(len(item_V)) < noise.unknown
-            h_VD = torch.where(lost_V[:, None], self._nameless_ND[item_V], h_VD)
+            h_VD = torch.where(lost_V[:, None], self._nameless(item_V), h_VD)
         return self.model.encode_interactions(h_VD, FeatureTensors.from_encoded(context))
 
     def _outputs(

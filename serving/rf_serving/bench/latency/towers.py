@@ -19,7 +19,7 @@ from rf_training.model.config import ModelConfig
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model, save_model
-from rf_training.model_scorer import encode_catalog
+from rf_training.model_scorer import encode_vectors
 
 HISTORY = 20
 TRAINING_ITEMS = 131_072
@@ -63,8 +63,7 @@ def item_vectors(model: RetrievalFormer, world: World, items: int, chunk: int) -
     """Yield the vectors of the first ``items`` rows [up to ``chunk``, D], in order."""
     for start in range(0, items, chunk):
         table = world.items(start, min(start + chunk, items))
-        vectors_ND = encode_catalog(model, table, torch.zeros(table.rows, dtype=torch.bool)).vectors_ND
-        yield vectors_ND.numpy()
+        yield encode_vectors(model, table, torch.zeros(table.rows, dtype=torch.bool)).numpy()
 
 
 @torch.inference_mode()
