@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from rf_platform.errors import CorruptError, RunError
+from rf_platform.staging import sync
 from rf_training.distributed.quiet import quiet
 from rf_training.distributed.world import World
 
@@ -145,23 +146,14 @@ def _commit(temporary: Path, final: Path) -> None:
         file.write(json.dumps({"files": files}, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    _sync(temporary)
+    sync(temporary)
     if final.exists():
         shutil.rmtree(final)  # of the same step of the same run
     os.replace(temporary, final)
-    _sync(final.parent)
+    sync(final.parent)
     for older in final.parent.glob("step-*"):
         if older != final:
             shutil.rmtree(older)
-
-
-def _sync(directory: Path) -> None:
-    """Have the names in a directory on disk."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -1,10 +1,8 @@
 """Where a run keeps its re-rankers: ``rerankers/NAME/`` each, and ``reranker``, a link to the one that is served."""
 
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +11,7 @@ from uuid import uuid4
 
 from rf_platform.bundle.name import check_name
 from rf_platform.errors import CorruptError, NotFoundError, UsageError
+from rf_platform.staging import staged
 from rf_training.rerank.ranker import Ranker
 from rf_training.rerank.storage import CONFIG, load_ranker
 
@@ -119,30 +118,13 @@ def publish_reranker(run: Path, name: str) -> Iterator[Path]:
     A re-ranker of that name goes away only then.
     """
     parent = run / RERANKERS_DIRECTORY
-    parent.mkdir(exist_ok=True)
-    _remove_abandoned(parent)
-    staging = parent / f"{_STAGING}{uuid4().hex}"
-    staging.mkdir()
-    lock = os.open(staging, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        yield staging
-        for path in (*staging.iterdir(), staging):
-            _sync(path)
-        if (parent / name).exists():
-            (parent / name).rename(old := parent / f"{_STAGING}old-{uuid4().hex}")
-            staging.rename(parent / name)
-            shutil.rmtree(old)
-        else:
-            staging.rename(parent / name)
-        _sync(parent)
+        with staged(parent / name, _STAGING, replace=True) as staging:
+            yield staging
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not any(parent.iterdir()):
-            parent.rmdir()
+        with suppress(OSError):
+            parent.rmdir()  # unless there are others
         raise
-    finally:
-        os.close(lock)
 
 
 def write_facts(directory: Path, training: dict[str, Any], metrics: dict[str, Any]) -> None:
@@ -157,25 +139,3 @@ def _existing(run: Path, name: str) -> Path:
         there = f"it has {', '.join(known)}" if known else f"train one with `rf rerank train --run {run.name}`"
         raise NotFoundError(f"run '{run.name}' has no re-ranker '{name}'; {there}")
     return run / RERANKERS_DIRECTORY / name
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove what killed trainings left: nobody holds its lock any more."""
-    for path in parent.glob(f"{_STAGING}*"):
-        with suppress(FileNotFoundError):
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(lock)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

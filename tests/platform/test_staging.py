@@ -1,0 +1,67 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rf_platform.staging import staged
+
+MARK = ".writing-"
+
+
+def write(target: Path, text: str, *, replace: bool = False) -> None:
+    with staged(target, MARK, replace=replace) as directory:
+        (directory / "deep").mkdir()
+        (directory / "deep" / "file").write_text(text)
+
+
+def read(target: Path) -> str:
+    """What is in it; and nothing is beside it."""
+    assert list(target.parent.iterdir()) == [target]
+    return (target / "deep" / "file").read_text()
+
+
+def test_it_is_there_as_a_whole_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a"
+    with staged(target, MARK) as directory:
+        assert directory.parent == target.parent
+        assert directory.name.startswith(MARK)
+        assert not target.exists()
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda target: write(target, "first"), Path.mkdir, lambda target: target.symlink_to("nowhere")],
+    ids=["full", "empty", "a link"],
+)
+def test_one_that_came_meanwhile_stays(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    target = tmp_path / "a"
+    with pytest.raises(OSError, match="exists"), staged(target, MARK):
+        make(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_earlier_one_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    write(target, "first", replace=True)
+    with staged(target, MARK, replace=True) as directory:
+        (directory / "deep").mkdir()
+        (directory / "deep" / "file").write_text("second")
+        assert (target / "deep" / "file").read_text() == "first"
+    assert read(target) == "second"
+
+
+def test_an_earlier_one_stays_after_an_error(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    write(target, "first")
+    with pytest.raises(ZeroDivisionError), staged(target, MARK, replace=True) as directory:
+        (directory / "deep").write_bytes(bytes([1 // 0]))
+    assert read(target) == "first"
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (f"{MARK}left", ".other-left", "b"):
+        (tmp_path / name).mkdir()
+    with staged(tmp_path / "a", MARK), staged(tmp_path / "c", MARK):  # the first is at work: not swept
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other-left", "a", "b", "c"]
