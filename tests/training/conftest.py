@@ -59,6 +59,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[...
 
 
 @pytest.fixture(scope="session")
+def newer(tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[..., None]) -> Dataset:
+    """As ``dataset``, with half as many items and users again, and other events: frequencies are others, and so are ids."""
+    home = tmp_path_factory.mktemp("newer")
+    write_tables(home / "tables", users=36, items=60, seed=1)
+    return build(home)
+
+
+@pytest.fixture(scope="session")
 def build_by_protocol() -> Callable[[Path, SplitProtocol], Dataset]:
     """Build a dataset of the tables under a directory: ``build_by_protocol(home, protocol)``."""
     return build

@@ -1,20 +1,14 @@
-"""Several real processes on one host, over gloo: one launch serves many checks."""
+"""Several real processes on one host, over gloo: one start serves many checks, for most of it is imports."""
 
 import os
 import shutil
-import socket
-import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from rf_platform.dataset import Dataset
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
-
-SECONDS = 240
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -27,37 +21,6 @@ def environment(**more: str) -> dict[str, str]:
 def alone() -> dict[str, str]:
     """The environment of a child that is started alone."""
     return environment()
-
-
-@pytest.fixture(scope="session")
-def together() -> Callable[..., None]:
-    """Run a script in several processes: ``together(2, __file__, *arguments)``."""
-
-    def run(processes: int, script: str, *arguments: str | Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        command = [sys.executable, script, *map(str, arguments)]
-        size = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        started = [
-            subprocess.Popen(
-                command,
-                env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **size, **meeting),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(processes)
-        ]
-        try:
-            said = [process.communicate(timeout=SECONDS)[0] for process in started]
-        finally:
-            for process in started:
-                process.kill()
-        assert [process.returncode for process in started] == [0] * processes, "\n".join(said)
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,19 @@
 """Two processes with a part of every batch each train what one process trains with the whole, however tables are spread.
 
-The module is also what those processes run: ``test_equivalence.py steps|restored DATASET DIRECTORY``.
+The module is also what those processes run: ``test_equivalence.py DATASET DIRECTORY``.
 """
 
 import math
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +23,8 @@ import torch
 from torch import Tensor
 
 from rf_platform.dataset import Dataset
+from rf_platform.errors import RunError
+from rf_training.checkpoint import ROOT
 from rf_training.config import Recipe, TrainConfig
 from rf_training.distributed.config import ShardingConfig
 from rf_training.distributed.world import World
@@ -27,6 +37,8 @@ CLOSE = 2e-4
 
 # It orthogonalises gradients in bfloat16.
 MUON = 2e-3
+
+SECONDS = 240
 
 WINDOWS = 48
 """Of the tiny dataset, under this recipe."""
@@ -121,7 +133,24 @@ def trained(dataset: Dataset, directory: Path, world: World) -> dict[str, Any]:
         trainer._save()
         found[f"saved {kind}"] = weights(trainer)
         found[f"lookups {kind}"] = world.gather_objects((lookups(trainer), next(iter(trainer.loader.epoch(0)))))
+        for rank in range(world.size):
+            found[f"full {kind} {rank}"] = world.gather_objects(full_disk(trainer, rank))
     return found
+
+
+def full_disk(trainer: Trainer, rank: int) -> str:
+    """Take a step and save it, with files that end within their first bytes on one of the processes; return how this one ends."""
+    trainer.step(next(iter(trainer.loader.epoch(1))))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if trainer.world.rank == rank:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    try:
+        trainer._save()
+    except (RunError, SystemExit) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return "saved"
 
 
 @pytest.fixture(autouse=True)
@@ -130,11 +159,39 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def two(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory, together: Callable[..., None]) -> tuple[Path, Any]:
+def several(
+    dataset: Dataset, tmp_path_factory: pytest.TempPathFactory, alone: dict[str, str]
+) -> tuple[Path, Callable[[str], Any]]:
+    """Directory of two processes, and the results by their name: what two trained, and three made of the checkpoints."""
+    directory = tmp_path_factory.mktemp("several")
+    command = [sys.executable, __file__, str(dataset.path), str(directory)]
+    with subprocess.Popen(
+        command, env=alone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as started:
+        try:
+            said = started.communicate(timeout=SECONDS)[0]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+
+    def result(name: str) -> Any:
+        assert (directory / name).exists(), said
+        return torch.load(directory / name, weights_only=False)
+
+    return directory, result
+
+
+@pytest.fixture(scope="module")
+def two(several: tuple[Path, Callable[[str], Any]]) -> tuple[Path, Any]:
     """Directory and results of two processes."""
-    directory = tmp_path_factory.mktemp("two")
-    together(2, __file__, "steps", dataset.path, directory)
-    return directory, torch.load(directory / "steps.pt", weights_only=False)
+    directory, result = several
+    return directory, result("trained")
+
+
+@pytest.fixture(scope="module")
+def three(several: tuple[Path, Callable[[str], Any]]) -> Any:
+    """What three processes make of the checkpoints of two."""
+    return several[1]("restored")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -171,14 +228,6 @@ def test_sharded_forward_equals_unsharded(kind: str, two: tuple[Path, Any], data
         torch.testing.assert_close(found["items"], expected, atol=1e-6, rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def three(two: tuple[Path, Any], dataset: Dataset, together: Callable[..., None]) -> Any:
-    """What three processes make of the checkpoints of two."""
-    directory, _ = two
-    together(3, __file__, "restored", dataset.path, directory)
-    return torch.load(directory / "restored.pt", weights_only=False)
-
-
 @pytest.mark.parametrize("kind", ["table_wise", "column_wise"])
 def test_a_checkpoint_of_two_loads_on_one_and_on_three(
     kind: str, two: tuple[Path, Any], three: Any, dataset: Dataset
@@ -194,11 +243,52 @@ def test_a_checkpoint_of_two_loads_on_one_and_on_three(
         torch.testing.assert_close(three[f"after {kind}"][name], value, atol=CLOSE, rtol=1e-3, msg=name)
 
 
+@pytest.mark.parametrize("kind", ["table_wise", "column_wise"])
+def test_a_full_disk_of_one_process_leaves_the_earlier_checkpoint_and_says_so(
+    kind: str, two: tuple[Path, Any], dataset: Dataset
+) -> None:
+    directory, found = two
+    state, tables = found[f"full {kind} 0"], found[f"full {kind} 1"]
+    for told in (state[0], *tables):
+        assert re.match(r"RunError: the checkpoint of step \d+ could not be written to .*File too large", told)
+        assert "step-00000007, is as it was" in told
+        assert "rf train --resume" in told
+    assert state[1] == "SystemExit: 1"  # the main process failed alone, before the tables, and has said why
+    assert [path.name for path in (directory / kind / ROOT).iterdir()] == ["step-00000007"]
+    trainer = Trainer(saved_run(kind), dataset, directory / kind)
+    assert trainer._restore()
+    kept = weights(trainer)
+    assert kept is not None
+    assert all(torch.equal(kept[name], value) for name, value in found[f"saved {kind}"].items())
+
+
+def join(rank: int, size: int, port: int, work: Callable[[Dataset, Path, World], Any]) -> None:
+    """Be one of several processes; rank 0 leaves the result in a file of the work's name."""
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, **meeting}
+    os.environ.update({name: str(value) for name, value in launched.items()})
+    directory = Path(sys.argv[2])
+    joined = World.join()
+    result = work(Dataset.open(Path(sys.argv[1])), directory, joined)
+    if joined.main:
+        torch.save(result, directory / work.__name__)
+    joined.leave()
+
+
+def fork(size: int, work: Callable[[Dataset, Path, World], Any]) -> None:
+    """Do something in several processes, which need not import anything anew."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    started = [context.Process(target=join, args=(rank, size, port, work)) for rank in range(size)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    work = {"steps": trained, "restored": restored}[sys.argv[1]]
-    joined = World.join()
-    result = work(Dataset.open(Path(sys.argv[2])), Path(sys.argv[3]), joined)
-    if joined.main:
-        torch.save(result, Path(sys.argv[3]) / f"{sys.argv[1]}.pt")
-    joined.leave()
+    fork(2, trained)
+    fork(3, restored)

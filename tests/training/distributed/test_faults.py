@@ -1,4 +1,4 @@
-"""`rf train --nproc 2`: a killed process ends the other, the run goes on at the exact batch, and what comes of it is served."""
+"""Two processes of `rf train`: one that is killed ends the other, the run goes on at the exact batch, and its bundle too."""
 
 import json
 import os
@@ -7,25 +7,32 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from rf_platform.dataset import Dataset
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_serving.bundle.build import build_bundle
 from rf_serving.bundle.served import ServedBundle
 from rf_training.checkpoint import ROOT, last_checkpoint, load_state
+from rf_training.run import continue_run
+from rf_training.trainer import INITIAL
 
 LIMIT = 30.0
 """Seconds in which the others have to end."""
+COMPARABLE = ("model.dropout=0", "model.item_id_noise=0", "model.feature_noise=0", "train.precision=float32")
+"""Without what a process draws for itself, and rounds."""
+ITEM_ID = "embeddings.collection.embedding_bags.domain_item_id.weight"
 STARTED: list[subprocess.Popen[str]] = []
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "model.dim": 16,
     "model.max_history": 6,
-    "train.epochs": 4,
+    "train.epochs": 3,
     "train.batch_size": 8,
     "train.uniform_negatives": 10,
     "train.checkpoint_steps": 1,
@@ -33,16 +40,30 @@ OPTIONS = {
     "sharding.domains.genre": "table_wise",
     "sharding.column_width": 8,
 }
+Train = Callable[..., subprocess.Popen[str]]
 
 
-def train(settings: Settings, env: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    """Start `rf train` in two processes."""
-    command = [sys.executable, "-m", "rf_platform.cli", "--home", str(settings.home), "train", "--nproc", "2"]
-    started = subprocess.Popen(
-        [*command, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    STARTED.append(started)
-    return started
+@pytest.fixture(scope="module")
+def train(workspace: Settings, alone: dict[str, str]) -> Train:
+    """Start `rf train` in two processes, by its own launcher or by torch's: ``train("--resume", by="torchrun")``."""
+    command = ["-m", "rf_platform.cli", "--home", str(workspace.home), "train"]
+    launchers = {
+        "rf": [*command, "--nproc", "2"],
+        "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", "2", *command],
+    }
+
+    def start(*arguments: str, by: str = "rf") -> subprocess.Popen[str]:
+        started = subprocess.Popen(
+            [sys.executable, *launchers[by], *arguments],
+            env=alone,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        STARTED.append(started)
+        return started
+
+    return start
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,9 +75,17 @@ def nothing_is_left() -> Iterator[None]:
             process.terminate()
 
 
-def new(settings: Settings, env: dict[str, str], name: str) -> subprocess.Popen[str]:
+def new(name: str) -> list[str]:
+    """Arguments of a new run."""
     changes = [word for key, value in OPTIONS.items() for word in ("--set", f"{key}={value}")]
-    return train(settings, env, "--name", name, *changes)
+    return ["--name", name, "--dataset", "tiny-v1", *changes]
+
+
+def ended(started: subprocess.Popen[str]) -> str:
+    """Wait for a run that ends well, and return what it says."""
+    _, said = started.communicate(timeout=240)
+    assert started.returncode == 0, said
+    return said
 
 
 def children(parent: int) -> dict[int, int]:
@@ -75,27 +104,18 @@ def children(parent: int) -> dict[int, int]:
 
 
 @pytest.fixture(scope="module")
-def whole(workspace: Settings, alone: dict[str, str]) -> Path:
-    """A run of two processes that nothing happened to."""
-    run = new(workspace, alone, "whole")
-    _, said = run.communicate(timeout=240)
-    assert run.returncode == 0, said
+def whole(workspace: Settings, train: Train) -> Path:
+    """A run of two processes that nothing happened to, started by torch's launcher."""
+    said = ended(train(*new("whole"), by="torchrun"))
     assert "column_wise" in said
     assert "row-wise Adagrad" in said
     return workspace.workspace.runs / "whole"
 
 
-@pytest.mark.timeout(600)  # three starts of two processes, on a machine that may be busy
-@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
-@pytest.mark.parametrize("victim", [1])
-def test_a_killed_process_ends_the_other_and_the_run_goes_on_as_if_nothing_happened(
-    whole: Path, workspace: Settings, alone: dict[str, str], victim: int
-) -> None:
-    directory = workspace.workspace.runs / "killed"
-    run = new(workspace, alone, "killed")
+def kill(run: subprocess.Popen[str], directory: Path, steps: range, victim: int) -> None:
+    """Kill a process of a run when it has saved one of these steps; the other ends, and a person is told what to do."""
     deadline = time.monotonic() + 200
-    # The second epoch, in the middle: an epoch has six steps, with a checkpoint after each.
-    while not any(int(p.name[5:]) in range(8, 12) for p in (directory / ROOT).glob("step-*")):
+    while not any(int(p.name[5:]) in steps for p in (directory / ROOT).glob("step-*")):
         assert run.poll() is None, run.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -111,14 +131,23 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_as_if_nothing_happe
     assert "rf train --resume" in said
     assert not children(run.pid)
     assert not Path(f"/proc/{processes[1 - victim]}").exists()
-
     checkpoint = last_checkpoint(directory)
     assert checkpoint is not None
     position = load_state(checkpoint)["position"]
-    assert position["epoch"] in (1, 2, 3)  # not the end: there is something to go on with
-    again = train(workspace, alone, "--resume", "--name", "killed")
-    _, said = again.communicate(timeout=240)
-    assert again.returncode == 0, said
+    assert position["epoch"] < OPTIONS["train.epochs"]  # not the end: there is something to go on with
+
+
+@pytest.mark.timeout(600)  # four starts of two processes, on a machine that may be busy
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_a_killed_process_ends_the_other_and_the_run_goes_on_as_if_nothing_happened(
+    whole: Path, workspace: Settings, train: Train
+) -> None:
+    """Rank 1 in the second epoch, rank 0 in the third, and torch's launcher goes on with what `--nproc` began."""
+    directory = workspace.workspace.runs / "killed"
+    # In the middle of an epoch, which has six steps, with a checkpoint after each.
+    kill(train(*new("killed")), directory, range(8, 11), victim=1)
+    kill(train("--resume", "--name", "killed"), directory, range(14, 17), victim=0)
+    ended(train("--resume", "--name", "killed", by="torchrun"))
     assert (directory / "history.jsonl").read_text() == (whole / "history.jsonl").read_text()
     mine, theirs = (torch.load(path / "best" / "weights.pt", weights_only=True) for path in (directory, whole))
     for name, value in theirs.items():
@@ -147,13 +176,48 @@ def test_the_plan_is_stored_with_the_run(whole: Path) -> None:
     }
 
 
-def test_what_two_processes_trained_is_served_by_one(whole: Path, workspace: Settings) -> None:
-    """The bundle holds whole tables, and the vectors of its items are those of the weights that were kept."""
+@pytest.fixture(scope="module")
+def bundle(whole: Path, workspace: Settings) -> Path:
+    """The bundle ``whole-1``."""
     registry = Registry.open(workspace.platform_registry_url, root=workspace.workspace.root)
-    built = build_bundle(registry, workspace.workspace.bundles, "whole")
-    served = ServedBundle.open(built.record.path)
+    return build_bundle(registry, workspace.workspace.bundles, whole.name).record.path
+
+
+def test_what_two_processes_trained_is_served_by_one(whole: Path, bundle: Path) -> None:
+    """The bundle holds whole tables, and the vectors of its items are those of the weights that were kept."""
+    served = ServedBundle.open(bundle)
     weights = torch.load(whole / "best" / "weights.pt", weights_only=True)
     table = served.model.embeddings.collection.embedding_bags["domain_item_id"].weight
-    assert torch.equal(table, weights["embeddings.collection.embedding_bags.domain_item_id.weight"])
+    assert torch.equal(table, weights[ITEM_ID])
     found = served.index.search(served.vectors_ND[:5], 3)
     assert found.rows[:, 0].tolist() == list(range(5))
+
+
+def test_two_processes_go_on_from_a_bundle_with_new_ids_as_one_does(
+    bundle: Path, workspace: Settings, train: Train, newer: Dataset
+) -> None:
+    """The tables they share out have grown, and start with the bundle's rows."""
+    registry = Registry.open(workspace.platform_registry_url, root=workspace.workspace.root)
+    registry.record_dataset(
+        name="tiny-v2",
+        version=2,
+        path=newer.path,
+        fingerprint=newer.fingerprint,
+        spec_hash=newer.spec.hash,
+        counts=newer.manifest["counts"],
+    )
+    changes = [word for change in COMPARABLE for word in ("--set", change)]
+    started = train("--from", bundle.name, "--dataset", "tiny-v2", "--name", "two", *changes)
+    torch.set_num_threads(1)
+    continue_run(workspace, bundle.name, "tiny-v2", "one", COMPARABLE)
+    said = ended(started)
+    assert "column_wise" in said
+    one, two = (workspace.workspace.runs / name for name in ("one", "two"))
+    before = torch.load(bundle / "model" / "weights.pt", weights_only=True)[ITEM_ID]
+    initial = torch.load(two / INITIAL / "weights.pt", weights_only=True)
+    assert len(initial[ITEM_ID]) > len(before) + 5
+    assert torch.equal(initial[ITEM_ID][: len(before)], before)
+    mine, theirs = (torch.load(path / "best" / "weights.pt", weights_only=True) for path in (two, one))
+    assert not torch.allclose(mine[ITEM_ID], initial[ITEM_ID], atol=1e-2)  # else there is nothing to compare
+    for name, value in theirs.items():
+        torch.testing.assert_close(mine[name], value, atol=1e-5, rtol=1e-4, msg=name)
