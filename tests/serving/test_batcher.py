@@ -14,10 +14,11 @@ import pytest
 from rf_platform.errors import OverloadedError, RfError, UsageError
 from rf_protos.v1.features_pb2 import FeatureValue, StringList
 from rf_protos.v1.filter_pb2 import Filter, Predicate
-from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
+from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, Interaction, RetrieveRequest, Session
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.batcher import Batcher, BatchLimits
 from rf_serving.retrieval.engine import Engine
+from rf_serving.retrieval.loop_batcher import LoopBatcher
 from rf_serving.retrieval.query import Answer, Ask, Query
 from rf_serving.retrieval.stopwatch import Stopwatch
 
@@ -270,6 +271,108 @@ def test_closing_cancels_who_waits(slow: Any) -> None:
             await batcher.rank(slow, session_ask("3"))
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def in_loop() -> Iterator[LoopBatcher]:
+    yield (batcher := LoopBatcher(limits=BatchLimits(most=4, collect_seconds=0.02, waiting=10)))
+    batcher.close()
+
+
+def test_in_the_loop_requests_are_answered_together_in_batches_of_one_engine(
+    in_loop: LoopBatcher, engine: Engine, slow: Any
+) -> None:
+    other = Slow(engine, 0.0)
+
+    async def run() -> list[Answer]:
+        engines = [slow, slow, other, slow, slow, slow, other]
+        return list(
+            await asyncio.gather(*(in_loop.rank(made, session_ask(str(n))) for n, made in enumerate(engines, 1)))
+        )
+
+    answers = asyncio.run(run())
+    assert [answer.history for answer in answers] == [[str(n)] for n in range(1, 8)]
+    assert [len(batch) for batch in slow.batches] == [4, 1]
+    assert [len(batch) for batch in other.batches] == [2]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_in_the_loop_requests_wait_for_those_that_are_read_and_no_longer_than_agreed(slow: Any, seconds: float) -> None:
+    batcher = LoopBatcher(limits=BatchLimits(collect_seconds=seconds))
+    slow.seconds = 0.0
+
+    async def read_first() -> None:
+        with batcher.expecting():
+            await asyncio.sleep(0.1)
+        await batcher.rank(slow, session_ask("2"))
+
+    async def run() -> None:
+        reading = asyncio.create_task(read_first())
+        await asyncio.sleep(0)
+        await asyncio.gather(batcher.rank(slow, session_ask("1")), reading)
+
+    asyncio.run(run())
+    assert [len(batch) for batch in slow.batches] == ([2] if seconds else [1, 1])
+
+
+def test_after_a_batch_the_loop_takes_in_those_who_came_meanwhile(in_loop: LoopBatcher, slow: Any) -> None:
+    """Each turn of the loop brings one call, as gRPC does; they are not computed one by one."""
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(in_loop.rank(slow, session_ask("1")))]
+        await until(slow.began.is_set)
+        for item in "234":
+            tasks.append(asyncio.create_task(in_loop.rank(slow, session_ask(item))))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert [len(batch) for batch in slow.batches] == [1, 3]
+
+
+def test_in_the_loop_who_has_gone_is_not_computed_and_a_full_queue_refuses(in_loop: LoopBatcher, slow: Any) -> None:
+    async def run() -> None:
+        tasks = [asyncio.create_task(in_loop.rank(slow, session_ask(str(n)))) for n in range(1, 11)]
+        with in_loop.expecting():
+            await asyncio.sleep(0)
+            tasks[3].cancel()
+            with pytest.raises(OverloadedError, match="10 requests wait"):
+                await in_loop.rank(slow, session_ask("11"))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert tasks[3].cancelled()
+
+    asyncio.run(run())
+    computed = [ask.query.subject.history[0].item_id for batch in slow.batches for ask in batch]
+    assert computed == ["1", "2", "3", *map(str, range(5, 11))]
+
+
+def test_in_the_loop_closing_cancels_who_waits(slow: Any) -> None:
+    batcher = LoopBatcher()
+
+    async def run() -> None:
+        with batcher.expecting():
+            waits = asyncio.create_task(batcher.rank(slow, session_ask("1")))
+            await asyncio.sleep(0)
+            batcher.close()
+            with pytest.raises(asyncio.CancelledError):
+                await waits
+        with pytest.raises(asyncio.CancelledError):
+            await batcher.rank(slow, session_ask("2"))
+
+    asyncio.run(run())
+    assert not slow.batches
+
+
+def test_only_what_takes_a_millisecond_is_computed_in_the_loop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine.quick(session_ask("1", k=100).query)
+    assert engine.quick(Query(subject="17", k=10, exclude_seen=True))
+    assert not engine.quick(session_ask("1", k=101).query)
+    assert not engine.quick(session_ask("1", filter=SOME_GENRES).query)
+    assert not engine.quick(session_ask("1", explain=True).query)
+    assert not engine.quick(session_ask("1", rerank=RERANK_EXACT).query)
+    assert not engine.quick(session_ask(*["1"] * 101).query)
+    monkeypatch.setattr(engine, "_search_seconds", 0.01)  # a scan of a million items
+    assert not engine.quick(session_ask("1").query)
 
 
 def test_filters_work_over_the_wire(stub: Any, server: Any) -> None:

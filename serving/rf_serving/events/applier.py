@@ -21,7 +21,7 @@ from rf_serving.events.online_history import Applied, OnlineHistory
 
 BATCH = 500
 """Most events that are applied at once."""
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.2
 """How often the leader looks for events that other processes recorded."""
 STANDBY_SECONDS = 0.25
 """How often the others look whether the leader is gone."""

@@ -33,7 +33,9 @@ class BatchLimits:
 
 
 @dataclass(eq=False)
-class _Job:
+class Job:
+    """A request, or other work, that waits to be computed."""
+
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
     since: float = field(default_factory=perf_counter)
@@ -42,8 +44,11 @@ class _Job:
     work: Callable[[], object] | None = None
 
 
+Jobs = deque[Job]
+
+
 class Batcher:
-    """Answers requests in batches, each by one engine.
+    """Answers requests in batches, each by one engine, in a thread of its own, which the event loop never waits for.
 
     A request that finds the thread idle is computed at once, alone. Those that come while it computes are its next batch, at once
     again if the oldest of them has waited :attr:`BatchLimits.collect_seconds` by then or nobody else is expected; so batches
@@ -60,7 +65,7 @@ class Batcher:
         """
         self._observe, self._limits = observe, limits or BatchLimits()
         self._ready = Condition()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: Jobs = deque()
         self._coming = 0
         self._closed = False
         self._thread = Thread(target=self._run, name="rf-compute", daemon=True)
@@ -83,13 +88,13 @@ class Batcher:
             OverloadedError: too many requests wait already.
         """
         loop = asyncio.get_running_loop()
-        answer: Answer = await self._submit(_Job(loop, loop.create_future(), engine=engine, ask=ask))
+        answer: Answer = await self._submit(Job(loop, loop.create_future(), engine=engine, ask=ask))
         return answer
 
     async def call(self, work: Callable[[], T]) -> T:
         """Return what ``work`` returns, called in the thread between two batches; raises as :meth:`rank` otherwise."""
         loop = asyncio.get_running_loop()
-        result: T = await self._submit(_Job(loop, loop.create_future(), work=work))
+        result: T = await self._submit(Job(loop, loop.create_future(), work=work))
         return result
 
     def close(self) -> None:
@@ -104,7 +109,7 @@ class Batcher:
             with suppress(RuntimeError):
                 job.loop.call_soon_threadsafe(job.future.cancel)
 
-    def _submit(self, job: _Job) -> "asyncio.Future[Any]":
+    def _submit(self, job: Job) -> "asyncio.Future[Any]":
         with self._ready:
             if len(self._jobs) >= self._limits.waiting:
                 raise OverloadedError(f"{len(self._jobs)} requests wait to be computed already; try again later")
@@ -122,9 +127,9 @@ class Batcher:
             begin = perf_counter()
             for job in jobs:
                 self._observe("queue", begin - job.since)
-            _tell(jobs, _results(jobs))
+            _tell(jobs, results_of(jobs))
 
-    def _next(self) -> list[_Job]:
+    def _next(self) -> list[Job]:
         """Wait for requests and return those of the next batch; none when the thread is to end."""
         with self._ready:
             while True:
@@ -135,7 +140,7 @@ class Batcher:
                     self._collect()
                 if self._closed:
                     return []
-                if taken := self._take():
+                if taken := take(self._jobs, self._limits.most):
                     return taken
 
     def _collect(self) -> None:
@@ -143,22 +148,23 @@ class Batcher:
         while 0 < len(self._jobs) < self._limits.most and self._coming and (left := until - perf_counter()) > 0:
             self._ready.wait(left)
 
-    def _take(self) -> list[_Job]:
-        """Return the requests that wait longest and can be computed together."""
-        taken: list[_Job] = []
-        left: list[_Job] = []
-        while self._jobs and len(taken) < self._limits.most:
-            job = self._jobs.popleft()
-            if job.future.done():
-                # The caller has gone.
-                continue
-            together = not taken or (job.engine is taken[0].engine and job.engine is not None)
-            (taken if together else left).append(job)
-        self._jobs.extendleft(reversed(left))
-        return taken
+
+def take(waiting: Jobs, most: int) -> list[Job]:
+    """Take those out that wait longest and can be computed together, at most so many."""
+    taken: list[Job] = []
+    left: list[Job] = []
+    while waiting and len(taken) < most:
+        job = waiting.popleft()
+        if job.future.done():
+            # The caller has gone.
+            continue
+        together = not taken or (job.engine is taken[0].engine and job.engine is not None)
+        (taken if together else left).append(job)
+    waiting.extendleft(reversed(left))
+    return taken
 
 
-def _results(jobs: list[_Job]) -> list[Any]:
+def results_of(jobs: list[Job]) -> list[Any]:
     """Return the results of jobs, an exception in place of one that failed."""
     first = jobs[0]
     try:
@@ -170,10 +176,10 @@ def _results(jobs: list[_Job]) -> list[Any]:
         return [error]
     except Exception as error:
         # A bug, or memory ran out; found alone, the others are answered.
-        return [error] if len(jobs) == 1 else [result for job in jobs for result in _results([job])]
+        return [error] if len(jobs) == 1 else [result for job in jobs for result in results_of([job])]
 
 
-def _tell(jobs: list[_Job], results: list[Any]) -> None:
+def _tell(jobs: list[Job], results: list[Any]) -> None:
     """Hand results over to the event loop, all at once: waking it up costs more than a result."""
 
     def tell(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:

@@ -28,6 +28,8 @@ from rf_serving.retrieval.session import SessionReader
 from rf_serving.retrieval.stopwatch import Stopwatch
 from rf_serving.retrieval.user_encoder import EncodedUser, UserEncoder
 
+QUICK_SECONDS, QUICK_K, QUICK_SESSION = 2e-3, 100, 100
+"""Longest search, most results, and most interactions of a session, of a query that is answered in the event loop."""
 _NO_FILTER = ItemFilter()
 
 
@@ -74,7 +76,11 @@ class Engine:
         self.explainer = Explainer(bundle, self._encoder)
         """Says why the items of an answer have their scores."""
         self._filters, self._eligibility = FilterReader(bundle.spec, filter_limits), Eligibility(bundle.spec)
-        self._searcher = Searcher(SearchCosts.measure(self.catalog.snapshot))
+        snapshot = self.catalog.snapshot
+        costs = SearchCosts.measure(snapshot)
+        self._searcher = Searcher(costs)
+        whole = snapshot.base.index.exact
+        self._search_seconds = costs.exact(snapshot.alive, snapshot.rows) if whole else costs.approximate(QUICK_K)
 
     def rank(self, features: UserFeatures | None, query: Query, watch: Stopwatch, *, degraded: bool = False) -> Answer:
         """Answer one query; see :meth:`rank_many`.
@@ -128,6 +134,17 @@ class Engine:
                 plan = SearchPlan(strategy=results[number].strategy, eligible=searches[number].eligible.count)
                 done[number] = self._answer(ask, read[number].known, plan, ordered[number], catalog)
         return [done[number] for number in range(len(asks))]
+
+    def quick(self, query: Query) -> bool:
+        """Whether a query takes a millisecond or so, as most do: nothing but a short search of the index."""
+        return (
+            self._search_seconds <= QUICK_SECONDS
+            and query.k <= QUICK_K
+            and query.filter is None
+            and not query.explain
+            and not (isinstance(query.subject, Session) and len(query.subject.history) > QUICK_SESSION)
+            and self.order_of(query) == RERANK_NONE
+        )
 
     def order_of(self, query: Query) -> "Rerank":
         """Return what orders the items of a query's answer, if there is a history.

@@ -11,6 +11,7 @@ from rf_serving.retrieval.degraded import degraded_answer
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.explaining import Explaining
 from rf_serving.retrieval.features import UserFeatures
+from rf_serving.retrieval.loop_batcher import LoopBatcher
 from rf_serving.retrieval.query import Answer, Ask, Query
 from rf_serving.retrieval.routing import Route, Routing
 from rf_serving.retrieval.stopwatch import Observe, Stopwatch
@@ -24,8 +25,8 @@ Answered = Callable[[Route, Query, UserFeatures, Answer], None]
 class Retriever:
     """Answers queries by its :attr:`routing`.
 
-    Feature reads have one thread of their own and tensor work another, so that the event loop never waits; more threads of either
-    give nothing under Python's lock: scale by processes.
+    Feature reads have a thread of their own, and so has tensor work that takes long; what takes a millisecond is computed in the
+    event loop. More threads give nothing under Python's lock: scale by processes.
     """
 
     def __init__(
@@ -47,7 +48,11 @@ class Retriever:
         """
         self._observe = observe
         self._reads, self._fetch_seconds = reads or UserReads(), fetch_seconds
-        self._batcher, self._explaining = Batcher(observe, batches), Explaining()
+        self._quick, self._batcher, self._explaining = (
+            LoopBatcher(observe, batches),
+            Batcher(observe, batches),
+            Explaining(),
+        )
         self.routing = Routing(active=route)
         """Which bundle answers whom; assigned as a whole when another one takes over."""
 
@@ -89,10 +94,11 @@ class Retriever:
     ) -> Answer:
         """Answer a query by a given bundle, and tell ``answered`` about it; see :meth:`retrieve`."""
         watch, engine, subject = Stopwatch(self._observe), route.engine, query.subject
+        batcher = self._quick if engine.quick(query) else self._batcher
         features: UserFeatures | None = None
         if not isinstance(subject, Session):
             try:
-                with self._batcher.expecting(), watch.stage("fetch"):
+                with batcher.expecting(), watch.stage("fetch"):
                     features = await self._reads.fetch(
                         route.fetcher, subject, self._fetch_seconds if fetch_seconds is None else fetch_seconds
                     )
@@ -103,7 +109,7 @@ class Retriever:
                 return await self._explained(engine, query, answer, watch)
         ask = Ask(features=features, query=query, watch=watch)
         try:
-            answer = await self._batcher.rank(engine, ask)
+            answer = await batcher.rank(engine, ask)
         except DataError as error:
             if isinstance(subject, Session):
                 raise
@@ -123,5 +129,6 @@ class Retriever:
     def close(self) -> None:
         """Stop the threads; queries that wait are dropped."""
         self._reads.close()
+        self._quick.close()
         self._batcher.close()
         self._explaining.close()

@@ -79,6 +79,7 @@ def open_parts(
             retriever, loader, first, DeploymentMetrics(metrics.registry), busy=lambda: admission.busy
         )
         ending.callback(deployments.close)
+        del first  # else it would be kept in memory after the next bundle has taken over
         edits = CatalogServicer(retriever, journal, limits)
         ending.callback(edits.close)
         metrics.registry.register(CatalogMetrics(lambda: retriever.engine.catalog.snapshot))
