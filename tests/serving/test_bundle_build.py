@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -6,15 +7,17 @@ from typing import ClassVar
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from rf_platform.bundle import read_manifest
 from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, NotFoundError, RunError, UsageError
 from rf_platform.registry import Registry
-from rf_platform.settings import Settings
+from rf_platform.settings import Settings, get_settings
 from rf_serving.bundle import build
 from rf_serving.bundle.build import IndexOptions, build_bundle, held_out_queries
 from rf_serving.bundle.served import ServedBundle
+from rf_serving.commands import index
 from rf_serving.index import (
     INDEX_KINDS,
     ApproximateIndex,
@@ -68,6 +71,34 @@ def test_builds_are_numbered_and_equal(copied: tuple[Registry, Path]) -> None:
     first, second = (read_manifest(directory / name).files for name in ("tiny-run-1", "tiny-run-2"))
     assert first == second  # the same checksums
     assert again.total_bytes == sum(f.bytes for f in second.values())
+
+
+def test_a_bundle_may_be_given_a_name_that_no_other_has(copied: tuple[Registry, Path]) -> None:
+    registry, directory = copied
+    named = build_bundle(registry, directory, name="winter.2024_a-1")
+    assert (named.record.name, named.record.run) == ("winter.2024_a-1", "tiny-run")
+    assert named.record.path == directory / "winter.2024_a-1"
+    assert read_manifest(named.record.path).name == "winter.2024_a-1"
+    assert build_bundle(registry, directory).record.name == "tiny-run-2"
+
+    shutil.rmtree(directory / "tiny-run-2")
+    (directory / "somebody-elses").mkdir()
+    for name in ("winter.2024_a-1", "tiny-run-2", "somebody-elses"):
+        # Before anything is looked up: there is no such run.
+        with pytest.raises(UsageError, match=f"there is a bundle '{name}' already"):
+            build_bundle(registry, directory, "no-such-run", name=name)
+    for name in ("", "../out", "with space", "-x"):
+        with pytest.raises(UsageError, match="cannot be the name of a bundle"):
+            build_bundle(registry, directory, "no-such-run", name=name)
+
+
+def test_the_command_names_the_bundle(home_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RF_HOME", str(home_copy))
+    get_settings.cache_clear()
+    result = CliRunner().invoke(index.app, ["build", "--name", "spring", "--json"], catch_exceptions=False)
+    get_settings.cache_clear()
+    assert json.loads(result.stdout)["name"] == "spring"
+    assert (home_copy / "bundles" / "spring" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf-pq"])

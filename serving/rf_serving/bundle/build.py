@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rf_platform.bundle import manifest_sha256, publish, to_plain, write_manifest
+from rf_platform.bundle import check_name, manifest_sha256, publish, to_plain, write_manifest
 from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import open_run_dataset
@@ -76,23 +76,27 @@ def build_bundle(
     options: IndexOptions | None = None,
     *,
     reranker: bool = True,
+    name: str | None = None,
 ) -> BuiltBundle:
     """Build the bundle of a completed run.
 
     Args:
         registry: where the run is found and the bundle recorded.
-        directory: where bundles lie; the new one is named ``<run>-<n>``.
+        directory: where bundles lie.
         run: name of the run; default: the one started last.
         options: how the vectors are indexed.
         reranker: take in the re-ranker that was chosen for the run, if there is one.
+        name: of the bundle; default: ``<run>-<n>``.
 
     Raises:
         NotFoundError: there is no such run, or its dataset is gone.
-        UsageError: the run is not completed, or there is no such kind of index.
+        UsageError: the run is not completed, the name is taken or not usable, or there is no such kind of index.
         CorruptError: the run has no checkpoint, or a re-ranker that cannot be read or belongs to other towers.
         RunError: the model or the re-ranker gives numbers that are not finite, or the index misses ``min_recall``.
     """
     options = options or IndexOptions()
+    if name is not None:
+        _check_new(registry, directory, name)
     record = registry.run(run)
     if record.status is not RunStatus.COMPLETED:
         raise UsageError(
@@ -114,7 +118,7 @@ def build_bundle(
         progress.advance(note="indexed")
         metrics = json.loads((record.path / "metrics.json").read_text())
         chosen, kind = _reranker(record.path) if reranker else None, None
-        target = directory / registry.next_bundle_name(record.name, directory)
+        target = directory / (name or registry.next_bundle_name(record.name, directory))
         with publish(target) as staging:
             dataset.spec.save(staging / files.SPEC)
             dataset.encoder.save(staging / files.ENCODER)
@@ -171,6 +175,15 @@ def held_out_queries(scorer: ModelScorer, dataset: Dataset, limit: int = HELD_OU
         for i in range(0, len(chosen), _QUERIES_AT_ONCE)
     ]
     return np.concatenate(parts)
+
+
+def _check_new(registry: Registry, directory: Path, name: str) -> None:
+    """Refuse a name before anything is computed."""
+    taken = (directory / check_name("bundle", name)).exists()
+    if taken or name in {bundle.name for bundle in registry.bundles()}:
+        raise UsageError(
+            f"there is a bundle {name!r} already, and bundles never change; choose another --name, or give none"
+        )
 
 
 def _tuned(

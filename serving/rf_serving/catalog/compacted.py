@@ -25,6 +25,7 @@ from rf_platform.registry.journal import CatalogJournal, Entry
 from rf_serving.bundle import files
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.cache_directory import directory_name, occupy
 from rf_serving.catalog.compact_files import ITEMS, SEQUENCES, Anchor
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.index import open_index
@@ -36,6 +37,8 @@ _LOCK = ".lock"
 class CompactedCatalogs:
     """Those of one bundle, named by the last change that is in them.
 
+    Nobody removes their directory before :meth:`close`; what was opened stays usable after it.
+
     Args:
         cache: directory for the catalogs of all bundles.
         bundle: whose item tower encoded them.
@@ -44,8 +47,9 @@ class CompactedCatalogs:
 
     def __init__(self, cache: Path, bundle: ServedBundle, device: str = "cpu") -> None:
         self._bundle, self._device = bundle, device
-        self.directory = cache / f"{bundle.name}-{manifest_sha256(bundle.path)[:12]}"
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory = cache / directory_name(bundle.name, manifest_sha256(bundle.path))
+        self.close = occupy(self.directory, self)
+        """Let others remove the directory."""
 
     def path(self, sequence: int) -> Path:
         """Return where the catalog lies, or is to lie, that ends with a change."""
@@ -125,7 +129,8 @@ class CompactedCatalogs:
                 for batch in source.iter_batches():
                     sink.write_table(schema.cast(pa.Table.from_batches([batch])))
             staging.rename(path)
-        return CatalogBase.of(self._bundle, lambda: pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+        mapped = pa.memory_map(str(path))  # read later, perhaps when the file is gone
+        return CatalogBase.of(self._bundle, lambda: pa.ipc.open_file(mapped).read_all())
 
     def remove_before(self, sequence: int) -> None:
         """Delete older ones; processes that have mapped their files keep them."""

@@ -59,6 +59,7 @@ class LiveCatalog:
         self._journal, self._lock = journal, RLock()
         self._log = structlog.get_logger("rf_serving").bind(bundle=bundle.name)
         self._state, self._sequence = CatalogState(bundle, base), base.sequence
+        self._store: CompactedCatalogs | None = None
         self._compactor: Compactor | None = None
         self._follower: Follower | None = None
         self._apply(journal.newest(base.sequence))
@@ -90,6 +91,7 @@ class LiveCatalog:
         store, base = _foundation(bundle, journal, cache, device)
         catalog = cls(bundle, journal, base)
         if store is not None:
+            catalog._store = store
             catalog._compactor = Compactor(store, journal, compaction or Compaction())
         catalog._log.info(
             "catalog ready",
@@ -124,6 +126,8 @@ class LiveCatalog:
         """Stop following; the snapshot stays usable."""
         if self._follower is not None:
             self._follower.close()
+        if self._store is not None:
+            self._store.close()
         # Both hold this catalog: nothing but its users keeps it, and its open files, from now on.
         self._follower, self.prepare = None, _nothing
 

@@ -16,6 +16,9 @@ def index() -> None:
 @app.command()
 def build(
     run: Annotated[str | None, typer.Argument(help="Training run; default: the newest.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the bundle; default: the run's with a number.", show_default=False)
+    ] = None,
     kind: Annotated[
         str,
         typer.Option(
@@ -54,6 +57,7 @@ def build(
         run,
         IndexOptions(kind=kind, recall=recall, min_recall=min_recall),
         reranker=reranker,
+        name=name,
     )
     if as_json:
         print_json(

@@ -10,6 +10,7 @@ import structlog
 from rf_platform.errors import RfError
 from rf_platform.registry import BundleRecord, Registry, ServingPlan
 from rf_serving.deployment.background_thread import start_background
+from rf_serving.deployment.cache_sweep import CacheSweep
 from rf_serving.deployment.loader import BundleLoader, Loaded
 from rf_serving.deployment.metrics import DeploymentMetrics
 from rf_serving.deployment.shadow import Shadow
@@ -210,6 +211,7 @@ class Deployments:
     def _follow(self, registry: Registry, poll_seconds: float) -> None:
         seen: tuple[int, int] | None = None
         down = False
+        sweep = CacheSweep(self._loader.cache, registry)
         while not self._stop.wait(poll_seconds):
             try:
                 plan = registry.traffic.plan()
@@ -232,6 +234,8 @@ class Deployments:
                     report = self._log.warning if isinstance(error, RfError) else self._log.exception
                     report("failed to follow the registry", serving=self.serving.active.name, error=str(error))
                     self._stop.wait(max(poll_seconds, self.pause_seconds))
+                    continue
+            sweep.step(plan)
 
 
 def _loaded(serving: Serving) -> dict[str, Loaded]:

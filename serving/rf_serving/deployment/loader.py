@@ -45,6 +45,8 @@ class BundleLoader:
 
     def __init__(self, settings: Settings, store: "FeatureStore", journal: CatalogJournal) -> None:
         self._settings, self._store, self._journal = settings, store, journal
+        self.cache = settings.workspace.cache / "catalog"
+        """Where the compacted catalogs of all bundles lie."""
 
     def load(self, record: BundleRecord, beside: Route | None = None, *, verified: bool = False) -> Loaded:
         """Check a bundle's files and features, load it, bring its catalog up to date and try it. Blocks.
@@ -71,9 +73,7 @@ class BundleLoader:
                 bundle=bundle.name,
                 remedy="answers are in the order of the search; build a bundle of a run with a re-ranker, or unset RF_RERANK",
             )
-        catalog = LiveCatalog.open(
-            bundle, self._journal, self._settings.workspace.cache / "catalog", device=self._settings.index_device
-        )
+        catalog = LiveCatalog.open(bundle, self._journal, self.cache, device=self._settings.index_device)
         engine = Engine(bundle, catalog, reranking=reranking)
         catalog.prepare = engine.warm
         engine.warm(catalog.snapshot, beside.engine if beside is not None else None)

@@ -83,11 +83,13 @@ class LoopBatcher:
 
     def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Compute a batch if its time has come, and come back as long as requests wait: the loop's timers are too coarse."""
-        if self._jobs and not self._waits() and (jobs := take(self._jobs, self._limits.most)):
-            self._compute(jobs)
-        self._planned = bool(self._jobs)
-        if self._planned:
-            loop.call_soon(self._go_on, loop)
+        try:
+            if self._jobs and not self._waits() and (jobs := take(self._jobs, self._limits.most)):
+                self._compute(jobs)
+        finally:
+            self._planned = bool(self._jobs)
+            if self._planned:
+                loop.call_soon(self._go_on, loop)
 
     def _waits(self) -> bool:
         """Whether a batch of those who are here would be too early."""

@@ -34,8 +34,10 @@ def supervise(settings: Settings, options: ServeOptions) -> int:
 
     0: all workers finished what they were answering. 1: one did not, or had to be killed.
 
+    The line ``serving`` is written when all of them answer and report SERVING.
+
     Raises:
-        RfError: a worker cannot start; the others are ended.
+        RfError: a worker cannot start, or ends before all of them serve; the others are ended.
     """
     configure_logs(options.log_level)
     with shared_port(options.host, options.port) as port, _wakes_at_signals() as wake:
@@ -150,9 +152,7 @@ class _Workers:
         if worker.reports is not None and worker.reports.poll():
             self._hear(worker)
         if not self._stopping and not self._serving:
-            raise RunError(
-                f"worker {worker.number} ended with exit code {code} before it could serve; the log above says why"
-            )
+            raise RunError(_ended_early(worker.number, code))
         self._forget(worker)
         if self._stopping:
             return
@@ -194,7 +194,8 @@ class _Workers:
             if worker.process is None:
                 continue
             worker.process.join(max(0.0, deadline - monotonic()))
-            finished = finished and worker.process.exitcode == 0
+            # One that is still loading has answered nothing.
+            finished = finished and (worker.ready is None or worker.process.exitcode == 0)
             self._kill(worker)
         (self._log.info if finished else self._log.warning)("stopped", all_calls_finished=finished)
         sys.stdout.flush()
@@ -209,6 +210,17 @@ class _Workers:
     def _metrics_ports(self) -> dict[int, int]:
         ready = {worker.number: worker.ready for worker in self._workers if worker.ready is not None}
         return {number: details["metrics_port"] for number, details in ready.items() if "metrics_port" in details}
+
+
+def _ended_early(number: int, code: int | None) -> str:
+    """Say how a worker ended before all of them could serve."""
+    if code is None or code >= 0:
+        return f"worker {number} ended with exit code {code} before all workers could serve; the log above says why"
+    name = signal.Signals(-code).name
+    remedy = (
+        "if nobody did that, memory ran out: try fewer --workers" if name == "SIGKILL" else "that is a bug; report it"
+    )
+    return f"worker {number} was ended by {name} before all workers could serve; {remedy}"
 
 
 @contextmanager

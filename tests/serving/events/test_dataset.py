@@ -1,7 +1,10 @@
 """Recorded events are in the next dataset, each exactly once."""
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from rf_platform.data.event_log import Event
+from rf_platform.data.event_log import Event, EventParts
 from rf_platform.settings import get_settings
+from rf_protos.v1 import feedback_pb2
 
 
 @pytest.fixture
@@ -92,3 +96,35 @@ def test_an_import_leaves_recorded_events_alone(build: Any, event: Callable[...,
     with replacing(tables) as fresh:
         write_tables(fresh, users=6, items=20, events=5, seed=1)
     assert build()["counts"]["events"] == 6 * 5 + 1
+
+
+def test_what_a_running_server_has_acknowledged_is_in_the_next_build(build: Any) -> None:
+    """Nothing else moves events out of SQL, and the server need not stop, have applied them, or be busy."""
+    from rf_platform.features.store import open_store
+    from rf_serving.events import EventIntake
+
+    settings = build.shop.settings
+    before = build()["counts"]["events"]
+    t0 = int(datetime(2024, 2, 1, tzinfo=UTC).timestamp()) * 1_000_000
+
+    def record(intake: EventIntake, number: int) -> None:
+        asked = feedback_pb2.Event(event_id=f"n{number}", user_id="2", item_id="118", timestamp_us=t0 + number)
+        (status,) = asyncio.run(intake.record([asked], lambda item: True))
+        assert status.outcome == feedback_pb2.EventStatus.RECORDED
+
+    with closing(EventIntake(settings, open_store(settings), apply=False)) as waiting:
+        record(waiting, 1)
+        built = build()
+        assert built["counts"]["events"] == before + 1
+        assert sequences(built)[2][-1] == (118, t0 + 1)
+
+    with closing(EventIntake(settings, open_store(settings))) as quiet:
+        record(quiet, 2)
+        log, deadline = build.shop.log, time.monotonic() + 30
+        while log.state().applied < log.head():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert EventParts(settings.workspace.events).sealed == 1  # following the log puts nothing into files
+        built = build()
+        assert built["counts"]["events"] == before + 2
+        assert sequences(built)[2][-2:] == [(118, t0 + 1), (118, t0 + 2)]

@@ -1,4 +1,4 @@
-"""Upserts on one server, and what another one answers meanwhile: how long an acknowledged change takes to get there.
+"""Upserts and events on one server, and what another one answers meanwhile: how long an acknowledged one takes to get there.
 
 Every answer tells the last change it takes into account, so the load itself shows when a change has arrived, to within the time
 between two answers.
@@ -19,6 +19,7 @@ from rf_protos.v1.catalog_pb2 import DeleteItemsRequest, GetItemsRequest, Item, 
 from rf_protos.v1.catalog_pb2_grpc import CatalogServiceStub
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
+from rf_serving.bench.catalog.events import MeasuredEvents, record
 
 CALL_SECONDS = 10.0
 SETTLE_SECONDS = 2.0
@@ -38,6 +39,8 @@ class CatalogLoad:
     """Upserts a second on the first server."""
     batch: int
     """Items of an upsert."""
+    events: float = 0.0
+    """Events a second, recorded on both servers in turn, each of another user."""
 
 
 class Seen(NamedTuple):
@@ -59,6 +62,7 @@ class Measured:
     read_seconds: dict[str, list[float]] = field(default_factory=lambda: {"first": [], "second": []})
     statuses: Counter[str] = field(default_factory=Counter)
     items: int = 0
+    events: MeasuredEvents | None = None
 
     def delays(self) -> list[float]:
         """Return for every upsert how long after its acknowledgement the second server first answered with it, 0 if before.
@@ -85,6 +89,20 @@ class Measured:
             "acknowledged_to_searchable_elsewhere_ms": percentiles(self.delays()),
             "upsert_ms": percentiles(self.upsert_seconds),
             **{f"retrieve_ms_on_{name}_server": percentiles(found) for name, found in self.read_seconds.items()},
+            **self._of_events(),
+        }
+
+    def _of_events(self) -> dict[str, Any]:
+        if self.events is None or not self.events.record_seconds:
+            return {}
+        return {
+            "events": len(self.events.record_seconds),
+            "record_event_ms": percentiles(self.events.record_seconds),
+            **{
+                f"event_acknowledged_by_{name}_server_to_answered_by_the_other_ms": percentiles(found)
+                for name, found in self.events.delays.items()
+                if found
+            },
         }
 
 
@@ -106,7 +124,7 @@ async def measure(first: str, second: str, users: list[str], items: list[str], l
         load: how much.
 
     Raises:
-        RunError: a change was not acknowledged, or never arrived, or a deleted item is still there.
+        RunError: a change or an event was not acknowledged, or never arrived, or a deleted item is still there.
     """
     measured = Measured()
     async with grpc.aio.insecure_channel(first) as one, grpc.aio.insecure_channel(second) as other:
@@ -118,6 +136,7 @@ async def measure(first: str, second: str, users: list[str], items: list[str], l
             _upsert(catalog, known, load, measured, until),
             _read(one, users, load.reads, measured, "first", reading),
             _read(other, users, load.reads, measured, "second", reading),
+            _record(one, other, users, items, load, measured, until),
         )
         await _check(one, other, results[0], measured)
     return measured
@@ -144,6 +163,19 @@ async def _upsert(catalog: Any, known: list[Item], load: CatalogLoad, measured: 
         sent.extend(items)
         await asyncio.sleep(float(rng.exponential(1 / load.upserts)))
     return sent
+
+
+async def _record(
+    one: grpc.aio.Channel,
+    other: grpc.aio.Channel,
+    users: list[str],
+    items: list[str],
+    load: CatalogLoad,
+    measured: Measured,
+    until: float,
+) -> None:
+    if load.events:
+        measured.events = await record({"first": one, "second": other}, users, items, load.events, until)
 
 
 async def _read(

@@ -15,15 +15,19 @@ def catalog(
     reads: Annotated[float, typer.Option(min=1, help="Retrieve calls a second, on each of the two servers.")] = 100.0,
     upserts: Annotated[float, typer.Option(min=0.1, help="Upserts a second.")] = 10.0,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Items of an upsert.")] = 10,
+    events: Annotated[
+        float, typer.Option(min=0, help="Events a second, on both servers in turn; 0 records none.")
+    ] = 5.0,
     out: Annotated[
         Path | None, typer.Option(help="Directory of the results; default: bench/catalog in the workspace.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Upsert items on one server and see how soon another one, under load as well, answers with them.
+    """Upsert items and record events on one server and see how soon another one, under load as well, answers with them.
 
     Two server processes follow one registry. The time counts from the acknowledgement of an upsert to the first answer of the
-    other server that takes it into account. In the end the items are deleted again.
+    other server that takes it into account. In the end the items are deleted again. Events are recorded meanwhile, and timed from
+    their acknowledgement by one server to the first answer of the other one whose history has them.
 
     The catalog is synthetic and the model untrained. The workspace is made once and used again.
     """
@@ -41,7 +45,7 @@ def catalog(
 
     home = get_settings().home
     service = prepare(home / "bench", ServiceSize(items=items, users=1000), None)
-    load = CatalogLoad(seconds=seconds, reads=reads, upserts=upserts, batch=batch)
+    load = CatalogLoad(seconds=seconds, reads=reads, upserts=upserts, batch=batch, events=events)
     workspace = service.settings.home
     with BackgroundServer(workspace) as first, BackgroundServer(workspace) as second:
         found = asyncio.run(measure(first.address, second.address, service.users, service.items, load)).to_dict()
@@ -53,7 +57,13 @@ def catalog(
         print_json(result)
         return
     table = Table(
-        "milliseconds", "p50", "p90", "p99", "max", title=f"{found['items']} items upserted", title_justify="left"
+        "milliseconds",
+        "p50",
+        "p90",
+        "p99",
+        "max",
+        title=f"{found['items']} items upserted, {found.get('events', 0)} events recorded",
+        title_justify="left",
     )
     for name, row in found.items():
         if isinstance(row, dict) and "p50" in row:
