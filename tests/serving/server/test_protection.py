@@ -137,6 +137,28 @@ def test_every_method_of_every_service_needs_a_role(guarded: Any) -> None:
     }
 
 
+# Overload
+
+
+def test_calls_that_cannot_be_refused_in_time_are_ended_by_grpc(
+    settings: Settings, home: Path, start_server: Callable[..., Any]
+) -> None:
+    async def busy() -> None:
+        time.sleep(1.0)
+
+    with start_server(settings, max_in_flight=16) as running:
+        assert status(running.stub.Retrieve, REQUEST)[0] is grpc.StatusCode.OK
+        stuck = running.in_loop(busy())
+        calls = [running.stub.Retrieve.future(REQUEST, timeout=30) for _ in range(200)]
+        stuck.result(10)
+        codes = [call.code() for call in calls if call.exception() or True]
+        # One is in the loop's hands and up to 16 are held; those that come when these are begun are refused or answered.
+        assert codes.count(grpc.StatusCode.CANCELLED) >= 150
+        assert codes.count(grpc.StatusCode.OK) >= 1
+        assert set(codes) <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert status(running.stub.Retrieve, REQUEST)[0] is grpc.StatusCode.OK
+
+
 # TLS
 
 

@@ -41,6 +41,8 @@ def default(data: DatasetStatistics) -> Recipe:
             overlap=0.0 if history > 100 else 0.5,
             learning_rate=2e-3 if sparse or dim == 64 else 1e-3,
             weight_decay=1.0 if sparse else 0.05,
+            optimizer="muon" if sparse else "adamw",
+            label_smoothing=0.1 if sparse and full else 0.0,
         ),
     )
 
@@ -72,7 +74,9 @@ def amazon_beauty(data: DatasetStatistics) -> Recipe:
     return Recipe(
         name="amazon-beauty",
         model=ModelConfig(dim=128, max_history=50, dropout=0.5, fusion="mean", bag_pooling="sum"),
-        train=TrainConfig(epochs=12, batch_size=128, objective="full", weight_decay=1.0),
+        train=TrainConfig(
+            epochs=12, batch_size=128, objective="full", weight_decay=1.0, optimizer="muon", label_smoothing=0.1
+        ),
     )
 
 
