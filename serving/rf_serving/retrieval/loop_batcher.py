@@ -13,8 +13,6 @@ from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Answer, Ask
 from rf_serving.retrieval.stopwatch import Observe
 
-_QUIET_SECONDS = 100e-6
-"""Nobody came for so long: nobody waits at the door."""
 _MOST_SHARE_SECONDS = 0.01
 
 
@@ -25,9 +23,9 @@ class LoopBatcher:
     back at every operation: beside a busy event loop it gets it again milliseconds later, and a batch takes several times as
     long.
 
-    Requests are put together as :class:`~rf_serving.retrieval.batcher.Batcher` does it. In addition the loop, after a batch,
-    takes in those who came meanwhile before it computes again, for at most as long as the batch took: so that there is always
-    time to refuse what is too much, and batches are large when they have to be.
+    A request waits for those whose features are being read, at most :attr:`BatchLimits.collect_seconds`. After a batch the loop
+    takes in who came meanwhile for as long as the batch took, before it computes again: so batches are as large as they have to
+    be, and there is always time to refuse what is too much. When nobody came for a while a request is computed at once.
     """
 
     def __init__(self, observe: Observe = lambda stage, seconds: None, limits: BatchLimits | None = None) -> None:
@@ -41,17 +39,19 @@ class LoopBatcher:
         self._jobs: Jobs = deque()
         self._coming = 0
         self._planned = self._closed = False
-        self._came = self._share_until = 0.0
+        self._share_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
         """Say that a request will come when the block ends, such as one whose features are being read."""
         self._coming += 1
-        self._came = perf_counter()
         try:
             yield
         finally:
             self._coming -= 1
+            if self._jobs and not self._coming:
+                self._plan(asyncio.get_running_loop())
 
     async def rank(self, engine: Engine, ask: Ask) -> Answer:
         """Answer a request, together with others of the same engine; to be called in one event loop only.
@@ -67,11 +67,8 @@ class LoopBatcher:
         if self._closed:
             job.future.cancel()
         else:
-            self._came = job.since
             self._jobs.append(job)
-            if not self._planned:
-                self._planned = True
-                loop.call_soon(self._go_on, loop)
+            self._plan(loop)
         answer: Answer = await job.future
         return answer
 
@@ -81,26 +78,37 @@ class LoopBatcher:
         while self._jobs:
             self._jobs.popleft().future.cancel()
 
-    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Compute a batch if its time has come, and come back as long as requests wait: the loop's timers are too coarse."""
-        try:
-            if self._jobs and not self._waits() and (jobs := take(self._jobs, self._limits.most)):
-                self._compute(jobs)
-        finally:
-            self._planned = bool(self._jobs)
-            if self._planned:
-                loop.call_soon(self._go_on, loop)
+    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look in the loop's next turn whether it is time for a batch."""
+        if not self._planned:
+            self._planned = True
+            loop.call_soon(self._go_on, loop)
 
-    def _waits(self) -> bool:
-        """Whether a batch of those who are here would be too early."""
-        now, oldest = perf_counter(), self._jobs[0].since
-        if len(self._jobs) >= self._limits.most:
-            return False
-        if self._coming and now < oldest + self._limits.collect_seconds:
-            return True
-        return now < self._share_until and now < self._came + _QUIET_SECONDS
+    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Compute a batch if its time has come."""
+        self._planned = False
+        if not self._jobs:
+            return
+        now, oldest, full = perf_counter(), self._jobs[0].since, len(self._jobs) >= self._limits.most
+        until = max(oldest + self._limits.collect_seconds if self._coming else 0.0, self._share_until)
+        if not full and now < until:
+            # Whoever comes, or does not, looks again.
+            if self._timer is None:
+                self._timer = loop.call_later(until - now, self._due, loop)
+            return
+        try:
+            self._compute(take(self._jobs, self._limits.most))
+        finally:
+            if self._jobs:
+                self._plan(loop)
+
+    def _due(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self._plan(loop)
 
     def _compute(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
         begin = perf_counter()
         for job in jobs:
             self._observe("queue", begin - job.since)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from time import monotonic
 
-LEAST = 8
+LEAST = 16
 _INTERVAL = 0.1
 _SHRINK = 0.8
 _GROW = 1.1
