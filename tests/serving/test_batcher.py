@@ -371,7 +371,7 @@ def test_only_what_takes_a_millisecond_is_computed_in_the_loop(engine: Engine, m
     assert not engine.quick(session_ask("1", explain=True).query)
     assert not engine.quick(session_ask("1", rerank=RERANK_EXACT).query)
     assert not engine.quick(session_ask(*["1"] * 101).query)
-    monkeypatch.setattr(engine, "_search_seconds", 0.01)  # a scan of a million items
+    monkeypatch.setattr(engine, "_scan_seconds", 0.01)  # a scan of a million items
     assert not engine.quick(session_ask("1").query)
 
 

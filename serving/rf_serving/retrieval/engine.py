@@ -29,7 +29,7 @@ from rf_serving.retrieval.stopwatch import Stopwatch
 from rf_serving.retrieval.user_encoder import EncodedUser, UserEncoder
 
 QUICK_SECONDS, QUICK_K, QUICK_SESSION = 2e-3, 100, 100
-"""Longest search, most results, and most interactions of a session, of a query that is answered in the event loop."""
+"""Longest scan of a catalog, most results, and most interactions of a session, of a query that is answered in the event loop."""
 _NO_FILTER = ItemFilter()
 
 
@@ -79,8 +79,8 @@ class Engine:
         snapshot = self.catalog.snapshot
         costs = SearchCosts.measure(snapshot)
         self._searcher = Searcher(costs)
-        whole = snapshot.base.index.exact
-        self._search_seconds = costs.exact(snapshot.alive, snapshot.rows) if whole else costs.approximate(QUICK_K)
+        # An approximate index is asked because it is quick; how quick, is measured badly as long as its pages are not in memory.
+        self._scan_seconds = costs.exact(snapshot.alive, snapshot.rows) if snapshot.base.index.exact else 0.0
 
     def rank(self, features: UserFeatures | None, query: Query, watch: Stopwatch, *, degraded: bool = False) -> Answer:
         """Answer one query; see :meth:`rank_many`.
@@ -138,7 +138,7 @@ class Engine:
     def quick(self, query: Query) -> bool:
         """Whether a query takes a millisecond or so, as most do: nothing but a short search of the index."""
         return (
-            self._search_seconds <= QUICK_SECONDS
+            self._scan_seconds <= QUICK_SECONDS
             and query.k <= QUICK_K
             and query.filter is None
             and not query.explain

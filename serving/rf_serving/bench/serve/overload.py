@@ -9,6 +9,7 @@ from rf_serving.bench.serve.sweep import Stretch, Target, stretch
 
 FACTOR = 3.0
 WATCH_SECONDS = 1.0
+REFUSED = ("RESOURCE_EXHAUSTED", "CANCELLED")
 DEADLINE_SECONDS = 0.25
 """What a caller of an online service waits for at most; an answer after it is worth nothing."""
 
@@ -30,10 +31,10 @@ class Overload:
 
     @property
     def shed_share(self) -> float:
-        """Share of the calls that were refused, of all that were not answered OK."""
+        """Share of the calls that were refused, by the server or by gRPC for it, of all that were not answered OK."""
         statuses = self.overloaded.load.statuses
         failed = sum(statuses.values()) - statuses.get("OK", 0)
-        return statuses.get("RESOURCE_EXHAUSTED", 0) / failed if failed else 1.0
+        return sum(statuses.get(status, 0) for status in REFUSED) / failed if failed else 1.0
 
     @property
     def goodput_share(self) -> float:
