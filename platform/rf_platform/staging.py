@@ -32,7 +32,11 @@ def staged(target: Path, mark: str, *, replace: bool = False) -> Iterator[Path]:
         _sync_tree(staging)
         if replace and target.exists():
             target.rename(old := target.parent / f"{mark}old-{uuid4().hex}")
-            staging.rename(target)
+            try:
+                staging.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             _move(staging, target)

@@ -16,6 +16,7 @@ from rf_protos.v1.features_pb2 import FeatureValue, StringList
 from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, Interaction, RetrieveRequest, Session
 from rf_serving.bundle.served import ServedBundle
+from rf_serving.retrieval import loop_batcher
 from rf_serving.retrieval.batcher import Batcher, BatchLimits
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.loop_batcher import LoopBatcher
@@ -319,15 +320,27 @@ def test_after_a_batch_the_loop_takes_in_those_who_came_meanwhile(in_loop: LoopB
     """Each turn of the loop brings one call, as gRPC does; they are not computed one by one."""
 
     async def run() -> None:
-        tasks = [asyncio.create_task(in_loop.rank(slow, session_ask("1")))]
+        tasks = [asyncio.create_task(in_loop.rank(slow, session_ask(item))) for item in "12"]
         await until(slow.began.is_set)
-        for item in "234":
+        for item in "345":
             tasks.append(asyncio.create_task(in_loop.rank(slow, session_ask(item))))
             await asyncio.sleep(0)
         await asyncio.gather(*tasks)
 
     asyncio.run(run())
-    assert [len(batch) for batch in slow.batches] == [1, 3]
+    assert [len(batch) for batch in slow.batches] == [2, 3]
+
+
+def test_a_slow_batch_sends_requests_elsewhere_for_a_while(
+    in_loop: LoopBatcher, slow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(in_loop.rank(slow, session_ask("1")))
+    assert not in_loop.slow
+    slow.seconds = 0.11
+    asyncio.run(in_loop.rank(slow, session_ask("1")))
+    assert in_loop.slow
+    monkeypatch.setattr(loop_batcher, "perf_counter", lambda: perf_counter() + 1.1)
+    assert not in_loop.slow
 
 
 def test_in_the_loop_who_has_gone_is_not_computed_and_a_full_queue_refuses(in_loop: LoopBatcher, slow: Any) -> None:

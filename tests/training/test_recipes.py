@@ -57,6 +57,15 @@ def test_a_setting_has_its_type_and_changes_nothing_else(setting: str, value: An
     assert Recipe(name="base") == BASE  # the recipe it started from is as it was
 
 
+def test_what_a_recipe_says_for_its_objective_does_not_hold_for_another() -> None:
+    recipe = get_recipe("amazon-beauty")
+    assert recipe.train.label_smoothing > 0
+    assert override(recipe, ["train.objective=sampled"]).train.label_smoothing == 0
+    assert override(recipe, ["train.objective=full"]).train.label_smoothing == recipe.train.label_smoothing
+    with pytest.raises(ConfigError, match="label_smoothing"):
+        override(recipe, ["train.objective=sampled", "train.label_smoothing=0.1"])
+
+
 def test_several_settings_and_the_last_word_counts() -> None:
     recipe = override(BASE, ["model.dim=32", "train.epochs=2", "model.layers=1", "train.epochs=4"])
     assert recipe == replace(BASE, model=ModelConfig(dim=32, layers=1), train=TrainConfig(epochs=4))

@@ -1,7 +1,8 @@
 """Configuration of a training run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rf_platform.errors import ConfigError
 from rf_training.distributed.config import ShardingConfig
@@ -11,6 +12,13 @@ from rf_training.model.config import ModelConfig
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How a model is trained."""
+
+    OF_OBJECTIVE: ClassVar[Mapping[str, str]] = {
+        "label_smoothing": "full",
+        "hard_negatives": "sampled",
+        "mask_own_positives": "sampled",
+    }
+    """Settings that belong to one objective, and are left at their defaults with the other."""
 
     epochs: int = 12
     """Passes over the training events."""
@@ -125,8 +133,7 @@ class TrainConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"train.{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, known))}")
-        other = {"label_smoothing": "full", "hard_negatives": "sampled", "mask_own_positives": "sampled"}
-        for name, objective in other.items():
+        for name, objective in self.OF_OBJECTIVE.items():
             if getattr(self, name) and self.objective != objective:
                 raise ConfigError(
                     f"train.{name}={getattr(self, name)} needs train.objective={objective}, which is {self.objective}"

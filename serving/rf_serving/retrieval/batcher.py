@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import faiss
 import torch
 
-from rf_platform.errors import OverloadedError, RfError
+from rf_platform.errors import OverloadedError
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Answer, Ask
 from rf_serving.retrieval.stopwatch import Observe
@@ -67,7 +67,7 @@ class Batcher:
         self._ready = Condition()
         self._jobs: Jobs = deque()
         self._coming = 0
-        self._closed = False
+        self._closed = self._begun = False
         self._thread = Thread(target=self._run, name="rf-compute", daemon=True)
         self._thread.start()
 
@@ -133,7 +133,7 @@ class Batcher:
         """Wait for requests and return those of the next batch; none when the thread is to end."""
         with self._ready:
             while True:
-                busy = bool(self._jobs)
+                busy = self._begun and bool(self._jobs)
                 while not self._jobs and not self._closed:
                     self._ready.wait()
                 if busy:
@@ -141,6 +141,7 @@ class Batcher:
                 if self._closed:
                     return []
                 if taken := take(self._jobs, self._limits.most):
+                    self._begun = True
                     return taken
 
     def _collect(self) -> None:
@@ -172,10 +173,8 @@ def results_of(jobs: list[Job]) -> list[Any]:
             return [first.work()]
         assert first.engine is not None
         return list(first.engine.rank_many([job.ask for job in jobs if job.ask is not None]))
-    except RfError as error:
-        return [error]
     except Exception as error:
-        # A bug, or memory ran out; found alone, the others are answered.
+        # A bug, for one, or memory ran out; found alone, the others are answered.
         return [error] if len(jobs) == 1 else [result for job in jobs for result in results_of([job])]
 
 

@@ -28,7 +28,7 @@ from rf_serving.retrieval.session import SessionReader
 from rf_serving.retrieval.stopwatch import Stopwatch
 from rf_serving.retrieval.user_encoder import EncodedUser, UserEncoder
 
-QUICK_SECONDS, QUICK_K, QUICK_SESSION = 2e-3, 100, 100
+QUICK_SECONDS, QUICK_K, QUICK_SESSION = 1e-3, 100, 100
 """Longest scan of a catalog, most results, and most interactions of a session, of a query that is answered in the event loop."""
 _NO_FILTER = ItemFilter()
 

@@ -14,6 +14,7 @@ from rf_serving.retrieval.query import Answer, Ask
 from rf_serving.retrieval.stopwatch import Observe
 
 _MOST_SHARE_SECONDS = 0.01
+_SLOW_SECONDS, _PAUSE_SECONDS = 0.1, 1.0
 
 
 class LoopBatcher:
@@ -24,8 +25,8 @@ class LoopBatcher:
     long.
 
     A request waits for those whose features are being read, at most :attr:`BatchLimits.collect_seconds`. After a batch the loop
-    takes in who came meanwhile for as long as the batch took, before it computes again: so batches are as large as they have to
-    be, and there is always time to refuse what is too much. When nobody came for a while a request is computed at once.
+    takes in who came meanwhile for as long as the batch took, before it computes again unless a batch is full: so
+    batches are as large as they have to be, and there is time to refuse what is too much. Who comes alone is computed at once.
     """
 
     def __init__(self, observe: Observe = lambda stage, seconds: None, limits: BatchLimits | None = None) -> None:
@@ -41,6 +42,7 @@ class LoopBatcher:
         self._planned = self._closed = False
         self._share_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._slow_until = 0.0
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
@@ -52,6 +54,14 @@ class LoopBatcher:
             self._coming -= 1
             if self._jobs and not self._coming:
                 self._plan(asyncio.get_running_loop())
+
+    @property
+    def slow(self) -> bool:
+        """Whether a batch has just kept the loop for a tenth of a second, so that requests had better go elsewhere for a while.
+
+        Pages of an index that are not in memory do that, and deletions that make an index search again.
+        """
+        return perf_counter() < self._slow_until
 
     async def rank(self, engine: Engine, ask: Ask) -> Answer:
         """Answer a request, together with others of the same engine; to be called in one event loop only.
@@ -119,4 +129,7 @@ class LoopBatcher:
             else:
                 job.future.set_result(result)
         end = perf_counter()
-        self._share_until = end + min(end - begin, _MOST_SHARE_SECONDS)
+        if len(jobs) > 1 or self._jobs or self._coming:
+            self._share_until = end + min(end - begin, _MOST_SHARE_SECONDS)
+        if end - begin >= _SLOW_SECONDS:
+            self._slow_until = end + _PAUSE_SECONDS

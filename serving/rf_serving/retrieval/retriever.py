@@ -94,7 +94,7 @@ class Retriever:
     ) -> Answer:
         """Answer a query by a given bundle, and tell ``answered`` about it; see :meth:`retrieve`."""
         watch, engine, subject = Stopwatch(self._observe), route.engine, query.subject
-        batcher = self._quick if engine.quick(query) else self._batcher
+        batcher = self._quick if engine.quick(query) and not self._quick.slow else self._batcher
         features: UserFeatures | None = None
         if not isinstance(subject, Session):
             try:

@@ -74,7 +74,8 @@ class UserReads:
         loop = asyncio.get_running_loop()
         ask = _Ask(fetcher, user_id, loop, loop.create_future())
         self._working_reader().asks.put(ask)
-        timer = loop.call_later(seconds, _too_late, ask.future)
+        # A turn later: what the store has answered by then is on its way, and counts.
+        timer = loop.call_later(seconds, loop.call_soon, _too_late, ask.future)
         try:
             features = await ask.future
         except TimeoutError as error:

@@ -68,6 +68,7 @@ async def serve(
             "load_seconds": round(perf_counter() - begin, 3),
             **({"metrics_port": metrics_port} if metrics_port is not None else {}),
         }
+        del bundle  # else it would be kept in memory after another has taken over
         if ready is None:
             structlog.get_logger(START_LOG).info("serving", **started)
         else:

@@ -56,6 +56,13 @@ def override(recipe: RecipeT, settings: Iterable[str]) -> RecipeT:
         if entry:
             value = {**changes[section].get(name, getattr(config, name)), key: value}
         changes[section][name] = value
+    for section, new in changes.items():
+        if "objective" in new:
+            # What a recipe says for its own objective does not hold for another.
+            config = getattr(recipe, section)
+            for name, objective in getattr(config, "OF_OBJECTIVE", {}).items():
+                if objective != new["objective"]:
+                    new.setdefault(name, type(config).__dataclass_fields__[name].default)
     return replace(recipe, **{section: replace(getattr(recipe, section), **new) for section, new in changes.items()})
 
 
