@@ -25,8 +25,8 @@ class LoopBatcher:
     long.
 
     A request waits for those whose features are being read, at most :attr:`BatchLimits.collect_seconds`. After a batch the loop
-    takes in who came meanwhile for as long as the batch took, before it computes again unless a batch is full: so
-    batches are as large as they have to be, and there is time to refuse what is too much. Who comes alone is computed at once.
+    takes in who came meanwhile for as long as the batch took, before it computes again unless a batch is full: so batches are
+    as large as they have to be, and there is time to refuse what is too much. Who comes later than that is computed at once.
     """
 
     def __init__(self, observe: Observe = lambda stage, seconds: None, limits: BatchLimits | None = None) -> None:
@@ -129,7 +129,6 @@ class LoopBatcher:
             else:
                 job.future.set_result(result)
         end = perf_counter()
-        if len(jobs) > 1 or self._jobs or self._coming:
-            self._share_until = end + min(end - begin, _MOST_SHARE_SECONDS)
+        self._share_until = end + min(end - begin, _MOST_SHARE_SECONDS)
         if end - begin >= _SLOW_SECONDS:
             self._slow_until = end + _PAUSE_SECONDS

@@ -26,7 +26,7 @@ SERVICE: str = retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].ful
 WRITES = 32
 """Calls that change something and are answered at once, at most."""
 _STREAMS = 1024  # of one connection; a client keeps further calls to itself
-_PENDING = 256  # calls that gRPC holds for the event loop, which takes one a turn; of more it cancels some, of twice as many all
+_PENDING = 64  # calls that gRPC holds for the event loop, which takes one a turn; of more it cancels some, of twice as many all
 _LINGER_SECONDS = 0.5
 _FIRST_FETCH_SECONDS = 30.0  # the first read opens connections and imports drivers
 
