@@ -336,7 +336,7 @@ def test_a_slow_batch_sends_requests_elsewhere_for_a_while(
 ) -> None:
     asyncio.run(in_loop.rank(slow, session_ask("1")))
     assert not in_loop.slow
-    slow.seconds = 0.11
+    slow.seconds = 0.31
     asyncio.run(in_loop.rank(slow, session_ask("1")))
     assert in_loop.slow
     monkeypatch.setattr(loop_batcher, "perf_counter", lambda: perf_counter() + 1.1)

@@ -14,7 +14,7 @@ from rf_serving.retrieval.query import Answer, Ask
 from rf_serving.retrieval.stopwatch import Observe
 
 _MOST_SHARE_SECONDS = 0.01
-_SLOW_SECONDS, _PAUSE_SECONDS = 0.1, 1.0
+_SLOW_SECONDS, _PAUSE_SECONDS = 0.3, 1.0
 
 
 class LoopBatcher:
@@ -57,7 +57,7 @@ class LoopBatcher:
 
     @property
     def slow(self) -> bool:
-        """Whether a batch has just kept the loop for a tenth of a second, so that requests had better go elsewhere for a while.
+        """Whether a batch has just kept the loop for 0.3 s, so that requests had better go elsewhere for a while.
 
         Pages of an index that are not in memory do that, and deletions that make an index search again.
         """

@@ -26,7 +26,7 @@ SERVICE: str = retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].ful
 WRITES = 32
 """Calls that change something and are answered at once, at most."""
 _STREAMS = 1024  # of one connection; a client keeps further calls to itself
-_PENDING = 64  # calls that gRPC holds for the event loop, which takes one a turn; of more it cancels some, of twice as many all
+_PENDING = 128  # calls that gRPC holds for the event loop, which takes one a turn; it cancels what is more
 _LINGER_SECONDS = 0.5
 _FIRST_FETCH_SECONDS = 30.0  # the first read opens connections and imports drivers
 
@@ -78,7 +78,7 @@ class RetrievalServer:
                 ("grpc.max_concurrent_streams", _STREAMS),
                 # A loop that cannot keep up even with refusing would otherwise answer only calls that are too old.
                 ("grpc.server.max_pending_requests", _PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", 2 * _PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", _PENDING + 8),
             ],
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
