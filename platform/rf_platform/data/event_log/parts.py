@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from rf_platform.data.event_log.event import LoggedEvent
 from rf_platform.errors import CorruptError
+from rf_platform.staging import sync
 
 SEQUENCE, EVENT_ID, USER, ITEM, TIME = "__sequence", "__event_id", "__user", "__item", "__time"
 """Columns of our own; columns of the interactions table have no two underscores in a row."""
@@ -107,9 +108,9 @@ class EventParts:
 
     def _publish(self, temporary: Path, path: Path) -> None:
         """Give a file its name when its bytes are on disk."""
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
 
     def _remove_unnamed(self) -> None:
         try:
@@ -126,14 +127,6 @@ class EventParts:
         with (self._directory / name).open("w") as lock:
             fcntl.flock(lock, how)
             yield
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def events_table(events: Sequence[LoggedEvent]) -> pa.Table:
