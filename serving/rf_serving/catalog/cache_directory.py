@@ -44,19 +44,21 @@ def occupy(directory: Path, user: object) -> Callable[[], object]:
         OSError: it cannot be made or opened.
     """
     while True:
-        directory.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # removed before it was opened: make it again
+        try:
             handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH)
-                there = os.path.samestat(os.fstat(handle), directory.stat())
-            except BaseException:
-                os.close(handle)
-                raise
-            if there:
-                _note_use(handle)
-                return finalize(user, _let_go, handle)
+        except FileNotFoundError:
+            _make(directory)
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            there = _is_at(handle, directory)
+        except BaseException:
             os.close(handle)
+            raise
+        if there:
+            _note_use(handle)
+            return finalize(user, _let_go, handle)
+        os.close(handle)  # removed before the lock was there: make it again
 
 
 def remove_unused(cache: Path, needed: Collection[str], grace_seconds: float = GRACE_SECONDS) -> list[Removed]:
@@ -99,6 +101,22 @@ def _remove(path: Path, grace_seconds: float) -> int | None:
         return None if path.exists() else size
     finally:
         os.close(handle)
+
+
+def _make(directory: Path) -> None:
+    """Make a directory unless there is one; another process may make or remove it at any moment."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        if directory.is_symlink():  # it leads nowhere
+            raise
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False
 
 
 def _size(directory: Path) -> int:

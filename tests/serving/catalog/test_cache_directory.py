@@ -153,3 +153,30 @@ def test_whoever_starts_while_others_remove_has_a_directory_that_stays(tmp_path:
         for remover in removers:
             remover.join()
     assert [path.name for path in tmp_path.iterdir()] in ([], [OLD])
+
+
+def test_a_directory_removed_right_behind_its_making_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, failed = Path.mkdir, list[Path]()
+
+    def there_and_gone(path: Path, *args: object, **options: bool) -> None:
+        if path.name == OLD and not failed:
+            failed.append(path)
+            raise FileExistsError(path)
+        mkdir(path, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", there_and_gone)
+    user = User()
+    occupy(tmp_path / "cache" / OLD, user)
+    assert failed
+    assert (tmp_path / "cache" / OLD).is_dir()
+
+
+def test_what_cannot_become_a_directory_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(NotADirectoryError):
+        occupy(tmp_path / "file", User())
+    with pytest.raises(FileExistsError):
+        occupy(tmp_path / "link", User())
