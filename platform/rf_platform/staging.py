@@ -1,5 +1,6 @@
 """Directories that appear all at once: nobody ever sees half of one, whenever the process that writes it is killed."""
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+_HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's headers
 
 
 @contextmanager
@@ -19,10 +22,10 @@ def staged(target: Path, mark: str, *, replace: bool = False) -> Iterator[Path]:
     Args:
         target: where the directory will be.
         mark: how the names of unfinished directories begin, with a dot.
-        replace: remove a directory that is there already, when the new one is complete.
+        replace: take the place of a directory that is there already, in one step where the system can (Linux can).
 
     Raises:
-        OSError: without ``replace``, the target exists when the block ends.
+        FileExistsError: without ``replace``, the target exists when the block ends.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(target.parent, mark)
@@ -31,13 +34,7 @@ def staged(target: Path, mark: str, *, replace: bool = False) -> Iterator[Path]:
         yield staging
         _sync_tree(staging)
         if replace and target.exists():
-            target.rename(old := target.parent / f"{mark}old-{uuid4().hex}")
-            try:
-                staging.rename(target)
-            except OSError:
-                old.rename(target)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
+            _replace(staging, target, target.parent / f"{mark}old-{uuid4().hex}")
         else:
             _move(staging, target)
         sync(target.parent)
@@ -73,7 +70,31 @@ def _stage(target: Path, mark: str) -> tuple[Path, int]:
 def _move(staging: Path, target: Path) -> None:
     if target.exists() or target.is_symlink():  # a rename would take the place of an empty one
         raise FileExistsError(f"{target} exists already")
-    staging.rename(target)
+    try:
+        staging.rename(target)
+    except OSError as error:
+        if target.exists():
+            raise FileExistsError(f"{target} exists already") from error
+        raise
+
+
+def _replace(staging: Path, target: Path, old: Path) -> None:
+    if _swap(staging, target):
+        shutil.rmtree(staging, ignore_errors=True)
+        return
+    target.rename(old)
+    try:
+        staging.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Let two directories change places in one step; False where the system cannot."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+    return swap is not None and swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
 def _remove_abandoned(parent: Path, mark: str) -> None:

@@ -1,8 +1,10 @@
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
+from rf_platform import staging
 from rf_platform.staging import staged
 
 MARK = ".writing-"
@@ -49,6 +51,32 @@ def test_an_earlier_one_is_replaced_when_the_new_one_is_complete(tmp_path: Path)
         (directory / "deep" / "file").write_text("second")
         assert (target / "deep" / "file").read_text() == "first"
     assert read(target) == "second"
+
+
+def test_there_is_always_one_of_the_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "xy":
+        (tmp_path / name).mkdir()
+    swaps = staging._swap(tmp_path / "x", tmp_path / "y")
+    for name in "xy":
+        (tmp_path / name).rmdir()
+    target, missing, done = tmp_path / "a", [0], Event()
+    write(target, "0")
+
+    def look() -> None:
+        while not done.is_set():
+            missing[0] += not target.exists()
+
+    looking = Thread(target=look)
+    looking.start()
+    for n in range(300):
+        write(target, str(n), replace=True)
+    done.set()
+    looking.join()
+    assert not missing[0] or not swaps
+    assert read(target) == "299"
+    monkeypatch.setattr(staging, "_swap", lambda *_: False)  # another system, or file system
+    write(target, "last", replace=True)
+    assert read(target) == "last"
 
 
 def test_an_earlier_one_stays_after_an_error(tmp_path: Path) -> None:

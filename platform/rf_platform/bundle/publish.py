@@ -28,7 +28,7 @@ def publish(target: Path) -> Iterator[Path]:
         with staged(target, _STAGING) as staging:
             yield staging
             assert (staging / MANIFEST).is_file(), f"the builder of {target} did not call write_manifest"
-    except OSError:
+    except FileExistsError:
         _refuse_existing(target)  # another builder was faster
         raise
 
