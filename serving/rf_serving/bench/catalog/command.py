@@ -18,8 +18,9 @@ def catalog(
     events: Annotated[
         float, typer.Option(min=0, help="Events a second, on both servers in turn; 0 records none.")
     ] = 5.0,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory of the results; default: bench/catalog in the workspace.")
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the results; default: bench/catalog in the workspace."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -50,9 +51,9 @@ def catalog(
     with BackgroundServer(workspace) as first, BackgroundServer(workspace) as second:
         found = asyncio.run(measure(first.address, second.address, service.users, service.items, load)).to_dict()
     result = {"items": items, "load": asdict(load), **found}
-    out = out or home / "bench" / "catalog"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "catalog.json").write_text(json.dumps(result, indent=2) + "\n")
+    output = output or home / "bench" / "catalog"
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "catalog.json").write_text(json.dumps(result, indent=2) + "\n")
     if as_json:
         print_json(result)
         return

@@ -13,7 +13,7 @@ def fuzz(
     requests: Annotated[int, typer.Option(min=1, help="How many requests.")] = 20_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same requests.")] = 0,
     together: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.", show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Send random and malformed requests to all services of a server: none may crash it, and none may be called its own error.
@@ -28,8 +28,8 @@ def fuzz(
     from rf_serving.bench.fuzz.run import run
 
     result = run(get_settings(), requests, seed, together)
-    if out is not None:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    if output is not None:
+        output.write_text(json.dumps(result, indent=2) + "\n")
     if as_json:
         print_json(result)
     else:

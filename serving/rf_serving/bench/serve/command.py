@@ -29,8 +29,9 @@ def serve(
     soak: Annotated[
         float, typer.Option(min=0, help="Minutes of steady load while bundles, items and events change.")
     ] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory of the results; default: bench/serve in the workspace.")
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the results; default: bench/serve in the workspace."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -59,8 +60,8 @@ def serve(
     def note(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    out = out or get_settings().home / "bench" / "serve"
-    out.mkdir(parents=True, exist_ok=True)
+    output = output or get_settings().home / "bench" / "serve"
+    output.mkdir(parents=True, exist_ok=True)
     options = ServeBenchmark(seconds=seconds, workers=workers, k=k, lowest=lowest, overload=overload, soak_minutes=soak)
     size = ServiceSize(items=items, users=users, history=history, dim=dim)
     servers = []
@@ -80,10 +81,10 @@ def serve(
         "echo": echo.to_dict(),
         "servers": [each.to_dict() for each in servers],
     }
-    (out / "serve.json").write_text(json.dumps(result, indent=2) + "\n")
+    (output / "serve.json").write_text(json.dumps(result, indent=2) + "\n")
     capacities = {each.store: each.capacity for each in servers} | {"echo": echo}
-    draw_latency(capacities, out / "latency.png")
-    draw_stages(capacities, out / "stages.png")
+    draw_latency(capacities, output / "latency.png")
+    draw_stages(capacities, output / "stages.png")
     if as_json:
         print_json(result)
         return
@@ -91,4 +92,4 @@ def serve(
     for name, row in found["servers"].items():
         table.add_row(name, *(str(value) for value in row.values()))
     out_console().print(table)
-    out_console().print(f"echo: {found['echo']}; everything is in {out}", highlight=False, soft_wrap=True)
+    out_console().print(f"echo: {found['echo']}; everything is in {output}", highlight=False, soft_wrap=True)
