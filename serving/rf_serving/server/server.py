@@ -32,7 +32,11 @@ _FIRST_FETCH_SECONDS = 30.0  # the first read opens connections and imports driv
 
 
 class RetrievalServer:
-    """A server on one address; it is bound at once and answers after :meth:`start`. Make it inside the event loop."""
+    """A server on one address, which answers after :meth:`start`. Make it inside the event loop.
+
+    The address is bound at once, to fail early; a port that is shared is not, since the kernel would hand connections to a
+    process that still loads.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,7 @@ class RetrievalServer:
         *,
         shared_port: bool = False,
     ) -> None:
-        """Bind the address.
+        """Prepare, and bind the address unless it is shared.
 
         Args:
             options: of the server; only what concerns the port and the calls.
@@ -53,13 +57,12 @@ class RetrievalServer:
             shared_port: other processes of this server listen on the same port.
 
         Raises:
-            UsageError: the address is taken or not ours.
+            UsageError: the address, if it is not shared, is taken or not ours.
             ConfigError: certificates or tokens cannot be used, or others could call without them.
         """
         options.check()
         self._options, self._metrics = options, metrics
         authentication = Authentication(options.tokens) if options.tokens is not None else None
-        certificates = ServerCertificates(options.tls) if options.tls is not None else None
         self._interceptor = CallInterceptor(
             metrics,
             admission=admission,
@@ -82,26 +85,22 @@ class RetrievalServer:
             ],
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
-        host, port = options.host, options.port
-        try:
-            self.port: int = (
-                self._server.add_insecure_port(f"{host}:{port}")
-                if certificates is None
-                else self._server.add_secure_port(f"{host}:{port}", certificates.credentials())
-            )
-        except RuntimeError as error:
-            raise UsageError(
-                f"the address {host}:{port} cannot be bound: it is in use or not this machine's; choose another --host or --port"
-            ) from error
-        self.address = f"{host}:{self.port}"
+        self._credentials = None if options.tls is None else ServerCertificates(options.tls).credentials()
+        self._shared_port = shared_port
+        self.port = options.port
+        if not shared_port:
+            self._bind()
 
     async def start(self, parts: Parts) -> None:
         """Try one query through all stages, then accept calls and report SERVING.
 
         Raises:
             RfError: the query fails: the server does not start.
+            UsageError: an address that is shared is not ours.
         """
         await _try(parts.retriever)
+        if self._shared_port:
+            self._bind()
         names = [service.name for service in parts.services]
         self._interceptor.add(parts.services)
         for service in parts.services:
@@ -111,6 +110,24 @@ class RetrievalServer:
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
+
+    @property
+    def address(self) -> str:
+        """Where it answers, ``host:port``."""
+        return f"{self._options.host}:{self.port}"
+
+    def _bind(self) -> None:
+        address = self.address
+        try:
+            self.port = (
+                self._server.add_insecure_port(address)
+                if self._credentials is None
+                else self._server.add_secure_port(address, self._credentials)
+            )
+        except RuntimeError as error:
+            raise UsageError(
+                f"the address {address} cannot be bound: it is in use or not this machine's; choose another --host or --port"
+            ) from error
 
     async def drain(self, seconds: float) -> bool:
         """Report NOT_SERVING, accept no more calls, finish those in flight; return whether all were finished in time."""

@@ -1,5 +1,6 @@
 """``rf serve --workers``: processes behind one port."""
 
+import asyncio
 import json
 import os
 import signal
@@ -19,6 +20,10 @@ from rf_platform.errors import RunError, UsageError
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from rf_serving.background import BackgroundServer
+from rf_serving.server.admission import Admission
+from rf_serving.server.metrics import ServerMetrics
+from rf_serving.server.options import ServeOptions
+from rf_serving.server.server import RetrievalServer
 from rf_serving.server.shared_port import shared_port
 
 ENVIRONMENT = {"RF_FEATURE_REPO": str(Path(__file__).parents[3] / "feature_repo" / "movielens")}
@@ -155,3 +160,25 @@ def test_a_port_is_held_and_shared() -> None:
             pass
     with pytest.raises(UsageError, match=r"192\.0\.2\.1"), shared_port("192.0.2.1", 0):
         pass
+
+
+def test_a_worker_does_not_listen_before_it_has_loaded() -> None:
+    """The kernel would hand it connections, and nobody would answer them."""
+
+    async def made(port: int, *, shared: bool) -> RetrievalServer:
+        options = ServeOptions(host="127.0.0.1", port=port)
+        return RetrievalServer(options, ServerMetrics(), Admission(4), shared_port=shared)
+
+    def listens(port: int) -> bool:
+        with socket.socket() as caller:
+            return caller.connect_ex(("127.0.0.1", port)) == 0
+
+    async def run() -> tuple[bool, bool]:
+        with shared_port("127.0.0.1", 0) as port:
+            worker = await made(port, shared=True)
+            assert worker.address == f"127.0.0.1:{port}"
+            found = listens(port)
+        alone = await made(0, shared=False)
+        return found, listens(alone.port)
+
+    assert asyncio.run(run()) == (False, True)
