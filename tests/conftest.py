@@ -1,5 +1,6 @@
 """What tests of several packages share: tiny tables in the form `rf data import` writes."""
 
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from rf_platform.dataset.protocols import TRAIN, Events, SplitProtocol
+
+# A shell that starts a command in the background has it ignore SIGINT; tests interrupt trainings and servers with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MICROSECONDS = pa.timestamp("us", tz="UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

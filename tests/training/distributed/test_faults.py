@@ -219,6 +219,8 @@ def test_two_processes_go_on_from_a_bundle_with_new_ids_as_one_does(
     assert torch.equal(initial[ITEM_ID][: len(before)], before)
     mine, theirs = (torch.load(path / "best" / "weights.pt", weights_only=True) for path in (two, one))
     assert not torch.allclose(mine[ITEM_ID], initial[ITEM_ID], atol=1e-2)  # else there is nothing to compare
+    near = torch.cat([torch.isclose(mine[name], theirs[name], atol=1e-5, rtol=1e-4).flatten() for name in theirs])
+    assert near.float().mean() > 0.99
     for name, value in theirs.items():
-        # AdamW makes steps of the learning rate of gradients that are nothing but rounding.
+        # AdamW makes steps of the learning rate of the few gradients that are nothing but rounding.
         torch.testing.assert_close(mine[name], value, atol=5e-3, rtol=1e-4)
