@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter, sleep, thread_time
 from typing import Any, cast
 
 import grpc
@@ -329,6 +329,80 @@ def test_after_a_batch_the_loop_takes_in_those_who_came_meanwhile(in_loop: LoopB
 
     asyncio.run(run())
     assert [len(batch) for batch in slow.batches] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("changed", "batches"),
+    [
+        ({}, [1, 1, 1]),
+        ({"_BUSY_LOAD": -1.0}, [1, 2]),
+        ({"_LARGE_BATCH": 1}, [1, 1, 1]),
+        ({"_LARGE_BATCH": 1, "_LONG_GAP_SECONDS": 10.0}, [1, 2]),
+    ],
+)
+def test_only_a_busy_loop_waits_for_those_who_may_come(
+    slow: Any, monkeypatch: pytest.MonkeyPatch, changed: dict[str, float], batches: list[int]
+) -> None:
+    """Little comes, or as much as the loop can do, or batches are large."""
+    batcher = LoopBatcher()
+    for name, value in {"_MOST_SHARE_SECONDS": 5.0, **changed}.items():
+        monkeypatch.setattr(loop_batcher, name, value)
+
+    async def run() -> None:
+        slow.seconds = 0.3
+        await batcher.rank(slow, session_ask("1"))
+        slow.seconds = 0.0
+        second = asyncio.create_task(batcher.rank(slow, session_ask("2")))
+        await asyncio.sleep(0.05)
+        await asyncio.gather(second, batcher.rank(slow, session_ask("3")))
+
+    asyncio.run(run())
+    assert [len(batch) for batch in slow.batches] == batches
+
+
+def test_a_full_batch_leaves_no_timer_behind(in_loop: LoopBatcher, slow: Any) -> None:
+    """It would fire too early, or, in another event loop, never."""
+
+    async def run() -> int:
+        slow.seconds = 0.0
+        with in_loop.expecting():
+            waits = asyncio.create_task(in_loop.rank(slow, session_ask("1")))
+            await until(lambda: in_loop._timer is not None)
+            await asyncio.gather(waits, *(in_loop.rank(slow, session_ask(item)) for item in "234"))
+            assert in_loop._timer is None
+        return len(slow.batches)
+
+    assert asyncio.run(run()) == 1
+
+
+def test_the_load_is_the_share_of_the_time_that_the_loop_works(slow: Any) -> None:
+    batcher = LoopBatcher()
+    slow.seconds = 0.0
+
+    async def run(working: bool) -> float:
+        until = perf_counter() + 0.3
+        while perf_counter() < until:
+            if not working:
+                await asyncio.sleep(0.05)
+        await batcher.rank(slow, session_ask("1"))
+        return batcher._load
+
+    asyncio.run(run(False))
+    idle, working = asyncio.run(run(False)), asyncio.run(run(True))
+    assert 0 <= idle < 0.5 * working
+
+
+def test_the_load_is_known_where_the_system_does_not_tell_who_waits_for_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: Any) -> Any:
+        raise FileNotFoundError
+
+    before = thread_time()
+    told = loop_batcher._busy_seconds()
+    monkeypatch.setattr("builtins.open", missing)
+    untold = loop_batcher._busy_seconds()
+    monkeypatch.undo()
+    assert told >= 0.9 * before
+    assert before <= untold <= thread_time()
 
 
 def test_a_slow_batch_sends_requests_elsewhere_for_a_while(

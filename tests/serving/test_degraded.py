@@ -74,8 +74,8 @@ def interposed(retriever: Any) -> Store:
     """Put a store that can fail behind all connections that are made from now on."""
     fetcher = retriever.routing.active.fetcher
     store = Store(fetcher._rows)
-    fetcher._rows = type("Rows", (), {"read": staticmethod(store.read), "close": lambda self: None})()
-    fetcher._rows.connected = lambda: fetcher._rows
+    fetcher._rows = type("Rows", (), {"read": staticmethod(store.read), "close": lambda self: None, "at_hand": False})()
+    fetcher._rows.connected = lambda wait_seconds: fetcher._rows
     return store
 
 

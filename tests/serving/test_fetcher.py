@@ -111,17 +111,6 @@ def test_the_search_brings_enough_for_what_is_left_out(opened: tuple["ServedBund
         retriever.close()
 
 
-def test_an_online_store_that_hangs_is_given_up(opened: tuple["ServedBundle", Any]) -> None:
-    from rf_platform.errors import UnavailableError
-
-    retriever = Retriever(Route.of(*opened))
-    try:
-        with pytest.raises(UnavailableError, match=r"user_id 17 .* took longer than 0 s"):
-            asyncio.run(retriever.retrieve(Query(subject=17, k=3, exclude_seen=False), fetch_seconds=0, degrade=False))
-    finally:
-        retriever.close()
-
-
 def test_ids_of_a_string_catalog_are_taken_as_they_are() -> None:
     assert parse_id(" 007 ", "string", "user_id") == " 007 "
     assert parse_id("-7", "int64", "user_id") == -7

@@ -168,6 +168,21 @@ def test_values_are_those_of_get_online_features(loaded: tuple[Any, Any]) -> Non
     fetcher.close()
 
 
+def test_some_fields_of_a_view_are_read_as_all_of_them_are(loaded: tuple[Any, Any]) -> None:
+    from rf_serving.retrieval.online_rows import OnlineRows
+
+    store, spec = loaded
+    fields = [(f.view, f.field) for f in (*spec.inputs("user"), *spec.history)]
+    every, some = OnlineRows(store, fields), OnlineRows(store, fields[::2])
+    names = {f"{view}__{field}" for view, field in fields[::2]}
+    for ids in (USERS, USERS[:1]):
+        expected = [{name: value for name, value in row.items() if name in names} for row in every.read(ids)]
+        assert some.read(ids) == expected
+        assert any(expected)
+    every.close()
+    some.close()
+
+
 def test_any_other_online_store_is_read_by_feasts_own_calls(loaded: tuple[Any, Any]) -> None:
     store, spec = loaded
     fast, slow = fetcher_of(store, spec), fetcher_of(store, spec)

@@ -14,6 +14,7 @@ import torch
 
 from rf_platform.errors import OverloadedError
 from rf_serving.retrieval.engine import Engine
+from rf_serving.retrieval.fetcher import FeatureFetcher
 from rf_serving.retrieval.query import Answer, Ask
 from rf_serving.retrieval.stopwatch import Observe
 
@@ -42,6 +43,8 @@ class Job:
     engine: Engine | None = None
     ask: Ask | None = None
     work: Callable[[], object] | None = None
+    read: tuple[FeatureFetcher, int | str] | None = None
+    """What reads the features of whom before they are used; None: they are there."""
 
 
 Jobs = deque[Job]

@@ -103,6 +103,7 @@ class Engine:
         catalog, second_stage = self.catalog.snapshot, self._second_stage
         done: dict[int, Answer | RfError] = {}
         begin = perf_counter()
+        sessions = {number for number, ask in enumerate(asks) if ask.features is None}
         read = self._read(asks, catalog, done)
         orders = {number: each.order for number, each in read.items()}
         encoded = perf_counter()
@@ -122,7 +123,7 @@ class Engine:
         ordered = second_stage.order(candidates, queries, users, orders, pending, catalog)
         end = perf_counter()
         for number, ask in enumerate(asks):
-            if ask.session is not None:
+            if number in sessions:
                 ask.watch.took("fetch", begin, encoded - begin)
             if number in read:
                 ask.watch.took("encode", encoded, begun - encoded)

@@ -11,6 +11,7 @@ from rf_platform.errors import CorruptError, UnavailableError
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.online_rows import OnlineRows, Row, plain
+from rf_serving.retrieval.online_store import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -32,10 +33,19 @@ class FeatureFetcher:
         fields = [(f.view, f.field) for f in (*self._profile, *spec.history)]
         self._rows = OnlineRows(store, fields) if fields else None
 
-    def connected(self) -> "FeatureFetcher":
-        """Return a fetcher with a connection of its own, for another thread."""
+    @property
+    def at_hand(self) -> bool:
+        """Whether reading takes less time than asking another thread to read."""
+        return self._rows is None or self._rows.at_hand
+
+    def connected(self, wait_seconds: float = WAIT_SECONDS) -> "FeatureFetcher":
+        """Return a fetcher with a connection of its own, for another thread.
+
+        Args:
+            wait_seconds: how long a read waits for a store that is locked or silent.
+        """
         other = copy.copy(self)
-        other._rows = self._rows.connected() if self._rows is not None else None
+        other._rows = self._rows.connected(wait_seconds) if self._rows is not None else None
         return other
 
     def fetch(self, user_id: int | str) -> UserFeatures:

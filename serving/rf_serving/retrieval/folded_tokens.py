@@ -39,6 +39,7 @@ class FoldedTokens:
     def __init__(self, model: RetrievalFormer, side: Side, tables: Mapping[str, Tensor]) -> None:
         tokens = model.side(side)
         self._keys, self._numbers, self._vectors = tokens.ids, tokens.numbers, tokens.vectors
+        self.dim = model.config.dim
         bias_MD = torch.zeros(tokens.count, model.config.dim) if tokens.bias_MD is None else tokens.bias_MD
         weights: list[Tensor | None] = (
             list(tokens.weight_FDD) if tokens.weight_FDD is not None else [None] * len(tokens.full)
@@ -56,16 +57,20 @@ class FoldedTokens:
         self._number_bias_FD, self._vector_bias_FD = bias_MD[len(self._keys) : cut], bias_MD[cut:]
         self._projections = list(tokens.projections)
         # For sums: one more column counts, and one more row is where nothing is to be added.
-        self._sum_table_VE = F.pad(_counted(self._table_VD), (0, 0, 0, 1)) if self._table_VD is not None else None
+        self.sum_table_VE = F.pad(_counted(self._table_VD), (0, 0, 0, 1)) if self._table_VD is not None else None
+        """Rows for :meth:`ids`; None where nothing is looked up."""
         flags_FE = _counted(self._number_bias_FD)
-        self._sum_numbers_NE = torch.cat([F.pad(self._number_weight_FD, (0, 1)), flags_FE]) if self._numbers else None
+        self.sum_numbers_NE = torch.cat([F.pad(self._number_weight_FD, (0, 1)), flags_FE]) if self._numbers else None
+        """What :meth:`flagged` is multiplied with; None where there are no numbers."""
+        self.adds_up = not self._vectors
+        """Whether these two make the whole sum."""
 
     def __call__(self, features: EncodedTable) -> tuple[Tensor, Tensor]:
         """Return tokens [R, M, D] and which of them are present [R, M]; the value of one that is not present means nothing."""
         tokens: list[Tensor] = []
         present: list[Tensor] = []
         if self._table_VD is not None:
-            ids_RF = torch.from_numpy(self._ids(features, self._nothing))
+            ids_RF = torch.from_numpy(self.ids(features))
             present_RF = ids_RF != self._nothing
             tokens.append(F.embedding(ids_RF.clamp_(max=self._nothing - 1), self._table_VD))
             present.append(present_RF)
@@ -85,12 +90,12 @@ class FoldedTokens:
     def summed(self, features: EncodedTable) -> Tensor:
         """Return the sum of the tokens that are present, and behind it their number [R, D + 1]: what a mean of them needs."""
         sum_RE: Tensor | None = None
-        if self._sum_table_VE is not None:
-            ids_RF = torch.from_numpy(self._ids(features, self._nothing))
-            sum_RE = F.embedding_bag(ids_RF, self._sum_table_VE, mode="sum")
-        if self._sum_numbers_NE is not None:
-            number_RN = torch.from_numpy(self._flagged(features))
-            table_NE = self._sum_numbers_NE
+        if self.sum_table_VE is not None:
+            ids_RF = torch.from_numpy(self.ids(features))
+            sum_RE = F.embedding_bag(ids_RF, self.sum_table_VE, mode="sum")
+        if self.sum_numbers_NE is not None:
+            number_RN = torch.from_numpy(self.flagged(features))
+            table_NE = self.sum_numbers_NE
             sum_RE = torch.mm(number_RN, table_NE) if sum_RE is None else torch.addmm(sum_RE, number_RN, table_NE)
         for place, key in enumerate(self._vectors):
             token_RD, there_R = self._vector_token(place, features.vectors[key])
@@ -99,7 +104,7 @@ class FoldedTokens:
         assert sum_RE is not None
         return sum_RE
 
-    def _flagged(self, features: EncodedTable) -> npt.NDArray[np.float32]:
+    def flagged(self, features: EncodedTable) -> npt.NDArray[np.float32]:
         """Return the numbers, 0 where they are missing, and behind them 1 for each that is there [R, 2F]."""
         count = len(self._numbers)
         number_RN = np.empty((features.rows, 2 * count), np.float32)
@@ -110,8 +115,8 @@ class FoldedTokens:
             number_RN[:, count + column] = known_R
         return number_RN
 
-    def _ids(self, features: EncodedTable, missing: int) -> npt.NDArray[np.int64]:
-        """Return the row of the table of each value [R, F], ``missing`` where there is none."""
+    def ids(self, features: EncodedTable) -> npt.NDArray[np.int64]:
+        """Return the row of the table of each value [R, F]; where there is none, that of :attr:`sum_table_VE` which is 0."""
         ids_RF = np.empty((features.rows, len(self._keys)), np.int64)
         for column, (key, start) in enumerate(zip(self._keys, self._start_F.tolist(), strict=True)):
             found = features.ids[key]
@@ -119,7 +124,7 @@ class FoldedTokens:
                 np.add(found.values, start, out=ids_RF[:, column])
             else:
                 known_R = found.lengths.astype(np.bool_)
-                ids_RF[:, column] = missing
+                ids_RF[:, column] = self._nothing
                 ids_RF[known_R, column] = found.values + start
         return ids_RF
 

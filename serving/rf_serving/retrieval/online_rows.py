@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rf_platform.sql import identifier, literal
-from rf_serving.retrieval.online_store import EntityKeys, close_online, open_online
+from rf_serving.retrieval.online_store import WAIT_SECONDS, EntityKeys, close_online, open_online
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -37,16 +37,22 @@ class OnlineRows:
         by_view: dict[str, list[str]] = {}
         for view, field in fields:
             by_view.setdefault(view, []).append(field)
-        self._config = store.config
+        self._config, self._wait_seconds = store.config, WAIT_SECONDS
+        self.at_hand = store.config.online_store.type == "sqlite"
+        """Whether the store is a file that is read in less time than it takes to ask another thread for it."""
         self._views = [(store.get_feature_view(view), names) for view, names in by_view.items()]
         self._keys = EntityKeys(store, self._views[0][0])
         self._read: Callable[[list[bytes], list[Any]], list[Row]] | None = None
         self._online: Any = None
 
-    def connected(self) -> "OnlineRows":
-        """Return one that reads the same over a connection of its own, for another thread."""
+    def connected(self, wait_seconds: float = WAIT_SECONDS) -> "OnlineRows":
+        """Return one that reads the same over a connection of its own, for another thread.
+
+        Args:
+            wait_seconds: how long a read waits for a store that is locked or silent.
+        """
         other = copy.copy(self)
-        other._read, other._online = None, None
+        other._read, other._online, other._wait_seconds = None, None, wait_seconds
         return other
 
     def read(self, ids: Sequence[int | str]) -> list[Row]:
@@ -73,7 +79,7 @@ class OnlineRows:
         close_online(online)
 
     def _open(self) -> Callable[[list[bytes], list[Any]], list[Row]]:
-        self._online = open_online(self._config)
+        self._online = open_online(self._config, self._wait_seconds)
         config = self._config.online_store
         match config.type:
             case "sqlite":
@@ -93,12 +99,16 @@ class OnlineRows:
         return [(identifier(compute_table_id(self._config.project, v, versioned)), names) for v, names in self._views]
 
     def _from_sqlite(self, connection: Any) -> Callable[[list[bytes], list[Any]], list[Row]]:
-        tables = self._tables()
+        # Where all fields of a view are asked for, it costs half to ask for the key alone: the index is searched once.
+        tables = [
+            (table, [] if len(fields) == len(view.features) else fields)
+            for (table, fields), (view, _) in zip(self._tables(), self._views, strict=True)
+        ]
 
         def statement(keys: int) -> str:
             return " UNION ALL ".join(
-                f"SELECT {tag}, entity_key, feature_name, value FROM {table} "
-                f"WHERE entity_key IN ({_marks(keys)}) AND feature_name IN ({_marks(len(fields))})"
+                f"SELECT {tag}, entity_key, feature_name, value FROM {table} WHERE entity_key IN ({_marks(keys)})"
+                + (f" AND feature_name IN ({_marks(len(fields))})" if fields else "")
                 for tag, (table, fields) in enumerate(tables)
             )
 

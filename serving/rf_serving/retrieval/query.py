@@ -39,13 +39,9 @@ class Ask:
     query: Query
     watch: Stopwatch
     features: UserFeatures | None
-    """What is known of the user; None for a session, whose own features the engine reads and puts here."""
+    """What is known of the user; None until it was read, and for a session, whose own features the engine reads and puts here."""
     degraded: bool = False
     """The user's features could not be read."""
-
-    def __post_init__(self) -> None:
-        """Remember whose features these are."""
-        self.session = self.query.subject if self.features is None else None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

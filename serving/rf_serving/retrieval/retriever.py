@@ -11,6 +11,7 @@ from rf_serving.retrieval.degraded import degraded_answer
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.explaining import Explaining
 from rf_serving.retrieval.features import UserFeatures
+from rf_serving.retrieval.fetcher import FeatureFetcher
 from rf_serving.retrieval.loop_batcher import LoopBatcher
 from rf_serving.retrieval.query import Answer, Ask, Query
 from rf_serving.retrieval.routing import Route, Routing
@@ -25,8 +26,8 @@ Answered = Callable[[Route, Query, UserFeatures, Answer], None]
 class Retriever:
     """Answers queries by its :attr:`routing`.
 
-    Feature reads have a thread of their own, and so has tensor work that takes long; what takes a millisecond is computed in the
-    event loop. More threads give nothing under Python's lock: scale by processes.
+    Reads of a store over the network have a thread of their own, and so has tensor work that takes long; what takes a millisecond
+    is done in the event loop. More threads give nothing under Python's lock: scale by processes.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Retriever:
         self._observe = observe
         self._reads, self._fetch_seconds = reads or UserReads(), fetch_seconds
         self._quick, self._batcher, self._explaining = (
-            LoopBatcher(observe, batches),
+            LoopBatcher(observe, batches, self._reads),
             Batcher(observe, batches),
             Explaining(),
         )
@@ -93,31 +94,43 @@ class Retriever:
         degrade: bool = True,
     ) -> Answer:
         """Answer a query by a given bundle, and tell ``answered`` about it; see :meth:`retrieve`."""
-        watch, engine, subject = Stopwatch(self._observe), route.engine, query.subject
-        batcher = self._quick if engine.quick(query) and not self._quick.slow else self._batcher
-        features: UserFeatures | None = None
-        if not isinstance(subject, Session):
-            try:
-                with batcher.expecting(), watch.stage("fetch"):
-                    features = await self._reads.fetch(
-                        route.fetcher, subject, self._fetch_seconds if fetch_seconds is None else fetch_seconds
-                    )
-            except UnavailableError:
-                if not degrade:
-                    raise
-                answer = await self._batcher.call(lambda: degraded_answer(engine, query, watch))
-                return await self._explained(engine, query, answer, watch)
-        ask = Ask(features=features, query=query, watch=watch)
+        engine = route.engine
+        ask = Ask(features=None, query=query, watch=Stopwatch(self._observe))
+        quick = engine.quick(query) and not self._quick.slow
         try:
-            answer = await batcher.rank(engine, ask)
-        except DataError as error:
-            if isinstance(subject, Session):
+            answer = await self._at_hand(route, ask) if quick else None
+            if answer is None:
+                batcher = self._quick if quick else self._batcher
+                await self._fetch(
+                    batcher, route.fetcher, ask, self._fetch_seconds if fetch_seconds is None else fetch_seconds
+                )
+                answer = await batcher.rank(engine, ask)
+        except UnavailableError:
+            if not degrade:
                 raise
-            raise CorruptError(f"the stored features of user_id {subject!r} cannot be used: {error}") from error
+            answer = await self._batcher.call(lambda: degraded_answer(engine, query, ask.watch))
+            return await self._explained(engine, query, answer, ask.watch)
+        except DataError as error:
+            if isinstance(query.subject, Session):
+                raise
+            raise CorruptError(f"the stored features of user_id {query.subject!r} cannot be used: {error}") from error
         if answered is not None:
             assert ask.features is not None
             answered(route, query, ask.features, answer)
-        return await self._explained(engine, query, answer, watch)
+        return await self._explained(engine, query, answer, ask.watch)
+
+    async def _at_hand(self, route: Route, ask: Ask) -> Answer | None:
+        """Return the answer if a user's features can be read in the event loop; None if they cannot, and for a session."""
+        subject = ask.query.subject
+        if isinstance(subject, Session) or not self._reads.at_hand(route.fetcher):
+            return None
+        return await self._quick.read_and_rank(route.engine, ask, route.fetcher, subject)
+
+    async def _fetch(self, batcher: Batcher | LoopBatcher, fetcher: FeatureFetcher, ask: Ask, seconds: float) -> None:
+        """Read a user's features in time; a session brings its own."""
+        if not isinstance(ask.query.subject, Session):
+            with batcher.expecting(), ask.watch.stage("fetch"):
+                ask.features = await self._reads.fetch(fetcher, ask.query.subject, seconds)
 
     async def _explained(self, engine: Engine, query: Query, answer: Answer, watch: Stopwatch) -> Answer:
         if not query.explain:
