@@ -14,7 +14,7 @@ import pytest
 
 from rf_serving.bench.serve import sweep
 from rf_serving.bench.serve.benchmark import ServeBenchmark, measure_echo
-from rf_serving.bench.serve.load import Load, open_loop
+from rf_serving.bench.serve.load import Load, open_loop, run_on_time
 from rf_serving.bench.serve.processes import usage
 from rf_serving.bench.serve.stages import Told, told_by
 from rf_serving.bench.serve.sweep import LIMITS, Limit, Stretch, Target, find_capacity, keeps_up
@@ -41,7 +41,7 @@ def loaded(answer: Any, rate: float, seconds: float, timeout: float = 5.0) -> Lo
         async with channel_to(answer) as channel:
             return await open_loop([channel], [b"a", b"b"], rate, seconds, timeout=timeout, method=METHOD)
 
-    return asyncio.run(run())
+    return run_on_time(run())
 
 
 def test_calls_are_due_whether_or_not_earlier_ones_were_answered() -> None:

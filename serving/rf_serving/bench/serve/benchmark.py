@@ -1,6 +1,5 @@
 """`rf bench serve`: rates, limits, overload and soak on real server processes, beside a bare echo server."""
 
-import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from rf_platform.registry import Registry
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_serving.background import BackgroundServer
 from rf_serving.bench.serve.echo import METHOD
-from rf_serving.bench.serve.load import RETRIEVE
+from rf_serving.bench.serve.load import RETRIEVE, run_on_time
 from rf_serving.bench.serve.overload import Overload, overload
 from rf_serving.bench.serve.soak import Changes, Soak, soak
 from rf_serving.bench.serve.sweep import LIMITS, Capacity, Stretch, Target, find_capacity, stretch
@@ -106,7 +105,7 @@ def measure_server(service: Service, options: ServeBenchmark, note: Callable[[st
                 store=name, capacity=capacity, overload=overloaded, soak=soaked, memory=memory, reply_bytes=reply
             )
 
-        return asyncio.run(run())
+        return run_on_time(run())
 
 
 async def _soak(target: Target, service: Service, capacity: Capacity, options: ServeBenchmark) -> Soak:
@@ -129,7 +128,7 @@ def measure_echo(reply_bytes: int, options: ServeBenchmark, note: Callable[[str]
                 target, options.seconds, 4 * options.lowest, after_each=lambda each: note(_line("echo", each))
             )
 
-        return asyncio.run(run())
+        return run_on_time(run())
 
 
 async def _one_reply(address: str, request: bytes) -> int:
