@@ -245,6 +245,9 @@ def time_gaps(timestamps: np.ndarray, first: np.ndarray) -> np.ndarray:
         timestamps: int64 [rows], microseconds, ascending within a user.
         first: bool [rows], True where a user's history starts.
     """
-    seconds = np.diff(timestamps, prepend=timestamps[:1]).clip(min=0) / 1e6
-    gaps: np.ndarray = np.where(first, np.nan, np.log1p(seconds) / 10).astype(np.float32)
-    return gaps
+    # For a request's fifty interactions, np.diff and clip would take longer than all else.
+    seconds = np.zeros(len(timestamps))
+    np.subtract(timestamps[1:], timestamps[:-1], out=seconds[1:])
+    gaps = np.log1p(np.maximum(seconds, 0) / 1e6) / 10
+    gaps[first] = np.nan
+    return gaps.astype(np.float32)

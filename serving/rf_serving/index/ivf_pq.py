@@ -8,6 +8,7 @@ Shapes: N items, B queries, S candidates, K results, D width, P padded width, C 
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -119,7 +120,7 @@ class IvfPqIndex(ApproximateIndex):
         """Return the short list by the codes' scores."""
         length = min(max(effort.short_list, effort.k), self.items)
         probes = min(effort.width, self._base.nlist)
-        parameters = faiss.SearchParametersIVF(nprobe=probes)
+        parameters = _probing(probes)
         if self._device is not None and self._device.takes(max(length, probes)):
             return self._device.search(padded_to(queries_BD, self._device.index.d), length, parameters).rows
         rows_BS: npt.NDArray[np.int64] = self._base.search(
@@ -207,6 +208,12 @@ def _sample(vectors_ND: npt.NDArray[np.float32], count: int, draw: np.random.Gen
     rows = draw.permutation(len(vectors_ND))[:count]
     sample_SD: npt.NDArray[np.float32] = vectors_ND[np.sort(rows)]
     return sample_SD[draw.permutation(max(len(sample_SD), CODES)) % len(sample_SD)]
+
+
+@cache
+def _probing(probes: int) -> Any:
+    """Return the parameters of a search in so many lists, which take as long to make as a tenth of the search."""
+    return faiss.SearchParametersIVF(nprobe=probes)
 
 
 def _padded_width(width: int) -> int:

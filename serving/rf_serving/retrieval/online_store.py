@@ -47,6 +47,9 @@ class EntityKeys:
     """Makes the keys of a view's rows."""
 
     def __init__(self, store: "FeatureStore", view: "FeatureView") -> None:
+        from feast.infra.key_encoding_utils import serialize_entity_key
+        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+        from feast.protos.feast.types.Value_pb2 import Value
         from feast.type_map import python_values_to_proto_values
 
         (entity,) = view.entity_columns
@@ -54,16 +57,13 @@ class EntityKeys:
         value_type = entity.dtype.to_value_type()
         (sample,) = python_values_to_proto_values(["x" if value_type.name == "STRING" else 1], value_type)
         self._field = str(sample.WhichOneof("val"))
+        self._value, self._key, self._serialize = Value, EntityKey, serialize_entity_key
 
     def of(self, each: int | str) -> "tuple[bytes, EntityKey] | None":
         """Return the key of an id, as bytes and as a message; None for an id that the entity cannot have."""
-        from feast.infra.key_encoding_utils import serialize_entity_key
-        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-        from feast.protos.feast.types.Value_pb2 import Value
-
         try:
-            value = Value(**{self._field: each})  # type: ignore[arg-type]
+            value = self._value(**{self._field: each})  # type: ignore[arg-type]
         except ValueError:
             return None
-        key = EntityKey(join_keys=[self._name], entity_values=[value])
-        return serialize_entity_key(key, self._version), key
+        key = self._key(join_keys=[self._name], entity_values=[value])
+        return self._serialize(key, self._version), key

@@ -147,13 +147,14 @@ def _power_above(number: int) -> int:
 
 def _kept(plan: _Plan, found: Found) -> Found:
     """Return the best of what was found that may be returned."""
-    rows, scores = found.rows, found.scores
-    keep = rows != NO_ROW
-    if not keep.all():
-        rows, scores = rows[keep], scores[keep]
-    keep = np.ones(len(rows), np.bool_)
+    rows, scores, k = found.rows, found.scores, plan.search.k
+    if len(rows) and rows[-1] == NO_ROW:
+        there = rows != NO_ROW
+        rows, scores = rows[there], scores[there]
     if plan.search.filtered:
         keep = plan.search.eligible.passing.contain(rows)
+        rows, scores = rows[keep], scores[keep]
     if len(plan.excluded):
-        keep &= ~are_among(rows, plan.excluded)
-    return Found(rows=rows[keep][: plan.search.k], scores=scores[keep][: plan.search.k])
+        keep = ~are_among(rows, plan.excluded)
+        rows, scores = rows[keep], scores[keep]
+    return Found(rows=rows[:k], scores=scores[:k])
