@@ -62,7 +62,7 @@ def catalog_of(exact: ModelScorer, index: VectorIndex) -> CatalogSnapshot:
         row_of={},
         index=index,
         vectors_ND=vectors,
-        tokens_ND=exact.history_tokens(np.arange(rows)),
+        tokens_ND=exact.history_tokens(np.arange(rows)).numpy(),
         read_items=cast(Any, None),
     )
     return CatalogSnapshot(

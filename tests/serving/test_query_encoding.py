@@ -243,11 +243,12 @@ def tokens_of(model: RetrievalFormer) -> torch.Tensor:
 class Catalog:
     """As much of a catalog as encoding asks for."""
 
-    def __init__(self, tokens: torch.Tensor) -> None:
+    def __init__(self, tokens: np.ndarray) -> None:
         self._tokens = tokens
 
-    def tokens(self, rows: np.ndarray) -> torch.Tensor:
-        return self._tokens[rows]
+    def tokens(self, rows: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self._tokens[rows]
+        return found
 
 
 def encode_users(
@@ -258,7 +259,7 @@ def encode_users(
 
     bundle: Any = Bundle()
     bundle.model, bundle.encoder = model, encoder
-    return UserEncoder(bundle).encode_users(batch, cast(Any, Catalog(tokens_of(model))))
+    return UserEncoder(bundle).encode_users(batch, cast(Any, Catalog(tokens_of(model).numpy())))
 
 
 def encode(model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures]) -> list[Any]:

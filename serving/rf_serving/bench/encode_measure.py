@@ -77,6 +77,7 @@ def _measure(with_context: bool, history: int, dim: int, repeats: int) -> list[M
         # As training leaves it: open.
         model.interaction_gate.fill_(0.5)
     tokens_ND = torch.randn(ITEMS, dim)
+    items_ND = tokens_ND.numpy()
     rng = np.random.default_rng(0)
     requests = [_request(rng, names, history) for _ in range(max(TOGETHER))]
     online, tower = OnlineEncoder(encoder, history), QueryTower(model, encoder.spec)
@@ -90,7 +91,7 @@ def _measure(with_context: bool, history: int, dim: int, repeats: int) -> list[M
             online.lengths(batch), online.profiles(batch), online.interactions(batch)
 
         def towers(rows_V=rows_V, lengths=lengths, users=users, context=context) -> None:  # type: ignore[no-untyped-def]
-            tower(tokens_ND[rows_V], lengths, users, context)
+            tower(items_ND[rows_V], lengths, users, context)
 
         before, first, second = _medians(
             [lambda: _by_training(encoder, model, tokens_ND, requests[0]), inputs, towers], repeats

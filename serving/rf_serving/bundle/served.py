@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 from rf_platform.bundle import BundleManifest, read_manifest
 from rf_platform.features.encode import FeatureEncoder
@@ -38,7 +36,7 @@ class ServedBundle:
     item_ids: list[int] | list[str]
     """[N]: id of each row of the index."""
     row_of_item: dict[int | str, int]
-    item_tokens_ND: Tensor
+    item_tokens_ND: npt.NDArray[np.float32]
     """What interactions with an item are made of."""
     vectors_ND: npt.NDArray[np.float32]
     """The indexed vectors, memory-mapped; the index refers to them too."""
@@ -76,7 +74,7 @@ class ServedBundle:
             index=open_index(index.kind, directory / files.INDEX, vectors_ND, index.model_dump(), index_device),
             item_ids=ids,
             row_of_item={item: row for row, item in enumerate(ids)},
-            item_tokens_ND=torch.from_numpy(np.load(directory / files.TOKENS)),
+            item_tokens_ND=np.load(directory / files.TOKENS, mmap_mode="r"),
             vectors_ND=vectors_ND,
             ranker=ranker,
             sides_NW=sides_NW,

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from rf_serving.bundle import files
 from rf_serving.bundle.served import ServedBundle
@@ -32,7 +31,7 @@ class CatalogBase:
     row_of: Mapping[int | str, int]
     index: VectorIndex
     vectors_ND: npt.NDArray[np.float32]
-    tokens_ND: Tensor
+    tokens_ND: npt.NDArray[np.float32]
     """What interactions with an item are made of."""
     read_items: Callable[[], pa.Table]
     """Reads the features of all rows, in the form of ``schema``."""

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from rf_platform.bundle import find_damage, manifest_sha256, read_manifest
 from rf_platform.errors import CorruptError, RfError
@@ -81,7 +80,7 @@ class CompactedCatalogs:
             row_of={item: row for row, item in enumerate(ids)},
             index=open_index(manifest.index.kind, path / files.INDEX, vectors_ND, settings, self._device),
             vectors_ND=vectors_ND,
-            tokens_ND=torch.from_numpy(np.load(path / files.TOKENS, mmap_mode="c")),  # "c": nothing is ever written
+            tokens_ND=np.load(path / files.TOKENS, mmap_mode="r"),
             sides_NW=self._sides(path),
             read_items=lambda: items,
             sequence=sequence,

@@ -179,7 +179,7 @@ def write_input(snapshot: CatalogSnapshot, directory: Path) -> None:
     np.save(directory / names.ALIVE, snapshot.alive_N[: base.rows])
     rows = base.rows + np.flatnonzero(snapshot.alive_N[base.rows :])
     np.save(directory / names.LIVE_VECTORS, snapshot.vectors(rows))
-    np.save(directory / names.LIVE_TOKENS, snapshot.tokens(rows).numpy())
+    np.save(directory / names.LIVE_TOKENS, snapshot.tokens(rows))
     if base.sides_NW is not None:
         np.save(directory / names.LIVE_SIDES, snapshot.sides(rows))
     np.save(directory / names.LIVE_SEQUENCES, np.array(snapshot.sequences(rows), np.int64))

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from rf_serving.bundle.reranker import no_sides
 from rf_serving.catalog.base import CatalogBase
@@ -47,7 +45,7 @@ class DeltaView(NamedTuple):
     items: pa.Table
     """[M]: id, features and display fields."""
     vectors_MD: npt.NDArray[np.float32]
-    tokens_ME: Tensor
+    tokens_ME: npt.NDArray[np.float32]
     sides_MW: npt.NDArray[np.floating]
 
     @property
@@ -106,8 +104,7 @@ class Delta:
     def view(self) -> DeltaView:
         """Return what is there now."""
         rows = self.rows
-        tokens_ME = torch.from_numpy(self._tokens[:rows])
-        return DeltaView(self, self._items, self._vectors[:rows], tokens_ME, self._sides[:rows])
+        return DeltaView(self, self._items, self._vectors[:rows], self._tokens[:rows], self._sides[:rows])
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._vectors):

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base import CatalogBase
@@ -84,12 +82,12 @@ class CatalogSnapshot:
         live = [] if self.delta is None else self.delta.delta.ids
         return [str(ids[row] if row < first else live[row - first]) for row in rows]
 
-    def tokens(self, rows: npt.NDArray[np.int64]) -> Tensor:
+    def tokens(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Return what interactions with the items are made of [T, D]."""
         live = rows >= self.base.rows
         if self.delta is None or not live.any():
-            return torch.index_select(self.base.tokens_ND, 0, torch.from_numpy(rows))
-        tokens_TD = torch.empty((len(rows), self.base.tokens_ND.shape[1]))
+            return self.base.tokens_ND[rows]
+        tokens_TD = np.empty((len(rows), self.base.tokens_ND.shape[1]), np.float32)
         tokens_TD[~live] = self.base.tokens_ND[rows[~live]]
         tokens_TD[live] = self.delta.tokens_ME[rows[live] - self.base.rows]
         return tokens_TD

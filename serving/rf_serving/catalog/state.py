@@ -68,7 +68,7 @@ class CatalogState:
                     sequences=[latest.sequence for latest in kept.values()],
                     table=view.items.take(rows),
                     vectors=view.vectors_MD[rows],
-                    tokens=view.tokens_ME[rows].numpy(),
+                    tokens=view.tokens_ME[rows],
                     sides=view.sides_MW[rows],
                 )
             )

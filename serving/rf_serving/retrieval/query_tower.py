@@ -23,20 +23,20 @@ from rf_training.model.retrievalformer import RetrievalFormer
 class Encoded(NamedTuple):
     """What the tower makes of requests, and what it made on the way."""
 
-    queries_BD: Tensor
+    queries_BD: npt.NDArray[np.float32]
     """The vectors to search with, as :meth:`RetrievalFormer.query_vectors` gives them."""
-    tokens_VD: Tensor
+    tokens_VD: npt.NDArray[np.float32]
     """The interaction tokens of all requests, oldest first, one request after the other."""
-    users_BD: Tensor
+    users_BD: npt.NDArray[np.float32]
     """The tower's output, not normalised."""
 
 
 class QueryTower:
     """Turns histories and profiles into query vectors.
 
-    In the layouts that read every position where it stands, most of it is one graph (:class:`TowerGraph`). In ``cls``, and for
-    fusions that are no mean, training's own modules compute, behind tables in which everything that does not depend on the
-    request was done before (:class:`FoldedTokens`). Behind a closed gate, interactions are not fused.
+    Most of it is one graph (:class:`TowerGraph`). Tokens are read from tables in which everything that does not depend on the
+    request was done before (:class:`FoldedTokens`); fusions that are no mean are training's own modules. Behind a closed gate,
+    interactions are not fused.
 
     Safe from several threads at once: nothing is kept between calls.
     """
@@ -46,20 +46,20 @@ class QueryTower:
         self._folded = {side: FoldedTokens.of(model, side, spec.inputs(side)) for side in ("user", "context")}
         self._gate = model.interaction_gate.item()
         self._fuses = model.context_tokens.count > 0 and self._gate != 0
-        self._biased = model.biased
-        self._graph: TowerGraph | None = None
         self._added: dict[Side, FoldedTokens] = {}
         """Sides whose tokens the graph adds up."""
-        if model.user_tower.layout != "cls":
-            if self._fuses and (context := self._adding("context", model.interaction_fusion)):
-                self._added["context"] = context
-            if model.user_tokens.count and (user := self._adding("user", model.profile_fusion)):
-                self._added["user"] = user
-            self._graph = TowerGraph(model, self._added.get("context"), self._added.get("user"))
+        if self._fuses and (found := self._adding("context", model.interaction_fusion)):
+            self._added["context"] = found
+        if model.user_tokens.count and (found := self._adding("user", model.profile_fusion)):
+            self._added["user"] = found
+        self._graph = TowerGraph(model, self._added.get("context"), self._added.get("user"))
 
-    @torch.inference_mode()
     def __call__(
-        self, h_VD: Tensor, length_B: npt.NDArray[np.int64], users: EncodedTable, context: EncodedTable
+        self,
+        h_VD: npt.NDArray[np.float32],
+        length_B: npt.NDArray[np.int64],
+        users: EncodedTable,
+        context: EncodedTable,
     ) -> Encoded:
         """Encode requests.
 
@@ -69,25 +69,15 @@ class QueryTower:
             users: profiles [B].
             context: of the interactions [V].
         """
-        if self._graph is not None:
-            return self._by_graph(self._graph, h_VD, length_B, {"user": users, "context": context})
-        z_VD = self._interactions(h_VD, context)
-        p_BD = self._profiles(users, len(length_B))
-        u_BD = self._model.encode_users(z_VD, torch.from_numpy(length_B), p_BD[:, None])[:, 0]
-        queries_BD = F.normalize(u_BD, dim=-1)
-        return Encoded(F.pad(queries_BD, (0, 1), value=1.0) if self._biased else queries_BD, z_VD, u_BD)
-
-    def _by_graph(
-        self, graph: TowerGraph, h_VD: Tensor, length_B: npt.NDArray[np.int64], features: dict[Side, EncodedTable]
-    ) -> Encoded:
+        features: dict[Side, EncodedTable] = {"user": users, "context": context}
         tokens: Inputs = {}
         for side, folded in self._added.items():
             tokens |= tokens_of(side, folded, features[side])
         if "context" not in self._added:
-            h_VD = self._interactions(h_VD, features["context"])
+            h_VD = self._interactions(h_VD, context)
         if "user" not in self._added:
-            tokens["p_BD"] = self._profiles(features["user"], len(length_B)).numpy()
-        queries_BD, u_BD, z_VD = graph(h_VD, length_B, tokens)
+            tokens["p_BD"] = self._profiles(users, len(length_B)).detach().numpy()
+        queries_BD, u_BD, z_VD = self._graph(h_VD, length_B, tokens)
         return Encoded(queries_BD, z_VD, u_BD)
 
     def _adding(self, side: Side, fusion: Fusion) -> FoldedTokens | None:
@@ -95,10 +85,12 @@ class QueryTower:
         folded = self._folded[side]
         return folded if isinstance(fusion, MeanFusion) and folded is not None and folded.adds_up else None
 
-    def _interactions(self, h_VD: Tensor, context: EncodedTable) -> Tensor:
+    def _interactions(self, h_VD: npt.NDArray[np.float32], context: EncodedTable) -> npt.NDArray[np.float32]:
         """Return the interaction tokens [V, D] (Eq. 7, R6)."""
-        if not self._fuses or not len(h_VD):
-            return h_VD
+        return self._fused(torch.from_numpy(h_VD), context).numpy() if self._fuses and len(h_VD) else h_VD
+
+    @torch.inference_mode()
+    def _fused(self, h_VD: Tensor, context: EncodedTable) -> Tensor:
         model, folded = self._model, self._folded["context"]
         if folded is not None and isinstance(model.interaction_fusion, MeanFusion):
             sum_VE = folded.summed(context)
@@ -109,6 +101,7 @@ class QueryTower:
         fused_VD = model.interaction_fusion(tokens_VMD, F.pad(present_VM, (1, 0), value=True))
         return torch.addcmul(h_VD, model.interaction_gate, fused_VD)
 
+    @torch.inference_mode()
     def _profiles(self, users: EncodedTable, count: int) -> Tensor:
         """Return the profiles [B, D], as :meth:`RetrievalFormer.encode_profiles` does."""
         fusion = self._model.profile_fusion

@@ -72,7 +72,7 @@ class ReRanker:
 def histories_of(users: Sequence[EncodedUser]) -> Histories:
     """Return what re-rankers read of some users."""
     return Histories(
-        tokens_BTD=pad_sequence([user.tokens_TD for user in users], batch_first=True),
+        tokens_BTD=pad_sequence([torch.from_numpy(user.tokens_TD) for user in users], batch_first=True),
         length_B=torch.tensor([len(user.tokens_TD) for user in users]),
-        user_BD=torch.stack([user.user_D for user in users]),
+        user_BD=torch.from_numpy(np.stack([user.user_D for user in users])),
     )

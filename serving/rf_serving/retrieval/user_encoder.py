@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from rf_platform.errors import DataError
 from rf_platform.features.encode import EncodedTable
@@ -28,9 +26,9 @@ class EncodedUser(NamedTuple):
 
     query_D: npt.NDArray[np.float32]
     """The vector to search with."""
-    tokens_TD: Tensor
+    tokens_TD: npt.NDArray[np.float32]
     """The tokens of its latest ``max_history`` interactions, oldest first."""
-    user_D: Tensor
+    user_D: npt.NDArray[np.float32]
     """The user tower's output, not normalised."""
 
 
@@ -62,12 +60,12 @@ class UserEncoder:
         rows_V = latest[0] if len(latest) == 1 else np.concatenate(latest)
         length_B = self._encoder.lengths(requests)
         encoded = self._tower(catalog.tokens(rows_V), length_B, users, context)
-        queries_BD = encoded.queries_BD.numpy()
-        tokens = [encoded.tokens_VD] if len(requests) == 1 else torch.split(encoded.tokens_VD, length_B.tolist())
-        found: list[EncodedUser | DataError] = [
-            EncodedUser(*each) for each in zip(queries_BD, tokens, encoded.users_BD, strict=True)
-        ]
-        finite_B = np.isfinite(queries_BD).all(axis=1)
+        found: list[EncodedUser | DataError] = []
+        begin = 0
+        for query_D, user_D, end in zip(encoded.queries_BD, encoded.users_BD, length_B.cumsum().tolist(), strict=True):
+            found.append(EncodedUser(query_D, encoded.tokens_VD[begin:end], user_D))
+            begin = end
+        finite_B = np.isfinite(encoded.queries_BD).all(axis=1)
         if finite_B.all():
             return found
         if len(requests) == 1:

@@ -35,7 +35,7 @@ def state(snapshot: CatalogSnapshot) -> dict[str, tuple[list[float], list[float]
     found = zip(
         snapshot.texts(rows),
         np.round(snapshot.vectors(rows), 5).tolist(),
-        np.round(snapshot.tokens(rows).numpy(), 4).tolist(),
+        np.round(snapshot.tokens(rows), 4).tolist(),
         snapshot.values(rows),
         snapshot.sequences(rows),
         strict=True,

@@ -44,7 +44,7 @@ def test_an_item_of_the_bundle_is_encoded_as_it_was_when_the_bundle_was_built(bu
     snapshot = LiveCatalog.open(bundle, _Empty()).snapshot  # type: ignore[arg-type]  # a journal that nobody wrote
     encoded = ItemEncoder(bundle).encode(snapshot.base.items)
     np.testing.assert_allclose(encoded.vectors_ND, bundle.vectors_ND, atol=1e-6)
-    np.testing.assert_allclose(encoded.tokens_NE, bundle.item_tokens_ND.numpy(), atol=1e-5)
+    np.testing.assert_allclose(encoded.tokens_NE, bundle.item_tokens_ND, atol=1e-5)
     assert encoded.usable_N.all()
 
 

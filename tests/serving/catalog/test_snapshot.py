@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-import torch
 
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
 from rf_serving.catalog.base import CatalogBase
@@ -58,7 +57,7 @@ def base_of(count: int, kind: type[VectorIndex] = ExactIndex) -> CatalogBase:
         row_of={item: row for row, item in enumerate(ids)},
         index=kind.build(vectors),
         vectors_ND=vectors,
-        tokens_ND=torch.from_numpy(-vectors),
+        tokens_ND=-vectors,
         sides_NW=sides_of(vectors),
         read_items=lambda: table(ids, [0] * count),
     )
@@ -97,7 +96,7 @@ class Model:
         some = list(self.items)[::3]
         rows = snapshot.rows_of(some)
         np.testing.assert_array_equal(snapshot.vectors(rows), np.stack([self.items[item][0] for item in some]))
-        np.testing.assert_array_equal(snapshot.tokens(rows).numpy(), -np.stack([self.items[item][0] for item in some]))
+        np.testing.assert_array_equal(snapshot.tokens(rows), -np.stack([self.items[item][0] for item in some]))
         sides = snapshot.sides(rows)
         assert sides.dtype == np.float16
         np.testing.assert_array_equal(sides, sides_of(snapshot.vectors(rows)))
@@ -162,7 +161,7 @@ def test_a_catalog_on_a_new_base_is_the_same_catalog() -> None:
         row_of={item: row for row, item in enumerate(ids)},
         index=ExactIndex.build(vectors),
         vectors_ND=vectors,
-        tokens_ND=torch.from_numpy(-vectors),
+        tokens_ND=-vectors,
         sides_NW=sides_of(vectors),
         read_items=lambda: table(ids, sequences),
         sequence=last,
@@ -220,7 +219,7 @@ def test_ten_thousand_changed_items_cost_a_search_less_than_a_millisecond() -> N
         row_of={item: row for row, item in enumerate(ids)},
         index=ExactIndex.build(vectors[:100]),
         vectors_ND=vectors[:100],
-        tokens_ND=torch.from_numpy(vectors[:100]),
+        tokens_ND=vectors[:100],
         sides_NW=sides_of(vectors[:100]),
         read_items=lambda: table(ids, [0] * 100),
     )

@@ -7,7 +7,6 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
 from rf_serving.bundle.reranker import no_sides
@@ -66,7 +65,7 @@ def base_of(vectors: np.ndarray, columns: dict[str, Any], index: VectorIndex | N
         row_of={item: item for item in ids},
         index=index or ExactIndex.build(vectors),
         vectors_ND=vectors,
-        tokens_ND=torch.zeros(len(ids), 1),
+        tokens_ND=np.zeros((len(ids), 1), np.float32),
         read_items=lambda: table,
     )
 

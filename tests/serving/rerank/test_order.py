@@ -82,7 +82,9 @@ def test_the_scores_are_the_models(engine: Engine, ranked: ServedBundle) -> None
     assert ranked.ranker is not None
     with torch.inference_mode():
         histories = Histories(
-            tokens_BTD=user.tokens_TD[None], length_B=torch.tensor([len(HISTORY)]), user_BD=user.user_D[None]
+            tokens_BTD=torch.from_numpy(user.tokens_TD)[None],
+            length_B=torch.tensor([len(HISTORY)]),
+            user_BD=torch.from_numpy(user.user_D)[None],
         )
         dot = vectors @ torch.from_numpy(user.query_D)
         items = ranked.ranker.item_side(vectors[:, :16])

@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
 from rf_platform.features.encode import Jagged
 from rf_platform.features.spec import FeatureSpec, FieldSpec
@@ -69,7 +68,7 @@ def filtered_catalog(root: Path, items: int, queries: int, *, dim: int, seed: in
         row_of={},
         index=open_index("hnsw", directory / GRAPH, vectors_ND, json.loads((directory / SETTINGS).read_text())),
         vectors_ND=vectors_ND,
-        tokens_ND=torch.zeros(0, dim),
+        tokens_ND=np.zeros((0, dim), np.float32),
         read_items=lambda: _table(world, items, schema),
     )
     alive_N = np.ones(items, np.bool_)
