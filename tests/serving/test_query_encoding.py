@@ -210,7 +210,7 @@ def batch_of(seed: int) -> list[KnownFeatures]:
             "gender": ["M", None],
             "age": [18, 25],
             "income": [None, 1.5],
-            "joined": [10**15],
+            "joined": [7_500_000],
             "face": [[0.1, 0.2, 0.3], None],
         }
         profile = {f"v__{name}": [*values, None][int(rng.integers(2))] for name, values in drawn.items()}
@@ -225,12 +225,15 @@ def batch_of(seed: int) -> list[KnownFeatures]:
 
 
 @torch.inference_mode()
-def expected_queries(model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures]) -> np.ndarray:
+def expected_queries(
+    model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures], tokens_ND: torch.Tensor | None = None
+) -> np.ndarray:
     """Return the query vectors by the modules that training uses."""
     users, visits = (FeatureTensors.from_encoded(table) for table in by_training(encoder, batch))
     lengths = torch.tensor([min(len(r.rows), MAX_HISTORY) for r in batch])
     rows = np.concatenate([r.rows[-MAX_HISTORY:] for r in batch])
-    z_VD = model.encode_interactions(tokens_of(model)[rows], visits)
+    tokens_ND = tokens_of(model) if tokens_ND is None else tokens_ND
+    z_VD = model.encode_interactions(tokens_ND[rows], visits)
     u_BD = model.encode_users(z_VD, lengths, model.encode_profiles(users)[:, None])[:, 0]
     found: np.ndarray = model.query_vectors(u_BD).numpy()
     return found
@@ -252,18 +255,22 @@ class Catalog:
 
 
 def encode_users(
-    model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures]
+    model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures], tokens_ND: torch.Tensor | None = None
 ) -> list[EncodedUser | DataError]:
     class Bundle:
         spec = encoder.spec
 
     bundle: Any = Bundle()
     bundle.model, bundle.encoder = model, encoder
-    return UserEncoder(bundle).encode_users(batch, cast(Any, Catalog(tokens_of(model).numpy())))
+    return UserEncoder(bundle).encode_users(
+        batch, cast(Any, Catalog((tokens_of(model) if tokens_ND is None else tokens_ND).numpy()))
+    )
 
 
-def encode(model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures]) -> list[Any]:
-    found = encode_users(model, encoder, batch)
+def encode(
+    model: RetrievalFormer, encoder: FeatureEncoder, batch: list[KnownFeatures], tokens_ND: torch.Tensor | None = None
+) -> list[Any]:
+    found = encode_users(model, encoder, batch, tokens_ND)
     return [each if isinstance(each, DataError) else each.query_D for each in found]
 
 
@@ -323,18 +330,43 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("layout", get_args(Layout))
 @pytest.mark.parametrize("config", OTHERS.values(), ids=OTHERS)
-def test_queries_are_those_of_other_models(config: dict[str, Any]) -> None:
+def test_queries_are_those_of_other_models(config: dict[str, Any], layout: str) -> None:
     for features in (SINGLE, (*SINGLE, "likes")):
         encoder = encoder_of(*features)
-        model = model_of(encoder, **config)
+        model = model_of(encoder, layout=layout, **config)
         expected = expected_queries(model, encoder, batch_of(1))
         np.testing.assert_allclose(encode(model, encoder, batch_of(1)), expected, atol=2e-6)
 
 
-def test_a_closed_gate_and_large_tables_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("fusion", ["mean", "attention"])
+def test_items_that_lie_far_from_zero_are_encoded_as_exactly(layout: str, fusion: str) -> None:
+    """Normalising takes the mean out: what is left must not have suffered."""
     encoder = encoder_of(*SINGLE)
-    model = model_of(encoder)
+    model = model_of(encoder, layout=layout, fusion=fusion, dim=64)
+    for tokens_ND in (tokens_of(model) + 30, tokens_of(model) * 100):
+        expected = expected_queries(model, encoder, batch_of(0), tokens_ND)
+        np.testing.assert_allclose(encode(model, encoder, batch_of(0), tokens_ND), expected, atol=2e-6)
+    alike = torch.full((ITEMS, 64), 20.3)  # of an item's token rounding is all that is left
+    expected = expected_queries(model, encoder, batch_of(0), alike)
+    np.testing.assert_allclose(encode(model, encoder, batch_of(0), alike), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+def test_users_without_a_history_are_encoded_together(layout: str) -> None:
+    encoder = encoder_of(*SINGLE)
+    model = model_of(encoder, layout=layout)
+    batch = [KnownFeatures(request.profile, np.zeros(0, np.int64), None, {}) for request in batch_of(0)]
+    expected = expected_queries(model, encoder, [*batch, *batch_of(0)])[: len(batch)]
+    np.testing.assert_allclose(encode(model, encoder, batch), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+def test_a_closed_gate_and_large_tables_change_nothing(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = encoder_of(*SINGLE)
+    model = model_of(encoder, layout=layout)
     with torch.no_grad():
         model.interaction_gate.zero_()
     closed = expected_queries(model, encoder, batch_of(2))

@@ -76,7 +76,7 @@ class QueryTower:
         if "context" not in self._added:
             h_VD = self._interactions(h_VD, context)
         if "user" not in self._added:
-            tokens["p_BD"] = self._profiles(users, len(length_B)).detach().numpy()
+            tokens["p_BD"] = self._profiles(users, len(length_B)).numpy()
         queries_BD, u_BD, z_VD = self._graph(h_VD, length_B, tokens)
         return Encoded(queries_BD, z_VD, u_BD)
 
@@ -106,7 +106,7 @@ class QueryTower:
         """Return the profiles [B, D], as :meth:`RetrievalFormer.encode_profiles` does."""
         fusion = self._model.profile_fusion
         if not self._model.user_tokens.count:
-            return fusion.empty_D.expand(count, -1)
+            return fusion.empty_D.detach().expand(count, -1)
         folded = self._folded["user"]
         if folded is None or not isinstance(fusion, MeanFusion):
             profiles_BD: Tensor = fusion(*self._tokens("user", users))

@@ -148,8 +148,8 @@ def _power_above(number: int) -> int:
 def _kept(plan: _Plan, found: Found) -> Found:
     """Return the best of what was found that may be returned."""
     rows, scores, k = found.rows, found.scores, plan.search.k
-    if len(rows) and rows[-1] == NO_ROW:
-        there = rows != NO_ROW
+    there = rows != NO_ROW
+    if not there.all():
         rows, scores = rows[there], scores[there]
     if plan.search.filtered:
         keep = plan.search.eligible.passing.contain(rows)

@@ -5,7 +5,7 @@ are one call. Two things are left out beside training's tower: the last block co
 fusion that is a mean adds tokens up as it looks them up.
 
 Shapes: B requests, V interactions of all requests, S places of a request (its interactions and what stands beside them, padded on
-the right), D width, E = D + 1.
+the right), D width, E = D + 1, T positions, C constants; of a side's features, R rows, F that are looked up, N numbers.
 """
 
 from collections.abc import Sequence
@@ -46,17 +46,13 @@ class TowerGraph:
         graph, D = OnnxGraph(), model.config.dim
         h_VD = graph.numbers("h_VD", "V", D)
         p_BD = graph.numbers("p_BD", "B", D) if user is None else _profiles(graph, user, model.profile_fusion.empty_D)
-        norm = model.user_tower.input_norm
-        if context is None:
-            normed_VD = _normed(graph, h_VD, norm)
-        else:
-            normed_VD, z_VD = _sum_normed(graph, h_VD, _mixed(graph, h_VD, context, model.interaction_gate), norm)
-        u_BD = _Reading(graph, model.user_tower).write(normed_VD, p_BD)
+        z_VD = h_VD if context is None else _fused(graph, h_VD, context, model.interaction_gate)
+        u_BD = _Reading(graph, model.user_tower).write(z_VD, p_BD)
         query_BD = graph("LpNormalization", u_BD, axis=-1, p=2)
         if model.biased:
             query_BD = graph("Pad", query_BD, graph.indices_of(0, 0, 0, 1), graph.weight(np.array(1, np.float32)))
         self._fuses = context is not None
-        self._session = graph.session([query_BD, u_BD, *([z_VD] if context is not None else [])])
+        self._session = graph.session([query_BD, u_BD, *([z_VD] if self._fuses else [])])
 
     def __call__(
         self, h_VD: npt.NDArray[np.float32], length_B: npt.NDArray[np.int64], tokens: Inputs
@@ -78,7 +74,9 @@ class TowerGraph:
 class _Reading:
     """Writes the user tower's output at the place that has seen everything (Eq. 8, R7, R8).
 
-    Sums, biases and the normalisation behind them are one operator: by themselves they would take a third of the time.
+    Sums, biases and the normalisation behind them are one operator: by themselves they would take a third of the time. It finds
+    the variance in one pass, which is exact around zero only. What goes from block to block is read through normalisations,
+    to which its mean over D is nothing: so all that is added to it has its mean taken out, where it can be in the weights.
     """
 
     def __init__(self, graph: OnnxGraph, tower: UserTower) -> None:
@@ -87,11 +85,11 @@ class _Reading:
         self._last_B11 = graph.indices("last_B11", "B", 1, 1)
         self._seen_B11S = graph.numbers("seen_B11S", "B", 1, 1, "S")
 
-    def write(self, normed_VD: str, p_BD: str) -> str:
+    def write(self, z_VD: str, p_BD: str) -> str:
         """Add everything from interactions and profiles to the output [B, D]."""
         graph, tower = self._graph, self._tower
         blocks = cast(Sequence[Block], tower.blocks)
-        x_BSD, normed_BSD = self._enter(normed_VD, p_BD)
+        x_BSD, normed_BSD = self._enter(z_VD, p_BD)
         for block, following in pairwise(blocks):
             mixed_BSD = self._attend(block, normed_BSD)
             x_BSD, normed_BSD = self._rest(block, x_BSD, mixed_BSD, following.attention_norm)
@@ -102,24 +100,36 @@ class _Reading:
         read_BD = graph("Squeeze", read_B1D, graph.indices_of(1))
         return graph("Gemm", read_BD, graph.weight(tower.project.weight.t()), graph.weight(tower.project.bias))
 
-    def _enter(self, normed_VD: str, p_BD: str) -> tuple[str, str]:
+    def _enter(self, z_VD: str, p_BD: str) -> tuple[str, str]:
         """Return what the first block gets [B, S, D], interactions and what stands beside them, and it normalised."""
         graph, tower = self._graph, self._tower
-        nothing_1D = torch.zeros(1, tower.position_TD.shape[1])
-        beside = {"side": [tower.cls_D], "cls": [tower.sep_D, tower.cls_D]}.get(tower.layout, [])
-        constant_CD = graph.weight(torch.cat([*(each[None] for each in beside), nothing_1D]))
-        profiles = [] if tower.layout == "side" else [p_BD]
-        x_BSD = graph("Gather", graph("Concat", normed_VD, *profiles, constant_CD, axis=0), self._place_BS)
-        # Only interactions have a position.
-        position_TD = graph.weight(torch.cat([tower.position_TD, nothing_1D]))
-        position_BSD = graph("Gather", position_TD, graph.indices("from_end_BS", "B", "S"))
-        first = cast(Sequence[Block], tower.blocks)[0]
+        first, norm = cast(Sequence[Block], tower.blocks)[0].attention_norm, tower.input_norm
         if tower.layout != "side":
-            return self._sum(x_BSD, position_BSD, first.attention_norm)
-        x_BSD = self._product(graph("Add", x_BSD, position_BSD), tower.side_token.weight)
-        beside_BD = graph("MatMul", p_BD, graph.weight(tower.side_profile.weight.t()))
+            constants = [tower.sep_D, tower.cls_D] if tower.layout == "cls" else []
+            x_BSD, position_BSD = self._placed(
+                self._normed(z_VD, norm.weight, _centred(norm.bias), norm.eps),
+                [self._centred(p_BD)],
+                [_centred(each) for each in constants],
+                tower.position_TD - tower.position_TD.mean(1, keepdim=True),
+            )
+            return self._sum(x_BSD, position_BSD, first)
+        placed = self._placed(
+            self._normed(z_VD, norm.weight, norm.bias, norm.eps), [], [tower.cls_D], tower.position_TD
+        )
+        x_BSD = self._product(graph("Add", *placed), _centred(tower.side_token.weight))
+        beside_BD = self._product(p_BD, _centred(tower.side_profile.weight))
         beside_BSD = graph("Gather", beside_BD, graph.indices("request_BS", "B", "S"))
-        return self._sum(x_BSD, beside_BSD, first.attention_norm, tower.side_token.bias)
+        return self._sum(x_BSD, beside_BSD, first, _centred(tower.side_token.bias))
+
+    def _placed(
+        self, normed_VD: str, profiles: list[str], constants: list[Tensor], position_TD: Tensor
+    ) -> tuple[str, str]:
+        """Return everything in its place [B, S, D], and the positions to be added, which only interactions have."""
+        graph, nothing_1D = self._graph, torch.zeros(1, position_TD.shape[1])
+        constant_CD = graph.weight(torch.cat([*(each[None] for each in constants), nothing_1D]))
+        x_BSD = graph("Gather", graph("Concat", normed_VD, *profiles, constant_CD, axis=0), self._place_BS)
+        positions = graph.weight(torch.cat([position_TD, nothing_1D]))
+        return x_BSD, graph("Gather", positions, graph.indices("from_end_BS", "B", "S"))
 
     def _attend(self, block: Block, normed_BSD: str) -> str:
         """Return what attention gives all places, each of those before it and of itself [B, S, D]."""
@@ -141,14 +151,31 @@ class _Reading:
         graph, up, down = self._graph, block.ffn[0], block.ffn[-1]
         assert isinstance(up, nn.Linear)
         assert isinstance(down, nn.Linear)
-        out_BSD = self._product(mixed_BSD, block.out.weight)
-        x_BSD, normed_BSD = self._sum(out_BSD, x_BSD, block.ffn_norm, block.out.bias)
+        out_BSD = self._product(mixed_BSD, _centred(block.out.weight))
+        x_BSD, normed_BSD = self._sum(out_BSD, x_BSD, block.ffn_norm, _centred(block.out.bias))
         hidden = graph("BiasGelu", self._product(normed_BSD, up.weight), graph.weight(up.bias), domain=CONTRIB)
-        return self._sum(self._product(hidden, down.weight), x_BSD, following, down.bias)
+        down_BSD = self._product(hidden, _centred(down.weight))
+        return self._sum(down_BSD, x_BSD, following, _centred(down.bias))
 
     def _sum(self, a_BSD: str, b_BSD: str, norm: nn.LayerNorm, bias: Tensor | None = None) -> tuple[str, str]:
-        normed_BSD, sum_BSD = _sum_normed(self._graph, a_BSD, b_BSD, norm, bias)
+        """Return the sum of two values and a bias, and it normalised; all of mean zero."""
+        graph = self._graph
+        weights = [graph.weight(each) for each in (norm.weight, norm.bias, *([] if bias is None else [bias]))]
+        normed_BSD, _, _, sum_BSD = graph.split(
+            "SkipLayerNormalization", 4, a_BSD, b_BSD, *weights, domain=CONTRIB, epsilon=norm.eps
+        )
         return sum_BSD, normed_BSD
+
+    def _normed(self, x_VD: str, weight: Tensor, bias: Tensor, eps: float) -> str:
+        """Return a value of any mean normalised: as its double, since the operator for sums takes a quarter of the time."""
+        graph, centred_VD = self._graph, self._centred(x_VD)
+        weights = graph.weight(weight), graph.weight(bias)
+        return graph("SkipLayerNormalization", centred_VD, centred_VD, *weights, domain=CONTRIB, epsilon=4 * eps)
+
+    def _centred(self, x_VD: str) -> str:
+        """Return a value without its mean over D."""
+        mean_V1 = self._graph("ReduceMean", x_VD, self._graph.indices_of(-1), keepdims=1)
+        return self._graph("Sub", x_VD, mean_V1)
 
     def _product(self, x_BSD: str, weight: Tensor) -> str:
         return self._graph("MatMul", x_BSD, self._graph.weight(weight.t()))
@@ -183,25 +210,17 @@ def _bias(block: Block) -> Tensor:
     return torch.cat([block.query.bias, block.key_value.bias])
 
 
-def _sum_normed(graph: OnnxGraph, a: str, b: str, norm: nn.LayerNorm, bias: Tensor | None = None) -> tuple[str, str]:
-    """Return the sum of two values and a bias, normalised, and the sum."""
-    weights = [graph.weight(each) for each in (norm.weight, norm.bias, *([] if bias is None else [bias]))]
-    normed, _, _, added = graph.split("SkipLayerNormalization", 4, a, b, *weights, domain=CONTRIB, epsilon=norm.eps)
-    return normed, added
+def _centred(weight: Tensor) -> Tensor:
+    """Return a bias [D], or the weights [D, W] of a layer, such that what it gives has mean zero over D."""
+    return weight - weight.mean(0, keepdim=True)
 
 
-def _normed(graph: OnnxGraph, x: str, norm: nn.LayerNorm) -> str:
-    """Return a value normalised: as its double, exactly, since the operator for sums takes a quarter of the time."""
-    weights = graph.weight(norm.weight), graph.weight(norm.bias)
-    return graph("SkipLayerNormalization", x, x, *weights, domain=CONTRIB, epsilon=4 * norm.eps)
-
-
-def _mixed(graph: OnnxGraph, h_VD: str, context: FoldedTokens, gate: Tensor) -> str:
-    """Return the share of the mean of all its tokens that is added to an interaction's item [V, D] (Eq. 7, R6)."""
+def _fused(graph: OnnxGraph, h_VD: str, context: FoldedTokens, gate: Tensor) -> str:
+    """Return the interactions, each the item's token and a share of the mean of all its tokens [V, D] (Eq. 7, R6)."""
     sum_VD, count_V1 = _sum(graph, "context", context)
     one = graph.weight(np.array(1, np.float32))
     mean_VD = graph("Div", graph("Add", sum_VD, h_VD), graph("Add", count_V1, one))
-    return graph("Mul", mean_VD, graph.weight(gate))
+    return graph("Add", h_VD, graph("Mul", mean_VD, graph.weight(gate)))
 
 
 def _profiles(graph: OnnxGraph, user: FoldedTokens, empty_D: Tensor) -> str:
