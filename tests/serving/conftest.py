@@ -1,6 +1,6 @@
 import asyncio
 import json
-import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -214,10 +214,25 @@ def home(settings: Settings, registry: "Registry", run: str) -> Path:
     return settings.workspace.root
 
 
+@pytest.fixture(scope="session")
+def copy_workspace() -> Callable[[Path, Path], Path]:
+    """Copies a workspace by a process of its own.
+
+    The locks that SQLite has on a file end when the process closes it anywhere, even after copying it. A server that starts on
+    the original then takes itself for the first, and cuts off what is mapped here.
+    """
+
+    def copied(source: Path, target: Path) -> Path:
+        subprocess.run(["cp", "-RP", source, target], check=True)
+        return target
+
+    return copied
+
+
 @pytest.fixture
-def home_copy(home: Path, tmp_path: Path) -> Path:
+def home_copy(home: Path, tmp_path: Path, copy_workspace: Callable[[Path, Path], Path]) -> Path:
     """A copy of the workspace for one test."""
-    return Path(shutil.copytree(home, tmp_path / "home"))
+    return copy_workspace(home, tmp_path / "home")
 
 
 @dataclass

@@ -37,7 +37,7 @@ class ServedBundle:
     """[N]: id of each row of the index."""
     row_of_item: dict[int | str, int]
     item_tokens_ND: npt.NDArray[np.float32]
-    """What interactions with an item are made of."""
+    """What interactions with an item are made of, memory-mapped."""
     vectors_ND: npt.NDArray[np.float32]
     """The indexed vectors, memory-mapped; the index refers to them too."""
     ranker: Ranker | None = None

@@ -1,4 +1,3 @@
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,9 +75,11 @@ def put(journal: CatalogJournal, schema: "ItemSchema", make_item: MakeItem) -> P
 
 
 @pytest.fixture(scope="session")
-def workspace(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, copy_workspace: Callable[[Path, Path], Path]
+) -> Path:
     """A workspace whose catalog may be changed."""
-    return Path(shutil.copytree(home, tmp_path_factory.mktemp("catalog") / "home"))
+    return copy_workspace(home, tmp_path_factory.mktemp("catalog") / "home")
 
 
 @pytest.fixture(scope="session")

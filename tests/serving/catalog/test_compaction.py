@@ -84,6 +84,7 @@ def test_compaction_changes_no_answer_and_all_processes_share_its_files(
     (built,) = (tmp_path / "cache").glob("tiny-run-1-*/*25")
     assert built == first.snapshot.base.path
     assert isinstance(first.snapshot.base.vectors_ND, np.memmap)
+    assert isinstance(first.snapshot.base.tokens_ND, np.memmap)
 
     put({n: values(n + 1) for n in range(100, 130)} | {1: None})
     wait(lambda: first.snapshot.base.sequence == second.snapshot.base.sequence == 56)

@@ -45,6 +45,8 @@ def test_an_item_of_the_bundle_is_encoded_as_it_was_when_the_bundle_was_built(bu
     encoded = ItemEncoder(bundle).encode(snapshot.base.items)
     np.testing.assert_allclose(encoded.vectors_ND, bundle.vectors_ND, atol=1e-6)
     np.testing.assert_allclose(encoded.tokens_NE, bundle.item_tokens_ND, atol=1e-5)
+    assert isinstance(bundle.item_tokens_ND, np.memmap)
+    assert snapshot.tokens(np.arange(3)).flags.writeable  # a copy: PyTorch takes nothing else
     assert encoded.usable_N.all()
 
 

@@ -18,10 +18,13 @@ REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 
 
 @pytest.fixture(scope="module")
-def running(home: Path, tmp_path_factory: pytest.TempPathFactory, start_server: Callable[..., Any]) -> Iterator[Any]:
-    import shutil
-
-    copy = Path(shutil.copytree(home, tmp_path_factory.mktemp("feedback") / "home"))
+def running(
+    home: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    start_server: Callable[..., Any],
+    copy_workspace: Callable[[Path, Path], Path],
+) -> Iterator[Any]:
+    copy = copy_workspace(home, tmp_path_factory.mktemp("feedback") / "home")
     with start_server(Settings(home=copy, feature_repo=REPOSITORY)) as running:
         yield running
 

@@ -1,6 +1,5 @@
 """A workspace whose newest bundle has a re-ranker, of random weights: nothing it does is the order of the search."""
 
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,11 +67,13 @@ def registry_of() -> Callable[[Path], "Registry"]:
 
 
 @pytest.fixture(scope="session")
-def ranked_home(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ranked_home(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, copy_workspace: Callable[[Path, Path], Path]
+) -> Path:
     """A copy of the workspace with the bundle ``RANKED`` of the same run; ``PLAIN`` is promoted."""
     from rf_serving.bundle.build import build_bundle
 
-    copied = Path(shutil.copytree(home, tmp_path_factory.mktemp("rerank") / "home"))
+    copied = copy_workspace(home, tmp_path_factory.mktemp("rerank") / "home")
     registry = _registry(copied)
     _store(copied / "runs" / "tiny-run", _random_ranker())
     built = build_bundle(registry, copied / "bundles", "tiny-run")
@@ -81,9 +82,9 @@ def ranked_home(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ranked_copy(ranked_home: Path, tmp_path: Path) -> Settings:
+def ranked_copy(ranked_home: Path, tmp_path: Path, copy_workspace: Callable[[Path, Path], Path]) -> Settings:
     """A copy of that workspace for one test."""
-    copied = Path(shutil.copytree(ranked_home, tmp_path / "home", symlinks=True))
+    copied = copy_workspace(ranked_home, tmp_path / "home")
     return Settings(home=copied, feature_repo=REPOSITORY)
 
 

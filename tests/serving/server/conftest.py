@@ -1,5 +1,4 @@
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,12 @@ FIRST, SECOND = "tiny-run-1", "other-run-1"
 
 
 @pytest.fixture(scope="session")
-def home_of_two(home: Path, dataset: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home_of_two(
+    home: Path,
+    dataset: "Dataset",
+    tmp_path_factory: pytest.TempPathFactory,
+    copy_workspace: Callable[[Path, Path], Path],
+) -> Path:
     """A copy of the workspace with a bundle of another model beside the promoted one."""
     import torch
 
@@ -33,7 +37,7 @@ def home_of_two(home: Path, dataset: "Dataset", tmp_path_factory: pytest.TempPat
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
-    copied = Path(shutil.copytree(home, tmp_path_factory.mktemp("two") / "home"))
+    copied = copy_workspace(home, tmp_path_factory.mktemp("two") / "home")
     settings = Settings(home=copied, feature_repo=REPOSITORY)
     registry = Registry.open(settings.platform_registry_url, root=copied)
     path = settings.workspace.runs / "other-run"
@@ -47,9 +51,9 @@ def home_of_two(home: Path, dataset: "Dataset", tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def pair(home_of_two: Path, tmp_path: Path) -> Settings:
+def pair(home_of_two: Path, tmp_path: Path, copy_workspace: Callable[[Path, Path], Path]) -> Settings:
     """A workspace of its own with two bundles, ``FIRST`` promoted."""
-    copied = Path(shutil.copytree(home_of_two, tmp_path / "home"))
+    copied = copy_workspace(home_of_two, tmp_path / "home")
     return Settings(home=copied, feature_repo=REPOSITORY)
 
 
