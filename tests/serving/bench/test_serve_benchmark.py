@@ -16,6 +16,7 @@ from rf_serving.bench.serve import sweep
 from rf_serving.bench.serve.benchmark import ServeBenchmark, measure_echo
 from rf_serving.bench.serve.load import Load, open_loop, run_on_time
 from rf_serving.bench.serve.processes import usage
+from rf_serving.bench.serve.soak import Soak
 from rf_serving.bench.serve.stages import Told, told_by
 from rf_serving.bench.serve.sweep import LIMITS, Limit, Stretch, Target, find_capacity, keeps_up
 from rf_serving.server.metrics import ServerMetrics, exposed
@@ -150,3 +151,19 @@ def test_the_echo_server_is_loaded_as_a_process_of_its_own() -> None:
     found = measure_echo(100, ServeBenchmark(seconds=0.5, lowest=1000.0), lines.append)
     assert found.peak > 20
     assert lines[0].startswith("echo at 4000/s: p50 ")
+
+
+@pytest.mark.parametrize(
+    ("memory", "growth"),
+    [
+        ([50, 90, 100, 160, 160, 100, 101, 160], 0.01),  # a second bundle is loaded in every other moment
+        ([50, 90, 100, 160, 160, 100, 120, 160], 0.2),
+        ([100, 90], 0.0),
+        ([100], 0.0),
+    ],
+)
+def test_growth_is_of_the_memory_that_is_always_there(memory: list[int], growth: float) -> None:
+    soak = Soak(
+        minutes=1, rate=1, statuses={}, changes={}, errors=[], p99_ms=[], memory=memory, open_files=[0] * len(memory)
+    )
+    assert soak.growth == pytest.approx(growth)

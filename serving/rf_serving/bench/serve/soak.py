@@ -49,9 +49,13 @@ class Soak:
 
     @property
     def growth(self) -> float:
-        """Growth of memory in the second half of the soak, relative to its middle; the first half fills caches."""
+        """Growth of the least memory from the third quarter of the soak to the last one; the first half fills caches.
+
+        The least, because there is more for a while whenever a second bundle is loaded.
+        """
         half = self.memory[len(self.memory) // 2 :]
-        return half[-1] / half[0] - 1
+        middle = len(half) // 2
+        return min(half[middle:]) / min(half[:middle] or half) - 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
