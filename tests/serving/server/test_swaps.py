@@ -121,7 +121,8 @@ def test_a_hundred_swaps_under_load(
             assert threading.active_count() <= threads + 2
         assert clients.wrong == []
         assert min(clients.replies[FIRST], clients.replies[SECOND]) > 20
-        assert later <= handles + 5
+        # Some more where more bundles happen to be open: each maps a few files. One left behind by each swap would be ninety.
+        assert later <= handles + 25
         assert deployment(running).swaps == SWAPS + 2
         # Freed at once, not by the next collection: memory and mapped files would add up until then.
         assert sum(bundle() is not None for bundle in bundles) <= 3
