@@ -2,7 +2,7 @@
 
 The log is the truth: an event that is in it will be in the online store, also if the process, the store or the whole machine
 goes down in between. One applier leads among all processes; another one takes over when it dies, and treats what the first
-one may have been at as possibly done.
+one may have been at as possibly done: events that were in the log by then, no further than an applier gets ahead of its notes.
 """
 
 from collections.abc import Callable
@@ -70,6 +70,7 @@ class Applier:
         self._checked = self._noted = 0.0
         self._position = 0
         self._reset, self._redo_to = -1, 0
+        self._alone_from: float | None = None
         self._failing_since: float | None = None
         self._stop, self._wake = Flag(), Flag()
         self._logger = structlog.get_logger("rf_serving")
@@ -123,7 +124,7 @@ class Applier:
             return False
         begins, self._state = self._state is None, self._log.state()
         if begins:
-            self._redo_to = self._state.applied + _MOST_UNNOTED + BATCH
+            self._redo_to, self._alone_from = 0, monotonic() + self._leadership.lingers_seconds
             self._reset = -1
             self._logger.info("applying events", after=self._state.applied)
         if self._state.reset != self._reset:
@@ -144,6 +145,8 @@ class Applier:
         assert state is not None
         assert history is not None
         events = self._log.read(self._position, BATCH)
+        if self._alone_from is not None:
+            self._doubt(state, self._alone_from)
         if events:
             redo_to = max(state.redo_to, self._redo_to)
             events = [event for event in events if event.sequence <= redo_to] or events
@@ -159,6 +162,15 @@ class Applier:
         if self._position - state.applied >= _MOST_UNNOTED or monotonic() >= self._noted + _NOTE_SECONDS:
             self._note()
         return not events
+
+    def _doubt(self, state: LogState, alone_from: float) -> None:
+        """Count in what the one who led before may have written and not noted, until it is gone for certain.
+
+        It had read that from the log: no event that is recorded from then on is among it.
+        """
+        if monotonic() >= alone_from:
+            self._alone_from = None
+        self._redo_to = max(self._redo_to, min(state.applied + _MOST_UNNOTED + BATCH, self._log.head()))
 
     def _note(self) -> None:
         """Write down how far we are: not after each batch, since that is one more wait for the disk."""

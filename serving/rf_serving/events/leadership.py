@@ -13,6 +13,10 @@ _LOCK_KEY = 0x72665F6576  # any constant: all appliers of a PostgreSQL database 
 class Leadership(Protocol):
     """A lock that ends with its process."""
 
+    @property
+    def lingers_seconds(self) -> float:
+        """How long somebody who lost the lead may go on without having noticed."""
+
     def held(self) -> bool:
         """Say whether we lead, and take the lead if nobody has it."""
 
@@ -21,7 +25,9 @@ class Leadership(Protocol):
 
 
 class FileLeadership:
-    """A lock on a file: for an event log in SQLite, which lives on one host."""
+    """A lock on a file: for an event log in SQLite, which lives on one host. Whoever loses it is dead."""
+
+    lingers_seconds = 0.0
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -48,7 +54,9 @@ class FileLeadership:
 
 
 class AdvisoryLeadership:
-    """A lock of PostgreSQL that belongs to a connection: if it breaks, the lead is lost."""
+    """A lock of PostgreSQL that belongs to a connection: its holder sees at the next look that it broke."""
+
+    lingers_seconds = 10.0  # until the next look, and for a batch whose writes wait for the store
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,0 +1,109 @@
+"""The thread that follows the log, and what it takes for possibly done when it takes over."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event as Flag
+from typing import Any
+
+import pytest
+
+from rf_platform.data.event_log import EventLog
+from rf_serving.events.applier import Applier
+from rf_serving.events.leadership import FileLeadership
+
+T0 = 1_600_000_000_000_000
+
+
+class Lingering(FileLeadership):
+    """A lock whose last holder may not have noticed that it lost it."""
+
+    lingers_seconds = 60.0
+
+
+class Gated:
+    """A log that is read no further than it is let."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log, self.gate, self.reads = log, Flag(), 0
+        self.gate.set()
+
+    def read(self, after: int, most: int) -> Any:
+        self.reads += 1
+        self.gate.wait(30)
+        return self._log.read(after, most)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+@contextmanager
+def applying(shop: Any, log: Any, kind: type[FileLeadership] = FileLeadership) -> Iterator[Applier]:
+    """Follow the log as on a host without the tables."""
+    leadership = kind(shop.settings.workspace.events / "test.lock")
+    applier = Applier(log, leadership, lambda: shop.history(tables=False))
+    try:
+        yield applier
+    finally:
+        applier.close()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def all_applied(log: EventLog) -> Callable[[], bool]:
+    return lambda: log.state().applied == log.head()
+
+
+@pytest.fixture
+def log(shop: Any) -> Iterator[EventLog]:
+    """With nothing in it that is not applied."""
+    log = shop.log
+    assert log.advance(log.state(), log.head())
+    yield log
+    log.close()
+
+
+def test_an_event_recorded_later_is_new_however_much_it_is_like_another(
+    shop: Any, log: EventLog, event: Callable[..., Any]
+) -> None:
+    with applying(shop, log) as applier:
+        for number in range(3):
+            log.append([[event(93_000 + number, 107, 100, T0 + number)]])
+            applier.wake()
+            wait_for(all_applied(log))
+    assert shop.online([107])[107]["item_ids"] == [100, 100, 100]
+
+
+def test_what_was_recorded_before_a_takeover_may_be_done_already(
+    shop: Any, log: EventLog, event: Callable[..., Any]
+) -> None:
+    log.append([[event(93_010 + number, 108, 100 + number, T0) for number in range(3)]])
+    waiting = log.read(log.state().applied, 10)
+    shop.history(tables=False).apply(waiting[:2])  # and then it died
+    with applying(shop, log):
+        wait_for(all_applied(log))
+    assert shop.online([108])[108]["item_ids"] == [100, 101, 102]
+
+
+@pytest.mark.parametrize(("kind", "items"), [(FileLeadership, [100, 100]), (Lingering, [100])])
+def test_somebody_who_has_not_noticed_may_go_on_for_a_while(
+    shop: Any, log: EventLog, event: Callable[..., Any], kind: type[FileLeadership], items: list[int]
+) -> None:
+    """With a lock that ends with its process there is nobody to reckon with; the same event applied twice shows it."""
+    user = 109 if kind is Lingering else 110
+    gated = Gated(log)
+    with applying(shop, gated, kind):
+        wait_for(lambda: gated.reads > 2)  # turns with nothing to do
+        gated.gate.clear()
+        before = gated.reads
+        wait_for(lambda: gated.reads > before)
+        log.append([[event(93_020 + user, user, 100, T0)]])
+        shop.history(tables=False).apply(log.read(log.state().applied, 10))
+        gated.gate.set()
+        wait_for(all_applied(log))
+    assert shop.online([user])[user]["item_ids"] == items
