@@ -84,6 +84,12 @@ def serve(
         int,
         typer.Option(min=1, help="Calls that a worker answers at once; more are refused.", rich_help_panel=_LIMITS),
     ] = 128,
+    max_pending: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Calls that may wait to be taken in by a worker; more are cancelled.", rich_help_panel=_LIMITS
+        ),
+    ] = 128,
     queue_ms: Annotated[
         float,
         typer.Option(min=0.1, help="Fewer are taken in while all wait longer than this.", rich_help_panel=_LIMITS),
@@ -176,6 +182,7 @@ def serve(
             max_message_bytes=int(max_message_mib * 1024 * 1024),
         ),
         max_in_flight=max_in_flight,
+        max_pending=max_pending,
         queue_seconds=queue_ms / 1000,
         deadline_seconds=deadline_seconds,
         fetch_seconds=fetch_ms / 1000,

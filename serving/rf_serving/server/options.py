@@ -26,6 +26,8 @@ class ServeOptions:
     limits: Limits = field(default_factory=Limits)
     max_in_flight: int = 128
     """Calls that a process answers at once, at most."""
+    max_pending: int = 128
+    """Calls of a method that gRPC holds until a process takes them in; more are ended with CANCELLED."""
     queue_seconds: float = 0.02
     """How long calls may wait for their turn before fewer are taken in."""
     deadline_seconds: float = 10.0

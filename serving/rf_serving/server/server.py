@@ -26,7 +26,7 @@ SERVICE: str = retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].ful
 WRITES = 32
 """Calls that change something and are answered at once, at most."""
 _STREAMS = 1024  # of one connection; a client keeps further calls to itself
-_PENDING = 128  # calls that gRPC holds for the event loop, which takes one a turn; it cancels what is more
+_PENDING_SLACK = 8  # gRPC ends some calls from the limit on and all from here on
 _LINGER_SECONDS = 0.5
 _FIRST_FETCH_SECONDS = 30.0  # the first read opens connections and imports drivers
 
@@ -80,8 +80,8 @@ class RetrievalServer:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", _STREAMS),
                 # A loop that cannot keep up even with refusing would otherwise answer only calls that are too old.
-                ("grpc.server.max_pending_requests", _PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", _PENDING + 8),
+                ("grpc.server.max_pending_requests", options.max_pending),
+                ("grpc.server.max_pending_requests_hard_limit", options.max_pending + _PENDING_SLACK),
             ],
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs

@@ -35,6 +35,8 @@ class ServeBenchmark:
     """How long each rate is held."""
     workers: int = 1
     """Worker processes of the server."""
+    max_pending: int = 128
+    """Calls that wait to be taken in, at most."""
     k: int = 20
     """Items a request asks for."""
     lowest: float = 50.0
@@ -84,6 +86,7 @@ def measure_server(service: Service, options: ServeBenchmark, note: Callable[[st
     name = "sqlite" if store is None else store.split(":", 1)[0]
     environment = {"RF_ONLINE_STORE_URL": store} if store else {}
     arguments = ["--metrics-port", "0", "--log-level", "warning", "--workers", str(options.workers)]
+    arguments += ["--max-pending", str(options.max_pending)]
     with BackgroundServer(service.settings.home, arguments, environment, start_seconds=600) as server:
         target = Target(
             address=server.address,

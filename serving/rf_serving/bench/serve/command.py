@@ -23,6 +23,7 @@ def serve(
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes of the server.")] = 1,
+    max_pending: Annotated[int, typer.Option(min=1, help="As of rf serve.")] = 128,
     seconds: Annotated[float, typer.Option(min=1, help="How long each rate is held.")] = 10.0,
     lowest: Annotated[float, typer.Option(min=1, help="First rate, in calls a second.")] = 50.0,
     overload: Annotated[bool, typer.Option(help="Also three times the peak.")] = True,
@@ -62,7 +63,15 @@ def serve(
 
     output = output or get_settings().home / "bench" / "serve"
     output.mkdir(parents=True, exist_ok=True)
-    options = ServeBenchmark(seconds=seconds, workers=workers, k=k, lowest=lowest, overload=overload, soak_minutes=soak)
+    options = ServeBenchmark(
+        seconds=seconds,
+        workers=workers,
+        max_pending=max_pending,
+        k=k,
+        lowest=lowest,
+        overload=overload,
+        soak_minutes=soak,
+    )
     size = ServiceSize(items=items, users=users, history=history, dim=dim)
     servers = []
     for each in store or ["sqlite"]:
