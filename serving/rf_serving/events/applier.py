@@ -168,9 +168,10 @@ class Applier:
 
         It had read that from the log: no event that is recorded from then on is among it.
         """
-        if monotonic() >= alone_from:
-            self._alone_from = None
+        alone = monotonic() >= alone_from
         self._redo_to = max(self._redo_to, min(state.applied + _MOST_UNNOTED + BATCH, self._log.head()))
+        if alone:
+            self._alone_from = None
 
     def _note(self) -> None:
         """Write down how far we are: not after each batch, since that is one more wait for the disk."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rf_platform.data.event_log import EventLog
+from rf_platform.errors import UnavailableError
 from rf_serving.events.applier import Applier
 from rf_serving.events.leadership import FileLeadership
 
@@ -22,11 +23,17 @@ class Lingering(FileLeadership):
 
 
 class Gated:
-    """A log that is read no further than it is let."""
+    """A log that is read no further than it is let, and that fails so often at first."""
 
     def __init__(self, log: EventLog) -> None:
-        self._log, self.gate, self.reads = log, Flag(), 0
+        self._log, self.gate, self.reads, self.failures = log, Flag(), 0, 0
         self.gate.set()
+
+    def head(self) -> int:
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("the log cannot be read")
+        return self._log.head()
 
     def read(self, after: int, most: int) -> Any:
         self.reads += 1
@@ -85,7 +92,9 @@ def test_what_was_recorded_before_a_takeover_may_be_done_already(
     log.append([[event(93_010 + number, 108, 100 + number, T0) for number in range(3)]])
     waiting = log.read(log.state().applied, 10)
     shop.history(tables=False).apply(waiting[:2])  # and then it died
-    with applying(shop, log):
+    gated = Gated(log)
+    gated.failures = 2
+    with applying(shop, gated):
         wait_for(all_applied(log))
     assert shop.online([108])[108]["item_ids"] == [100, 101, 102]
 
