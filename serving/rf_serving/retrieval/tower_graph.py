@@ -27,7 +27,7 @@ from rf_training.model.transformer import Block
 from rf_training.model.user_tower import UserTower
 
 Inputs = dict[str, npt.NDArray[Any]]
-_KEPT_PLACES = 256
+_KEPT_PLACES, _KEPT_REQUESTS = 256, 8
 
 
 class TowerGraph:
@@ -64,8 +64,8 @@ class TowerGraph:
             length_B: interactions of each request.
             tokens: profiles ``p_BD``, where they come fused; else, and for interactions, :func:`tokens_of`.
         """
-        lengths = length_B.tolist()
-        places = _places_alone(lengths[0], self._layout) if len(lengths) == 1 else _places(lengths, self._layout)
+        lengths = tuple(length_B.tolist())
+        places = (_kept_places if len(lengths) <= _KEPT_REQUESTS else _places)(lengths, self._layout)
         inputs = {**places, **tokens, "h_VD": h_VD}
         query_BD, u_BD, *fused = self._session(inputs)
         return query_BD, u_BD, fused[0] if self._fuses else h_VD
@@ -232,9 +232,9 @@ def _profiles(graph: OnnxGraph, user: FoldedTokens, empty_D: Tensor) -> str:
 
 
 @lru_cache(_KEPT_PLACES)
-def _places_alone(length: int, layout: str) -> Inputs:
-    """Return :func:`_places` of one request, which is most of what its inputs take to make."""
-    return _places([length], layout)
+def _kept_places(lengths: tuple[int, ...], layout: str) -> Inputs:
+    """Return :func:`_places` of a few requests, which is most of what their inputs take to make: many histories are as long."""
+    return _places(lengths, layout)
 
 
 def _places(lengths: Sequence[int], layout: str) -> Inputs:

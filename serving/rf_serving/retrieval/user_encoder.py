@@ -65,13 +65,13 @@ class UserEncoder:
         for query_D, user_D, end in zip(encoded.queries_BD, encoded.users_BD, length_B.cumsum().tolist(), strict=True):
             found.append(EncodedUser(query_D, encoded.tokens_VD[begin:end], user_D))
             begin = end
-        finite_B = np.isfinite(encoded.queries_BD).all(axis=1)
-        if finite_B.all():
+        finite_BD = np.isfinite(encoded.queries_BD)
+        if finite_BD.all():
             return found
         if len(requests) == 1:
             names = ", ".join([*_extreme(users), *_extreme(context)])
             return [DataError(f"the features give no usable query vector; values are extreme in {names}")]
-        for number in np.flatnonzero(~finite_B).tolist():
+        for number in np.flatnonzero(~finite_BD.all(axis=1)).tolist():
             (found[number],) = self.encode_users([requests[number]], catalog)
         return found
 
