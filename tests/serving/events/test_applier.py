@@ -23,7 +23,7 @@ class Lingering(FileLeadership):
 
 
 class Gated:
-    """A log that is read no further than it is let, and that fails so often at first."""
+    """A log that is read no further than it is let, and whose newest event cannot be told as often as it is to fail."""
 
     def __init__(self, log: EventLog) -> None:
         self._log, self.gate, self.reads, self.failures = log, Flag(), 0, 0

@@ -39,8 +39,7 @@ async def record(
     Args:
         servers: the two by name: ``first`` and ``second``.
         users: whose events; each in turn, since the online store keeps whole seconds only.
-        items: ids of the catalog; for each user all in turn, more than come in a second: the same item in the same second may be
-            taken for the same event by a server that has just begun to apply them and has no tables to tell from.
+        items: ids of the catalog, two at least.
         rate: events a second, at most.
         until: when to stop, as :func:`time.perf_counter` has it.
 
@@ -49,7 +48,6 @@ async def record(
     """
     measured = MeasuredEvents()
     rng = np.random.default_rng()
-    shuffled = rng.permutation(items).tolist()
     recorders = {name: FeedbackServiceStub(channel) for name, channel in servers.items()}  # type: ignore[no-untyped-call]
     readers = {name: RetrievalServiceStub(channel) for name, channel in servers.items()}  # type: ignore[no-untyped-call]
     for turn in range(10**9):
@@ -58,8 +56,7 @@ async def record(
         here, there = ("first", "second") if turn % 2 == 0 else ("second", "first")
         user, other = users[turn % len(users)], readers[there]
         last = await _last(other, user)
-        number = turn // len(users)
-        item = next(each for each in (shuffled[(number + n) % len(shuffled)] for n in (0, 1)) if each != last)
+        item = next(each for each in rng.permutation(items).tolist() if each != last)
         event = Event(event_id=uuid4().hex, user_id=user, item_id=item, timestamp_us=time.time_ns() // 1000)
         begin = time.perf_counter()
         answer = await recorders[here].RecordEvents(RecordEventsRequest(events=[event]), timeout=CALL_SECONDS)
