@@ -22,12 +22,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/python infra/check_roles.py
 	$(BIN)/python infra/check_stubs.py
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q
 
-stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs
+stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs, and what is written of roles
+	$(BIN)/python infra/check_roles.py --write
 	$(BIN)/python infra/check_stubs.py --write
 
 lock: ## resolve the dependencies anew

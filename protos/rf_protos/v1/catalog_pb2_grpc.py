@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CatalogServiceStub:
-    """Changes the catalog while it is served. Needs the role "write", GetItems the role "read".
+    """Changes the catalog while it is served.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class CatalogServiceStub:
 
 
 class CatalogServiceServicer:
-    """Changes the catalog while it is served. Needs the role "write", GetItems the role "read".
+    """Changes the catalog while it is served.
     """
 
     def UpsertItems(self, request, context):
@@ -62,6 +62,7 @@ class CatalogServiceServicer:
         An item that is acknowledged is in the journal and survives a crash. It is searchable within a second in every worker
         and server of the deployment, and at once in the process that answers. Each item has its own status: one that is wrong
         does not keep the others out. Doing the same again changes nothing.
+        Needs the role "write".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -69,6 +70,7 @@ class CatalogServiceServicer:
 
     def DeleteItems(self, request, context):
         """Removes items; they are never returned again, until they are added anew. Removing what is not there is no error.
+        Needs the role "write".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,6 +78,7 @@ class CatalogServiceServicer:
 
     def GetItems(self, request, context):
         """Returns items as the catalog has them now.
+        Needs the role "read".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,7 +111,7 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService:
-    """Changes the catalog while it is served. Needs the role "write", GetItems the role "read".
+    """Changes the catalog while it is served.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DeploymentServiceStub:
-    """What a server serves. Needs the role "read".
+    """What a server serves.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,12 @@ class DeploymentServiceStub:
 
 
 class DeploymentServiceServicer:
-    """What a server serves. Needs the role "read".
+    """What a server serves.
     """
 
     def GetDeployment(self, request, context):
         """Returns what this process serves now, and how the bundles beside it do.
+        Needs the role "admin".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +71,7 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DeploymentService:
-    """What a server serves. Needs the role "read".
+    """What a server serves.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FeedbackServiceStub:
-    """Takes in what users do. Needs the role "write".
+    """Takes in what users do.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class FeedbackServiceStub:
 
 
 class FeedbackServiceServicer:
-    """Takes in what users do. Needs the role "write".
+    """Takes in what users do.
     """
 
     def RecordEvents(self, request, context):
@@ -52,6 +52,7 @@ class FeedbackServiceServicer:
         An event that is acknowledged is on disk, reaches the online store (the next Retrieve of its user reflects it, within a
         second) and the log that the next dataset is built from, also if a process or the store dies in between. Events may come
         late, out of order, and more than once: the event id decides.
+        Needs the role "write".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +75,7 @@ def add_FeedbackServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FeedbackService:
-    """Takes in what users do. Needs the role "write".
+    """Takes in what users do.
     """
 
     @staticmethod

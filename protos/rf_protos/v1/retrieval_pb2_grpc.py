@@ -51,6 +51,7 @@ class RetrievalServiceServicer:
 
         Errors: INVALID_ARGUMENT names the field that is wrong; RESOURCE_EXHAUSTED when the server has more to do than it can,
         DEADLINE_EXCEEDED when the caller's time is up. If the online store cannot be read in time the answer is `degraded`.
+        Needs the role "read".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

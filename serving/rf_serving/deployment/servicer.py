@@ -9,7 +9,7 @@ from rf_protos.v1.deployment_pb2_grpc import DeploymentServiceServicer, add_Depl
 from rf_serving.deployment.deployments import Deployments
 from rf_serving.deployment.loader import Loaded
 from rf_serving.deployment.shadow import Shadow
-from rf_serving.server.service import Role, Service
+from rf_serving.server.service import Service
 
 
 class DeploymentServicer(DeploymentServiceServicer):
@@ -62,5 +62,4 @@ def deployment_service(deployments: Deployments) -> Service:
         descriptor=deployment_pb2.DESCRIPTOR.services_by_name["DeploymentService"],
         servicer=DeploymentServicer(deployments),
         add=add_DeploymentServiceServicer_to_server,
-        roles={"GetDeployment": Role.ADMIN},
     )

@@ -30,7 +30,7 @@ from rf_serving.retrieval.ids import parse_id
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.interceptor import note
 from rf_serving.server.limits import Limits
-from rf_serving.server.service import Role, Service
+from rf_serving.server.service import Service
 
 T = TypeVar("T")
 _THREADS = 2
@@ -131,5 +131,4 @@ def catalog_service(servicer: CatalogServicer) -> Service:
         descriptor=catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],
         servicer=servicer,
         add=add_CatalogServiceServicer_to_server,
-        roles={"UpsertItems": Role.WRITE, "DeleteItems": Role.WRITE, "GetItems": Role.READ},
     )

@@ -10,7 +10,7 @@ from rf_serving.index.vector_index import NO_ROW
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.interceptor import note
 from rf_serving.server.limits import Limits
-from rf_serving.server.service import Role, Service
+from rf_serving.server.service import Service
 
 
 class FeedbackServicer(FeedbackServiceServicer):
@@ -38,5 +38,4 @@ def feedback_service(intake: EventIntake, retriever: Retriever, limits: Limits) 
         descriptor=feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"],
         servicer=FeedbackServicer(intake, retriever, limits),
         add=add_FeedbackServiceServicer_to_server,
-        roles={"RecordEvents": Role.WRITE},
     )

@@ -24,7 +24,8 @@ from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
 from rf_serving.server.call import REQUEST_ID, Call, begin_call, note
 from rf_serving.server.metrics import ServerMetrics
-from rf_serving.server.service import Role, Service
+from rf_serving.server.roles import REFLECTION_ROLE, Role
+from rf_serving.server.service import Service
 from rf_serving.server.tracing import NO_TRACING, Tracing
 
 __all__ = ["REQUEST_ID", "CallInterceptor", "note"]
@@ -164,7 +165,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         """Return the handler of reflection if the caller may read, and one that refuses otherwise."""
         assert self._authentication is not None
         try:
-            self._authentication.check(details.invocation_metadata, Role.READ)
+            self._authentication.check(details.invocation_metadata, REFLECTION_ROLE)
         except RfError as error:
             refusal = error
 

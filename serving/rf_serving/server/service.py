@@ -1,22 +1,12 @@
-"""A gRPC service of the server, and who may call its methods."""
+"""Service of the server: its contract, its servicer and the roles that its methods need."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-
-class Role(IntEnum):
-    """What a caller may do; each role may do what the ones before it may."""
-
-    READ = 1
-    """Ask for items, and look at the catalog and at what is served."""
-    WRITE = 2
-    """Also change the catalog and record events."""
-    ADMIN = 3
-    """Everything."""
+from rf_serving.server.roles import METHOD_ROLES, Role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +19,16 @@ class Service:
     """Answers the calls with coroutines; raises :class:`~rf_platform.errors.RfError` for what is not possible."""
     add: Callable[[Any, Any], None]
     """The generated function that adds the servicer to a server."""
-    roles: Mapping[str, Role]
-    """The role that each method needs, by the method's name."""
 
     def __post_init__(self) -> None:
-        """Every method has a role: nothing is open by omission."""
+        """Make sure that every method has a role: nothing is open by omission."""
         methods = {method.name for method in self.descriptor.methods}
         assert set(self.roles) == methods, f"{self.name}: roles for {sorted(self.roles)}, methods {sorted(methods)}"
+
+    @property
+    def roles(self) -> Mapping[str, Role]:
+        """Role that each method needs, by the method's name."""
+        return METHOD_ROLES.get(self.descriptor.name, {})
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ from rf_protos.v1 import retrieval_pb2
 from rf_protos.v1.retrieval_pb2_grpc import add_RetrievalServiceServicer_to_server
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.limits import Limits
-from rf_serving.server.service import Role, Service
+from rf_serving.server.service import Service
 from rf_serving.server.servicer import RetrievalServicer
 
 
@@ -18,5 +18,4 @@ def retrieval_service(
         descriptor=retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"],
         servicer=RetrievalServicer(retriever, limits, observe),
         add=add_RetrievalServiceServicer_to_server,
-        roles={"Retrieve": Role.READ},
     )

@@ -12,7 +12,7 @@ from secrets import token_urlsafe
 from tempfile import NamedTemporaryFile
 
 from rf_platform.errors import ConfigError, NotFoundError, UsageError
-from rf_serving.server.service import Role
+from rf_serving.server.roles import Role
 
 _PREFIX = "rf_"
 _BYTES = 32
