@@ -6,12 +6,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RF_HOME ?= .rf
 export RF_HOME
 
-.PHONY: demo install install-bench test lint unit stubs lock clean
+.PHONY: demo install install-gpu install-bench test lint unit stubs lock clean
 
 demo: $(VENV)/.installed ## features -> dataset -> training -> bundle -> Retrieve, on MovieLens-100K
 	$(BIN)/rf demo
 
 install: $(VENV)/.installed-dev ## everything for development
+
+install-gpu: $(VENV)/.installed-gpu ## the same with the CUDA builds of torch, fbgemm and faiss, for Linux with an NVIDIA GPU; never tested
 
 install-bench: $(VENV)/.installed-bench ## the libraries of the baselines als, gru4rec, sasrec and bert4rec, for `rf compare`
 
@@ -50,6 +52,14 @@ $(VENV)/.installed: infra/requirements-cpu.txt pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed infra/requirements-dev.txt
 	$(PIP) install -q --no-deps -r infra/requirements-dev.txt
 	touch $@
+
+# The CUDA libraries that torch and faiss-gpu declare are in the lock. The builds for CPUs are the same modules and must go first.
+$(VENV)/.installed-gpu: infra/requirements-gpu.txt infra/requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) uninstall -q -y torch faiss-cpu fbgemm-gpu-cpu
+	$(PIP) install -q --no-deps -r infra/requirements-gpu.txt -r infra/requirements-dev.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	touch $(VENV)/.installed $(VENV)/.installed-dev $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev infra/requirements-bench.txt
 	$(PIP) install -q --no-deps -r infra/requirements-bench.txt

@@ -43,3 +43,20 @@ $pip install --no-deps 'rectools==0.19.0'
   echo "# Written by infra/lock.sh: what \`make install-bench\` adds to requirements-cpu.txt and -dev.txt. Install with --no-deps."
   freeze | grep -vxFf infra/requirements-cpu.txt | grep -vxFf infra/requirements-dev.txt
 } >infra/requirements-bench.txt
+# GPUs: the same packages with the CUDA builds in the place of those for CPUs, and the CUDA libraries that these declare. Resolved
+# only. A configured source of CPU builds of torch must not be found, whose local version is preferred to that of the index.
+grep -vE '^(#|torch==|faiss-cpu==|fbgemm_gpu-cpu==)' infra/requirements-cpu.txt >"$work/shared.txt"
+{ grep '^torch==' infra/requirements-cpu.txt; requirements gpu; } >"$work/gpu.txt"
+PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS='' $pip install --dry-run --ignore-installed --only-binary :all: --report "$work/gpu.json" \
+  -r "$work/gpu.txt" -c "$work/shared.txt"
+{
+  echo "# Written by infra/lock.sh: the set for CUDA devices on Linux, resolved and never tested. Install with --no-deps (\`make install-gpu\`)."
+  "$work/venv/bin/python" - "$work/gpu.json" "$work/shared.txt" <<'PY' | sort -f
+import json, re, sys
+def normal(name): return re.sub(r"[-_.]+", "-", name).lower()
+shared = open(sys.argv[2]).read().split()
+known = {normal(line.partition("==")[0]) for line in shared}
+found = [package["metadata"] for package in json.load(open(sys.argv[1]))["install"]]
+print("\n".join(shared + [f"{m['name']}=={m['version']}" for m in found if normal(m["name"]) not in known]))
+PY
+} >infra/requirements-gpu.txt

@@ -75,6 +75,4 @@ def gpus(listing: str, versions: Mapping[str, str]) -> Finding:
         return ok("none seen; the CPU is used")
     if "fbgemm-gpu" in versions:
         return ok("; ".join(found))
-    return ok(
-        f"{'; '.join(found)}; not used, because the CPU packages are installed", "to use it, install the 'gpu' extra"
-    )
+    return ok(f"{'; '.join(found)}; not used, because the CPU packages are installed", "to use it: `make install-gpu`")
