@@ -1,8 +1,8 @@
-"""Checks of the served bundle: its files, and whether the feature store still matches it."""
+"""Checks of the served bundle: its files, and whether the feature store still offers what it reads."""
 
 from rf_platform.doctor.check import Finding, ok, warn
 from rf_platform.doctor.stores import existing_registry
-from rf_platform.errors import RfError
+from rf_platform.errors import CorruptError, RfError
 from rf_platform.registry import BundleRecord, check_bundle, check_spec, features_now
 from rf_platform.settings import Settings
 
@@ -17,7 +17,7 @@ def check_served_bundle(settings: Settings) -> Finding:
 
 
 def check_served_features(settings: Settings) -> Finding:
-    """Does the feature store still offer what the served bundle was built from?"""
+    """Does the feature store still offer all that the served bundle reads?"""
     record = _served(settings)
     if record is None:
         return ok("no bundle is served yet")
@@ -25,8 +25,11 @@ def check_served_features(settings: Settings) -> Finding:
         current = features_now(settings)
     except RfError:
         return warn("cannot be compared: Feast's registry is not readable", "see the check of Feast's registry")
-    check_spec(record, current)
-    return ok(f"{record.name} and the feature store have the same specification")
+    try:
+        fit = check_spec(record, current)
+    except CorruptError:
+        return warn(f"cannot be compared: the files of {record.name} are damaged", "see the check of the served bundle")
+    return ok(f"the feature store offers all that {record.name} reads", "; ".join(fit.notes))
 
 
 def _served(settings: Settings) -> BundleRecord | None:

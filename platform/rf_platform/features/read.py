@@ -126,7 +126,8 @@ def parse_definitions(
     if found_service is None:
         raise NotFoundError(
             f"no feature service '{service}' in the feature registry of project '{project}' "
-            f"(it has: {', '.join(s.name for s in services) or 'none'}); run `rf features apply`"
+            f"(it has: {', '.join(s.name for s in services) or 'none'}); run `rf features apply`, or set RF_FEATURE_SERVICE to "
+            f"the name it has now"
         )
     sides = {side: _entity({e.name: e for e in entities}, side) for side in ("user", "item")}
     fields: list[FieldSpec] = []

@@ -97,6 +97,11 @@ class FeatureSpec:
         return tuple(f for f in self.fields if f.side == side and f.role in ("feature", "display", "label"))
 
     @property
+    def read(self) -> tuple[FieldSpec, ...]:
+        """The fields that a model reads: the features of both sides and all of the history."""
+        return (*self.inputs("item"), *self.inputs("user"), *self.history)
+
+    @property
     def history(self) -> tuple[FieldSpec, ...]:
         """The fields that hold the recent interactions, item ids included."""
         return tuple(f for f in self.fields if f.role == "history")
@@ -150,26 +155,6 @@ class FeatureSpec:
     def hash(self) -> str:
         """SHA-256 of the canonical JSON form, in hex."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-
-    def differences(self, other: "FeatureSpec") -> list[str]:
-        """Say in words how ``other`` differs, one sentence per field, domain or entity; empty if the specs are equal."""
-        found: list[str] = []
-        for what, mine, theirs in (
-            ("field", {f.name: f for f in self.fields}, {f.name: f for f in other.fields}),
-            ("domain", {d.name: d for d in self.domains}, {d.name: d for d in other.domains}),
-            ("entity", {e.name: e for e in (self.user, self.item)}, {e.name: e for e in (other.user, other.item)}),
-        ):
-            for name in sorted({*mine, *theirs}):
-                a, b = mine.get(name), theirs.get(name)
-                if a is None or b is None:
-                    found.append(f"{what} {name} is {'new' if a is None else 'gone'}")
-                elif a != b:
-                    changes = (f"{k} {v!r} -> {asdict(b)[k]!r}" for k, v in asdict(a).items() if asdict(b)[k] != v)
-                    found.append(f"{what} {name} changed: {', '.join(changes)}")
-        for setting in ("service", "history_length"):
-            if getattr(self, setting) != getattr(other, setting):
-                found.append(f"{setting} changed: {getattr(self, setting)!r} -> {getattr(other, setting)!r}")
-        return found
 
 
 def merge_domains(fields: list[tuple[FieldSpec, IdType, int | None, bool]]) -> tuple[DomainSpec, ...]:

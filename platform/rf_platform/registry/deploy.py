@@ -1,15 +1,18 @@
 """Change what is served, after holding the bundle against its checksums and against the feature store."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 from rf_platform.bundle import BundleManifest, verify
+from rf_platform.bundle.files import MODEL, SPEC
 from rf_platform.errors import ConfigError, CorruptError
+from rf_platform.features.fit import Fit
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.registry.records import BundleRecord, DeploymentRecord, TrafficRecord
 from rf_platform.registry.registry import Registry
 from rf_platform.settings import Settings
 
-SPEC_FILE = "spec.json"
 CurrentSpec = FeatureSpec | Callable[[], FeatureSpec] | None
 """What the feature store offers now, or a function that reads it (called once the files are known to be intact); None
 leaves that check out."""
@@ -35,7 +38,7 @@ def promote(registry: Registry, name: str, *, note: str = "", current_spec: Curr
     Raises:
         NotFoundError: there is no such bundle, or its directory is gone.
         CorruptError: a file of the bundle is damaged; the message names it.
-        ConfigError: the feature store no longer matches the bundle; the message names the fields.
+        ConfigError: the feature store no longer offers what the bundle reads; the message names the fields.
     """
     check_bundle(registry.bundle(name), current_spec)
     return registry.promote(name, note)
@@ -87,7 +90,7 @@ def check_bundle(record: BundleRecord, current_spec: CurrentSpec = None) -> Bund
     Raises:
         NotFoundError: the bundle's directory is gone.
         CorruptError: a file of the bundle is damaged, or it is another bundle than the recorded one.
-        ConfigError: the feature store no longer matches the bundle; the message names the fields.
+        ConfigError: the feature store no longer offers what the bundle reads; the message names the fields.
     """
     manifest = verify(record.path, expected_manifest=record.manifest_sha256)
     current = current_spec() if callable(current_spec) else current_spec
@@ -96,21 +99,21 @@ def check_bundle(record: BundleRecord, current_spec: CurrentSpec = None) -> Bund
     return manifest
 
 
-def check_spec(record: BundleRecord, current: FeatureSpec) -> None:
-    """Check that the feature store still offers what a bundle was built from.
+def check_spec(record: BundleRecord, current: FeatureSpec) -> Fit:
+    """Check that the feature store still offers all that a bundle reads, and return how the two fit.
 
     Raises:
-        ConfigError: it does not; the message names the fields that differ.
+        ConfigError: it does not; the message names the fields.
         CorruptError: the bundle's specification cannot be read.
     """
-    if current.hash == record.spec_hash:
-        return
-    unknown = "it was built by another version of the code"
-    differences = bundle_spec(record).differences(current) or [unknown]
-    raise ConfigError(
-        f"bundle '{record.name}' does not match the feature store any more: {', '.join(differences)}; bring the feature "
-        f"definitions back and run `rf features apply`, or build a dataset, train and build a bundle anew"
-    )
+    fit = Fit.of(bundle_spec(record), current, _max_history(record.path / MODEL / "config.json"))
+    if fit.unmet:
+        raise ConfigError(
+            f"bundle '{record.name}' does not fit the feature store any more: {', '.join(fit.unmet)}; bring the feature "
+            f"definitions back and run `rf features apply` and `rf features materialize`, or build a dataset, train and build "
+            f"a bundle anew"
+        )
+    return fit
 
 
 def bundle_spec(record: BundleRecord) -> FeatureSpec:
@@ -119,7 +122,7 @@ def bundle_spec(record: BundleRecord) -> FeatureSpec:
     Raises:
         CorruptError: there is none, or this version cannot read it.
     """
-    path = record.path / SPEC_FILE
+    path = record.path / SPEC
     try:
         return FeatureSpec.load(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -127,3 +130,12 @@ def bundle_spec(record: BundleRecord) -> FeatureSpec:
             f"{path} is not a feature specification this version can read ({type(error).__name__}: {error}); build the "
             f"bundle again with `rf index build`"
         ) from error
+
+
+def _max_history(config: Path) -> int | None:
+    """Return how many interactions a model reads; None where it does not say."""
+    try:
+        length: int | None = json.loads(config.read_text()).get("max_history")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return length

@@ -1,12 +1,12 @@
 """Load a bundle that is to be served, and hold it against everything it depends on."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from rf_platform.errors import ConfigError
 from rf_platform.features.read import read_spec
+from rf_platform.features.spec import FeatureSpec
 from rf_platform.registry import BundleRecord, check_bundle, check_spec
 from rf_platform.registry.journal import CatalogJournal
 from rf_platform.settings import Settings
@@ -59,16 +59,21 @@ class BundleLoader:
         Raises:
             NotFoundError: its directory is gone.
             CorruptError: a file is damaged; the message names it.
-            ConfigError: the feature store does not match it; the message names the fields.
+            ConfigError: the feature store does not offer what it reads; the message names the fields.
             RfError: it does not answer as it should; see :func:`check_answers`.
         """
         if not verified:
             check_bundle(record)
-        self._check_spec(record)
+        current = read_spec(self._store, self._settings.feature_service)
+        fit = check_spec(record, current)
+        log = structlog.get_logger("rf_serving")
+        if fit.notes:
+            log.info("other features", bundle=record.name, added=list(fit.added), changed=list(fit.changed))
         bundle = ServedBundle.open(record.path, self._settings.index_device)
+        _warn_of_short_history(bundle, current, log)
         reranking = Reranking.of(self._settings)
         if reranking.default == "lime" and bundle.ranker is None:
-            structlog.get_logger("rf_serving").warning(
+            log.warning(
                 "no re-ranker",
                 bundle=bundle.name,
                 remedy="answers are in the order of the search; build a bundle of a run with a re-ranker, or unset RF_RERANK",
@@ -77,7 +82,7 @@ class BundleLoader:
         engine = Engine(bundle, catalog, reranking=reranking)
         catalog.prepare = engine.warm
         engine.warm(catalog.snapshot, beside.engine if beside is not None else None)
-        if beside is not None and beside.engine.bundle.manifest.spec_hash == bundle.manifest.spec_hash:
+        if beside is not None and beside.fetcher.serves(bundle.spec):
             fetcher = beside.fetcher
         else:
             fetcher = FeatureFetcher(self._store, bundle)
@@ -86,10 +91,15 @@ class BundleLoader:
         catalog.follow()
         return loaded
 
-    def _check_spec(self, record: BundleRecord) -> None:
-        try:
-            check_spec(record, read_spec(self._store, self._settings.feature_service))
-        except ConfigError:
-            # The store keeps its registry for a minute: what was applied since is not seen yet.
-            self._store.refresh_registry()
-            check_spec(record, read_spec(self._store, self._settings.feature_service))
+
+def _warn_of_short_history(bundle: ServedBundle, current: FeatureSpec, log: Any) -> None:
+    """Say where the online history is shorter than what the model was made for."""
+    model, kept = bundle.model.config.max_history, current.history_length
+    if bundle.spec.history and model > kept:
+        log.warning(
+            "short history",
+            bundle=bundle.name,
+            model_reads=model,
+            online_store_keeps=kept,
+            remedy="raise the tag history_length of the history view, apply and materialize",
+        )

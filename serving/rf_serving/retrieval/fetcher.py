@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import CorruptError, UnavailableError
+from rf_platform.features.spec import FeatureSpec, FieldSpec
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.online_rows import OnlineRows, Row, plain
@@ -29,9 +30,13 @@ class FeatureFetcher:
 
     def __init__(self, store: "FeatureStore", bundle: ServedBundle) -> None:
         spec = bundle.spec
-        self._profile, self._context, self._items = spec.inputs("user"), spec.inputs("context"), spec.history_items
+        self._profile, self._context, self._items = _read_by(spec)
         fields = [(f.view, f.field) for f in (*self._profile, *spec.history)]
         self._rows = OnlineRows(store, fields) if fields else None
+
+    def serves(self, spec: FeatureSpec) -> bool:
+        """Whether bundles of a specification read just these fields."""
+        return (self._profile, self._context, self._items) == _read_by(spec)
 
     @property
     def at_hand(self) -> bool:
@@ -108,6 +113,10 @@ class FeatureFetcher:
         """Let go of the connection."""
         if self._rows is not None:
             self._rows.close()
+
+
+def _read_by(spec: FeatureSpec) -> tuple[tuple[FieldSpec, ...], tuple[FieldSpec, ...], FieldSpec | None]:
+    return spec.inputs("user"), spec.inputs("context"), spec.history_items
 
 
 def _scalar(dtype: str, value: Any) -> Any:

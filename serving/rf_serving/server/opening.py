@@ -19,7 +19,7 @@ def open_served(settings: Settings, name: str | None = None) -> tuple[ServedBund
     Raises:
         NotFoundError: there is no such bundle, or none was ever promoted.
         CorruptError: a file of the bundle is damaged; the message names it.
-        ConfigError: the feature store no longer matches the bundle; the message names the fields.
+        ConfigError: the feature store no longer offers what the bundle reads; the message names the fields.
     """
     record = record_to_serve(open_registry(settings), name)
     check_bundle(record)  # before Feast is imported, which takes seconds

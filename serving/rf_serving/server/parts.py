@@ -54,7 +54,7 @@ def open_parts(
     Raises:
         NotFoundError: there is no such bundle, or none was ever promoted.
         CorruptError: a file of the bundle is damaged; the message names it.
-        ConfigError: the feature store no longer matches the bundle; the message names the fields.
+        ConfigError: the feature store no longer offers what the bundle reads; the message names the fields.
         RfError: something cannot be opened.
     """
     limits = options.limits

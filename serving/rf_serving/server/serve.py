@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 
 from rf_platform.settings import Settings
-from rf_serving.bundle.served import ServedBundle
 from rf_serving.server.admission import Admission
 from rf_serving.server.logs import START_LOG
 from rf_serving.server.metrics import ServerMetrics, exposed
@@ -53,7 +52,6 @@ async def serve(
         metrics_port = ending.enter_context(exposed(metrics.registry, options.metrics_host, options.metrics_port))
         parts = await asyncio.to_thread(lambda: ending.enter_context(open_parts(settings, metrics, options, admission)))
         bundle = parts.retriever.bundle
-        _warn(bundle, log.warning)
         await server.start(parts)
         # What is there now stays: full collections, also those after a swap, look at what came later only.
         gc.collect()
@@ -78,15 +76,3 @@ async def serve(
         finished = await server.drain(options.drain_seconds)
         (log.info if finished else log.warning)("stopped", all_calls_finished=finished)
         return finished
-
-
-def _warn(bundle: ServedBundle, warn: Callable[..., object]) -> None:
-    """Say where the online history is shorter than what the model was made for."""
-    model, kept = bundle.model.config.max_history, bundle.spec.history_length
-    if bundle.spec.history and model > kept:
-        warn(
-            "short history",
-            model_reads=model,
-            online_store_keeps=kept,
-            remedy="raise the tag history_length of the history view, apply and materialize",
-        )

@@ -145,29 +145,63 @@ def test_a_rollback_to_a_damaged_bundle_is_refused(rf: Run, make_bundle: MakeBun
     assert rf("bundles", "--json").json["active"] == "demo-2"
 
 
-def test_a_bundle_of_other_features_is_refused_by_field(
-    rf: Run,
-    make_bundle: MakeBundle,
-    features: FeatureStore,
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+Redefine = Callable[[str, str], None]
+
+
+@pytest.fixture
+def redefine(rf: Run, features: FeatureStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Redefine:
+    """Apply the definitions with a text replaced: ``redefine(old, new)``."""
     from rf_platform.features.apply import apply_definitions
 
+    def apply(old: str, new: str) -> None:
+        repository = tmp_path / "changed"
+        shutil.copytree(features.repository, repository, dirs_exist_ok=True)
+        assert old in _DEFINITIONS
+        (repository / "definitions.py").write_text(_DEFINITIONS.replace(old, new))
+        monkeypatch.setenv("RF_FEATURE_REPO", str(repository))
+        get_settings.cache_clear()
+        apply_definitions(get_settings())
+
+    return apply
+
+
+def test_a_bundle_that_reads_other_features_is_refused_by_field(
+    rf: Run, make_bundle: MakeBundle, redefine: Redefine
+) -> None:
     make_bundle("demo-1")
-    repository = tmp_path / "changed"
-    shutil.copytree(features.repository, repository)
-    (repository / "definitions.py").write_text(
-        _DEFINITIONS.replace("dtype=String)]", 'dtype=String), Field(name="price", dtype=Float32)]')
-    )
-    monkeypatch.setenv("RF_FEATURE_REPO", str(repository))
-    get_settings.cache_clear()
-    apply_definitions(get_settings())
+    redefine("dtype=String)]", "dtype=Float32)]")
     code, _, err = rf("promote", "demo-1")
     assert code == 2
-    assert "field items__price is new" in err
+    assert "field items__genre changed: kind 'categorical' -> 'numeric', dtype 'String' -> 'Float32'" in err
     assert rf("bundles", "--json").json["active"] is None
+
+
+def test_additions_are_a_note_of_every_command(rf: Run, make_bundle: MakeBundle, redefine: Redefine) -> None:
+    for name in ("demo-1", "demo-2"):
+        make_bundle(name)
+    redefine("dtype=String)]", 'dtype=String), Field(name="price", dtype=Float32)]')
+    said = "new since it was built, and used from the next dataset on: items__price"
+    assert rf("promote", "demo-1") == (0, "now serving demo-1\n", f"note: demo-1: {said}\n")
+    assert rf("promote", "demo-2", "--percent", "10").err == f"note: demo-2: {said}\n"
+    assert rf("shadow", "demo-2").err == f"note: demo-2: {said}\n"
+    assert rf("promote", "demo-2", "--json").json["notes"] == [said]
+    assert rf("rollback").err == f"note: demo-1: {said}\n"
+
+
+def test_a_bundle_is_promoted_for_a_service_of_another_name(
+    rf: Run, make_bundle: MakeBundle, redefine: Redefine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bundle("demo-1")
+    monkeypatch.setenv("RF_FEATURE_SERVICE", "other")
+    redefine('name="retrieval"', 'name="other"')
+    assert rf("promote", "demo-1").err == "note: demo-1: feature service 'retrieval' -> 'other'\n"
+    monkeypatch.delenv("RF_FEATURE_SERVICE")
+    get_settings.cache_clear()
+    refused = rf("promote", "demo-1")
+    assert refused.code == 2
+    assert "no feature service 'retrieval'" in refused.err
+    assert "(it has: other)" in refused.err
+    assert "set RF_FEATURE_SERVICE" in refused.err
 
 
 def test_an_unknown_bundle_is_a_usage_error(rf: Run, make_bundle: MakeBundle) -> None:

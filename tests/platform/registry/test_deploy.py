@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,8 +7,18 @@ from pathlib import Path
 import pytest
 
 from rf_platform.errors import ConfigError, CorruptError, NotFoundError, UsageError
-from rf_platform.features.spec import FeatureSpec
-from rf_platform.registry import BundleRecord, Registry, check_bundle, promote, roll_back
+from rf_platform.features.fit import Fit
+from rf_platform.features.spec import FeatureSpec, FieldSpec
+from rf_platform.registry import (
+    BundleRecord,
+    Registry,
+    TrafficRecord,
+    check_spec,
+    promote,
+    roll_back,
+    shadow,
+    split,
+)
 
 MakeBundle = Callable[[str], BundleRecord]
 
@@ -63,18 +74,66 @@ def test_a_bundle_whose_directory_is_gone_is_refused(served: Registry, home: Pat
         promote(served, "demo-3")
 
 
-def test_a_changed_feature_store_is_refused_by_field(served: Registry, spec: FeatureSpec) -> None:
+DOORS: dict[str, Callable[..., object]] = {
+    "promote": lambda registry, **current: promote(registry, "demo-3", **current),
+    "roll back": roll_back,
+    "split": lambda registry, **current: split(registry, "demo-3", 10, **current),
+    "shadow": lambda registry, **current: shadow(registry, "demo-3", 0.5, **current),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_feature_store_without_what_a_bundle_reads_is_refused_by_field(
+    served: Registry, spec: FeatureSpec, door: str
+) -> None:
+    (genre,) = spec.fields
+    changed = replace(spec, fields=(replace(genre, kind="multi", dtype="Array(String)"),))
+    with pytest.raises(ConfigError) as refused:
+        DOORS[door](served, current_spec=changed)
+    text = str(refused.value)
+    assert "field items__genre changed: kind 'categorical' -> 'multi', dtype 'String' -> 'Array(String)'" in text
+    assert "; bring the feature definitions back and run `rf features apply`" in text
+    assert served_name(served) == "demo-2"
+    assert served.traffic.now() == TrafficRecord()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_feature_store_with_more_than_a_bundle_reads_is_accepted(
+    served: Registry, spec: FeatureSpec, door: str
+) -> None:
     (genre,) = spec.fields
     year = replace(genre, field="year", kind="numeric", dtype="Float32", domain=None)
-    changed = replace(spec, fields=(replace(genre, kind="multi", dtype="Array(String)"), year))
-    for call in (promote, lambda *a, **k: roll_back(a[0], **k)):
-        with pytest.raises(ConfigError) as refused:
-            call(served, "demo-3", current_spec=changed)
-        text = str(refused.value)
-        assert "field items__genre changed: kind 'categorical' -> 'multi'" in text
-        assert "field items__year is new" in text
-        assert "rf features apply" in text
-    assert served_name(served) == "demo-2"
+    DOORS[door](served, current_spec=replace(spec, fields=(genre, year), service="other", history_length=99))
+    traffic = served.traffic.now()
+    assert {"demo-3", "demo-1"} & {served_name(served), traffic.challenger, traffic.shadow}
+
+
+@pytest.mark.parametrize(("max_history", "fits"), [(20, True), (21, False), (None, False)])
+def test_the_model_says_how_much_history_it_reads(
+    make_bundle: MakeBundle, with_run: Registry, spec: FeatureSpec, max_history: int | None, fits: bool
+) -> None:
+    record = make_bundle("demo-1")
+    items = FieldSpec(
+        view="recent",
+        field="items",
+        side="context",
+        kind="categorical",
+        role="history",
+        dtype="Array(Int64)",
+        domain="item_id",
+        of="item_id",
+    )
+    built = replace(spec, fields=(*spec.fields, items))
+    built.save(record.path / "spec.json")
+    if max_history is not None:
+        (record.path / "model").mkdir()
+        (record.path / "model" / "config.json").write_text(json.dumps({"max_history": max_history}))
+    shorter = replace(built, history_length=20)
+    if fits:
+        assert check_spec(record, shorter) == Fit(changed=("history_length 50 -> 20",))
+        return
+    with pytest.raises(ConfigError, match=rf"history_length 50 -> 20, and the model reads {max_history or 50} inter"):
+        check_spec(record, shorter)
 
 
 def test_a_rollback_is_refused_if_somebody_deploys_during_its_checks(served: Registry, spec: FeatureSpec) -> None:
@@ -97,9 +156,15 @@ def test_checksums_come_before_the_feature_store(served: Registry, home: Path) -
         promote(served, "demo-3", current_spec=unreachable)
 
 
-def test_a_specification_of_another_version_is_refused(
-    make_bundle: MakeBundle, with_run: Registry, spec: FeatureSpec
+def test_the_hash_of_another_version_of_the_code_is_no_reason_to_refuse(
+    make_bundle: MakeBundle, spec: FeatureSpec
 ) -> None:
     record = make_bundle("demo-1")
-    with pytest.raises(ConfigError, match="another version of the code"):
-        check_bundle(replace(record, spec_hash="0" * 64), spec)
+    assert check_spec(replace(record, spec_hash="0" * 64), spec) == Fit()
+
+
+def test_a_specification_that_cannot_be_read_is_named(make_bundle: MakeBundle, spec: FeatureSpec) -> None:
+    record = make_bundle("demo-1")
+    (record.path / "spec.json").write_text("{}")
+    with pytest.raises(CorruptError, match=r"spec\.json is not a feature specification this version can read"):
+        check_spec(record, spec)

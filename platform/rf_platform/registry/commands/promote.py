@@ -1,11 +1,8 @@
 """``rf promote``: make a bundle the served one."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from rf_platform.features.spec import FeatureSpec
 
 app = typer.Typer(add_completion=False)
 
@@ -20,7 +17,7 @@ def promote(
     note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Make a bundle the served one, if its files are intact and the feature store still matches it.
+    """Make a bundle the served one, if its files are intact and the feature store still offers all that it reads.
 
     Otherwise the bundle served so far stays. Running servers follow within seconds, without a restart; `rf deployment` shows
     what a server serves. `rf rollback` returns to the earlier bundle.
@@ -29,16 +26,13 @@ def promote(
     one. Raise it by the same command again; without --percent the challenger takes over, `rf rollback` withdraws it.
     """
     from rf_platform import registry as deployments
-    from rf_platform.registry.commands.deployment import show_deployment, show_traffic
-    from rf_platform.settings import get_settings
+    from rf_platform.registry.commands.deployment import features_once, notes_on, show_deployment, show_traffic
 
-    registry = deployments.Registry.open()
+    registry, features = deployments.Registry.open(), features_once()
     before = registry.active_bundle()
-
-    def spec() -> "FeatureSpec":
-        return deployments.features_now(get_settings())
-
     if percent is not None:
-        show_traffic(deployments.split(registry, name, percent, note=note, current_spec=spec), before, as_json)
+        traffic = deployments.split(registry, name, percent, note=note, current_spec=features)
+        show_traffic(traffic, before, as_json, notes_on(registry.bundle(name), features), name)
         return
-    show_deployment(deployments.promote(registry, name, note=note, current_spec=spec), before, as_json)
+    deployment = deployments.promote(registry, name, note=note, current_spec=features)
+    show_deployment(deployment, before, notes_on(registry.bundle(name), features), as_json)

@@ -19,15 +19,12 @@ def rollback(
     The bundle is checked as `rf promote` checks it; if it cannot be served, the current one stays.
     """
     from rf_platform import registry as deployments
-    from rf_platform.registry.commands.deployment import show_deployment, show_withdrawn
-    from rf_platform.settings import get_settings
+    from rf_platform.registry.commands.deployment import features_once, notes_on, show_deployment, show_withdrawn
 
-    registry = deployments.Registry.open()
+    registry, features = deployments.Registry.open(), features_once()
     before = registry.active_bundle()
     if (withdrawn := registry.traffic.end_split(note)) is not None:
         show_withdrawn(withdrawn, before, as_json)
         return
-    deployment = deployments.roll_back(
-        registry, note=note, current_spec=lambda: deployments.features_now(get_settings())
-    )
-    show_deployment(deployment, before, as_json)
+    deployment = deployments.roll_back(registry, note=note, current_spec=features)
+    show_deployment(deployment, before, notes_on(registry.bundle(deployment.bundle), features), as_json)

@@ -25,18 +25,17 @@ def shadow(
     """
     from rf_platform import registry as deployments
     from rf_platform.errors import UsageError
-    from rf_platform.registry.commands.deployment import show_traffic
-    from rf_platform.settings import get_settings
+    from rf_platform.registry.commands.deployment import features_once, notes_on, show_traffic
 
     if stop and name is not None:
         raise UsageError(f"give either --stop or the name of a bundle, not --stop and '{name}'")
-    registry = deployments.Registry.open()
+    registry, features = deployments.Registry.open(), features_once()
+    notes: list[str] = []
     if stop:
         traffic = registry.traffic.shadow(None, 0.0, note)
     elif name is None:
         traffic = registry.traffic.now()
     else:
-        traffic = deployments.shadow(
-            registry, name, share, note=note, current_spec=lambda: deployments.features_now(get_settings())
-        )
-    show_traffic(traffic, registry.active_bundle(), as_json)
+        traffic = deployments.shadow(registry, name, share, note=note, current_spec=features)
+        notes = notes_on(registry.bundle(name), features)
+    show_traffic(traffic, registry.active_bundle(), as_json, notes, name or "")
