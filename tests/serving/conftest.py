@@ -6,9 +6,11 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
+from time import sleep
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -344,3 +346,64 @@ def in_workspace(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     get_settings.cache_clear()
     yield home
     get_settings.cache_clear()
+
+
+class FakeGpu:
+    """FAISS's GPU entry points over CPU indexes, with the limits, the messages and the one-search-at-a-time of the real ones."""
+
+    def __init__(self) -> None:
+        self.scratch: list[int] = []
+        """Scratch memory of every set of resources that was made."""
+        self.room = 1 << 40
+        """Bytes that an index copied there may take."""
+        self.asked: list[int] = []
+        """Results asked for by every search."""
+        self.overlapped = False
+        self._busy = Lock()
+
+    def resources(self) -> Any:
+        """Stand for ``faiss.StandardGpuResources``."""
+        return SimpleNamespace(setTempMemory=self.scratch.append)
+
+    def copy(self, resources: Any, number: int, index: Any) -> Any:
+        """Stand for ``faiss.index_cpu_to_gpu``."""
+        if index.ntotal * index.d * 4 > self.room:
+            raise RuntimeError(
+                "Error in virtual void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(const faiss::gpu::AllocRequest&) at "
+                "/project/faiss/gpu/StandardGpuResources.cpp:530: Error: 'err == cudaSuccess' failed: StandardGpuResources: "
+                "alloc fail type FlatData dev 0 space Device stream 0x55 size 640000 bytes (cudaMalloc error out of memory [2])"
+            )
+        return SimpleNamespace(d=index.d, add=index.add, search=partial(self._search, index))
+
+    def _search(self, index: Any, queries: Any, k: int, params: Any = None) -> Any:
+        self.asked.append(k)
+        if max(k, getattr(params, "nprobe", 0)) > 2048:
+            raise RuntimeError(
+                "Error in void faiss::gpu::validateKSelect(int) at /project/faiss/GpuUtils.cu:31: Error: 'k > 0 && k <= "
+                f"getMaxKSelection()' failed: GPU index only supports min/max-K selection up to 2048 (requested {k})"
+            )
+        alone = self._busy.acquire(blocking=False)
+        self.overlapped |= not alone
+        try:
+            sleep(0.005)
+            return index.search(queries, k, params=params)
+        finally:
+            if alone:
+                self._busy.release()
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """A FAISS that sees two devices."""
+    from rf_serving.index import device
+    from rf_serving.index.untyped import faiss
+
+    gpu = FakeGpu()
+    monkeypatch.setattr(device, "_devices", {})
+    for name, value in {
+        "StandardGpuResources": gpu.resources,
+        "index_cpu_to_gpu": gpu.copy,
+        "get_num_gpus": lambda: 2,
+    }.items():
+        monkeypatch.setattr(faiss, name, value, raising=False)
+    return gpu

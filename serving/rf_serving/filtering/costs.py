@@ -1,12 +1,15 @@
 """What the ways to search cost on this machine with this catalog: measured when it is opened, in a few milliseconds.
 
+A search on a CUDA device hardly takes time of the CPU: the request waits for it, and the wait is what it costs.
+
 Shapes: D width.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import thread_time
+from time import perf_counter, thread_time
 from typing import Self
 
 import faiss
@@ -14,6 +17,7 @@ import numpy as np
 
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.filtering.scan import Best
+from rf_serving.index.device import MOST_RESULTS
 
 GATHERED = 4096
 SCANNED = 32_768
@@ -27,14 +31,16 @@ REPEATS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCosts:
-    """Seconds of CPU of one query on one thread."""
+    """Seconds of one query on one thread: of its CPU, or of waiting for a device."""
 
     gathered: float
     """Per row that is gathered and scored."""
     scanned: float
     """Per row of a whole scan."""
     index: tuple[tuple[int, float], ...] = ()
-    """Of a search of the index: number of results and seconds, rising; empty for an exact index, which is a scan itself."""
+    """Of a search of the index: number of results and seconds, rising; empty for one that scans the vectors itself."""
+    deepest: float = math.inf
+    """Most results that the index gives at this cost: a device gives no more than some, and the CPU scans in its place."""
 
     @classmethod
     def measure(cls, catalog: CatalogSnapshot) -> Self:
@@ -64,14 +70,16 @@ class SearchCosts:
             Best(TAKEN).offer(0, scores)
 
         index: list[tuple[int, float]] = []
-        if not catalog.base.index.exact:
+        on_device = catalog.base.index.on_device
+        if on_device or not catalog.base.index.exact:
             for depth in sorted({min(depth, catalog.rows) for depth in DEPTHS}):
                 searches = [partial(catalog.search, query_1D, depth) for query_1D in queries_BD[:, None]]
-                index.append((depth, _least(searches)))
+                index.append((depth, _least(searches, perf_counter if on_device else thread_time)))
         return cls(
             gathered=_least([gather] * REPEATS) / len(rows),
             scanned=_least([scan] * REPEATS) / len(block_ND),
             index=tuple(index),
+            deepest=MOST_RESULTS if on_device else math.inf,
         )
 
     @property
@@ -84,7 +92,9 @@ class SearchCosts:
         return min(eligible * self.gathered, rows * self.scanned)
 
     def approximate(self, depth: int) -> float:
-        """Return the seconds of searching an approximate index for ``depth`` results."""
+        """Return the seconds of searching the index for ``depth`` results, without end beyond the deepest."""
+        if depth > self.deepest:
+            return math.inf
         enough = next((seconds for number, seconds in self.index if number >= depth), None)
         if enough is not None:
             return enough
@@ -92,10 +102,10 @@ class SearchCosts:
         return seconds * depth / most
 
 
-def _least(works: Sequence[Callable[[], object]]) -> float:
+def _least(works: Sequence[Callable[[], object]], clock: Callable[[], float] = thread_time) -> float:
     times = []
     for work in works:
-        start = thread_time()
+        start = clock()
         work()
-        times.append(thread_time() - start)
+        times.append(clock() - start)
     return max(min(times), 1e-7)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rf_serving.index.effort import Effort, Efforts
 from rf_serving.index.exact import exact_search
-from rf_serving.index.vector_index import NO_ROW, Found, VectorIndex, as_matrix
+from rf_serving.index.vector_index import NO_ROW, Found, VectorIndex
 
 
 class ApproximateIndex(VectorIndex):
@@ -27,7 +27,7 @@ class ApproximateIndex(VectorIndex):
     def search(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
         """Return the ``k`` best rows of each query, [B, K] with K = min(k, N)."""
         k = min(k, self.items)
-        queries_BD = as_matrix(queries_BD)
+        queries_BD = self.as_queries(queries_BD)
         if k == 0:
             return exact_search(self._vectors_ND, queries_BD, k)
         found = self.search_with(queries_BD, k, self.efforts.of(k))

@@ -3,18 +3,22 @@
 Shapes: B queries, K results, D width.
 """
 
+from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rf_platform.errors import ConfigError
+from rf_platform.errors import ConfigError, UnavailableError
+from rf_serving.index.faiss_errors import faiss_errors
 from rf_serving.index.untyped import faiss
 from rf_serving.index.vector_index import Found
 
 MOST_RESULTS = 2048
 """FAISS's GPU kernels return no more results, and probe no more lists, than this."""
+SCRATCH_BYTES = 256 << 20
+"""Scratch memory of a device in each process; FAISS takes 1.5 GiB for every index. What needs more is done in parts."""
 
 
 def device_count() -> int:
@@ -40,28 +44,79 @@ def find_device(asked: str) -> int | None:
             "has no support for GPUs" if not hasattr(faiss, "StandardGpuResources") else f"sees {count} CUDA devices"
         )
         raise ConfigError(
-            f"RF_INDEX_DEVICE={asked} is not there: FAISS {built}; install the extra 'gpu', or use RF_INDEX_DEVICE=cpu"
+            f"RF_INDEX_DEVICE={asked} is not there: FAISS {built}; `make install-gpu`, or use RF_INDEX_DEVICE=cpu"
         )
     return number
 
 
-class DeviceSearch:
-    """A copy of a FAISS index on a device.
+class Device:
+    """A CUDA device as all indexes of this process share it: one set of FAISS resources, with bounded scratch memory.
 
-    A device's scratch memory belongs to one search at a time, so searches take turns.
+    Scratch memory belongs to one search at a time, so searches take turns, whichever index they ask. The old and the new bundle
+    of a change, and the bundles of a split, have no memory of their own but for their rows.
     """
 
-    def __init__(self, index: Any, number: int) -> None:
+    def __init__(self, number: int) -> None:
+        self.name = f"CUDA device {number}"
+        self._number, self._turn = number, Lock()
         self._resources = faiss.StandardGpuResources()
-        self.index = faiss.index_cpu_to_gpu(self._resources, number, index)
-        self._turn = Lock()
+        self._resources.setTempMemory(SCRATCH_BYTES)
 
-    def takes(self, k: int) -> bool:
-        """Return whether a device can return that many results."""
-        return 0 < k <= MOST_RESULTS
+    @classmethod
+    def of(cls, number: int) -> "Device":
+        """Return the device of a number, the same object each time."""
+        with _LOCK:
+            if number not in _devices:
+                with faiss_errors("preparing a device", "search on the CPU with RF_INDEX_DEVICE=cpu", where="it"):
+                    _devices[number] = cls(number)
+            return _devices[number]
+
+    def copy_of(self, index: Any) -> Any:
+        """Copy an index to the device."""
+        with self.failing("copying an index"), self._turn:
+            return faiss.index_cpu_to_gpu(self._resources, self._number, index)
+
+    def add(self, index: Any, rows_ND: npt.NDArray[np.float32]) -> None:
+        """Add rows to an index on the device."""
+        with self.failing("copying rows"), self._turn:
+            index.add(rows_ND)
+
+    def search(self, index: Any, queries_BD: npt.NDArray[np.float32], k: int, parameters: Any = None) -> Found:
+        """Return the ``k`` best rows of each query in an index on the device, [B, K]."""
+        with self.failing("searching"), self._turn:
+            scores, rows = index.search(queries_BD, k, params=parameters)
+        return Found(rows=rows, scores=scores)
+
+    def failing(self, doing: str) -> AbstractContextManager[None]:
+        """Translate what FAISS raises of the device."""
+        remedy = "search on the CPU with RF_INDEX_DEVICE=cpu, and look at the device with `nvidia-smi`"
+        return faiss_errors(f"{doing} on {self.name}", remedy, UnavailableError, where=self.name)
+
+
+class DeviceSearch:
+    """A copy of a FAISS index on a device."""
+
+    def __init__(self, index: Any, number: int) -> None:
+        self._device = Device.of(number)
+        self._index = self._device.copy_of(index)
+
+    @property
+    def width(self) -> int:
+        """Width of the rows."""
+        return int(self._index.d)
+
+    def add(self, rows_ND: npt.NDArray[np.float32]) -> None:
+        """Add rows."""
+        self._device.add(self._index, rows_ND)
+
+    def takes(self, k: int, lists: int = 1) -> bool:
+        """Return whether a device can return that many results, and look into that many lists."""
+        return 0 < k <= MOST_RESULTS and 0 < lists <= MOST_RESULTS
 
     def search(self, queries_BD: npt.NDArray[np.float32], k: int, parameters: Any = None) -> Found:
-        """Return the ``k`` best rows of each query, [B, K]."""
-        with self._turn:
-            scores, rows = self.index.search(queries_BD, k, params=parameters)
-        return Found(rows=rows, scores=scores)
+        """Return the ``k`` best rows of each query, [B, K]; only for what it :meth:`takes`."""
+        return self._device.search(self._index, queries_BD, k, parameters)
+
+
+_devices: dict[int, Device] = {}
+_LOCK = Lock()

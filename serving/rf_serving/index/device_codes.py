@@ -17,6 +17,8 @@ _PARTS = (48, 40, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
 """Numbers of bytes in a code that the kernels know and that fit their shared memory; the most first."""
 _PART_WIDTHS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
 """Dimensions to a byte that they know."""
+_CODES = 256
+"""Values of a byte, each of which is learned from a row or more."""
 _SAMPLE = 65_536
 
 
@@ -40,10 +42,18 @@ def empty_codes(centroids_CD: npt.NDArray[np.float32], vectors_ND: npt.NDArray[n
     index = faiss.IndexIVFPQ(coarse, width, len(centroids_CD), parts_of(width), 8, faiss.METRIC_INNER_PRODUCT)
     coarse.this.disown()
     index.own_fields = True
-    rows = np.linspace(0, len(vectors_ND) - 1, min(_SAMPLE, len(vectors_ND))).astype(np.int64)
     index.pq.cp.min_points_per_centroid = 1
-    index.train(padded_to(vectors_ND[rows], width))
+    index.train(padded_to(_sample(vectors_ND), width))
     return index
+
+
+def _sample(vectors_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return rows to learn codes from, spread evenly: some more than once where there are fewer than codes, zeros without any."""
+    if len(vectors_ND) == 0:
+        return np.zeros((_CODES, vectors_ND.shape[1]), np.float32)
+    count = max(_CODES, min(_SAMPLE, len(vectors_ND)))
+    sample_SD: npt.NDArray[np.float32] = vectors_ND[np.linspace(0, len(vectors_ND) - 1, count).astype(np.int64)]
+    return sample_SD
 
 
 def parts_of(width: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_serving.index.device import DeviceSearch
+from rf_serving.index.faiss_errors import building, searching
 from rf_serving.index.untyped import faiss
 from rf_serving.index.vector_index import Found, VectorIndex, as_matrix
 
@@ -24,7 +25,8 @@ def exact_search(vectors_ND: npt.NDArray[np.float32], queries_BD: npt.NDArray[np
     queries_BD = as_matrix(queries_BD)
     if k == 0:
         return Found(np.zeros((len(queries_BD), 0), np.int64), np.zeros((len(queries_BD), 0), np.float32))
-    scores, rows = faiss.knn(queries_BD, vectors_ND, k, metric=faiss.METRIC_INNER_PRODUCT)
+    with searching():
+        scores, rows = faiss.knn(queries_BD, vectors_ND, k, metric=faiss.METRIC_INNER_PRODUCT)
     return Found(rows=rows, scores=scores)
 
 
@@ -53,13 +55,19 @@ class ExactIndex(VectorIndex):
 
     def to_device(self, number: int) -> None:
         """Copy the rows to a CUDA device."""
-        flat = faiss.IndexFlatIP(self.dim)
-        flat.add(self._vectors_ND)
+        with building():
+            flat = faiss.IndexFlatIP(self.dim)
+            flat.add(self._vectors_ND)
         self._device = DeviceSearch(flat, number)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a CUDA device searches."""
+        return self._device is not None
 
     def search(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
         """Return the ``k`` best rows of each query, [B, K] with K = min(k, N)."""
-        k = min(k, self.items)
+        k, queries_BD = min(k, self.items), self.as_queries(queries_BD)
         if self._device is not None and self._device.takes(k):
-            return self._device.search(as_matrix(queries_BD), k)
+            return self._device.search(queries_BD, k)
         return exact_search(self._vectors_ND, queries_BD, k)

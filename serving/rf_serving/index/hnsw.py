@@ -14,6 +14,7 @@ from rf_platform.cli.console import track
 from rf_platform.errors import CorruptError
 from rf_serving.index.approximate import ApproximateIndex
 from rf_serving.index.effort import Effort, Efforts
+from rf_serving.index.faiss_errors import building, reading, searching, writing
 from rf_serving.index.untyped import faiss
 from rf_serving.index.vector_index import Found
 
@@ -48,13 +49,15 @@ class HnswIndex(ApproximateIndex):
         chunks = range(0, index.items, ROWS_AT_ONCE)
         with track("linking items", len(chunks)) as progress:
             for start in chunks:
-                graph.add(index._vectors_ND[start : start + ROWS_AT_ONCE])
+                with building():
+                    graph.add(index._vectors_ND[start : start + ROWS_AT_ONCE])
                 progress.advance()
         return index
 
     def save(self, path: Path) -> None:
         """Write the links."""
-        faiss.write_index(self._graph, str(path), faiss.IO_FLAG_SKIP_STORAGE)
+        with writing(path):
+            faiss.write_index(self._graph, str(path), faiss.IO_FLAG_SKIP_STORAGE)
 
     @classmethod
     def load(cls, path: Path, vectors_ND: npt.NDArray[np.float32], settings: Mapping[str, Any]) -> Self:
@@ -89,7 +92,8 @@ class HnswIndex(ApproximateIndex):
     def search_with(self, queries_BD: npt.NDArray[np.float32], k: int, effort: Effort) -> Found:
         """Return the ``k`` best rows found."""
         parameters = faiss.SearchParametersHNSW(efSearch=max(effort.width, k))
-        scores, rows = self._graph.search(queries_BD, k, params=parameters)
+        with searching():
+            scores, rows = self._graph.search(queries_BD, k, params=parameters)
         return Found(rows=rows, scores=scores)
 
     def candidates(self, queries_BD: npt.NDArray[np.float32], effort: Effort) -> npt.NDArray[np.int64]:
@@ -120,7 +124,5 @@ def read_faiss(path: Path, flags: int = 0) -> Any:
     Raises:
         CorruptError: it is none, or it is not there.
     """
-    try:
+    with reading(path):
         return faiss.read_index(str(path), flags)
-    except RuntimeError as error:
-        raise CorruptError(f"{path} is no FAISS index ({error}); build the bundle again") from error

@@ -21,6 +21,7 @@ from rf_serving.index.approximate import ApproximateIndex
 from rf_serving.index.device import DeviceSearch
 from rf_serving.index.device_codes import empty_codes, padded_to
 from rf_serving.index.effort import Effort, Efforts
+from rf_serving.index.faiss_errors import building, searching, writing
 from rf_serving.index.hnsw import read_faiss
 from rf_serving.index.mapped_lists import attach_lists, lists_path, write_detached, write_lists
 from rf_serving.index.rescore import best_of
@@ -82,10 +83,12 @@ class IvfPqIndex(ApproximateIndex):
             centroids_CP = padded_to(centroids(sample_SD, lists, seed), width)
             progress.advance(note=f"{len(centroids_CP)} clusters")
             base = _empty(centroids_CP)
-            base.train(padded_to(sample_SD[:CODE_SAMPLE], width))
+            with building():
+                base.train(padded_to(sample_SD[:CODE_SAMPLE], width))
             progress.advance(note="codes")
             for start in chunks:
-                base.add(padded_to(vectors_ND[start : start + ROWS_AT_ONCE], width))
+                with building():
+                    base.add(padded_to(vectors_ND[start : start + ROWS_AT_ONCE], width))
                 progress.advance()
             if len(centroids_CP) > FLAT_LISTS:
                 faiss.downcast_index(base.quantizer).k_factor = CENTROIDS_COMPARED
@@ -93,8 +96,9 @@ class IvfPqIndex(ApproximateIndex):
 
     def save(self, path: Path) -> None:
         """Write centroids and code books to ``path``, and the lists beside it."""
-        write_lists(self._base, lists_path(path))
-        write_detached(self._base, path)
+        with writing(path):
+            write_lists(self._base, lists_path(path))
+            write_detached(self._base, path)
 
     @classmethod
     def load(cls, path: Path, vectors_ND: npt.NDArray[np.float32], settings: Mapping[str, Any]) -> Self:
@@ -121,11 +125,12 @@ class IvfPqIndex(ApproximateIndex):
         length = min(max(effort.short_list, effort.k), self.items)
         probes = min(effort.width, self._base.nlist)
         parameters = _probing(probes)
-        if self._device is not None and self._device.takes(max(length, probes)):
-            return self._device.search(padded_to(queries_BD, self._device.index.d), length, parameters).rows
-        rows_BS: npt.NDArray[np.int64] = self._base.search(
-            padded_to(queries_BD, self._base.d), length, params=parameters
-        )[1]
+        if self._device is not None and self._device.takes(length, probes):
+            return self._device.search(padded_to(queries_BD, self._device.width), length, parameters).rows
+        with searching():
+            rows_BS: npt.NDArray[np.int64] = self._base.search(
+                padded_to(queries_BD, self._base.d), length, params=parameters
+            )[1]
         return rows_BS
 
     def to_device(self, number: int) -> None:
@@ -133,10 +138,17 @@ class IvfPqIndex(ApproximateIndex):
 
         More candidates or lists than a device takes are searched on the CPU.
         """
-        device = DeviceSearch(empty_codes(_centroids(self._base), self._vectors_ND), number)
+        with building():
+            codes = empty_codes(_centroids(self._base), self._vectors_ND)
+        device = DeviceSearch(codes, number)
         for start in range(0, self.items, ROWS_AT_ONCE):
-            device.index.add(padded_to(self._vectors_ND[start : start + ROWS_AT_ONCE], device.index.d))
+            device.add(padded_to(self._vectors_ND[start : start + ROWS_AT_ONCE], device.width))
         self._device = device
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a CUDA device searches."""
+        return self._device is not None
 
     def widths(self, k: int) -> Sequence[int]:
         """Return numbers of lists, up to all: powers of two and what lies half-way."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import CorruptError
+from rf_serving.index.faiss_errors import reading
 from rf_serving.index.untyped import faiss
 
 BLOCK = 32
@@ -69,7 +70,8 @@ def attach_lists(index: Any, path: Path) -> None:
     table = np.ascontiguousarray(np.stack([sizes, room, offsets], axis=1).astype(np.uint64))
     faiss.memcpy(mapped.lists.data(), faiss.swig_ptr(table), table.nbytes)
     mapped.totsize = length
-    mapped.do_mmap()
+    with reading(path):
+        mapped.do_mmap()
     mapped.this.disown()  # the index frees it
     index.replace_invlists(mapped, True)
 

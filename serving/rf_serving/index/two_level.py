@@ -6,6 +6,7 @@ Shapes: S rows of a sample, C centroids, D width.
 import numpy as np
 import numpy.typing as npt
 
+from rf_serving.index.faiss_errors import building
 from rf_serving.index.untyped import faiss
 
 ROUNDS = 10
@@ -66,6 +67,7 @@ def _kmeans(
         min_points_per_centroid=1,
         max_points_per_centroid=len(sample_SD),
     )
-    means.train(sample_SD, init_centroids=start_CD)
+    with building():
+        means.train(sample_SD, init_centroids=start_CD)
     found: npt.NDArray[np.float32] = means.centroids
     return found

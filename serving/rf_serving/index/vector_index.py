@@ -11,6 +11,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from rf_platform.errors import CorruptError
+
 NO_ROW = -1
 """Stands for nothing where fewer rows were found than asked for; :meth:`VectorIndex.search` always finds enough."""
 
@@ -66,11 +68,36 @@ class VectorIndex(ABC):
 
     @abstractmethod
     def search(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
-        """Return the ``k`` best rows of each query, [B, K] with K = min(k, N)."""
+        """Return the ``k`` best rows of each query, [B, K] with K = min(k, N).
+
+        Raises:
+            CorruptError: the queries are not as wide as the rows.
+            UnavailableError: the device, or the memory for the search, is gone.
+            RunError: FAISS refuses the search for another reason.
+        """
 
     @abstractmethod
     def to_device(self, number: int) -> None:
         """Let a CUDA device search from now on; a kind that cannot use one stays on the CPU."""
+
+    def as_queries(self, queries_BD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return queries as FAISS takes them.
+
+        Raises:
+            CorruptError: they are not as wide as the rows.
+        """
+        queries_BD = as_matrix(queries_BD)
+        if queries_BD.shape[1] != self.dim:
+            raise CorruptError(
+                f"a query has {queries_BD.shape[1]} numbers and a row of the index {self.dim}: towers and index are not of one "
+                f"bundle; build the bundle again"
+            )
+        return queries_BD
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a CUDA device searches."""
+        return False
 
     @property
     def settings(self) -> dict[str, Any]:

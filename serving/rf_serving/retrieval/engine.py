@@ -80,7 +80,9 @@ class Engine:
         costs = SearchCosts.measure(snapshot)
         self._searcher = Searcher(costs)
         # An approximate index is asked because it is quick; how quick, is measured badly as long as its pages are not in memory.
-        self._scan_seconds = costs.exact(snapshot.alive, snapshot.rows) if snapshot.base.index.exact else 0.0
+        index = snapshot.base.index
+        scans = index.exact and not index.on_device
+        self._scan_seconds = costs.exact(snapshot.alive, snapshot.rows) if scans else 0.0
 
     def rank(self, features: UserFeatures | None, query: Query, watch: Stopwatch, *, degraded: bool = False) -> Answer:
         """Answer one query; see :meth:`rank_many`.

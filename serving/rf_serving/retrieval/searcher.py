@@ -73,9 +73,10 @@ class _Plan:
 class Searcher:
     """Finds items in one snapshot of the catalog after the other.
 
-    Without a filter the index is asked. With one, either every item that passes is scored, or an approximate index is asked for
-    more items than needed and what does not pass is dropped, whichever costs less; where too few are left, every item that
-    passes is scored after all. So a filter never costs more than twice the exact search, and never makes an answer short.
+    Without a filter the index is asked. With one, either every item that passes is scored, or an index that is approximate or on
+    a CUDA device is asked for more items than needed and what does not pass is dropped, whichever costs less; where too few are
+    left, every item that passes is scored after all. So a filter never costs more than twice the exact search, and never makes an
+    answer short.
     """
 
     def __init__(self, costs: SearchCosts) -> None:
@@ -106,7 +107,7 @@ class Searcher:
         plan = _Plan(number, search, search.eligible.excluded(search.seen))
         if not search.filtered:
             plan.depth = depth_of(plan.needed)
-        elif not catalog.base.index.exact and plan.wanted > 0:
+        elif (catalog.base.index.on_device or not catalog.base.index.exact) and plan.wanted > 0:
             share = search.eligible.passing.count / catalog.alive
             depth = max(LEAST_FILTERED, depth_of(ceil(OVERFETCH * plan.needed / share)))
             exact = self.costs.exact(search.eligible.passing.count, catalog.rows)

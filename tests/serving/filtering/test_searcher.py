@@ -1,6 +1,8 @@
 """A filter never makes an answer short or wrong, whatever the index misses and whatever the catalog's state."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from rf_serving.filtering import Condition, Eligibility, ItemFilter
 from rf_serving.filtering.condition import Operator
 from rf_serving.filtering.costs import SearchCosts
 from rf_serving.filtering.eligibility import NO_ROWS
-from rf_serving.index import Found
+from rf_serving.index import ExactIndex, Found, IvfPqIndex, VectorIndex
 from rf_serving.index.hnsw import HnswIndex
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.retrieval.searcher import Search, Searcher, depth_of
@@ -175,3 +177,27 @@ def test_costs_are_measured_on_the_catalog(
     assert [depth for depth, _ in graph.index] == [100, N]
     assert graph.approximate(50) == graph.approximate(100) <= graph.approximate(2 * N)
     assert graph.exact(10, N) <= graph.exact(N, N)
+
+
+@pytest.mark.parametrize("kind", [ExactIndex, IvfPqIndex])
+def test_an_index_on_a_device_is_asked_first_where_waiting_for_it_is_cheaper(
+    make_base: Callable[..., Any], make_snapshot: Callable[..., Any], make_spec: Callable[..., Any],
+    vectors: np.ndarray, columns: dict[str, Any], fake_gpu: Any, kind: type[VectorIndex],
+) -> None:  # fmt: skip
+    """The fake device lets every search wait for 5 ms, of which the CPU does not know."""
+    index = kind.build(vectors)
+    index.to_device(0)
+    catalog = make_snapshot(make_base(vectors, columns, index))
+    costs = SearchCosts.measure(catalog)
+    assert all(seconds >= 0.005 for _, seconds in costs.index)
+    assert [depth for depth, _ in costs.index] == [100, N]
+    assert costs.approximate(2049) == inf > costs.approximate(2048)  # there the CPU searches
+    eligible = Eligibility(make_spec("item__year")).of(catalog, ItemFilter(where=below(50)))
+    search = Search(query_D=vectors[0], k=2, eligible=eligible, seen=NO_ROWS, filtered=True)
+    results = []
+    for gathered, searches in ((1.0, 1), (1e-9, 0)):
+        fake_gpu.asked.clear()
+        results += Searcher(replace(costs, gathered=gathered, scanned=gathered)).find(catalog, [search])
+        assert len(fake_gpu.asked) == searches
+    assert np.array_equal(results[0].found.rows, results[1].found.rows)
+    assert (results[0].strategy == SearchPlan.EXACT) is kind.exact

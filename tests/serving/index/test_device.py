@@ -1,11 +1,22 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rf_platform.errors import ConfigError
-from rf_serving.index import ExactIndex, IvfPqIndex, VectorIndex, find_device, recall_against_exact
-from rf_serving.index.device import device_count
+from rf_platform.errors import ConfigError, UnavailableError
+from rf_serving.index import (
+    Effort,
+    Efforts,
+    ExactIndex,
+    IvfPqIndex,
+    VectorIndex,
+    exact_search,
+    find_device,
+    recall_against_exact,
+)
+from rf_serving.index.device import SCRATCH_BYTES, device_count
 from rf_serving.index.device_codes import device_width, empty_codes, padded_to, parts_of
 from rf_serving.index.two_level import centroids
 
@@ -37,6 +48,74 @@ def test_codes_of_a_device_find_what_the_rows_hold(clustered: Draw) -> None:
     found = index.search(padded_to(queries, index.d), 100)[1]
     truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :20]
     assert np.mean([np.isin(t, f).mean() for t, f in zip(truth, found, strict=True)]) > 0.97
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 200, 300])
+def test_a_catalog_of_few_items_has_codes_of_a_device_too(fake_gpu: Any, unit: Draw, items: int) -> None:
+    vectors, queries = unit(items), unit(2, seed=1)
+    index = IvfPqIndex.build(vectors)
+    index.efforts = Efforts([Effort(k=10, width=16, short_list=max(1, items))])  # all lists, all rows
+    index.to_device(0)
+    found = index.search(queries, 10)
+    assert np.array_equal(np.sort(found.scores), np.sort(exact_search(vectors, queries, 10).scores))
+
+
+def test_all_indexes_of_a_device_share_its_scratch_memory(fake_gpu: Any, unit: Draw) -> None:
+    indexes = [ExactIndex.build(unit(100)), ExactIndex.build(unit(50)), IvfPqIndex.build(unit(200))]
+    for index in indexes:
+        index.to_device(0)
+    assert fake_gpu.scratch == [SCRATCH_BYTES]
+    indexes[0].to_device(1)
+    assert fake_gpu.scratch == [SCRATCH_BYTES] * 2
+
+
+def test_searches_of_a_device_take_turns_whichever_index_they_ask(fake_gpu: Any, unit: Draw) -> None:
+    indexes = [ExactIndex.build(unit(100)), ExactIndex.build(unit(50))]
+    for index in indexes:
+        index.to_device(0)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda turn: indexes[turn % 2].search(unit(1), 5), range(12)))
+    assert len(fake_gpu.asked) == 12
+    assert not fake_gpu.overlapped
+
+
+@pytest.mark.parametrize("kind", [ExactIndex, IvfPqIndex])
+@pytest.mark.parametrize("k", [1, 100, 2048, 2049, 2300])
+def test_what_a_device_does_not_take_is_searched_on_the_cpu(
+    fake_gpu: Any, unit: Draw, kind: type[VectorIndex], k: int
+) -> None:
+    vectors, queries = unit(2400), unit(3, seed=1)
+    index = kind.build(vectors)
+    expected = exact_search(vectors, queries, k)
+    index.to_device(0)
+    found = index.search(queries, k)
+    assert found.rows.shape == (3, k)
+    if kind is ExactIndex:
+        assert np.array_equal(found.rows, expected.rows)
+        assert fake_gpu.asked == [k] * (k <= 2048)
+    assert all(asked <= 2048 for asked in fake_gpu.asked)
+
+
+def test_more_lists_than_a_device_probes_are_probed_on_the_cpu(fake_gpu: Any, unit: Draw) -> None:
+    index = IvfPqIndex.build(unit(4096), lists=4096)
+    index.to_device(0)
+    for width, on_device in ((2048, 1), (2049, 0)):
+        fake_gpu.asked.clear()
+        index.candidates(unit(2, seed=1), Effort(k=10, width=width, short_list=20))
+        assert len(fake_gpu.asked) == on_device
+
+
+@pytest.mark.parametrize("kind", [ExactIndex, IvfPqIndex])
+def test_a_device_without_room_says_what_to_do(fake_gpu: Any, unit: Draw, kind: type[VectorIndex]) -> None:
+    index = kind.build(unit(200))
+    fake_gpu.room = -1
+    with pytest.raises(
+        UnavailableError, match=r"copying an index on CUDA device 1: CUDA device 1 has not enough memory \(.*alloc fail"
+    ) as error:
+        index.to_device(1)
+    assert "RF_INDEX_DEVICE=cpu" in str(error.value)
+    assert not index.on_device
+    assert index.search(unit(1), 3).rows.shape == (1, 3)
 
 
 @pytest.mark.gpu
