@@ -167,3 +167,17 @@ def test_an_interrupted_batch_leaves_the_file_that_was_there(
     assert code != 0
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["top.parquet"]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "parquet"])
+def test_no_users_have_a_file_without_rows(rf: Any, tmp_path: Path, suffix: str) -> None:
+    users, out = tmp_path / f"users.{suffix}", tmp_path / "top.parquet"
+    if suffix == "parquet":
+        pq.write_table(pa.table({"user_id": pa.array([], pa.int64())}), users)
+    else:
+        users.write_text("\n")
+    code, said, _ = rf("batch", "--users", str(users), "--out", str(out))
+    assert code == 0
+    assert "0 users" in said
+    assert pq.read_table(out).column_names == ["user_id", "items", "scores", "cold", "error"]
+    assert pq.read_table(out).num_rows == 0

@@ -105,7 +105,7 @@ class Upsert:
     def _probe(self, snapshot: CatalogSnapshot) -> None:
         """Search with every item's own vector, as requests do, for what lies nearest to it."""
         rows_T = snapshot.rows_of(list(self._accepted.values()))
-        there = np.flatnonzero((rows_T != NO_ROW) & snapshot.alive_N[rows_T])  # somebody may have deleted it meanwhile
+        there = np.flatnonzero(snapshot.live(rows_T))  # somebody may have deleted it meanwhile
         places = np.array(list(self._accepted), np.int64)[there]
         for start in range(0, len(there), _QUERIES_AT_ONCE):
             some = slice(start, start + _QUERIES_AT_ONCE)
@@ -190,7 +190,7 @@ def _texts(catalog: LiveCatalog, names: list[int | str]) -> list[str | None]:
     """Return the features that items have now, in the journal's form; None for those that are not there."""
     snapshot = catalog.snapshot
     rows = snapshot.rows_of(names)
-    there = np.flatnonzero((rows != NO_ROW) & snapshot.alive_N[rows])
+    there = np.flatnonzero(snapshot.live(rows))
     texts: list[str | None] = [None] * len(names)
     for place, values in zip(there.tolist(), snapshot.values(rows[there]), strict=True):
         texts[place] = catalog.schema.text(values)

@@ -71,6 +71,7 @@ class ItemEncoder:
             known = np.zeros(len(ids), np.bool_)
         if bundle.popularity_N is not None:
             rows = np.fromiter((bundle.row_of_item.get(item, NO_ROW) for item in ids), np.int64, len(ids))
-            known |= (rows != NO_ROW) & (bundle.popularity_N[rows] > 0)
+            built = rows != NO_ROW
+            known[built] |= bundle.popularity_N[rows[built]] > 0
         cold: npt.NDArray[np.bool_] = ~known
         return cold

@@ -76,6 +76,12 @@ class CatalogSnapshot:
             return np.array([find(item, NO_ROW) for item in items], np.int64)
         return np.fromiter((self.row_of(item) for item in items), np.int64, len(items))
 
+    def live(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which rows are those of items that may be returned [T]; :data:`NO_ROW` is none."""
+        living_T: npt.NDArray[np.bool_] = rows != NO_ROW
+        living_T[living_T] = self.alive_N[rows[living_T]]
+        return living_T
+
     def texts(self, rows: Iterable[int]) -> list[str]:
         """Return the ids of rows as they are written in replies."""
         first, ids = self.base.rows, self.base.ids
@@ -150,7 +156,8 @@ class CatalogSnapshot:
         """Score every living row, or those of the given rows that live, and return all of them, best first."""
         if rows is None:
             rows = np.flatnonzero(self.alive_N)
-            scores = np.concatenate([vectors @ query_D for _, vectors in self.blocks()])[rows]
+            none = np.zeros(0, np.float32)  # a catalog without a row has no blocks
+            scores = np.concatenate([none, *(vectors @ query_D for _, vectors in self.blocks())])[rows]
         else:
             rows = rows[self.alive_N[rows]]
             scores = self.vectors(rows) @ query_D

@@ -27,6 +27,8 @@ TAKEN = 100
 """Results that a scan is timed for."""
 REPEATS = 3
 """The least of so many times counts: the others had company."""
+_LEAST_SECONDS = 1e-7
+"""What no clock tells from nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,8 @@ class SearchCosts:
     scanned: float
     """Per row of a whole scan."""
     index: tuple[tuple[int, float], ...] = ()
-    """Of a search of the index: number of results and seconds, rising; empty for one that scans the vectors itself."""
+    """Of a search of the index: number of results and seconds, rising; empty for one that scans the vectors itself, and without
+    anything to search."""
     deepest: float = math.inf
     """Most results that the index gives at this cost: a device gives no more than some, and the CPU scans in its place."""
 
@@ -54,6 +57,8 @@ class SearchCosts:
 
     @classmethod
     def _measure(cls, catalog: CatalogSnapshot) -> Self:
+        if not catalog.rows:  # items that come are few: scan them
+            return cls(gathered=_LEAST_SECONDS, scanned=_LEAST_SECONDS)
         draw = np.random.default_rng(0)
         rows = np.sort(draw.integers(0, catalog.rows, min(GATHERED, catalog.rows)))
         queries_BD = catalog.vectors(rows[:REPEATS])
@@ -92,8 +97,8 @@ class SearchCosts:
         return min(eligible * self.gathered, rows * self.scanned)
 
     def approximate(self, depth: int) -> float:
-        """Return the seconds of searching the index for ``depth`` results, without end beyond the deepest."""
-        if depth > self.deepest:
+        """Return the seconds of searching the index for ``depth`` results, without end beyond the deepest or if not timed."""
+        if depth > self.deepest or not self.index:
             return math.inf
         enough = next((seconds for number, seconds in self.index if number >= depth), None)
         if enough is not None:
@@ -108,4 +113,4 @@ def _least(works: Sequence[Callable[[], object]], clock: Callable[[], float] = t
         start = clock()
         work()
         times.append(clock() - start)
-    return max(min(times), 1e-7)
+    return max(min(times), _LEAST_SECONDS)

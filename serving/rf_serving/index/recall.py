@@ -24,9 +24,11 @@ def recall_against_exact(
     """Return the mean share of the true ``k`` best rows that ``index`` finds when asked for ``k``, for each k of ``numbers``.
 
     A row that scores as well as the k-th true one counts as found: among equal scores any choice is right. Of a catalog with
-    fewer than ``k`` items all are to be found.
+    fewer than ``k`` items all are to be found; where nothing is, nothing is missed, and the recall is 1.
     """
     numbers = list(numbers)
+    if not len(vectors_ND) or not len(queries_BD):
+        return dict.fromkeys(numbers, 1.0)
     truth = exact_search(vectors_ND, queries_BD, max(numbers))
     recalls = {}
     for asked in numbers:

@@ -32,15 +32,18 @@ def tune(
 ) -> None:
     """Set ``index.efforts`` to the cheapest ones whose mean recall on ``queries_BD`` is above ``recall``.
 
-    Where none reaches it, the cheapest one of about the highest recall is taken.
+    Where none reaches it, the cheapest one of about the highest recall is taken. Without a row or a query the efforts stay as
+    they are.
 
     Args:
         index: what to tune.
         vectors_ND: the rows it was built from.
-        queries_BD: at least one query; others than those the recall is measured on afterwards.
+        queries_BD: other queries than those the recall is measured on afterwards.
         recall: share of the true best rows to be found.
         numbers: numbers of results to tune for; at most N.
     """
+    if not index.items or not len(queries_BD):
+        return
     wanted = sorted({min(k, index.items) for k in numbers})
     truth = exact_search(vectors_ND, queries_BD, wanted[-1])
     index.efforts = Efforts(_cheapest(index, vectors_ND, queries_BD, truth.scores[:, k - 1], k, recall) for k in wanted)

@@ -52,11 +52,11 @@ class ReRanker:
 
         Args:
             user: of :meth:`begin`, with the same requests.
-            found: rows and dot products, at least one for one of the requests.
+            found: rows and dot products.
             catalog: the snapshot that was searched.
         """
         counts = [len(each.rows) for each in found]
-        B, K = len(found), max(counts)
+        B, K = len(found), max(counts, default=0)
         rows_BK, dot_BK = np.zeros((B, K), np.int64), np.zeros((B, K), np.float32)
         for request, (each, count) in enumerate(zip(found, counts, strict=True)):
             rows_BK[request, :count], dot_BK[request, :count] = each.rows, each.scores

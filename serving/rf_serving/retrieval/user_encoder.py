@@ -47,6 +47,8 @@ class UserEncoder:
         A request whose values cannot be encoded, or are so extreme that its vector is not finite, has its error instead; the
         others are answered.
         """
+        if not requests:
+            return []
         try:
             return self._together(requests, catalog)
         except DataError as error:

@@ -24,7 +24,6 @@ from rf_protos.v1.catalog_pb2 import (
 from rf_protos.v1.catalog_pb2_grpc import CatalogServiceServicer, add_CatalogServiceServicer_to_server
 from rf_serving.catalog.edits import Delete, Upsert
 from rf_serving.catalog.live import LiveCatalog
-from rf_serving.index.vector_index import NO_ROW
 from rf_serving.one_thread import use_one_thread
 from rf_serving.retrieval.ids import parse_id
 from rf_serving.retrieval.retriever import Retriever
@@ -103,7 +102,7 @@ def get_items(catalog: LiveCatalog, request: GetItemsRequest) -> GetItemsRespons
         except UsageError:
             names.append("")  # no item has such an id
     rows = snapshot.rows_of(names)
-    there = np.flatnonzero((rows != NO_ROW) & snapshot.alive_N[rows])
+    there = np.flatnonzero(snapshot.live(rows))
     found = rows[there]
     details = zip(
         there.tolist(),

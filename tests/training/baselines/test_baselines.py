@@ -128,6 +128,9 @@ def test_no_users_and_no_training_events_are_fine(name: str) -> None:
             fit(name, nothing, n_items=3)
         return
     assert score(fit(name, nothing, n_items=3), [0, 1], []).shape == (2, 3)
+    nobody = fit(name, EventSequences.leave_one_out([]), n_items=0)
+    assert score(nobody).shape == (0, 0)
+    assert score(nobody, [], []).shape == (2, 0)
 
 
 def test_held_out_events_are_not_learned(name: str) -> None:

@@ -66,3 +66,9 @@ def test_a_better_rank_never_scores_lower(metric: Metric) -> None:
     values = metric(np.arange(1, 100))
     assert values[0] == 1
     assert (np.diff(values) <= 0).all()
+
+
+@pytest.mark.parametrize("metric", [*REPORT_METRICS, ReciprocalRank()], ids=lambda metric: metric.label)
+def test_no_cases_have_no_values(metric: Metric) -> None:
+    none = np.zeros(0, np.int64)
+    assert metric(none).shape == AUC()(none, none).shape == (0,)

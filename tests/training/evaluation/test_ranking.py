@@ -211,3 +211,11 @@ def test_another_catalog_is_refused() -> None:
     scorer = RowScorer(lambda user, history: [1, 2])
     with pytest.raises(RunError, match=r"shape \(1, 2\) for 1 users and a catalog of 3 items"):
         rank_targets(scorer, cases_of([[0, 1, 2]], n_items=3), seed=0)
+
+
+def test_no_cases_are_ranked() -> None:
+    none, scorer = cases_of([[0, 1, 2]], n_items=3).sampled(0, seed=0), RowScorer(by_history)
+    assert len(none) == none.count_repeated_targets() == 0
+    ranks = rank_targets(scorer, none, seed=0)
+    assert all(len(each) == 0 for each in vars(ranks).values())
+    assert scorer.batches == []

@@ -209,3 +209,11 @@ def test_what_is_wrong_with_a_configuration_is_named(changes: dict[str, Any], sa
 def test_heads_must_divide_the_width_of_the_towers() -> None:
     with pytest.raises(ConfigError, match=r"rerank.heads=3 must divide the width of the towers, model.dim=16"):
         new("lime-mha", heads=3)
+
+
+@pytest.mark.parametrize("kind", RERANKERS)
+@pytest.mark.parametrize(("users", "events", "items"), [(0, 0, 0), (0, 3, 4), (2, 0, 4), (2, 3, 0), (2, 0, 0)])
+def test_no_users_no_histories_and_no_candidates(kind: RankerKind, users: int, events: int, items: int) -> None:
+    found = scores(trained(kind), histories([events] * users, events), torch.randn(items, DIM), torch.randn(items))
+    assert found.shape == (users, items)
+    assert torch.isfinite(found).all()

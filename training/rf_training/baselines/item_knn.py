@@ -58,8 +58,8 @@ class ItemKNN:
         consumed = _binary_matrix(training_items(sequences), n_items)
         by_item = consumed.T.tocsr()
         norms = np.sqrt(np.diff(by_item.indptr)).astype(np.float32)
-        step = max(1, MAX_SIMILARITIES // n_items)
-        blocks = []
+        step = max(1, MAX_SIMILARITIES // max(1, n_items))
+        blocks = [sparse.csr_matrix((0, n_items), dtype=np.float32)]
         for start in range(0, n_items, step):
             block = by_item[start : start + step] @ consumed  # users in common
             block.sort_indices()

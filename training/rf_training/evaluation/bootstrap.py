@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rf_platform.errors import RunError
+
 CONFIDENCE = 0.95
 """Nominal coverage of the intervals."""
 MAX_DRAWS = 1 << 21
@@ -40,11 +42,16 @@ def bootstrap_means(
         ``[resamples, n_columns]``.
 
     Raises:
-        ValueError: If there are no rows or no resamples.
+        RunError: If there are no users: a mean over nobody has no interval.
+        ValueError: If there are no resamples.
     """
     n_users, n_columns = values_NM.shape
-    if n_users == 0 or resamples < 1:
-        raise ValueError(f"cannot draw {resamples} resamples of {n_users} users: both must be at least 1")
+    if n_users == 0:
+        raise RunError(
+            "no user was evaluated, so there is no mean to report; evaluate a split that holds out at least one event"
+        )
+    if resamples < 1:
+        raise ValueError(f"cannot draw {resamples} resamples: it must be at least 1")
     rng = np.random.default_rng(seed)
     means = np.empty((resamples, n_columns))
     step = max(1, MAX_DRAWS // n_users)

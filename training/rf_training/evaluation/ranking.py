@@ -82,7 +82,7 @@ def rank_targets(
     tie_draws = np.random.default_rng(seed).random(len(cases))
     ranks = TargetRanks.empty(cases)
     cold_items = np.flatnonzero(~cases.trained)
-    step = max(1, min(chunk_users, MAX_SCORES // cases.n_items))
+    step = max(1, min(chunk_users, MAX_SCORES // max(1, cases.n_items)))
     for start in range(0, len(cases), step):
         chunk = slice(start, min(start + step, len(cases)))
         users, targets, draws = cases.users[chunk], cases.targets[chunk], tie_draws[chunk]

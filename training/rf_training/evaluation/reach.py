@@ -136,7 +136,7 @@ def reach(
     shares = np.bincount(bands[given], minlength=len(BANDS)) / max(1, len(given))
     return Reach(
         scorer=scorer,
-        coverage=len(np.unique(given)) / len(counts),
+        coverage=len(np.unique(given)) / max(1, len(counts)),
         mean_rank=float(popularity_ranks(counts)[given].mean()) if len(given) else None,
         bands=dict(zip(BANDS, map(float, shares), strict=True)),
     )

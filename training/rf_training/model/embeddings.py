@@ -118,7 +118,8 @@ class FeatureEmbeddings(nn.Module):
         """Look up all features of all sides; the result is by feature and has the rows of its side."""
         if not self.keys:
             return {}
-        stride = max(side.rows for side in sides.values())
+        # TorchRec parts nothing of no rows: where no side has any, one empty row is looked up and dropped.
+        stride = max([1, *(side.rows for side in sides.values())])
         rows = {key: side.rows for side in sides.values() for key in side.ids}
         parts = {key: part for side in sides.values() for key, part in side.ids.items()}
         values = torch.cat([parts[key][0] for key in self.keys])

@@ -143,7 +143,8 @@ class RetrievalFormer(nn.Module):
         """
         if read_BR is None:
             read_BR = (length_B - 1)[:, None]
-        B, T = len(length_B), max(1, int(length_B.max()))
+        B = len(length_B)
+        T = max(1, int(length_B.max()) if B else 0)
         row_B = torch.arange(B, device=z_VD.device)
         row_V = torch.repeat_interleave(row_B, length_B)
         start_B = length_B.cumsum(0) - length_B

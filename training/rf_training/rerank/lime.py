@@ -66,7 +66,7 @@ class Lime(CorrectingRanker):
         H, C = self.config.heads, self.dim // self.config.heads
         t_ND = direction(items_ND)
         t_ND = t_ND + self.item_mlp(t_ND)
-        q_NHC = self.item_query(t_ND).view(-1, H, C)
+        q_NHC = self.item_query(t_ND).view(len(t_ND), H, C)
         logit_NLH = torch.einsum("nhc,lhc->nlh", q_NHC, self.links_LD.view(-1, H, C)) * C**-0.5
         soft = self.config.weights == "softmax"
         weight_NLH = logit_NLH.softmax(1) if soft else F.silu(logit_NLH) / self.config.links
@@ -74,10 +74,10 @@ class Lime(CorrectingRanker):
 
     def user_side(self, histories: Histories) -> LimeUser:
         """Return the personalised links and the user's vector, carried through the scorer's first layer."""
-        B, L, H = len(histories.length_B), self.config.links, self.config.heads
+        B, H = len(histories.length_B), self.config.heads
         u_BD = direction(histories.user_BD)
         personal_BLD = self.personal_norm(self.personal_links(self._mixed(u_BD), self.history(histories)))
-        table_BPF = self.fold_links(personal_BLD).view(B, L * H, -1)
+        table_BPF = self.fold_links(personal_BLD).unflatten(-1, (H, -1)).flatten(1, 2)
         table_BWF = torch.cat([table_BPF, self.extra_EF.expand(B, -1, -1)], dim=1)
         return LimeUser(table_BWF, self.fold_user(u_BD)[:, None])
 
