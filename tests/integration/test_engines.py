@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -18,6 +20,8 @@ from rf_platform.features.read import read_spec
 from rf_platform.features.store import find_repository, open_store, quiet, repo_config
 from rf_platform.settings import Settings
 
+ACCOUNTS = [2**63 - 1, None, -(2**53) - 1, 2**53 + 1]
+"""Whole numbers that a float does not hold, beside a gap that pandas would make floats of."""
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 
 
@@ -44,6 +48,12 @@ def settings_for(home: Path, write_tables: Callable[..., None], **urls: str) -> 
     yaml = repository / "feature_store.yaml"
     yaml.write_text(yaml.read_text().replace("project: movielens", f"project: t{uuid4().hex}"))
     write_tables(home / "tables", users=4, items=12, events=6)
+    users = pq.read_table(home / "tables" / "users.parquet")
+    pq.write_table(users.append_column("account", pa.array(ACCOUNTS, pa.int64())), home / "tables" / "users.parquet")
+    definitions = repository / "users.py"
+    account = '    schema=[\n        Field(name="account", dtype=Int64),'
+    text = definitions.read_text().replace("    schema=[", account)
+    definitions.write_text(text)
     return Settings(home=home, feature_repo=repository, **urls)  # type: ignore[arg-type]
 
 
@@ -51,7 +61,12 @@ def online(settings: Settings) -> dict[str, list[Any]]:
     store = open_store(settings)
     with quiet():
         answer = store.get_online_features(
-            features=["user_profile:gender", "interaction_context:item_ids", "interaction_context:ratings"],
+            features=[
+                "user_profile:gender",
+                "user_profile:account",
+                "interaction_context:item_ids",
+                "interaction_context:ratings",
+            ],
             entity_rows=[{"user_id": u} for u in (1, 2, 99)],
             full_feature_names=True,
         )
@@ -69,6 +84,7 @@ def loaded(settings: Settings) -> dict[str, list[Any]]:
 def expected(tmp_path: Path, write_tables: Callable[..., None]) -> dict[str, list[Any]]:
     values = loaded(settings_for(tmp_path / "embedded", write_tables))
     assert values["user_profile__gender"] == ["F", "M", None]
+    assert values["user_profile__account"] == [ACCOUNTS[0], None, None]
     assert [len(v or []) for v in values["interaction_context__item_ids"]] == [6, 6, 0]
     return values
 

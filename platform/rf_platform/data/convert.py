@@ -6,6 +6,7 @@ Two steps: the *base* value is the raw one with every spelling of "no value" mad
 from dataclasses import dataclass
 
 from rf_platform.data.bad_rows import Reason
+from rf_platform.data.blank import trimmed_sql
 from rf_platform.data.convert_time import time_checks, time_value
 from rf_platform.data.raw import TEXT, RawColumn, RawFile
 from rf_platform.data.specs import Field, Kind
@@ -28,6 +29,13 @@ _EXPECTED = {
 }
 
 
+_LARGEST = 3.4028234663852886e38
+_TOO_LARGE = "no 32-bit float, which the model computes with, can hold it"
+EXACT = {"FLOAT": 2**24, "DOUBLE": 2**53}
+"""DuckDB's floating-point types, and the number from which on they do not hold every whole number."""
+_INEXACT = "a floating-point column does not hold such whole numbers exactly; write it as whole numbers or as text"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """A condition that makes a row bad."""
@@ -47,13 +55,17 @@ class Conversion:
 
 
 def family(duck_type: str) -> str:
-    """Return the family of a raw type: text, int, float, bool, time, a list of one of these as ``int[]``, or other."""
+    """Return the family of a raw type: text, int, float, bool, time, a list of one of these as ``int[]``, or other.
+
+    Decimals without a fraction are whole numbers: that is how some warehouses write all of them.
+    """
     if duck_type.endswith("]"):
         return f"{family(duck_type[: duck_type.rindex('[')])}[]"
     name = duck_type.partition("(")[0]
     if name in (TEXT, "VARCHAR", "UUID", "ENUM"):
         return "text"
-    if name.removeprefix("U") in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"):
+    whole = name == "DECIMAL" and duck_type.endswith(",0)")
+    if whole or name.removeprefix("U") in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"):
         return "int"
     if name in ("FLOAT", "DOUBLE", "DECIMAL"):
         return "float"
@@ -62,16 +74,32 @@ def family(duck_type: str) -> str:
     return "bool" if name == "BOOLEAN" else "other"
 
 
+def too_large(number: str) -> str:
+    """Return the SQL condition that a finite number is one that no 32-bit float can hold."""
+    return f"(abs({number}) > {_LARGEST!r} AND isfinite({number}))"
+
+
+def inexact(number: str, duck_type: str) -> str:
+    """Return the SQL condition that a whole number in a floating-point column may be another than was meant."""
+    return f"abs({number}) >= {EXACT[duck_type]}"
+
+
 def base_value(raw: RawFile, column: RawColumn, kind: Kind) -> str:
-    """Return the raw value with NULL wherever there is none: empty or blank text, a missing-value text, NaN in a whole number."""
-    kind_of_raw = family(column.type)
+    """Return the raw value with NULL wherever there is none, as :func:`base_sql` does."""
+    return base_sql(column.sql, column.type, kind, raw.null_values)
+
+
+def base_sql(sql: str, duck_type: str, kind: Kind, null_values: tuple[str, ...] = ()) -> str:
+    """Return a value with NULL wherever there is none: empty or blank text, a missing-value text, NaN in a whole number."""
+    kind_of_raw = family(duck_type)
     if kind_of_raw == "text":
-        text = f"trim({column.sql if column.type == TEXT else f'CAST({column.sql} AS VARCHAR)'})"
-        nulls = ", ".join(literal(v) for v in ("", *raw.null_values))
-        return f"CASE WHEN {text} NOT IN ({nulls}) THEN {text} END"
-    if kind_of_raw == "float" and kind is not Kind.FLOAT and not column.type.startswith("DECIMAL"):
-        return f"CASE WHEN NOT isnan({column.sql}) THEN {column.sql} END"
-    return column.sql
+        text = trimmed_sql(sql if duck_type in (TEXT, "VARCHAR") else f"CAST({sql} AS VARCHAR)")
+        for missing in ("", *null_values):
+            text = f"nullif({text}, {literal(missing)})"
+        return text
+    if kind_of_raw == "float" and kind is not Kind.FLOAT and not duck_type.startswith("DECIMAL"):
+        return f"CASE WHEN NOT isnan({sql}) THEN {sql} END"
+    return sql
 
 
 def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conversion:
@@ -94,7 +122,7 @@ def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conv
     elif field.kind in _LISTS:
         sql = _list(field, kind_of_raw, base)
     else:
-        sql = _scalar(field.kind, kind_of_raw, base)
+        sql = scalar(field.kind, kind_of_raw, base)
     if sql is None:
         raise DataError(
             f"{raw.file.name}: column {field.column!r} has the type {column.type}, which cannot be read as {field.kind} "
@@ -110,25 +138,28 @@ def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conv
     if field.kind is Kind.TIME:
         checks += [Check(reason=r, condition=c, detail=d) for r, c, d in time_checks(field, base, value, now)]
     else:
+        if column.type in EXACT and (field.kind is Kind.INT or field.id_of):
+            checks.append(Check(reason=Reason.OUT_OF_RANGE, condition=inexact(base, column.type), detail=_INEXACT))
         checks += _value_checks(field, base, value)
     return Conversion(base=base_value(raw, column, field.kind), value=sql, checks=tuple(checks))
 
 
-def _scalar(kind: Kind, kind_of_raw: str, x: str) -> str | None:
+def scalar(kind: Kind, kind_of_raw: str, x: str) -> str | None:
+    """Return the SQL of a single value of a kind, NULL where it is none, or None if the family of raw types never is one."""
+    whole = f"CASE WHEN {x} = TRY_CAST({x} AS BIGINT) THEN TRY_CAST({x} AS BIGINT) END"
     match kind, kind_of_raw:
         case Kind.STRING, "text":
             return x
         case Kind.STRING, "int" | "bool" | "time":
             return f"CAST({x} AS VARCHAR)"
         case Kind.STRING, "float":  # 12.0 is how pandas writes the whole number 12 of a column with gaps
-            whole = f"CAST(TRY_CAST({x} AS BIGINT) AS VARCHAR)"
-            return f"CASE WHEN {x} = TRY_CAST({x} AS BIGINT) THEN {whole} ELSE CAST({x} AS VARCHAR) END"
+            return f"coalesce(CAST({whole} AS VARCHAR), CAST({x} AS VARCHAR))"
         case Kind.INT, "text":
             return f"CASE WHEN regexp_full_match({x}, '{WHOLE}') THEN TRY_CAST(split_part({x}, '.', 1) AS BIGINT) END"
         case Kind.INT, "int":
             return f"TRY_CAST({x} AS BIGINT)"
         case Kind.INT, "float":
-            return f"CASE WHEN {x} = TRY_CAST({x} AS BIGINT) THEN TRY_CAST({x} AS BIGINT) END"
+            return whole
         case Kind.FLOAT, "text":
             return f"CASE WHEN regexp_full_match({x}, '{_NUMBER_NAN_INF}') THEN TRY_CAST({x} AS DOUBLE) END"
         case Kind.FLOAT, "int" | "float":
@@ -148,7 +179,7 @@ def _list(field: Field, kind_of_raw: str, x: str) -> str | None:
         if field.separator is None:
             return None
         text = x if element is Kind.STRING else f"trim({x}, '[]')"  # numbers may be written as a JSON list
-        items = f"list_transform(string_split({text}, {literal(field.separator)}), lambda v: trim(v))"
+        items = f"list_transform(string_split({text}, {literal(field.separator)}), lambda v: {trimmed_sql('v')})"
         items = f"list_filter({items}, lambda v: v <> '')"
         return _cast_list(element, "text", items)
     if not kind_of_raw.endswith("[]"):
@@ -162,11 +193,9 @@ def _list(field: Field, kind_of_raw: str, x: str) -> str | None:
 def _cast_list(element: Kind, of_raw: str, items: str) -> str | None:
     if element is Kind.STRING and of_raw == "text":
         return items
-    value = _scalar(element, of_raw, "v")
+    value = scalar(element, of_raw, "v")
     if value is None:
         return None
-    if element is Kind.FLOAT:
-        value = f"CAST({value} AS FLOAT)"
     return f"list_transform({items}, lambda v: {value})"
 
 
@@ -178,6 +207,7 @@ def _value_checks(field: Field, base: str, value: str) -> list[Check]:
         if field.kind is Kind.FLOATS:
             found.append(Check(reason=Reason.NAN, condition=_any(value, "isnan(v)"), detail="in a list"))
             found.append(Check(reason=Reason.OUT_OF_RANGE, condition=_any(value, "isinf(v)"), detail="infinite"))
+            found.append(Check(reason=Reason.OUT_OF_RANGE, condition=_any(value, too_large("v")), detail=_TOO_LARGE))
         return found
     if field.kind is Kind.STRING:
         return found
@@ -185,6 +215,7 @@ def _value_checks(field: Field, base: str, value: str) -> list[Check]:
     if field.kind is Kind.FLOAT:
         found.append(Check(reason=Reason.NAN, condition=f"isnan({value})", detail="expected a number"))
         found.append(Check(reason=Reason.OUT_OF_RANGE, condition=f"isinf({value})", detail="infinite"))
+        found.append(Check(reason=Reason.OUT_OF_RANGE, condition=too_large(value), detail=_TOO_LARGE))
     if field.minimum is not None:
         condition, detail = f"{value} < {field.minimum!r}", f"expected at least {field.minimum:g}"
         found.append(Check(reason=Reason.OUT_OF_RANGE, condition=condition, detail=detail))

@@ -8,16 +8,15 @@ Feast's own join is an inequality join that needs more memory than a laptop has 
 carries only row numbers here and the values are fetched once per distinct row.
 """
 
-from collections.abc import Mapping
-
 from rf_platform.features.read import ViewSource
+from rf_platform.features.sources import ViewColumns
 from rf_platform.features.spec import IdType
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, pattern_literal
 
 SQL_TYPES: dict[IdType, str] = {"int64": "BIGINT", "string": "VARCHAR"}
 
 
-def rows_sql(source: ViewSource, id_type: IdType, features: Mapping[str, str]) -> str:
+def rows_sql(source: ViewSource, columns: ViewColumns) -> str:
     """Return a query over the usable rows of a view: ``rid``, ``key``, ``known``, ``ts`` and its features by full name.
 
     A row counts from the moment it is ``known``: its event timestamp, or the created timestamp where that is later. A row
@@ -26,29 +25,21 @@ def rows_sql(source: ViewSource, id_type: IdType, features: Mapping[str, str]) -
 
     Args:
         source: the view.
-        id_type: type of the entity's ids.
-        features: SQL expression of each feature over the file's columns, by full name.
+        columns: what is read of its file.
     """
-    selected = "".join(f", {expression} AS {identifier(name)}" for name, expression in features.items())
-    names = "".join(f", {identifier(name)}" for name in features)
-    created = (
-        f"coalesce({identifier(source.created)}, {identifier(source.timestamp)})"
-        if source.created
-        else identifier(source.timestamp)
-    )
+    selected = "".join(f", {expression} AS {identifier(name)}" for name, expression in columns.features.items())
+    names = "".join(f", {identifier(name)}" for name in columns.features)
     return f"""
         WITH raw AS (
-            SELECT CAST({identifier(source.join_key)} AS {SQL_TYPES[id_type]}) AS key,
-                   CAST({identifier(source.timestamp)} AS TIMESTAMPTZ) AS ts,
-                   CAST({created} AS TIMESTAMPTZ) AS created,
+            SELECT {columns.key} AS key, {columns.time} AS ts, {columns.created} AS created,
                    row_number() OVER () AS position{selected}
-            FROM read_parquet({literal(source.path)})
+            FROM read_parquet({pattern_literal(source.path)})
         ), arrivals AS (
             SELECT *, greatest(ts, created) AS known,
                    max(ts) OVER (
                        PARTITION BY key ORDER BY greatest(ts, created), ts, created, position
                        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newest_before
-            FROM raw WHERE key IS NOT NULL AND ts IS NOT NULL
+            FROM raw
         ), usable AS (
             SELECT * FROM arrivals WHERE newest_before IS NULL OR ts >= newest_before
             QUALIFY row_number() OVER (PARTITION BY key, known ORDER BY ts DESC, created DESC, position DESC) = 1

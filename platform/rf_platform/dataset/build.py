@@ -30,9 +30,10 @@ from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
 from rf_platform.dataset.splitting import split_events
 from rf_platform.dataset.statistics import learn_encoder, split_counts
 from rf_platform.errors import ConfigError, DataError, NotFoundError
+from rf_platform.features.log_source import check_log_id, log_column
 from rf_platform.features.read import FeatureDefinitions, ViewSource
-from rf_platform.features.sources import describe, feature_columns, fits, sql_type
-from rf_platform.features.spec import EntitySpec, FieldSpec, Side
+from rf_platform.features.sources import describe, view_columns
+from rf_platform.features.spec import Side
 from rf_platform.sql import identifier, literal
 
 
@@ -160,21 +161,23 @@ class _Builder:
         user, item = self.spec.user, self.spec.item
         columns = describe(self.db, str(self.interactions), "the interaction log")
         for entity in (user, item):
-            self._check_id(columns, entity)
+            check_log_id(columns, entity, str(self.interactions))
         path = log_relation(self.db, self.interactions, self.events, clock=self.clock)
         kept = "".join(
-            f", {self._log_column(columns, f, path)} AS {identifier(f.name)}" for f in self.spec.inputs("context")
+            f", {log_column(self.db, columns, f, f'{path} l', f'l.{identifier(str(f.of))}', str(self.interactions))} "
+            f"AS {identifier(f.name)}"
+            for f in self.spec.inputs("context")
         )
         if self._one(f"SELECT count(*) FROM {path}") == 0:
             raise DataError(f"the interaction log {self.interactions} is empty; import interactions first")
         catalog = [f"SELECT {identifier(item.join_key)}::{SQL_TYPES[item.id_type]} AS id FROM {path}"]
         for source in self._views("item"):
-            features = feature_columns(self.db, source, self.spec)
-            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, item.id_type, features)}")
+            read = view_columns(self.db, source, self.spec)
+            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, read)}")
             catalog.append(f"SELECT key FROM rows_{source.view}")
         for source in self._views("user"):
-            features = feature_columns(self.db, source, self.spec)
-            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, user.id_type, features)}")
+            read = view_columns(self.db, source, self.spec)
+            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, read)}")
         self.db.execute(
             f"""CREATE TABLE item_index AS
             SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS item
@@ -199,38 +202,6 @@ class _Builder:
     def _split(self) -> None:
         """Let the protocol decide what is learned from and what is held out."""
         self.facts = split_events(self.db, self.protocol, self.content.parent)
-
-    def _check_id(self, columns: dict[str, str], entity: EntitySpec) -> None:
-        found = columns.get(entity.join_key)
-        if found is None:
-            raise ConfigError(
-                f"the interaction log {self.interactions} has no column {entity.join_key!r}, the join key of entity "
-                f"'{entity.name}' (it has: {', '.join(columns)})"
-            )
-        if not fits("String" if entity.id_type == "string" else "Int64", found):
-            raise ConfigError(
-                f"entity '{entity.name}' has {entity.id_type} ids, but {entity.join_key!r} of the interaction log "
-                f"{self.interactions} holds {found}; set the entity's value_type to match"
-            )
-
-    def _log_column(self, columns: dict[str, str], f: FieldSpec, path: str) -> str:
-        """Return the SQL of the log's column that a history field keeps, cast to its declared dtype."""
-        element = f.dtype.removeprefix("Array(").removesuffix(")")
-        found = columns.get(str(f.of))
-        if found is None:
-            raise ConfigError(
-                f"{f.view}.{f.field} keeps the column {f.of!r}, which the interaction log {self.interactions} does not have "
-                f"(it has: {', '.join(columns)})"
-            )
-        column = f"l.{identifier(str(f.of))}"
-        if fits(element, found):
-            return f"CAST({column} AS {sql_type(element)})"
-        if self._one(f"SELECT count({column}) FROM {path} l") == 0:  # a column without a value has no type of its own
-            return f"CAST(NULL AS {sql_type(element)})"
-        raise ConfigError(
-            f"{f.view}.{f.field} is declared {f.dtype}, but column {f.of!r} of the interaction log {self.interactions} "
-            f"holds {found}; change the dtype of the field or the type of the column"
-        )
 
     def _join_views(self) -> None:
         """Find for every event the row of every view that was known just before it."""

@@ -1,5 +1,6 @@
 """What is learned from the training split: vocabularies, means and deviations, vector widths, counts."""
 
+import math
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,8 @@ from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_STRING, DomainSpec
 from rf_platform.features.vocabulary import Vocabulary, arrow_type
 from rf_platform.sql import identifier, literal
 
+_NO_DEVIATION = 1e-12
+"""Share of the mean up to which a deviation is rounding: a 64-bit float has sixteen digits."""
 _SQL_VALUE = {"int64": "BIGINT", "string": "VARCHAR"}
 
 
@@ -83,8 +86,11 @@ def _numeric(db: duckdb.DuckDBPyConnection, f: FieldSpec) -> NumericStats:
     ).fetchone()
     db.execute(f"SET threads = {threads[0] if threads else 1}")
     mean, std = (0.0, 0.0) if row is None or row[0] is None else (float(row[0]), float(row[1]))
-    std = std if std > 1e-6 * max(1.0, abs(mean)) else 1.0
-    return NumericStats(mean=float(f"{mean:.9g}"), std=float(f"{std:.9g}"))
+    if std <= _NO_DEVIATION * abs(mean):
+        return NumericStats(mean=float(f"{mean:.9g}"), std=1.0)
+    # The mean to a billionth of the deviation: nine digits of a time of today are a second.
+    digits = 9 + max(0, math.ceil(math.log10(abs(mean) / std))) if mean else 9
+    return NumericStats(mean=float(f"{mean:.{digits}g}"), std=float(f"{std:.9g}"))
 
 
 def _width(db: duckdb.DuckDBPyConnection, f: FieldSpec, content: Path) -> int:

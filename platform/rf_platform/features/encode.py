@@ -191,7 +191,7 @@ class FeatureEncoder:
             )
         if present.any():
             matrix[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-        return matrix
+        return without_broken_rows(matrix)
 
     @cached_property
     def hash(self) -> str:
@@ -236,6 +236,12 @@ def without_markers(values: pa.Array) -> pa.Array:
     """Turn the markers that stand for missing values inside history arrays back into nulls."""
     marker = MISSING_STRING if pa.types.is_string(values.type) else MISSING_INTEGER
     return pc.if_else(pc.equal(values, marker), pa.scalar(None, values.type), values)
+
+
+def without_broken_rows(vectors: np.ndarray) -> np.ndarray:
+    """Turn every vector with a number that is not finite into a missing one, in place: [rows, width]."""
+    vectors[~np.isfinite(vectors).all(axis=1)] = np.nan
+    return vectors
 
 
 def time_gaps(timestamps: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import duckdb
 
 from rf_platform.data.event_log.reading import log_relation
 from rf_platform.errors import ConfigError
+from rf_platform.features.log_source import check_log_id, log_column
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
 from rf_platform.sql import identifier, literal
@@ -60,19 +61,22 @@ def history_sql(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions,
         named: what the relation is called in messages.
 
     Raises:
-        ConfigError: a ``role=history`` field keeps a column that the log does not have.
+        ConfigError: the log has ids of another type than the entities, or a ``role=history`` field keeps a column that the log
+            does not have, or has in another type.
     """
     spec = definitions.spec
-    columns = [row[0] for row in log.execute("DESCRIBE log").fetchall()]
-    kept = [f for f in spec.history if f.view == source.view]
-    for field in kept:
-        if field.of not in columns:
-            raise ConfigError(
-                f"{field.view}.{field.field} keeps the column {field.of!r}, which the interaction log {named} "
-                f"does not have (it has: {', '.join(columns)})"
-            )
+    columns = {row[0]: row[1] for row in log.execute("DESCRIBE log").fetchall()}
+    for entity in (spec.user, spec.item):
+        check_log_id(columns, entity, named)
+    kept = {
+        f: log_column(log, columns, f, "log AS t", f"t.{identifier(str(f.of))}", named)
+        for f in spec.history
+        if f.view == source.view
+    }
     user, order = identifier(spec.user.join_key), "event_timestamp, input_order"
-    arrays = ", ".join(f"list({_marked(f)} ORDER BY {order}) AS {identifier(source.columns[f.field])}" for f in kept)
+    arrays = ", ".join(
+        f"list({_marked(f, sql)} ORDER BY {order}) AS {identifier(source.columns[f.field])}" for f, sql in kept.items()
+    )
     key, time = identifier(source.join_key), identifier(source.timestamp)
     return f"""SELECT {user} AS {key}, max(event_timestamp) AS {time}, {arrays}
         FROM (SELECT * FROM log QUALIFY row_number() OVER (
@@ -114,9 +118,8 @@ def _target(source: ViewSource, definitions: FeatureDefinitions, interactions: P
     return target
 
 
-def _marked(field: FieldSpec) -> str:
+def _marked(field: FieldSpec, column: str) -> str:
     """Return the SQL of one array element; Feast's arrays hold no nulls, so a missing value becomes a marker."""
-    column = f"t.{identifier(str(field.of))}"
     match field.dtype:
         case "Array(String)":
             return f"coalesce({column}, {literal(MISSING_STRING)})"

@@ -6,13 +6,11 @@ are addressed as Feast 0.67 lays them out.
 """
 
 import re
+from collections.abc import Set
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
-from rf_platform.features.read import ViewSource
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -20,21 +18,21 @@ if TYPE_CHECKING:
 _BATCH = 10_000
 
 
-def remove_leftovers(store: "FeatureStore", source: ViewSource) -> int:
-    """Remove the rows of a view whose keys its file does not have, and return how many there were.
+def remove_leftovers(store: "FeatureStore", name: str, keys: Set[bytes]) -> int:
+    """Remove the rows of a view whose keys are not among those just loaded, and return how many there were.
 
     Other online stores than SQLite, PostgreSQL and Redis are left as they are.
     """
-    view = store.get_feature_view(source.view)
+    view = store.get_feature_view(name)
     match store.config.online_store.type:
         case "sqlite":
             online = _online(store)
-            return _from_table(online._get_conn(store.config), "?", store, view, _keys(store, view, source))
+            return _from_table(online._get_conn(store.config), "?", store, view, keys)
         case "postgres":
             with _online(store)._get_conn(store.config) as connection:
-                return _from_table(connection, "%s", store, view, _keys(store, view, source))
+                return _from_table(connection, "%s", store, view, keys)
         case "redis":
-            return _from_redis(_online(store)._get_client(store.config.online_store), store, view, source)
+            return _from_redis(_online(store)._get_client(store.config.online_store), store, view, keys)
         case _:
             return 0
 
@@ -43,28 +41,7 @@ def _online(store: "FeatureStore") -> Any:
     return store._get_provider().online_store
 
 
-def _keys(store: "FeatureStore", view: "FeatureView", source: ViewSource) -> set[bytes]:
-    """Return the keys of the file as the online store writes them."""
-    from feast.infra.key_encoding_utils import serialize_entity_key
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.type_map import python_values_to_proto_values
-
-    (entity,) = view.entity_columns
-    with duckdb.connect() as db:
-        rows = db.execute(
-            f"SELECT DISTINCT {identifier(source.join_key)} AS key FROM read_parquet({literal(source.path)}) "
-            f"WHERE {identifier(source.join_key)} IS NOT NULL"
-        ).fetchall()
-    values = python_values_to_proto_values([row[0] for row in rows], entity.dtype.to_value_type()) if rows else []
-    return {
-        serialize_entity_key(
-            EntityKey(join_keys=[entity.name], entity_values=[value]), store.config.entity_key_serialization_version
-        )
-        for value in values
-    }
-
-
-def _from_table(connection: Any, mark: str, store: "FeatureStore", view: "FeatureView", keys: set[bytes]) -> int:
+def _from_table(connection: Any, mark: str, store: "FeatureStore", view: "FeatureView", keys: Set[bytes]) -> int:
     from feast.infra.online_stores.helpers import compute_table_id
 
     table = identifier(
@@ -79,14 +56,13 @@ def _from_table(connection: Any, mark: str, store: "FeatureStore", view: "Featur
     return len(gone)
 
 
-def _from_redis(client: Any, store: "FeatureStore", view: "FeatureView", source: ViewSource) -> int:
+def _from_redis(client: Any, store: "FeatureStore", view: "FeatureView", keys: Set[bytes]) -> int:
     """Remove a view's fields from the hashes of gone keys; a hash holds all views of one entity."""
     from feast.infra.online_stores.helpers import _mmh3, _redis_key_prefix, compute_versioned_name
 
     name = compute_versioned_name(view, store.config.registry.enable_online_feature_view_versioning)
     fields = [f"_ts:{name}".encode(), *(_mmh3(f"{name}:{f.name}") for f in view.features)]
     project, prefix = store.project.encode(), _redis_key_prefix(view.join_keys)
-    kept = _keys(store, view, source)
     removed = 0
     # Every byte that means something in a pattern may occur in the lengths of the prefix.
     pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", prefix) + b"*" + project
@@ -94,7 +70,7 @@ def _from_redis(client: Any, store: "FeatureStore", view: "FeatureView", source:
     while found := list(islice(scanned, _BATCH)):
         with client.pipeline(transaction=False) as pipe:
             for key in found:
-                if _belongs(key, prefix, project) and key.removesuffix(project) not in kept:
+                if _belongs(key, prefix, project) and key.removesuffix(project) not in keys:
                     pipe.hdel(key, *fields)
             removed += sum(count > 0 for count in pipe.execute())
     return removed

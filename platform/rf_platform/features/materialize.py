@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from rf_platform.cli.console import track
 from rf_platform.data.event_log import has_clock, note_loading, note_materialized, seal
-from rf_platform.errors import NotFoundError, UnavailableError, UsageError
+from rf_platform.errors import NotFoundError, RfError, UnavailableError, UsageError
 from rf_platform.features.history import write_user_history
 from rf_platform.features.leftovers import remove_leftovers
+from rf_platform.features.load import load_view
 from rf_platform.features.read import FeatureDefinitions, ViewSource, read_definitions
 from rf_platform.features.sources import count_rows
 from rf_platform.features.store import first_line, open_store, quiet
@@ -19,7 +20,6 @@ from rf_platform.settings import Settings
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-# Feast's incremental materialisation starts 52 weeks ago and silently skips what is older: always give the whole range.
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 # Recorded events may carry times of clocks that run ahead a little.
 _SKEW = timedelta(minutes=5)
@@ -66,28 +66,36 @@ def materialize(settings: Settings, views: Collection[str] = ()) -> list[Materia
     if hasattr(store.config.online_store, "skip_dedup"):  # else Redis keeps what it has of the same time
         store.config.online_store.skip_dedup = True
     try:
-        return _load(store, definitions, sources)
+        return _load(store, definitions, sources, settings.threads)
     finally:
         # Servers wrote events to the same rows meanwhile, and may have been overwritten, or have overwritten what was loaded.
         note_materialized(settings, sealed)
 
 
-def _load(store: "FeatureStore", definitions: FeatureDefinitions, sources: Sequence[ViewSource]) -> list[Materialized]:
+def _load(
+    store: "FeatureStore", definitions: FeatureDefinitions, sources: Sequence[ViewSource], threads: int | None
+) -> list[Materialized]:
+    rows = {
+        source.view: count_rows(source, definitions.spec) for source in sources
+    }  # all are checked before any is loaded
     done: list[Materialized] = []
     until = datetime.now(UTC) + _SKEW
     with track("materialise", len(sources)) as progress:
         for source in sources:
-            rows = count_rows(source, definitions.spec)
             start = perf_counter()
             try:
                 with quiet():
-                    store.materialize(_START, until, feature_views=[source.view])
-                    remove_leftovers(store, source)
+                    keys = load_view(store, source, definitions.spec, until, threads)
+                    remove_leftovers(store, source.view, keys)
+                    view = store.get_feature_view(source.view)
+                    store.registry.apply_materialization(view, store.project, _START, until)
+            except RfError:
+                raise
             except Exception as error:  # each online store raises its own classes
                 raise UnavailableError(
                     f"view '{source.view}' cannot be loaded into the online store: {first_line(error)}"
                 ) from error
-            done.append(Materialized(view=source.view, rows=rows, seconds=perf_counter() - start))
+            done.append(Materialized(view=source.view, rows=rows[source.view], seconds=perf_counter() - start))
             progress.advance(note=source.view)
     return done
 

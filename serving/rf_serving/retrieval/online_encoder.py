@@ -15,7 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rf_platform.errors import DataError
-from rf_platform.features.encode import EncodedTable, FeatureEncoder, Jagged, time_gaps, without_markers
+from rf_platform.features.encode import (
+    EncodedTable,
+    FeatureEncoder,
+    Jagged,
+    time_gaps,
+    without_broken_rows,
+    without_markers,
+)
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
 from rf_platform.features.vocabulary import FIRST_ID, PADDING_ID, UNKNOWN_ID, Vocabulary, arrow_type
 from rf_serving.retrieval.features import KnownFeatures
@@ -136,7 +143,7 @@ class OnlineEncoder:
                     f"{f.view}.{f.field} has a vector of {len(value)} numbers; the model was trained with {width}"
                 )
             matrix[row] = value
-        return matrix
+        return without_broken_rows(matrix)
 
 
 def ids_of(vocabulary: Vocabulary) -> Ids:

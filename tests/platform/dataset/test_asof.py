@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rf_platform.dataset.asof import join_sql, latest_sql, rows_sql
 from rf_platform.features.read import ViewSource
+from rf_platform.features.sources import ViewColumns
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -35,13 +36,18 @@ def source(path: Path, ttl: timedelta | None = None, created: str | None = None)
     )
 
 
+def columns(view: ViewSource) -> ViewColumns:
+    created = f"coalesce({view.created}, ts)" if view.created else "ts"
+    return ViewColumns(key="item_id", time="ts", created=created, features={"v__price": "price"})
+
+
 def join(view: ViewSource, events: list[tuple[int, datetime]]) -> list[float | None]:
     """Return the price each (item, time) event sees."""
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
         db.execute("CREATE TABLE log (event BIGINT, item_id BIGINT, event_timestamp TIMESTAMPTZ)")
         db.executemany("INSERT INTO log VALUES (?, ?, ?)", [(i, *e) for i, e in enumerate(events)])
-        db.execute(f"CREATE TABLE rows_v AS {rows_sql(view, 'int64', {'v__price': 'price'})}")
+        db.execute(f"CREATE TABLE rows_v AS {rows_sql(view, columns(view))}")
         rows = db.execute(
             f"""SELECT r.v__price FROM ({join_sql(view, "rows_v", "log", "item_id")}) j
             LEFT JOIN (SELECT DISTINCT rid, v__price FROM rows_v) r USING (rid) ORDER BY j.event"""
@@ -98,7 +104,7 @@ def test_ttl_is_inclusive(write: Callable[..., Path]) -> None:
 def test_latest_is_what_an_online_store_would_hold(write: Callable[..., Path]) -> None:
     path = write("v", item_id=[1, 1, 2], ts=[at(0), at(10), at(3)], price=[1.0, 2.0, 3.0])
     with duckdb.connect() as db:
-        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), 'int64', {'v__price': 'price'})}")
+        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), columns(source(path)))}")
         found = db.execute(
             f"SELECT l.key, r.v__price FROM ({latest_sql('rows_v')}) l JOIN rows_v r USING (rid) ORDER BY 1"
         ).fetchall()
@@ -108,7 +114,7 @@ def test_latest_is_what_an_online_store_would_hold(write: Callable[..., Path]) -
 def test_equal_values_of_an_entity_share_a_row(write: Callable[..., Path]) -> None:
     path = write("v", item_id=[1, 1, 1], ts=[at(0), at(1), at(2)], price=[1.0, 1.0, 3.0])
     with duckdb.connect() as db:
-        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), 'int64', {'v__price': 'price'})}")
+        db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), columns(source(path)))}")
         assert db.execute("SELECT count(DISTINCT rid) FROM rows_v").fetchone() == (2,)
 
 

@@ -93,6 +93,9 @@ def test_numbers_are_standardised_and_missing_is_nan() -> None:
 def test_vectors_and_their_width() -> None:
     vectors = encoder().encode(table(vec=[[1.0, 2.0], None, []]), [FIELDS[3]]).vectors["v__vec"]
     np.testing.assert_array_equal(vectors, [[1, 2], [np.nan, np.nan], [np.nan, np.nan]])
+    for broken in (np.inf, -np.inf, np.nan, None, 1e300):  # no 32-bit float holds the last
+        vectors = encoder().encode(table(vec=[[1.0, broken], [1.0, 2.0]]), [FIELDS[3]]).vectors["v__vec"]
+        np.testing.assert_array_equal(vectors, [[np.nan, np.nan], [1, 2]])
     with pytest.raises(DataError, match=r"v\.vec has a vector of 3 numbers.*trained with 2"):
         encoder().encode(table(vec=[[1.0, 2.0, 3.0]]), [FIELDS[3]])
 
