@@ -12,9 +12,10 @@ import torch
 
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.protocols import ColdItems, SplitProtocol
+from rf_platform.errors import ConfigError, UsageError
 from rf_training import cold
-from rf_training.cold import SHIFTS, calibrate
-from rf_training.config import Recipe, TrainConfig
+from rf_training.cold import SHIFTS, best_shift, calibrate, ranks_by_shift
+from rf_training.config import NATURAL, ColdBudget, Recipe, TrainConfig
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import NDCG
 from rf_training.evaluation.ranking import rank_targets
@@ -23,6 +24,7 @@ from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
+from rf_training.recipes import get_recipe, override
 from rf_training.trainer import Trainer
 
 MODEL = ModelConfig(dim=16, max_history=6, dropout=0.1)
@@ -170,3 +172,109 @@ def test_cold_items_that_are_all_alike_take_turns(with_cold: Dataset, monkeypatc
 def test_nothing_to_calibrate_without_ids(dataset: Dataset) -> None:
     model = RetrievalFormer(replace(MODEL, item_id=False), dataset.encoder)
     assert calibrate(model, dataset, budget=0.05) is None
+
+
+# The choice, on scores made by hand: 30 warm items and 30 cold ones; who is reached or overtaken, is so at a shift above .1.
+
+WARM, COLD = slice(0, 30), slice(30, 60)
+
+
+def scored(target: int, warm: float, cold_score: float, own: float) -> np.ndarray:
+    """Scores of all items for one case: those of the warm ones, of the cold ones, and of the target."""
+    row = np.zeros(60, np.float32)
+    row[WARM], row[COLD], row[target] = warm, cold_score, own
+    return row
+
+
+def best(
+    *, reached: int, buried: int = 0, overtaken: int = 0, safe: int = 0, share: float, budget: ColdBudget = NATURAL
+) -> float:
+    """The shift chosen.
+
+    Args:
+        reached, buried: cold targets that 30 warm items precede, by .1, and by more than any shift.
+        overtaken, safe: warm targets that are first, with 30 cold items .1 behind them, and out of reach.
+        share: share of cold targets in the validation split.
+        budget: ``train.cold_budget``.
+    """
+    rows = [
+        *[scored(30, 0.4, -1.0, 0.3)] * reached,
+        *[scored(30, 0.9, -1.0, 0.0)] * buried,
+        *[scored(0, 0.0, 0.2, 0.3)] * overtaken,
+        *[scored(0, 0.0, -1.0, 0.3)] * safe,
+    ]
+    cold_C = np.arange(len(rows)) < reached + buried
+    cold_items = np.arange(60) >= 30
+    ranks_SC = ranks_by_shift(np.stack(rows), np.where(cold_C, 30, 0), cold_items, np.full(len(rows), 0.99))
+    assert set(np.unique(ranks_SC[0])) <= {1, 31}
+    return float(SHIFTS[best_shift(ranks_SC, cold_C, share, budget)])
+
+
+def test_scores_are_raised_as_far_as_it_helps_all_targets_together() -> None:
+    """Raised by .11, half the cold targets come first, and a tenth of the warm ones is lost: worth it where a sixth is cold."""
+    made = {"reached": 200, "buried": 200, "overtaken": 40, "safe": 360}
+    assert best(**made, share=0.01) == best(**made, share=0.15) == 0
+    assert best(**made, share=0.25) == best(**made, share=0.5) == 0.11
+
+
+def test_the_smallest_shift_that_does() -> None:
+    assert best(reached=50, buried=100, safe=100, share=0.3) == 0.11
+
+
+def test_what_helps_nobody_raises_nothing() -> None:
+    assert best(reached=0, buried=100, safe=100, share=0.5) == 0
+    assert best(reached=0, buried=100, overtaken=100, share=0.5) == 0
+    assert best(reached=100, safe=100, share=0.0) == 0  # such targets do not occur
+
+
+def test_a_gain_that_may_be_chance_raises_nothing() -> None:
+    assert best(reached=2, buried=58, safe=60, share=0.5) == 0
+    assert best(reached=8, buried=52, safe=60, share=0.5) == 0.11
+
+
+def test_cold_targets_never_come_to_rank_above_warm_ones() -> None:
+    assert best(reached=90, buried=10, overtaken=20, safe=80, share=0.9) == 0  # .9 against .8, however many are cold
+    assert best(reached=70, buried=30, overtaken=20, safe=80, share=0.9) == 0.11
+
+
+def test_a_budget_is_spent_whatever_the_mix() -> None:
+    natural, small, enough = (
+        best(reached=2, buried=58, overtaken=5, safe=95, share=0.01, budget=budget) for budget in (NATURAL, 0.04, 0.05)
+    )
+    assert natural == small == 0
+    assert enough == 0.11
+
+
+def test_the_natural_mix_has_no_actors(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave-one-out without a cold target: nothing is raised, where a budget would be spent on known items."""
+    monkeypatch.setattr(cold, "FEWEST", 4)
+    monkeypatch.setattr(cold, "PRETEND_SHARE", 0.3)
+    assert TrainConfig().cold_budget == NATURAL
+    made = Trainer(Recipe(name="t", model=MODEL, train=replace(TRAIN, epochs=1)), dataset, tmp_path)
+    assert made.run().cold is None
+    model = load_model(tmp_path / "best", dataset.encoder)
+    assert float(model.cold_shift) == 0
+    found = calibrate(model, dataset, budget=0.05)
+    assert found is not None
+    assert (found.pretended, found.cold_share) == (True, 0)
+    assert found.curve[-1]["all ndcg@20"] == found.curve[-1]["warm ndcg@20"]
+
+
+def test_all_targets_are_weighted_by_their_share(with_cold: Dataset, trained: tuple[Trainer, Any]) -> None:
+    made, result = trained
+    model = load_model(made.directory / "best", with_cold.encoder)
+    ranks, cases = ranks_with(model, with_cold, float(SHIFTS[9]))
+    assert result.cold.cold_share == cases.cold.mean()
+    assert result.cold.curve[9]["all ndcg@20"] == pytest.approx(NDCG(20)(ranks).mean())
+
+
+def test_a_budget_is_natural_or_a_share() -> None:
+    recipe = get_recipe("default")
+    assert recipe.train.cold_budget == NATURAL
+    for text, value in (("0.1", 0.1), ("0", 0.0), ("natural", NATURAL)):
+        assert override(recipe, [f"train.cold_budget={text}"]).train.cold_budget == value
+    with pytest.raises(UsageError, match="cold_budget"):
+        override(recipe, ["train.cold_budget=much"])
+    for wrong in (1.0, -0.1):
+        with pytest.raises(ConfigError, match=r"cold_budget=.* must be natural, or a share in \[0, 1\)"):
+            TrainConfig(cold_budget=wrong)

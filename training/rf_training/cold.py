@@ -3,6 +3,8 @@
 An item that training never met is encoded with the unknown id. The ids of the others were fitted to the training events, so
 their scores run ahead of what they are worth on events to come, and a cold item ranks too low among them. One number, added to
 the score of every cold item, sets the two right; it is served as part of an extra dimension of the item vectors.
+
+Shapes: S shifts, C cases, N items.
 """
 
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import torch
 
 from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
+from rf_training.config import NATURAL, ColdBudget
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import NDCG, Recall
 from rf_training.evaluation.ranking import MAX_SCORES
@@ -23,8 +26,10 @@ from rf_training.model_scorer import ModelScorer
 
 SHIFTS = np.round(np.arange(0, 0.605, 0.01), 2)
 """What is tried, on the scale of a cosine."""
+SURE = 2.0
+"""Standard errors that the gain on all targets must exceed for scores to be raised."""
 MIN_COLD = 100
-"""Fewest cold validation targets that are believed; with fewer, known items play the part of cold ones."""
+"""Fewest cold validation targets that a budget is spent by; with fewer, known items play the part of cold ones."""
 PRETEND_SHARE, MAX_PRETEND_SHARE = 0.05, 0.3
 """Share of the known items whose ids are then forgotten: the first, or more, up to the second, for :data:`MIN_COLD` targets."""
 FEWEST = 30
@@ -40,13 +45,18 @@ class ColdCalibration:
     """What each shift would do to the validation targets, seen items excluded."""
 
     shift: float
-    """The one chosen: the best for cold targets among those that cost the warm ones no more than the budget."""
+    """The one chosen, see :func:`best_shift`."""
+    budget: ColdBudget
+    """What it was chosen by, ``train.cold_budget``."""
     pretended: bool
     """Whether the cold items were known ones with their ids forgotten, for want of enough real ones."""
     warm_cases: int
     cold_cases: int
+    cold_share: float
+    """Share of the validation targets whose item has no training event; forgotten ids do not count."""
     curve: list[dict[str, float]]
-    """For every shift tried: ``shift`` and ``recall@20`` and ``ndcg@20`` of ``warm`` and ``cold`` targets."""
+    """For every shift tried: ``shift`` and ``recall@20`` and ``ndcg@20`` of ``warm`` and ``cold`` targets, and of ``all`` of
+    them, weighted by :attr:`cold_share`."""
 
     @property
     def before(self) -> str:
@@ -61,14 +71,15 @@ class ColdCalibration:
 
 @torch.inference_mode()
 def calibrate(
-    model: RetrievalFormer, dataset: Dataset, *, budget: float, seed: int = 0, sides: EncodedSides | None = None
+    model: RetrievalFormer, dataset: Dataset, *, budget: ColdBudget, seed: int = 0, sides: EncodedSides | None = None
 ) -> ColdCalibration | None:
     """Find the shift for cold items on the validation split; the model is left as it is.
 
     Args:
         model: a trained model.
         dataset: what it was trained on.
-        budget: largest share of the warm targets' NDCG@20 that may be given up.
+        budget: what the shift is chosen by, see :func:`best_shift`. Known items play the part of cold ones only where a budget
+            is to be spent: of the natural mix they are no part.
         seed: chooses cases, and the items to forget.
         sides: the dataset's items and users, where they are encoded already.
 
@@ -82,7 +93,8 @@ def calibrate(
     rng = np.random.default_rng(seed)
     cases = EvaluationCases.from_sequences(dataset.sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
     trained, forgotten = dataset.trained_items, np.zeros(cases.n_items, bool)
-    pretended = np.count_nonzero(~trained[cases.targets]) < MIN_COLD
+    real = ~trained[cases.targets]
+    pretended = budget != NATURAL and np.count_nonzero(real) < MIN_COLD
     if pretended:
         share = min(max(PRETEND_SHARE, MIN_COLD / len(cases)), MAX_PRETEND_SHARE)
         forgotten = trained & (rng.random(cases.n_items) < share)
@@ -100,49 +112,74 @@ def calibrate(
     with track("calibrating cold items", len(chosen)) as progress:
         for start in range(0, len(chosen), step):
             rows = slice(start, start + step)
-            parts.append(_ranks(scorer, cases, chosen[rows], cold_items, draws[rows]))
+            scores_CN = _unseen_scores(scorer, cases, chosen[rows])
+            parts.append(ranks_by_shift(scores_CN, cases.targets[chosen[rows]], cold_items, draws[rows]))
             progress.advance(parts[-1].shape[1])
-    ranks_SC = np.concatenate(parts, axis=1)
-    kinds = {"warm": ~cold[chosen], "cold": cold[chosen]}
-    curve = [
-        {"shift": float(shift)}
-        | {
-            f"{kind} {metric.label.lower()}": float(metric(ranks_C[rows]).mean())
-            for kind, rows in kinds.items()
-            for metric in (Recall(20), NDCG(20))
-        }
-        for shift, ranks_C in zip(SHIFTS, ranks_SC, strict=True)
-    ]
-    floor = (1 - budget) * curve[0]["warm ndcg@20"]
-    best = int(np.argmax([p["cold ndcg@20"] if p["warm ndcg@20"] >= floor else -1.0 for p in curve]))
+    ranks_SC, cold_C, cold_share = np.concatenate(parts, axis=1), cold[chosen], float(real.mean())
+    best = best_shift(ranks_SC, cold_C, cold_share, budget)
     return ColdCalibration(
         shift=float(SHIFTS[best]),
+        budget=budget,
         pretended=bool(pretended),
-        warm_cases=int(kinds["warm"].sum()),
-        cold_cases=int(kinds["cold"].sum()),
-        curve=curve,
+        warm_cases=int((~cold_C).sum()),
+        cold_cases=int(cold_C.sum()),
+        cold_share=cold_share,
+        curve=[
+            _point(float(shift), ranks_C, cold_C, cold_share) for shift, ranks_C in zip(SHIFTS, ranks_SC, strict=True)
+        ],
     )
 
 
-def _ranks(
-    scorer: ModelScorer,
-    cases: EvaluationCases,
-    chosen: npt.NDArray[np.int64],
+def best_shift(
+    ranks_SC: npt.NDArray[np.int64], cold_C: npt.NDArray[np.bool_], cold_share: float, budget: ColdBudget
+) -> int:
+    """Return the place of the best shift among those tried; of equal ones the smallest.
+
+    ``natural``: the one with the best NDCG@20 of all targets, which gives up on warm targets no more than cold ones gain, as
+    often as there are of either; it does not raise the cold targets' above the warm ones', and is 0 unless the gain exceeds
+    :data:`SURE` standard errors. A number: the one with the best NDCG@20 of cold targets among those that cost the warm ones at
+    most this share of theirs.
+
+    Args:
+        ranks_SC: rank of each target at each shift, of which the first is 0.
+        cold_C: which targets are cold; there are some of either kind.
+        cold_share: share of cold targets among all.
+        budget: ``train.cold_budget``.
+    """
+    ndcg_SC = NDCG(20)(ranks_SC)
+    warm_SC, cold_SC = ndcg_SC[:, ~cold_C], ndcg_SC[:, cold_C]
+    warm_S, cold_S = warm_SC.mean(axis=1), cold_SC.mean(axis=1)
+    if not isinstance(budget, str):
+        return int(np.argmax(np.where(warm_S >= (1 - budget) * warm_S[0], cold_S, -1.0)))
+    parts = ((1 - cold_share, warm_SC - warm_SC[0]), (cold_share, cold_SC - cold_SC[0]))
+    gain_S = np.sum([share * change_SC.mean(axis=1) for share, change_SC in parts], axis=0)
+    error_S = np.sqrt(np.sum([share**2 * d_SC.var(axis=1) / d_SC.shape[1] for share, d_SC in parts], axis=0))
+    best = int(np.argmax(np.where(cold_S <= warm_S, gain_S, -1.0)))
+    return best if gain_S[best] > SURE * error_S[best] else 0
+
+
+def ranks_by_shift(
+    scores_CN: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.int64],
     cold_items: npt.NDArray[np.bool_],
     draws: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.int64]:
-    """Return the target's rank among unseen items for every shift, [shifts, cases]; ``draws`` decide between equals."""
-    users, lengths, targets = cases.users[chosen], (cases.stops - cases.starts)[chosen], cases.targets[chosen]
-    scores_CN = (scorer.queries(users, lengths) @ scorer.vectors_ND.T).numpy()
-    target_C = scores_CN[np.arange(len(chosen)), targets].copy()
-    for row, case in enumerate(chosen):
-        scores_CN[row, cases.event_items[cases.starts[case] : cases.stops[case]]] = -np.inf
-        scores_CN[row, targets[row]] = -np.inf
-    ahead_SC, equal_SC = (np.zeros((len(SHIFTS), len(chosen)), np.int64) for _ in range(2))
+    """Return the target's rank for every shift [S, C].
+
+    Args:
+        scores_CN: of every item, ``-inf`` for one that is not ranked. Overwritten.
+        targets: [C] item to find.
+        cold_items: [N] which items a shift raises.
+        draws: [C] uniform numbers in [0, 1) that decide between equals.
+    """
+    rows_C = np.arange(len(targets))
+    target_C = scores_CN[rows_C, targets].copy()
+    scores_CN[rows_C, targets] = -np.inf
+    ahead_SC, equal_SC = (np.zeros((len(SHIFTS), len(targets)), np.int64) for _ in range(2))
     own_C = cold_items[targets].astype(np.float64)
     for part, raised in ((cold_items, 1.0), (~cold_items, 0.0)):
         part_CM = np.sort(scores_CN[:, part], axis=1)
-        for row in range(len(chosen)):  # ahead: the item's score, raised or not, exceeds the target's, raised or not
+        for row in rows_C:  # ahead: the item's score, raised or not, exceeds the target's, raised or not
             reach_S = (target_C[row] + SHIFTS * (own_C[row] - raised)).astype(np.float32)
             above_S = np.searchsorted(part_CM[row], reach_S, side="right")
             ahead_SC[:, row] += part_CM.shape[1] - above_S
@@ -151,5 +188,36 @@ def _ranks(
     return ranks_SC
 
 
+def _unseen_scores(
+    scorer: ModelScorer, cases: EvaluationCases, chosen: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return the scores of all items [C, N], ``-inf`` for those of the history, unless one is the target."""
+    starts, stops = cases.starts[chosen], cases.stops[chosen]
+    scores_CN: npt.NDArray[np.float32] = (
+        scorer.queries(cases.users[chosen], stops - starts) @ scorer.vectors_ND.T
+    ).numpy()
+    rows_C, targets = np.arange(len(chosen)), cases.targets[chosen]
+    target_C = scores_CN[rows_C, targets].copy()
+    for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        scores_CN[row, cases.event_items[start:stop]] = -np.inf
+    scores_CN[rows_C, targets] = target_C
+    return scores_CN
+
+
+def _point(
+    shift: float, ranks_C: npt.NDArray[np.int64], cold_C: npt.NDArray[np.bool_], cold_share: float
+) -> dict[str, float]:
+    point = {"shift": shift}
+    for metric in (Recall(20), NDCG(20)):
+        label = metric.label.lower()
+        warm, cold = (float(metric(ranks_C[rows]).mean()) for rows in (~cold_C, cold_C))
+        point |= {
+            f"warm {label}": warm,
+            f"cold {label}": cold,
+            f"all {label}": (1 - cold_share) * warm + cold_share * cold,
+        }
+    return point
+
+
 def _words(point: dict[str, float]) -> str:
-    return f"warm {point['warm recall@20']:.4f}, cold {point['cold recall@20']:.4f}"
+    return f"all {point['all recall@20']:.4f}, warm {point['warm recall@20']:.4f}, cold {point['cold recall@20']:.4f}"

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from rf_platform.errors import ConfigError
 from rf_training.distributed.config import ShardingConfig
 from rf_training.model.config import ModelConfig
+
+ColdBudget = float | Literal["natural"]
+NATURAL: Final = "natural"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +86,10 @@ class TrainConfig:
     mask_own_positives: bool = False
     """Leave the other positives of a history window out of its negatives too, not only other occurrences of the target."""
 
-    cold_budget: float = 0.05
-    """Largest share of the validation NDCG@20 on known items that may be given up for items without an id of their own; their
-    scores are raised after training as far as that goes. 0 leaves them as they are."""
+    cold_budget: ColdBudget = NATURAL
+    """How far the scores of items without an id of their own are raised after training. ``natural``: as far as that helps the
+    validation targets, known and new ones as often as they occur, and not at all where it does not. A number: as far as it costs
+    no more than this share of the validation NDCG@20 on known items, for those who want new items seen. 0: never."""
 
     validation_cases: int = 25_000
     """Most validation targets that are ranked after every epoch; of more, so many are drawn by the seed, the same every time.
@@ -115,9 +119,12 @@ class TrainConfig:
         for name in ("learning_rate", "final_learning_rate", "clip_norm", "temperature"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
-        for name in ("overlap", "ema_decay", "label_smoothing", "cold_budget"):
+        for name in ("overlap", "ema_decay", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be in [0, 1)")
+        budget = self.cold_budget
+        if budget != NATURAL and (isinstance(budget, str) or not 0 <= budget < 1):
+            raise ConfigError(f"train.cold_budget={budget} must be {NATURAL}, or a share in [0, 1)")
         weights = ("uniformity_weight", "norm_penalty", "variance_penalty")
         for name in ("warmup_epochs", "weight_decay", "uniform_negatives", "hard_negatives", "seed", *weights):
             if getattr(self, name) < 0:

@@ -105,8 +105,8 @@ def train(
     if result.cold is not None:
         acted = " (played by known items with their ids forgotten)" if result.cold.pretended else ""
         out_console().print(
-            f"cold items{acted}: scores raised by {result.cold.shift:g}; validation recall@20 {result.cold.before} -> "
-            f"{result.cold.after}",
+            f"cold items{acted}: scores raised by {result.cold.shift:g}; validation recall@20 {result.cold.before}"
+            + (f" -> {result.cold.after}" if result.cold.shift else ""),
             highlight=False,
             soft_wrap=True,
         )
