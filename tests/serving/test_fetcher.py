@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rf_platform.errors import CorruptError, DataError, UsageError
+from rf_platform.errors import CorruptError, UsageError
 from rf_platform.features.store import quiet
 from rf_platform.settings import Settings
 from rf_serving.catalog.snapshot import CatalogSnapshot
@@ -85,18 +85,26 @@ def test_an_array_that_is_not_there_is_missing(opened: tuple["ServedBundle", Any
     assert features.context["interaction_context__hours"] == [1, 2, 3]
 
 
-def test_stored_features_that_cannot_be_used_are_not_the_callers_fault(opened: tuple["ServedBundle", Any]) -> None:
+@pytest.mark.parametrize("extreme", [1e30, -1e30, 3.4e38])
+def test_a_stored_extreme_number_counts_as_the_largest_usual_one(
+    opened: tuple["ServedBundle", Any], extreme: float
+) -> None:
     bundle, store = opened
-    write_history(store, ratings=[[1e30, 2.0, 3.0]])
-    retriever = Retriever(Route.of(bundle, store))
-    try:
-        with pytest.raises(
-            CorruptError, match=r"stored features of user_id 50 .* interaction_context__ratings"
-        ) as raised:
-            asyncio.run(retriever.retrieve(Query(subject=50, k=3, exclude_seen=False)))
-        assert isinstance(raised.value.__cause__, DataError)
-    finally:
-        retriever.close()
+    stats = bundle.encoder.numeric["interaction_context__ratings"]
+    usual = stats.mean + (20 if extreme > 0 else -20) * stats.std
+
+    def answer(rating: float) -> Any:
+        write_history(store, ratings=[[rating, 2.0, 3.0]])
+        retriever = Retriever(Route.of(bundle, store))
+        try:
+            return asyncio.run(retriever.retrieve(Query(subject=50, k=5, exclude_seen=False)))
+        finally:
+            retriever.close()
+
+    found, expected = answer(extreme), answer(usual)
+    assert found.items == expected.items
+    assert not found.cold
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
 def test_the_search_brings_enough_for_what_is_left_out(opened: tuple["ServedBundle", Any]) -> None:
@@ -111,9 +119,17 @@ def test_the_search_brings_enough_for_what_is_left_out(opened: tuple["ServedBund
         retriever.close()
 
 
-def test_ids_of_a_string_catalog_are_taken_as_they_are() -> None:
-    assert parse_id(" 007 ", "string", "user_id") == " 007 "
-    assert parse_id("-7", "int64", "user_id") == -7
-    for text, id_type in (("", "string"), ("1_000", "int64"), ("٣", "int64"), ("+5", "int64"), (str(2**63), "int64")):
+def test_ids_are_taken_without_white_space_around_them() -> None:
+    assert parse_id("007", "string", "user_id") == "007"
+    assert parse_id("\t00 7\u3000\n", "string", "user_id") == "00 7"
+    assert parse_id("-7", "int64", "user_id") == parse_id(" -7\r\n", "int64", "user_id") == -7
+    for text, id_type in (
+        ("", "string"),
+        ("1_000", "int64"),
+        ("٣", "int64"),
+        ("+5", "int64"),
+        (str(2**63), "int64"),
+        (" \t", "string"),
+    ):
         with pytest.raises(UsageError, match=r"^user_id: "):
             parse_id(text, "string" if id_type == "string" else "int64", "user_id")

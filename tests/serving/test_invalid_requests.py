@@ -33,7 +33,7 @@ REFUSED = {
     "empty user": (asked(user_id=""), "user_id: must not be empty"),
     "user of the wrong type": (asked(user_id="abc"), "user_id: 'abc' is not an id here"),
     "user with another spelling": (asked(user_id="042"), "user_id: '042' is not an id here"),
-    "user with spaces": (asked(user_id=" 42"), "user_id: ' 42' "),
+    "user of spaces": (asked(user_id=" \t"), "user_id: must not be empty"),
     "user beyond int64": (asked(user_id=str(2**63)), "user_id: "),
     "endless user": (asked(user_id="9" * 5000), "user_id: "),
     "unknown item": (
@@ -47,6 +47,14 @@ REFUSED = {
         "session.history[1].timestamp_us: 0 is given beside",
     ),
     "time before 1970": (session(item("1", -DAY), item("2", DAY)), "session.history[0].timestamp_us: "),
+    "milliseconds": (
+        session(item("1", 1_795_996_115_279)),
+        "session.history[0].timestamp_us: 1795996115279 looks like milliseconds since 1970 (2026-11-29T23:48:35Z)",
+    ),
+    "seconds": (
+        session(item("1", DAY // 1000), item("2", 1_795_996_115)),
+        "session.history[1].timestamp_us: 1795996115 looks like seconds since 1970 (2026-11-29T23:48:35Z)",
+    ),
     "newest first": (
         session(item("1", DAY), item("2", 3 * DAY), item("3", 2 * DAY)),
         f"session.history[2].timestamp_us: {2 * DAY} is earlier",
@@ -93,7 +101,7 @@ REFUSED = {
     ),
     "extreme number": (
         session(item("1", 0, interaction_context__ratings=FeatureValue(double_value=1e30))),
-        "the features give no usable query vector; values are extreme in interaction_context__ratings",
+        'session.history[0].context["interaction_context__ratings"]: 1e+30 is not a usable number: it lies more than 10,000 ',
     ),
     "endless feature name": (
         session(**{"x" * 9000: FeatureValue(double_list=DoubleList(values=[1.0]))}),
@@ -120,6 +128,7 @@ FINE: dict[str, Callable[[], RetrieveRequest]] = {
     "value never seen in training": lambda: session(user_profile__occupation=FeatureValue(string_value="astronaut")),
     "the same item twice": lambda: session(item("1"), item("1")),
     "negative user id": lambda: asked(user_id="-5"),
+    "blanks around ids": lambda: session(item(" 1\t"), item("2\u00a0")),
 }
 
 

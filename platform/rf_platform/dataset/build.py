@@ -351,7 +351,8 @@ class _Builder:
 
     def _finish(self) -> None:
         """Learn the encoder on the training split and write spec, statistics and manifest."""
-        encoder = learn_encoder(self.db, self.spec, self.content)
+        warnings: list[str] = []
+        encoder = learn_encoder(self.db, self.spec, self.content, warnings)
         encoder.save(self.content / "encoder")
         self.spec.save(self.content / "spec.json")
         manifest = {
@@ -362,5 +363,6 @@ class _Builder:
             "counts": split_counts(self.db),
             "vocabularies": {name: v.rows for name, v in encoder.vocabularies.items()},
             "sources": {s.view: Path(s.path).name for s in self.sources if s.side != "context"},
+            "warnings": warnings,
         }
         (self.content / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import err_console, out_console, print_json
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
@@ -141,6 +141,8 @@ def build(
         spec_hash=dataset.spec.hash,
         counts=dataset.manifest["counts"],
     )
+    for warning in dataset.manifest.get("warnings", ()):
+        err_console().print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
     if json:
         found = {"targets": dataset.targets, "path": str(dataset.path), "new": new}
         print_json(

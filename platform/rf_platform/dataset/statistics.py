@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 
+from rf_platform.dataset.outliers import usual_moments
 from rf_platform.errors import DataError
 from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_STRING, DomainSpec, FeatureSpec, FieldSpec
@@ -16,10 +17,13 @@ _NO_DEVIATION = 1e-12
 _SQL_VALUE = {"int64": "BIGINT", "string": "VARCHAR"}
 
 
-def learn_encoder(db: duckdb.DuckDBPyConnection, spec: FeatureSpec, content: Path) -> FeatureEncoder:
+def learn_encoder(
+    db: duckdb.DuckDBPyConnection, spec: FeatureSpec, content: Path, warnings: list[str]
+) -> FeatureEncoder:
     """Learn vocabularies and statistics from the training events of a dataset under ``content``.
 
-    Every value weighs as often as a training event saw it, so ids fall with the frequency the model will meet.
+    Every value weighs as often as a training event saw it, so ids fall with the frequency the model will meet. A sentence is
+    added to ``warnings`` for each feature whose mean and deviation would be those of a few outliers.
 
     Raises:
         DataError: vectors of one feature differ in width.
@@ -40,7 +44,7 @@ def learn_encoder(db: duckdb.DuckDBPyConnection, spec: FeatureSpec, content: Pat
         spec=spec,
         vocabularies={d.name: _vocabulary(db, spec, d, fields) for d in spec.embedding_domains},
         numeric={
-            f.name: _numeric(db, f)
+            f.name: _numeric(db, f, warnings)
             for f in fields
             if f.kind == "numeric" or (f.kind == "timestamp" and f.side != "context")
         },
@@ -69,28 +73,25 @@ def _vocabulary(
     return Vocabulary(domain, values, table["count"].to_numpy())
 
 
-def _numeric(db: duckdb.DuckDBPyConnection, f: FieldSpec) -> NumericStats:
+def _numeric(db: duckdb.DuckDBPyConnection, f: FieldSpec, warnings: list[str]) -> NumericStats:
     value = (
         f"epoch_us({identifier(f.name)}) / 1e6" if f.kind == "timestamp" else f"CAST({identifier(f.name)} AS DOUBLE)"
     )
-    # One thread, and around the smallest value: the sum must not depend on the order in which threads add up, nor lose its
-    # digits to a large mean, or equal inputs would not give an equal fingerprint.
+    # One thread: the sum must not depend on the order in which threads add up, or equal inputs would not give an equal
+    # fingerprint.
     threads = db.execute("SELECT current_setting('threads')").fetchone()
     db.execute("SET threads = 1")
-    row = db.execute(
-        f"""WITH numbers AS (
-            SELECT v, n, min(v) OVER () AS least FROM (SELECT {value} AS v, n FROM train_{f.side})
-            WHERE v IS NOT NULL AND isfinite(v)
-        ), centred AS (SELECT v, n, least + sum((v - least) * n) OVER () / sum(n) OVER () AS mean FROM numbers)
-        SELECT min(mean), sqrt(sum((v - mean) ** 2 * n) / sum(n)) FROM centred"""
-    ).fetchone()
+    numbers = f"SELECT v, n FROM (SELECT {value} AS v, n FROM train_{f.side}) WHERE v IS NOT NULL AND isfinite(v)"
+    mean, std, reach, left_out = usual_moments(db, numbers)
     db.execute(f"SET threads = {threads[0] if threads else 1}")
-    mean, std = (0.0, 0.0) if row is None or row[0] is None else (float(row[0]), float(row[1]))
+    if left_out:
+        warnings.append(f"{f.view}.{f.field}: {left_out}")
     if std <= _NO_DEVIATION * abs(mean):
         return NumericStats(mean=float(f"{mean:.9g}"), std=1.0)
     # The mean to a billionth of the deviation: nine digits of a time of today are a second.
     digits = 9 + max(0, math.ceil(math.log10(abs(mean) / std))) if mean else 9
-    return NumericStats(mean=float(f"{mean:.{digits}g}"), std=float(f"{std:.9g}"))
+    rounded = None if reach is None else float(f"{reach:.9g}")
+    return NumericStats(mean=float(f"{mean:.{digits}g}"), std=float(f"{std:.9g}"), reach=rounded)
 
 
 def _width(db: duckdb.DuckDBPyConnection, f: FieldSpec, content: Path) -> int:

@@ -19,6 +19,11 @@ from rf_platform.errors import DataError
 from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_INTEGER, MISSING_STRING, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import PADDING_ID, Vocabulary, arrow_type
 
+BOUND = 20.0
+"""Most deviations from the mean that a number counts for: one value cannot drown all other features, or overflow."""
+VECTOR_BOUND = 1e6
+"""Largest magnitude that an element of a dense vector counts with, which is taken as it is otherwise."""
+
 
 @dataclass(frozen=True)
 class NumericStats:
@@ -26,12 +31,28 @@ class NumericStats:
 
     mean: float
     std: float
+    reach: float | None = None
+    """Where outliers were left out of both: how many deviations they lie from the mean, at most."""
+
+    def deviations(self, value: float) -> float:
+        """Return how many standard deviations a number lies above the mean."""
+        return (value - self.mean) / self.std
 
     def standardise(self, values: np.ndarray) -> np.ndarray:
-        """Return float32 deviations from the mean; what is not finite is missing, NaN."""
+        """Return float32 deviations from the mean, within :data:`BOUND`; what is not finite is missing, NaN."""
+        low, high = self.mean - BOUND * self.std, self.mean + BOUND * self.std
         finite = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
-        standardised: np.ndarray = ((finite - self.mean) / self.std).astype(np.float32)
+        bounded = np.minimum(np.maximum(finite, low), high)
+        standardised: np.ndarray = ((bounded - self.mean) / self.std).astype(np.float32)
         return standardised
+
+
+def bounded_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Bound the elements of vectors [rows, width] by :data:`VECTOR_BOUND`; one with a number that is not finite is missing."""
+    finite = np.isfinite(vectors)
+    bounded: np.ndarray = np.minimum(np.maximum(vectors, -VECTOR_BOUND), VECTOR_BOUND)
+    bounded[~finite.all(axis=1)] = np.nan
+    return bounded
 
 
 @dataclass(frozen=True)
@@ -138,7 +159,9 @@ class FeatureEncoder:
             return pa.nulls(table.num_rows, expected)
         column = table[f.name].combine_chunks()
         try:
-            return column.cast(expected)
+            # Whole numbers beyond 2^53 become the nearest float: exactness is nothing to a deviation.
+            whole = f.kind == "numeric" and pa.types.is_integer(column.type)
+            return column.cast(expected, safe=not whole)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DataError(
                 f"{f.view}.{f.field} has values of type {column.type}; expected {expected}: {error}"
@@ -191,7 +214,7 @@ class FeatureEncoder:
             )
         if present.any():
             matrix[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-        return without_broken_rows(matrix)
+        return bounded_vectors(matrix)
 
     @cached_property
     def hash(self) -> str:
@@ -210,7 +233,9 @@ class FeatureEncoder:
         return digest.hexdigest()
 
     def _statistics(self) -> str:
-        learned = {"numeric": {k: asdict(v) for k, v in self.numeric.items()}, "widths": dict(self.widths)}
+        # What is None is left out: encoders from before it existed keep their hash.
+        numeric = {k: {n: x for n, x in asdict(v).items() if x is not None} for k, v in self.numeric.items()}
+        learned = {"numeric": numeric, "widths": dict(self.widths)}
         return json.dumps(learned, indent=2, sort_keys=True) + "\n"
 
     def save(self, directory: Path) -> None:
@@ -236,12 +261,6 @@ def without_markers(values: pa.Array) -> pa.Array:
     """Turn the markers that stand for missing values inside history arrays back into nulls."""
     marker = MISSING_STRING if pa.types.is_string(values.type) else MISSING_INTEGER
     return pc.if_else(pc.equal(values, marker), pa.scalar(None, values.type), values)
-
-
-def without_broken_rows(vectors: np.ndarray) -> np.ndarray:
-    """Turn every vector with a number that is not finite into a missing one, in place: [rows, width]."""
-    vectors[~np.isfinite(vectors).all(axis=1)] = np.nan
-    return vectors
 
 
 def time_gaps(timestamps: np.ndarray, first: np.ndarray) -> np.ndarray:

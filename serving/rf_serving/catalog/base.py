@@ -45,7 +45,7 @@ class CatalogBase:
     @classmethod
     def of(cls, bundle: ServedBundle, read_items: Callable[[], pa.Table] | None = None) -> "CatalogBase":
         """Return the items of a bundle; ``read_items`` for whoever has the features in a better place than its file."""
-        schema = ItemSchema(bundle.spec, bundle.encoder.widths)
+        schema = ItemSchema.of(bundle.encoder)
         return cls(
             path=bundle.path,
             schema=schema,

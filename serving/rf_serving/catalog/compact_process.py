@@ -35,7 +35,7 @@ def compact(given: Path) -> None:
     base, bundle = Path(job.base), Path(job.bundle)
     alive_N = np.load(given / names.ALIVE)
     spec = FeatureSpec.load(bundle / files.SPEC)
-    schema = ItemSchema(spec, FeatureEncoder.load(spec, bundle / files.ENCODER).widths)
+    schema = ItemSchema.of(FeatureEncoder.load(spec, bundle / files.ENCODER))
     of = read_manifest(bundle)
     with publish(Path(job.target)) as staging:
         vectors_ND = _gather(base / files.VECTORS, alive_N, given / names.LIVE_VECTORS, staging / files.VECTORS)

@@ -69,7 +69,7 @@ class CompactedCatalogs:
         if damage := find_damage(path, manifest, checksums=False):
             raise CorruptError(f"the compacted catalog {path} is damaged: {', '.join(damage)}; delete it")
         items = pa.ipc.open_file(pa.memory_map(str(path / ITEMS))).read_all()
-        schema = ItemSchema(bundle.spec, bundle.encoder.widths)
+        schema = ItemSchema.of(bundle.encoder)
         ids = items[schema.key].to_pylist()
         vectors_ND = np.load(path / files.VECTORS, mmap_mode="r")
         settings = manifest.index.model_dump()
@@ -117,7 +117,7 @@ class CompactedCatalogs:
 
     def bundle_base(self) -> CatalogBase:
         """Return the bundle's items as they were built, their features mapped from a file that all processes share."""
-        schema = ItemSchema(self._bundle.spec, self._bundle.encoder.widths)
+        schema = ItemSchema.of(self._bundle.encoder)
         path = self.directory / ITEMS
         if not path.exists():
             staging = path.with_name(f".{ITEMS}-{uuid4().hex}")

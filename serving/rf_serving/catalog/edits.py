@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from rf_platform.errors import UsageError
 from rf_platform.registry.journal import Change, Recorded
+from rf_platform.text import shown
 from rf_protos.v1.catalog_pb2 import (
     DeleteItemsResponse,
     DeleteStatus,
@@ -25,7 +26,7 @@ from rf_serving.catalog.item_schema import Values
 from rf_serving.catalog.live import LiveCatalog, PreparedItem
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
-from rf_serving.retrieval.ids import parse_id, shown
+from rf_serving.retrieval.ids import parse_id
 
 MAX_NEIGHBOURS = 100
 FOUND_WITHIN = 100
@@ -99,7 +100,8 @@ class Upsert:
                 self._catalog.prepared[str(name), schema.text(value)] = prepared
             else:
                 self._reject(
-                    place, f"items[{place}].features: the values are so extreme that they give no usable vector"
+                    place,
+                    f"items[{place}].features: they give no usable vector; give at least one feature that the model knows",
                 )
 
     def _probe(self, snapshot: CatalogSnapshot) -> None:
@@ -177,11 +179,11 @@ class _Names:
             UsageError: it is not usable, or given before; the message begins with ``path``.
         """
         name = parse_id(text, self._type, path)
-        if len(text.encode()) > MAX_ID_BYTES:
+        if len(str(name).encode()) > MAX_ID_BYTES:
             raise UsageError(f"{path}: {shown(text)} is longer than {MAX_ID_BYTES} bytes")
         if "\0" in text:
             raise UsageError(f"{path}: {shown(text)} has a NUL character, which no database keeps in a text")
-        if (first := self._places.setdefault(text, path)) != path:
+        if (first := self._places.setdefault(str(name), path)) != path:
             raise UsageError(f"{path}: {shown(text)} is given before, as {first}; give each id once")
         return name
 

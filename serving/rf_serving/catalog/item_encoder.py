@@ -32,7 +32,7 @@ class EncodedItems(NamedTuple):
     sides_NW: npt.NDArray[np.floating]
     """What the re-ranker keeps of them; W is 0 without one."""
     usable_N: npt.NDArray[np.bool_]
-    """Whether all of this is finite; that of extreme feature values is not."""
+    """Whether all of this is finite and the vector is a direction; that of no known feature may be zero."""
 
 
 class ItemEncoder:
@@ -55,6 +55,7 @@ class ItemEncoder:
             vectors_ND = bundle.model.candidate_vectors(h_ND, torch.from_numpy(cold_N)).numpy()
             tokens_NE = bundle.model.encode_history_items(features, h_ND).numpy()
         usable_N = np.isfinite(vectors_ND).all(axis=1) & np.isfinite(tokens_NE).all(axis=1)
+        usable_N &= vectors_ND[:, : bundle.model.config.dim].any(axis=1)
         if bundle.ranker is None:
             return EncodedItems(vectors_ND, tokens_NE, no_sides(len(vectors_ND)), usable_N)
         sides_NW = item_sides(bundle.ranker, vectors_ND, bundle.model.config.dim)

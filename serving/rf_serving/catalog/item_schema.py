@@ -6,12 +6,15 @@ is left out, empty lists and NaN included, and Float32 values are those that flo
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from math import isnan
+from math import isfinite
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from rf_platform.data.blank import trimmed
+from rf_platform.features.encode import FeatureEncoder, NumericStats
+from rf_platform.features.fitting import UnfitError, fits_of
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.vocabulary import arrow_type
 from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
@@ -28,31 +31,35 @@ _ARROW = {
     "Float64": pa.float64(),
     "UnixTimestamp": pa.timestamp("us", tz="UTC"),
 }
-_PYTHON: dict[str, type | tuple[type, ...]] = {
-    "String": str,
-    "Int32": int,
-    "Int64": int,
-    "Bool": int,
-    "Float32": (int, float),
-    "Float64": (int, float),
-    "UnixTimestamp": int,
-}
 _LISTS = {"string_list": StringList, "int_list": Int64List, "double_list": DoubleList}
 
 
 class ItemSchema:
     """The fields an item may have by a FeatureSpec: all that a bundle carries but labels."""
 
-    def __init__(self, spec: FeatureSpec, widths: Mapping[str, int]) -> None:
-        """``widths``: of the dense vectors among them, by full name."""
+    def __init__(
+        self, spec: FeatureSpec, widths: Mapping[str, int], numeric: Mapping[str, NumericStats] | None = None
+    ) -> None:
+        """Take the fields.
+
+        Args:
+            spec: has them.
+            widths: of the dense vectors among them, by full name.
+            numeric: mean and deviation of the numbers among them, which bound what is taken in.
+        """
         fields = [f for f in spec.carried("item") if f.role != "label"]
         self.key = spec.item.join_key
         self._dtypes = {f.name: f.dtype for f in fields}
-        self._widths = {f.name: widths[f.name] for f in fields if f.kind == "vector"}
-        self._reader = ValueReader(self._dtypes, self._widths)
+        self._fits = fits_of(fields, widths, numeric or {})
+        self._reader = ValueReader(self._fits)
         columns = [pa.field(name, _arrow(dtype)) for name, dtype in self._dtypes.items()]
         self.arrow = pa.schema([pa.field(self.key, arrow_type(spec.item.id_type)), *columns])
         """Of tables: the id and all fields."""
+
+    @classmethod
+    def of(cls, encoder: FeatureEncoder) -> "ItemSchema":
+        """Return the fields that a model's items may have."""
+        return cls(encoder.spec, encoder.widths, encoder.numeric)
 
     @property
     def names(self) -> list[str]:
@@ -71,10 +78,21 @@ class ItemSchema:
         """Return the values as canonical JSON."""
         return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
-    def parse(self, text: str) -> Values:
-        """Return the values of JSON from the journal, as far as this spec knows them: another one may have been served then."""
-        values = {name: value for name, value in json.loads(text).items() if self._fits(name, value)}
-        return self._canonical(values)
+    def parse(self, text: str) -> tuple[Values, list[str]]:
+        """Return the values of JSON from the journal as far as they fit, and the names of those that do not.
+
+        Another spec or another model may have been served when they were recorded. What this spec does not know is passed over.
+        """
+        values: Values = {}
+        unfit: list[str] = []
+        for name, value in json.loads(text).items():
+            if (fit := self._fits.get(name)) is None:
+                continue
+            try:
+                values[name] = fit.of(value)
+            except UnfitError:
+                unfit.append(name)
+        return self._canonical(values), unfit
 
     def message(self, values: Values) -> dict[str, FeatureValue]:
         """Return the values for a reply."""
@@ -112,16 +130,6 @@ class ItemSchema:
     def _plain(self, name: str, value: Any) -> Any:
         return bool(value) if value is not None and self._dtypes[name] == "Bool" else value
 
-    def _fits(self, name: str, value: Any) -> bool:
-        dtype = self._dtypes.get(name)
-        if dtype is None:
-            return False
-        kind = _PYTHON[dtype.removeprefix("Array(").removesuffix(")")]
-        if not dtype.startswith("Array("):
-            return isinstance(value, kind)
-        width = self._widths.get(name)
-        return isinstance(value, list) and all(isinstance(v, kind) for v in value) and width in (None, len(value))
-
 
 def _arrow(dtype: str) -> pa.DataType:
     return pa.list_(_ARROW[dtype[6:-1]]) if dtype.startswith("Array(") else _ARROW[dtype]
@@ -132,18 +140,23 @@ def _canonical(value: Any, dtype: str) -> Any:
     if isinstance(value, list):
         elements = [_canonical(v, dtype[6:-1]) for v in value] if dtype != "Array(Float32)" else _float32(value)
         return [v for v in elements if v is not None] or None
-    if value is None or (isinstance(value, float) and isnan(value)):
+    if value is None or (isinstance(value, float) and not isfinite(value)):
         return None
-    if dtype == "Float32":
-        return float(np.float32(value))
-    if dtype == "Float64":
-        return float(value)
-    return int(value) if dtype == "Bool" else value
+    match dtype:
+        case "Float32":
+            return float(np.float32(value))
+        case "Float64":
+            return float(value)
+        case "Bool":
+            return int(value)
+        case "String":
+            return trimmed(value) or None
+    return value
 
 
 def _float32(values: Iterable[Any]) -> list[Any]:
     numbers = np.array([np.nan if v is None else v for v in values], np.float32)
-    return [None if isnan(v) else v for v in numbers.tolist()]
+    return [v if isfinite(v) else None for v in numbers.tolist()]
 
 
 def _message(case: str, value: Any) -> FeatureValue:

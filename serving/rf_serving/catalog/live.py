@@ -1,6 +1,6 @@
 """The catalog of a bundle as the journal has changed it since."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,8 @@ from rf_serving.catalog.state import CatalogState
 from rf_serving.retrieval.ids import parse_id
 
 _AT_ONCE = 4096
+_NAMED = 20
+"""Items that a line of the log names, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,8 @@ class LiveCatalog:
         self.schema, self.encoder = base.schema, ItemEncoder(bundle)
         self.prepared: WeakValueDictionary[tuple[str, str], PreparedItem] = WeakValueDictionary()
         """By id and features as the journal has them; whoever has checked and encoded an item holds it until it is recorded."""
+        self.unfit = 0
+        """Items that were taken from the journal without some of their values, which do not fit the bundle, or not at all."""
         self.prepare: Callable[[CatalogSnapshot], None] = _nothing
         """Called in the background with a compacted catalog, before requests see it."""
         self._journal, self._lock = journal, RLock()
@@ -143,22 +147,28 @@ class LiveCatalog:
         rest = iter(entries)
         while some := list(islice(rest, _AT_ONCE)):
             newest = {entry.item_id: entry for entry in some}
-            known = {item: entry for entry in newest.values() if (item := self._id(entry)) is not None}
+            ids = {text: self._id(text) for text in newest}
+            # The journal may go back to a spec whose items had other ids.
+            self._report("item ids of another type", {text: () for text, item in ids.items() if item is None})
+            known = {item: newest[text] for text, item in ids.items() if item is not None}
             upserts = {item: entry for item, entry in known.items() if entry.features is not None}
             if upserts:
                 self._put(list(upserts), list(upserts.values()))
             self._state.remove({item: entry.sequence for item, entry in known.items() if entry.features is None})
             self._sequence = some[-1].sequence
 
-    def _id(self, entry: Entry) -> int | str | None:
+    def _id(self, text: str) -> int | str | None:
         try:
-            return parse_id(entry.item_id, self.bundle.spec.item.id_type, "item_id")
-        except UsageError:  # the journal goes back to a spec whose items had other ids
-            self._log.warning("item id of another type", item_id=entry.item_id)
+            return parse_id(text, self.bundle.spec.item.id_type, "item_id")
+        except UsageError:
             return None
 
     def _put(self, items: Sequence[int | str], entries: Sequence[Entry]) -> None:
-        table = self.schema.table(items, [self.schema.parse(entry.features or "{}") for entry in entries])
+        parsed = [self.schema.parse(entry.features or "{}") for entry in entries]
+        table = self.schema.table(items, [values for values, _ in parsed])
+        self._report(
+            "values do not fit", {item: names for item, (_, names) in zip(items, parsed, strict=True) if names}
+        )
         encoded = self._encode(entries, table)
         rows = np.flatnonzero(encoded.usable_N).tolist()
         self._state.put(
@@ -173,9 +183,17 @@ class LiveCatalog:
         )
         # Checked when they were recorded, but by another bundle's item tower.
         unusable = {items[row]: entries[row].sequence for row in np.flatnonzero(~encoded.usable_N).tolist()}
-        for item in unusable:
-            self._log.warning("item without a usable vector", item_id=item)
+        self._report("items without a usable vector", dict.fromkeys(unusable, ()))
         self._state.remove(unusable)
+
+    def _report(self, event: str, unfit: Mapping[int | str, Sequence[str]]) -> None:
+        """Count items that are not taken in as they were recorded, and name some."""
+        if not unfit:
+            return
+        self.unfit += len(unfit)
+        fields = sorted({name for names in unfit.values() for name in names})
+        named = [str(item) for item in islice(unfit, _NAMED)]
+        self._log.warning(event, items=len(unfit), item_ids=named, **({"fields": fields} if fields else {}))
 
     def _encode(self, entries: Sequence[Entry], table: pa.Table) -> EncodedItems:
         ready = [self.prepared.get((entry.item_id, entry.features or "")) for entry in entries]

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
 from rf_platform.data.event_log import Event, EventLog, EventParts, GroupCommit, has_clock
 from rf_platform.errors import ConfigError, UsageError
+from rf_platform.features.encode import NumericStats
 from rf_platform.features.read import read_definitions, read_spec
 from rf_platform.settings import Settings
 from rf_protos.v1 import feedback_pb2
@@ -70,21 +71,25 @@ class EventIntake:
         )
 
     async def record(
-        self, events: Sequence[feedback_pb2.Event], in_catalog: Callable[[int | str], bool]
+        self,
+        events: Sequence[feedback_pb2.Event],
+        in_catalog: Callable[[int | str], bool],
+        numeric: Mapping[str, NumericStats] | None = None,
     ) -> list[EventStatus]:
         """Record events and return what became of each, in order; what is recorded is on disk then.
 
         Args:
             events: of a request.
             in_catalog: says whether there is an item.
+            numeric: mean and deviation of the columns that are numbers to the model that answers.
 
         Raises:
             UnavailableError: the log cannot be written; then nothing was recorded.
         """
         if len(events) > _MANY:
-            read = await asyncio.to_thread(self._read, events)
+            read = await asyncio.to_thread(self._read, events, numeric or {})
         else:
-            read = self._read(events)
+            read = self._read(events, numeric or {})
         checked = [event for event in read if isinstance(event, Event)]
         flags = await asyncio.wrap_future(self._commits.submit(checked)) if checked else []
         new = iter(flags)
@@ -111,11 +116,13 @@ class EventIntake:
             self._applier.close()
         self._log.close()
 
-    def _read(self, events: Sequence[feedback_pb2.Event]) -> list[Event | UsageError]:
+    def _read(
+        self, events: Sequence[feedback_pb2.Event], numeric: Mapping[str, NumericStats]
+    ) -> list[Event | UsageError]:
         read: list[Event | UsageError] = []
         for event in events:
             try:
-                read.append(self._reader.read(event))
+                read.append(self._reader.read(event, numeric))
             except UsageError as error:
                 read.append(error)
         return read

@@ -1,21 +1,22 @@
 """From an event of a request to one of the log, or to the reason why it is refused."""
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from time import time
 from typing import Any
 
-import numpy as np
-
 from rf_platform.data.event_log import Event
 from rf_platform.errors import UsageError
+from rf_platform.features.encode import NumericStats
+from rf_platform.features.fitting import Fit, UnfitError
 from rf_platform.features.spec import FeatureSpec
+from rf_platform.text import shown
+from rf_platform.time_units import mistaken_unit
 from rf_protos.v1 import feedback_pb2
 from rf_protos.v1.features_pb2 import FeatureValue
-from rf_serving.events.columns import CASES, OWN, Columns
-from rf_serving.retrieval.ids import parse_id, shown
-from rf_serving.retrieval.values import WHOLE
+from rf_serving.events.columns import OWN, Columns
+from rf_serving.retrieval.ids import parse_id
+from rf_serving.retrieval.values import plain_value
 
 SKEW_SECONDS = 60.0
 """How far a caller's clock may run ahead."""
@@ -23,8 +24,7 @@ DEFAULT_TYPE = "interaction"
 """Type of an event that has none, as in an import."""
 _LONGEST_EVENT_ID = 128
 _LONGEST_TEXT = 1000
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-_INT32 = range(-(2**31), 2**31)
+_UNKNOWN: Mapping[str, NumericStats] = {}
 
 
 class EventReader:
@@ -40,8 +40,12 @@ class EventReader:
         """
         self._spec, self._columns, self._clock = spec, columns, clock
 
-    def read(self, event: feedback_pb2.Event) -> Event:
+    def read(self, event: feedback_pb2.Event, numeric: Mapping[str, NumericStats] = _UNKNOWN) -> Event:
         """Return the event as it is recorded.
+
+        Args:
+            event: of a request.
+            numeric: mean and deviation of the columns that are numbers to the model that answers; they bound what is usual.
 
         Raises:
             UsageError: it is wrong; the message begins with the field.
@@ -54,19 +58,19 @@ class EventReader:
             )
         for field in ("event_id", "user_id", "item_id"):
             _check_text(getattr(event, field), field)
-        parse_id(event.user_id, self._spec.user.id_type, "user_id")
-        parse_id(event.item_id, self._spec.item.id_type, "item_id")
         return Event(
             event_id=event.event_id,
-            user_id=event.user_id,
-            item_id=event.item_id,
+            user_id=str(parse_id(event.user_id, self._spec.user.id_type, "user_id")),
+            item_id=str(parse_id(event.item_id, self._spec.item.id_type, "item_id")),
             timestamp_us=self._time(event.timestamp_us),
-            values=self._values(event),
+            values=self._values(event, numeric),
         )
 
     def _time(self, timestamp_us: int) -> int:
         if timestamp_us <= 0:
             raise UsageError(f"timestamp_us: {timestamp_us} is no time of an event; give microseconds since 1970, UTC")
+        if unit := mistaken_unit(timestamp_us):
+            raise UsageError(f"timestamp_us: {unit}")
         ahead = timestamp_us / 1e6 - self._clock()
         if ahead > SKEW_SECONDS:
             raise UsageError(
@@ -75,51 +79,31 @@ class EventReader:
             )
         return timestamp_us
 
-    def _values(self, event: feedback_pb2.Event) -> dict[str, Any]:
+    def _values(self, event: feedback_pb2.Event, numeric: Mapping[str, NumericStats]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name in sorted(event.values):
             path = f'values["{name if len(name) <= 100 else name[:100] + "…"}"]'
-            if (value := self._value(name, event.values[name], path)) is not None:
+            try:
+                value = self._value(name, event.values[name], numeric.get(name))
+            except UnfitError as error:
+                raise UsageError(f"{path}: {error}") from None
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    _check_text(text, path)
+            if value is not None:
                 values[name] = value
         values.setdefault("event_type", DEFAULT_TYPE)
         return values
 
-    def _value(self, name: str, value: FeatureValue, path: str) -> Any:
+    def _value(self, name: str, value: FeatureValue, numeric: NumericStats | None) -> Any:
         if name in OWN:
-            raise UsageError(f"{path}: this column comes from {OWN[name]}; leave it out")
-        kind = self._columns.kinds.get(name)
-        if kind is None:
-            close = get_close_matches(name, self._columns.kinds, n=1)
-            known = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(self._columns.kinds))}"
-            raise UsageError(f"{path}: the interactions have no such column; {known}")
-        case = value.WhichOneof("value")
-        if case is None:
-            return None
-        fits = CASES[kind]
-        if case not in (fits, WHOLE.get(fits)):
-            raise UsageError(f"{path}: {case} is given, but the column holds a {kind}: set {fits}")
-        given = getattr(value, case)
-        read = [self._plain(name, float(each) if fits in WHOLE else each, path) for each in _several(given)]
-        return (read or None) if case.endswith("_list") else read[0]
-
-    def _plain(self, name: str, value: Any, path: str) -> Any:
-        if isinstance(value, str):
-            _check_text(value, path)
-            return value.strip() or None
-        if name in self._columns.single:
-            if isinstance(value, int) and value not in _INT32:
-                raise UsageError(f"{path}: {value} does not fit into 32 bits, which is what the history keeps")
-            if isinstance(value, float) and abs(value) > _FLOAT32_MAX:
-                raise UsageError(f"{path}: {shown(value)} is not a usable number; leave out what is missing")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"{path}: {shown(value)} is not a usable number; leave out what is missing")
-        return value
-
-
-def _several(given: Any) -> Iterable[Any]:
-    """Return the values of a list, or the one there is."""
-    values: Iterable[Any] = getattr(given, "values", [given])
-    return values
+            raise UnfitError(f"this column comes from {OWN[name]}; leave it out")
+        dtype = self._columns.dtypes.get(name)
+        if dtype is None:
+            close = get_close_matches(name, self._columns.dtypes, n=1)
+            known = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(self._columns.dtypes))}"
+            raise UnfitError(f"the interactions have no such column; {known}")
+        return plain_value(value, Fit(dtype=dtype, numeric=numeric))
 
 
 def _check_text(text: str, field: str) -> None:

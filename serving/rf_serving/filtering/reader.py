@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from rf_platform.data.blank import trimmed
 from rf_platform.errors import UsageError
+from rf_platform.features.fitting import FLOAT32_MAX, element_of
 from rf_platform.features.spec import FeatureSpec, IdType
+from rf_platform.text import shown
+from rf_platform.time_units import mistaken_unit
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_serving.filtering.condition import COMPARISONS, PRESENCE, SETS, Condition, ItemFilter, Operator, Value
-from rf_serving.retrieval.ids import parse_id, shown
+from rf_serving.retrieval.ids import parse_id
 
 _CASES = {
     "String": "string",
@@ -25,7 +29,6 @@ _CASES = {
     "Float64": "double",
 }
 """Of a feature's elements: ``string_value`` and ``string_list`` fit a text."""
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _ORDERED = ("Int32", "Int64", "Float32", "Float64", "UnixTimestamp")
 
 
@@ -78,7 +81,7 @@ class FilterReader:
             if given.HasField("value"):
                 raise UsageError(f"{path}.value: {operator} takes none")
             return Condition(feature=given.feature, operator=operator)
-        element = dtype.removeprefix("Array(").removesuffix(")")
+        element = element_of(dtype)
         if operator in COMPARISONS:
             bound = _bound(f"{path}.value", operator, given.value, element)
             return Condition(feature=given.feature, operator=operator, values=(bound,))
@@ -107,6 +110,10 @@ class FilterReader:
         _check_length(path, len(given), self._limits.values, "values")
         if fits == "double":
             given = [_number(path, each, element) for each in given]
+        elif fits == "string":
+            given = [_text(path, each) for each in given]
+        elif element == "UnixTimestamp":
+            given = [_time(path, each) for each in given]
         if element == "Bool" and (wrong := next((each for each in given if each not in (0, 1)), None)) is not None:
             raise UsageError(f"{path}: {wrong} is given for a Bool feature; 0 or 1 is meant")
         return tuple(sorted(set(given)))
@@ -115,7 +122,7 @@ class FilterReader:
 def filterable(spec: FeatureSpec) -> dict[str, str]:
     """Return the dtype of every item feature and display field that filters can ask about, by full name."""
     fields = (f for f in spec.carried("item") if f.role != "label")
-    return {f.name: f.dtype for f in fields if f.dtype.removeprefix("Array(").removesuffix(")") in _CASES}
+    return {f.name: f.dtype for f in fields if element_of(f.dtype) in _CASES}
 
 
 def operators(dtype: str) -> tuple[Operator, ...]:
@@ -134,6 +141,8 @@ def _bound(path: str, operator: Operator, value: FeatureValue, element: str) -> 
             f"{path}: {case or 'nothing'} is given, but {element} is compared with a number: set {' or '.join(fits)}"
         )
     bound: int | float = getattr(value, case)
+    if element == "UnixTimestamp":
+        return _time(path, int(bound))
     if _CASES[element] == "double":
         return _number(path, float(bound), element)
     if case == "int_value":
@@ -145,9 +154,22 @@ def _bound(path: str, operator: Operator, value: FeatureValue, element: str) -> 
 
 def _number(path: str, number: float, element: str) -> float:
     """Return a number as the feature would hold it: a Float32 feature has no 0.1, but its neighbour."""
-    if not math.isfinite(number) or (element == "Float32" and abs(number) > _FLOAT32_MAX):
+    if not math.isfinite(number) or (element == "Float32" and abs(number) > FLOAT32_MAX):
         raise UsageError(f"{path}: {number} is not a usable number")
     return float(np.float32(number)) if element == "Float32" else number
+
+
+def _text(path: str, text: str) -> str:
+    """Return a text as items have it: without white space around it, and never empty."""
+    if not (found := trimmed(text)):
+        raise UsageError(f"{path}: {shown(text)} is no value; to ask for items without one use ABSENT")
+    return found
+
+
+def _time(path: str, timestamp_us: int) -> int:
+    if unit := mistaken_unit(timestamp_us):
+        raise UsageError(f"{path}: {unit}")
+    return timestamp_us
 
 
 def _meant(name: str, known: list[str]) -> str:

@@ -62,8 +62,3 @@ class KnownFeatures:
     def cold(self) -> bool:
         """Whether there is no history."""
         return len(self.rows) == 0
-
-
-def element_of(dtype: str) -> str:
-    """Return the dtype of one element: ``Array(Int64)`` becomes ``Int64``."""
-    return dtype.removeprefix("Array(").removesuffix(")")

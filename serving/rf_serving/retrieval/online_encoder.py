@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import structlog
 
-from rf_platform.errors import DataError
 from rf_platform.features.encode import (
     EncodedTable,
     FeatureEncoder,
     Jagged,
+    bounded_vectors,
     time_gaps,
-    without_broken_rows,
     without_markers,
 )
+from rf_platform.features.fitting import UnfitError, fits_of
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
 from rf_platform.features.vocabulary import FIRST_ID, PADDING_ID, UNKNOWN_ID, Vocabulary, arrow_type
 from rf_serving.retrieval.features import KnownFeatures
@@ -49,22 +50,20 @@ class OnlineEncoder:
         self._context = [f for f in context if f.kind != "timestamp"]
         domains = {f.domain for f in (*self._user, *self._context) if f.domain is not None}
         self._ids = {domain: ids_of(encoder.vocabularies[domain]) for domain in domains}
+        self._fits = fits_of((*self._user, *self._context), encoder.widths, encoder.numeric)
+        self._said: set[str] = set()
 
     def lengths(self, requests: Sequence[KnownFeatures]) -> npt.NDArray[np.int64]:
         """Return how many interactions of each request are read [B]."""
         return np.array([min(len(request.rows), self._max_history) for request in requests], np.int64)
 
     def profiles(self, requests: Sequence[KnownFeatures]) -> EncodedTable:
-        """Encode the profiles, one row a request.
-
-        Raises:
-            DataError: a value does not fit its feature.
-        """
+        """Encode the profiles, one row a request; a value that its feature cannot have is missing."""
         columns = {f.name: [request.profile.get(f.name) for request in requests] for f in self._user}
         return self._encode(len(requests), self._user, columns)
 
     def interactions(self, requests: Sequence[KnownFeatures]) -> EncodedTable:
-        """Encode the interactions that are read, one row each, one request after the other; raises as :meth:`profiles`."""
+        """Encode the interactions that are read, one row each, one request after the other, as :meth:`profiles` does."""
         counts = self.lengths(requests)
         rows, lengths = int(counts.sum()), counts.tolist()
         columns = {f.name: list(chain.from_iterable(_latest(f, requests, lengths))) for f in self._context}
@@ -94,17 +93,40 @@ class OnlineEncoder:
         for f in fields:
             values = columns[f.name]
             try:
-                if f.kind == "categorical":
-                    encoded.ids[f.name] = self._single(f, values)
-                elif f.kind == "multi":
-                    encoded.ids[f.name] = self._multiple(f, values)
-                elif f.kind == "vector":
-                    encoded.vectors[f.name] = self._vector(f, values)
-                else:
-                    encoded.numbers[f.name] = self._number(f, values)
+                self._add(encoded, f, values)
             except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
-                raise DataError(f"{f.view}.{f.field} has a value that is no {f.dtype}: {error}") from error
+                # Requests were checked. A store may hold what another definition, or another program, wrote.
+                self._say(f, error)
+                self._add(encoded, f, [self._fitting(f, value) for value in values])
         return encoded
+
+    def _add(self, encoded: EncodedTable, f: FieldSpec, values: list[Any]) -> None:
+        if f.kind == "categorical":
+            encoded.ids[f.name] = self._single(f, values)
+        elif f.kind == "multi":
+            encoded.ids[f.name] = self._multiple(f, values)
+        elif f.kind == "vector":
+            encoded.vectors[f.name] = self._vector(f, values)
+        else:
+            encoded.numbers[f.name] = self._number(f, values)
+
+    def _fitting(self, f: FieldSpec, value: Any) -> Any:
+        """Return a value, or None for one that its feature cannot have."""
+        try:
+            return self._fits[f.name].of(value)
+        except UnfitError:
+            return None
+
+    def _say(self, f: FieldSpec, error: Exception) -> None:
+        if f.name not in self._said:  # one line for each feature: every request of such a user comes here
+            self._said.add(f.name)
+            structlog.get_logger("rf_serving").warning(
+                "stored values do not fit",
+                feature=f.name,
+                expected=f.dtype,
+                error=str(error),
+                remedy="they count as missing; load them again with `rf features materialize`",
+            )
 
     def _single(self, f: FieldSpec, values: list[Any]) -> Jagged:
         assert f.domain is not None
@@ -139,11 +161,9 @@ class OnlineEncoder:
             if value is None or not len(value):
                 continue
             if len(value) != width:
-                raise DataError(
-                    f"{f.view}.{f.field} has a vector of {len(value)} numbers; the model was trained with {width}"
-                )
+                raise ValueError(f"a vector has {len(value)} numbers; the model was trained with {width}")
             matrix[row] = value
-        return without_broken_rows(matrix)
+        return bounded_vectors(matrix)
 
 
 def ids_of(vocabulary: Vocabulary) -> Ids:

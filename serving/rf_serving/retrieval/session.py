@@ -4,12 +4,15 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import UsageError
+from rf_platform.features.fitting import fits_of
+from rf_platform.text import shown
+from rf_platform.time_units import mistaken_unit
 from rf_protos.v1.retrieval_pb2 import Interaction, Session
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
-from rf_serving.retrieval.features import UserFeatures, element_of
-from rf_serving.retrieval.ids import parse_id, shown
+from rf_serving.retrieval.features import UserFeatures
+from rf_serving.retrieval.ids import parse_id
 from rf_serving.retrieval.values import ValueReader
 
 
@@ -18,10 +21,11 @@ class SessionReader:
 
     def __init__(self, bundle: ServedBundle) -> None:
         self._bundle = bundle
-        spec = bundle.spec
-        self._profile = ValueReader.of(spec.inputs("user"), bundle.encoder.widths)
+        spec, encoder = bundle.spec, bundle.encoder
         context = [f for f in spec.inputs("context") if f.kind != "timestamp"]  # these come as timestamp_us
-        self._context = ValueReader({f.name: element_of(f.dtype) for f in context}, {})
+        self._profile, self._context = (
+            ValueReader(fits_of(fields, encoder.widths, encoder.numeric)) for fields in (spec.inputs("user"), context)
+        )
 
     def read(self, session: Session, catalog: CatalogSnapshot) -> UserFeatures:
         """Return the session's features.
@@ -61,6 +65,9 @@ def _timestamps(history: list[Interaction]) -> npt.NDArray[np.int64] | None:
             f"session.history[{wrong[0]}].timestamp_us: {value} is given beside interactions with a time; give all of them "
             f"one, in microseconds since 1970, or none"
         )
+    for place in (0, len(times) - 1):
+        if unit := mistaken_unit(int(times[place])):
+            raise UsageError(f"session.history[{place}].timestamp_us: {unit}")
     if (wrong := np.flatnonzero(np.diff(times) < 0)).size:
         raise UsageError(
             f"session.history[{wrong[0] + 1}].timestamp_us: {times[wrong[0] + 1]} is earlier than the interaction before it; "

@@ -1,14 +1,12 @@
 """Feature values of a request, checked against the FeatureSpec."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from rf_platform.errors import UsageError
-from rf_platform.features.spec import FieldSpec
+from rf_platform.features.fitting import Fit, UnfitError
 from rf_protos.v1.features_pb2 import FeatureValue
-from rf_serving.retrieval.ids import shown
 
 VALUE_CASES = {
     "String": "string_value",
@@ -27,7 +25,6 @@ VALUE_CASES = {
 """Which case of a value fits which dtype."""
 WHOLE = {"double_value": "int_value", "double_list": "int_list"}
 """Cases that are taken as well where numbers are meant: JSON and many a client's language do not tell 5 from 5.0."""
-_FLOAT32_MAX = 3.4e38
 _SHOWN_NAME = 100
 
 
@@ -35,17 +32,11 @@ class ValueReader:
     """Reads the values of one side's features.
 
     Args:
-        fields: dtype of every feature that may be given, by full name.
-        widths: width of the dense vectors among them.
+        fits: what every feature that may be given may have, by full name.
     """
 
-    def __init__(self, fields: Mapping[str, str], widths: Mapping[str, int]) -> None:
-        self._dtypes, self._widths = dict(fields), dict(widths)
-
-    @classmethod
-    def of(cls, fields: Sequence[FieldSpec], widths: Mapping[str, int]) -> "ValueReader":
-        """Return a reader of whole features, such as a profile's."""
-        return cls({f.name: f.dtype for f in fields}, {f.name: widths[f.name] for f in fields if f.kind == "vector"})
+    def __init__(self, fits: Mapping[str, Fit]) -> None:
+        self._fits = dict(fits)
 
     def values(self, given: Mapping[str, FeatureValue], path: str) -> dict[str, Any]:
         """Return plain values by full name: a text, a number or a list, None where none is set.
@@ -79,19 +70,15 @@ class ValueReader:
 
     def _value(self, name: str, value: FeatureValue, path: str, row: int = 0) -> Any:
         try:
-            return plain_value(value, self._dtype(name), self._widths.get(name))
+            return plain_value(value, self._fit(name))
         except UnfitError as error:
             named = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "…"
             raise UsageError(f'{path.format(row)}["{named}"]: {error}') from None
 
-    def _dtype(self, name: str) -> str:
-        if name not in self._dtypes:
-            raise UnfitError(f"there is no such feature; {suggestion(name, self._dtypes)}")
-        return self._dtypes[name]
-
-
-class UnfitError(ValueError):
-    """A value does not fit its feature; the message lacks the field path, which the caller knows."""
+    def _fit(self, name: str) -> Fit:
+        if name not in self._fits:
+            raise UnfitError(f"there is no such feature; {suggestion(name, self._fits)}")
+        return self._fits[name]
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
@@ -100,44 +87,20 @@ def suggestion(name: str, known: Collection[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known) or 'none'}"
 
 
-def plain_value(value: FeatureValue, dtype: str, width: int | None = None) -> Any:
-    """Return a text, a number or a list, or None if no value is set.
+def plain_value(value: FeatureValue, fit: Fit) -> Any:
+    """Return a text, a number or a list as the feature has it, or None if there is none.
 
     Args:
         value: what was given.
-        dtype: of the feature.
-        width: of the feature, if it is a dense vector.
+        fit: what the feature may have.
 
     Raises:
-        UnfitError: the value is of another type, not finite, or a vector of another width.
+        UnfitError: the value is of another type, or does not fit.
     """
-    case, fits = value.WhichOneof("value"), VALUE_CASES[dtype]
+    case, fits = value.WhichOneof("value"), VALUE_CASES[fit.dtype]
     if case is None:
         return None
     if case not in (fits, WHOLE.get(fits)):
-        raise UnfitError(f"{case} is given, but the feature is {dtype}: set {fits}")
-    plain = getattr(value, case)
-    if dtype == "Bool" and plain not in (0, 1):
-        raise UnfitError(f"{plain} is given for a Bool feature; 0 or 1 is meant")
-    if fits == "double_value":
-        return finite([float(plain)])[0]
-    if not case.endswith("_list"):
-        return plain
-    elements = list(plain.values)
-    if fits == "double_list":
-        elements = finite([float(element) for element in elements])
-    if width is not None and len(elements) not in (0, width):
-        raise UnfitError(f"{len(elements)} numbers are given, but the vector has {width}")
-    return elements
-
-
-def finite(numbers: list[float]) -> list[float]:
-    """Return the numbers.
-
-    Raises:
-        UnfitError: one is not finite, or too large for float32.
-    """
-    for number in numbers:
-        if not math.isfinite(number) or abs(number) > _FLOAT32_MAX:
-            raise UnfitError(f"{shown(number)} is not a usable number; leave out what is missing")
-    return numbers
+        raise UnfitError(f"{case} is given, but the feature is {fit.dtype}: set {fits}")
+    found = getattr(value, case)
+    return fit.of(list(found.values) if case.endswith("_list") else found)

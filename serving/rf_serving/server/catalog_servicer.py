@@ -47,7 +47,7 @@ class CatalogServicer(CatalogServiceServicer):
     async def UpsertItems(self, request: UpsertItemsRequest, context: Any) -> UpsertItemsResponse:  # noqa: N802 (gRPC's name)
         """Add items, or replace the features of existing ones."""
         self._limits.check_batch("items", len(request.items))
-        catalog = self._catalog
+        catalog = self.catalog
         upsert = await self._in_thread(lambda: Upsert(catalog, request.items, request.neighbours))
         recorded = await asyncio.wrap_future(self._commits.submit(upsert.changes)) if upsert.changes else []
         response = await self._in_thread(lambda: upsert.reply(recorded))
@@ -58,7 +58,7 @@ class CatalogServicer(CatalogServiceServicer):
     async def DeleteItems(self, request: DeleteItemsRequest, context: Any) -> DeleteItemsResponse:  # noqa: N802
         """Remove items."""
         self._limits.check_batch("item_ids", len(request.item_ids))
-        catalog = self._catalog
+        catalog = self.catalog
         delete = await self._in_thread(lambda: Delete(catalog, request.item_ids))
         recorded = await asyncio.wrap_future(self._commits.submit(delete.changes)) if delete.changes else []
         response = await self._in_thread(lambda: delete.reply(recorded))
@@ -69,7 +69,7 @@ class CatalogServicer(CatalogServiceServicer):
     async def GetItems(self, request: GetItemsRequest, context: Any) -> GetItemsResponse:  # noqa: N802
         """Return items as they are now."""
         self._limits.check_batch("item_ids", len(request.item_ids))
-        catalog = self._catalog
+        catalog = self.catalog
         return await self._in_thread(lambda: get_items(catalog, request))
 
     def close(self) -> None:
@@ -78,14 +78,15 @@ class CatalogServicer(CatalogServiceServicer):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
-    def _catalog(self) -> LiveCatalog:
+    def catalog(self) -> LiveCatalog:
+        """The catalog that answers."""
         catalog = self._retriever.engine.catalog
         assert isinstance(catalog, LiveCatalog)
         return catalog
 
     async def _catch_up_beside(self, catalog: LiveCatalog) -> None:
         """Take a change that was made while another bundle took over into that one's catalog before it is acknowledged."""
-        if (other := self._catalog) is not catalog:
+        if (other := self.catalog) is not catalog:
             await self._in_thread(other.catch_up)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -113,7 +114,7 @@ def get_items(catalog: LiveCatalog, request: GetItemsRequest) -> GetItemsRespons
     )
     items = [
         CatalogItem(
-            item=Item(item_id=request.item_ids[place], features=catalog.schema.message(values)),
+            item=Item(item_id=str(names[place]), features=catalog.schema.message(values)),
             sequence=sequence,
             cold=cold,
         )

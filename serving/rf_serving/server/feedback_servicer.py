@@ -22,8 +22,10 @@ class FeedbackServicer(FeedbackServiceServicer):
     async def RecordEvents(self, request: RecordEventsRequest, context: Any) -> RecordEventsResponse:  # noqa: N802
         """Record interactions."""
         self._limits.check_batch("events", len(request.events))
-        catalog = self._retriever.engine.catalog.snapshot
-        statuses = await self._intake.record(request.events, lambda item: catalog.row_of(item) != NO_ROW)
+        engine = self._retriever.engine
+        catalog, encoder = engine.catalog.snapshot, engine.bundle.encoder
+        numeric = {str(f.of): encoder.numeric[f.name] for f in encoder.spec.inputs("context") if f.kind == "numeric"}
+        statuses = await self._intake.record(request.events, lambda item: catalog.row_of(item) != NO_ROW, numeric)
         note(
             events=len(statuses),
             duplicates=sum(status.outcome == EventStatus.DUPLICATE for status in statuses),

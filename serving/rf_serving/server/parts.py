@@ -82,7 +82,7 @@ def open_parts(
         del first  # else it would be kept in memory after the next bundle has taken over
         edits = CatalogServicer(retriever, journal, limits)
         ending.callback(edits.close)
-        metrics.registry.register(CatalogMetrics(lambda: retriever.engine.catalog.snapshot))
+        metrics.registry.register(CatalogMetrics(lambda: edits.catalog))
         intake = EventIntake(settings, store, metrics.registry)
         ending.callback(intake.close)
         # Every further part: build it here, let `ending` close it, and add its service to the list.

@@ -30,7 +30,7 @@ def learned(directory: Path, values: list[float]) -> FeatureEncoder:
     for name, columns in {"items": items, "users": {"version": [0]}, "events": events}.items():
         pq.write_table(pa.table(columns), directory / f"{name}.parquet")
     with duckdb.connect() as db:
-        return learn_encoder(db, spec, directory)
+        return learn_encoder(db, spec, directory, [])
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-7, 1.0, 1e9, 1e30])

@@ -90,6 +90,19 @@ def test_numbers_are_standardised_and_missing_is_nan() -> None:
     np.testing.assert_array_equal(numbers, np.array([1.0, np.nan, np.nan], np.float32))
 
 
+def test_no_number_counts_for_more_than_twenty_deviations() -> None:
+    prices = pa.array([49.9, 51.0, -1e30, 1e308, 5e-324])
+    numbers = encoder().encode(table(price=prices), [FIELDS[2]]).numbers["v__price"]
+    np.testing.assert_allclose(numbers, [19.95, 20, -20, 20, -5], rtol=1e-6)
+    whole = encoder().encode(table(price=[2**63 - 1, -(2**63), 2**53 + 1]), [FIELDS[2]]).numbers["v__price"]
+    assert whole.tolist() == [20, -20, 20]
+
+
+def test_no_element_of_a_vector_counts_for_more_than_a_million() -> None:
+    vectors = encoder().encode(table(vec=[[1e300, 1.0], [-3e38, 1e6], [1e5, 0.0]]), [FIELDS[3]]).vectors["v__vec"]
+    np.testing.assert_array_equal(vectors, [[np.nan, np.nan], [-1e6, 1e6], [1e5, 0.0]])
+
+
 def test_vectors_and_their_width() -> None:
     vectors = encoder().encode(table(vec=[[1.0, 2.0], None, []]), [FIELDS[3]]).vectors["v__vec"]
     np.testing.assert_array_equal(vectors, [[1, 2], [np.nan, np.nan], [np.nan, np.nan]])

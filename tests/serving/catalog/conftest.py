@@ -49,7 +49,7 @@ def bundle(home: Path) -> "ServedBundle":
 def schema(bundle: "ServedBundle") -> "ItemSchema":
     from rf_serving.catalog.item_schema import ItemSchema
 
-    return ItemSchema(bundle.spec, bundle.encoder.widths)
+    return ItemSchema.of(bundle.encoder)
 
 
 @pytest.fixture

@@ -120,10 +120,23 @@ def test_what_a_bundle_cannot_read_is_left_out(
     catalog = LiveCatalog.open(bundle, journal)
     assert (catalog.snapshot.sequence, catalog.snapshot.alive) == (3, 61)
     assert state(catalog)["100"][1] == {}
-    assert [entry["item_id"] for entry in logs.entries if entry["event"] == "item id of another type"][-2:] == [
-        "not a number",
-        "also none",
-    ]
+    (line,) = [entry for entry in logs.entries if entry["event"] == "item ids of another type"][-1:]
+    assert (line["items"], line["item_ids"]) == (2, ["not a number", "also none"])
+
+
+def test_a_value_that_does_not_fit_is_missing_and_the_item_is_named_and_counted(
+    bundle: ServedBundle, journal: CatalogJournal, logs: LogCapture
+) -> None:
+    texts = {
+        "100": '{"item_attributes__genres":["War"],"item_attributes__release_year":9223372036854775808}',
+        "101": "{}",
+    }
+    journal.record([[Change(item_id=item, features=text) for item, text in texts.items()]])
+    catalog = LiveCatalog.open(bundle, journal)
+    assert state(catalog)["100"][1] == {"item_attributes__genres": ["War"]}
+    assert (catalog.snapshot.alive, catalog.unfit) == (62, 1)
+    (line,) = [entry for entry in logs.entries if entry["event"] == "values do not fit"][-1:]
+    assert (line["item_ids"], line["fields"]) == (["100"], ["item_attributes__release_year"])
 
 
 def test_an_item_whose_vector_is_not_finite_for_this_tower_is_not_returned(

@@ -93,6 +93,12 @@ def test_events_take_their_place_by_time_whatever_order_they_come_in(running: An
         ),
         ({"values": {"rating": FeatureValue(double_value=float("nan"))}}, r'^values\["rating"\]: nan is not a usable'),
         ({"values": {"rating": FeatureValue(double_value=1e39)}}, r'^values\["rating"\]: 1e\+39 is not a usable'),
+        (
+            {"values": {"rating": FeatureValue(double_value=-1e38)}},
+            r'^values\["rating"\]: -1e\+38 is not a usable number: it lies more than 10,000 deviations',
+        ),
+        ({"timestamp_us": 1_795_996_115_279}, r"^timestamp_us: 1795996115279 looks like milliseconds since 1970"),
+        ({"timestamp_us": 1_795_996_115}, r"^timestamp_us: 1795996115 looks like seconds since 1970"),
         ({"values": {"hour": FeatureValue(int_value=3)}}, r'^values\["hour"\]: this column comes from timestamp_us'),
         ({"values": {"event_type": FeatureValue(string_value="a\x00b")}}, r"null character"),
     ],

@@ -1,0 +1,146 @@
+"""Fitness of a value for a field: one rule for requests, filters, items, events, the catalog's journal and the online store.
+
+Values are plain: texts, numbers and lists, times in microseconds since 1970 (UTC); None is missing. A text counts without the
+white space around it, as an import reads it, and an empty one is missing.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from rf_platform.data.blank import trimmed
+from rf_platform.features.encode import VECTOR_BOUND, NumericStats
+from rf_platform.features.spec import FieldSpec
+from rf_platform.text import shown
+from rf_platform.time_units import mistaken_unit
+
+EXTREME = 1e4
+"""Deviations from the mean of the training data that no real number has, unless the training data have it."""
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+_RANGES = {"Int32": range(-(2**31), 2**31), "Int64": range(-(2**63), 2**63)}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES = (
+    (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1),
+    (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1),
+)
+_ROUNDING = 1 + 1e-6
+
+
+class UnfitError(ValueError):
+    """A value that its field cannot have; the message lacks the field's path, which the caller knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What a value of one field may be."""
+
+    dtype: str
+    """Feast's name of the type, for example ``Array(String)``."""
+    width: int | None = None
+    """Of a dense vector; None for everything else, and where no model is at hand."""
+    numeric: NumericStats | None = None
+    """Of a numeric field, where a model is at hand: bounds its numbers by :data:`EXTREME`."""
+
+    def of(self, value: Any) -> Any:
+        """Return a value as the field has it, None if it is missing.
+
+        Raises:
+            UnfitError: it is of another type, out of the type's range, not finite, an extreme number, or a vector of another
+                width.
+        """
+        if not self.dtype.startswith("Array("):
+            return self._element(value, self.dtype)
+        if value is None:
+            return None
+        if not isinstance(value, list | tuple):
+            raise UnfitError(f"{shown(value)} is no list, which {self.dtype} is")
+        read = [self._element(each, element_of(self.dtype)) for each in value]
+        kept = [each for each in read if each is not None]
+        if self.width is None or not kept:
+            return kept or None
+        if len(read) != self.width or len(kept) != self.width:
+            raise UnfitError(f"{len(kept)} numbers are given, but the vector has {self.width}")
+        if (largest := max(kept, key=abs)) and abs(largest) > VECTOR_BOUND:
+            raise UnfitError(
+                f"{shown(largest)} is not a usable number in a vector, whose numbers are up to {VECTOR_BOUND:g}"
+            )
+        return kept
+
+    def _element(self, value: Any, dtype: str) -> Any:
+        if value is None:
+            return None
+        match dtype:
+            case "String" if isinstance(value, str):
+                return trimmed(value) or None
+            case "Bool" if isinstance(value, int):
+                if value not in (0, 1):
+                    raise UnfitError(f"{shown(value)} is given for a Bool feature; 0 or 1 is meant")
+                return int(value)
+            case "UnixTimestamp" if isinstance(value, int):
+                return _time(int(value))
+            case "Int32" | "Int64" if isinstance(value, int):
+                if value not in _RANGES[dtype]:
+                    raise UnfitError(f"{value} does not fit into {dtype.removeprefix('Int')} bits")
+                return self._usual(int(value))
+            case "Float32" | "Float64" if isinstance(value, int | float):
+                return self._usual(_finite(value, single=dtype == "Float32"))
+        raise UnfitError(f"{shown(value)} is no {dtype}")
+
+    def _usual(self, number: Any) -> Any:
+        """Return a number that is not extreme."""
+        if (stats := self.numeric) is None:
+            return number
+        most = max(EXTREME, stats.reach or 0.0)
+        if abs(stats.deviations(number)) > most * _ROUNDING:
+            raise UnfitError(
+                f"{shown(number)} is not a usable number: it lies more than {most:,g} deviations ({stats.std:g}) from the mean "
+                f"of the training data ({stats.mean:g}); leave out what is missing"
+            )
+        return number
+
+
+def fits_of(
+    fields: Iterable[FieldSpec], widths: Mapping[str, int], numeric: Mapping[str, NumericStats]
+) -> dict[str, Fit]:
+    """Return what each field may have for a model, by full name; for a field of the history, what one interaction may.
+
+    Args:
+        fields: of a feature spec.
+        widths: of the model's dense vectors, by full name.
+        numeric: mean and deviation of its numbers, by full name.
+    """
+    return {
+        f.name: Fit(
+            dtype=element_of(f.dtype) if f.role == "history" else f.dtype,
+            width=widths[f.name] if f.kind == "vector" else None,
+            numeric=numeric.get(f.name) if f.kind == "numeric" else None,
+        )
+        for f in fields
+    }
+
+
+def element_of(dtype: str) -> str:
+    """Return the type of a list's elements, or the type itself."""
+    return dtype.removeprefix("Array(").removesuffix(")")
+
+
+def _finite(value: float, *, single: bool) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or (single and abs(number) > FLOAT32_MAX):
+        raise UnfitError(f"{shown(value)} is not a usable number; leave out what is missing")
+    return number
+
+
+def _time(value: int) -> int:
+    if not _TIMES[0] <= value <= _TIMES[1]:
+        raise UnfitError(f"{value} is no time from the year 1 to 9999; microseconds since 1970, UTC, are meant")
+    if unit := mistaken_unit(value):
+        raise UnfitError(unit)
+    return value
