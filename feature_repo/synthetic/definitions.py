@@ -37,6 +37,15 @@ user_profile = FeatureView(
     online=True,
 )
 
+# Written by `rf data synth --browsing`: a state that changes with every event. Its embeddings are those of the items' category.
+browsing = FeatureView(
+    name="browsing",
+    entities=[user],
+    source=FileSource(name="browsing", path=f"{TABLES}/browsing.parquet", timestamp_field="event_timestamp"),
+    schema=[Field(name="opened", dtype=String, tags={"domain": "item_attributes__category"})],
+    online=True,
+)
+
 # Written by `rf features materialize` from the interaction log: one row per user with the latest interactions as
 # aligned arrays, oldest first. A field keeps the log's column named by its tag `of`.
 interaction_context = FeatureView(
@@ -54,5 +63,6 @@ interaction_context = FeatureView(
     tags={"history_length": "50"},
 )
 
-# What the model is trained on and what the server reads.
+# What the model is trained on and what the server reads; RF_FEATURE_SERVICE chooses another service.
 retrieval = FeatureService(name="retrieval", features=[item_attributes, user_profile, interaction_context])
+with_browsing = FeatureService(name="browsing", features=[item_attributes, user_profile, browsing, interaction_context])

@@ -10,9 +10,13 @@ import pytest
 from rf_platform.dataset import Dataset
 from rf_platform.errors import ConfigError, NotFoundError, UsageError
 from rf_training.config import Recipe, TrainConfig
+from rf_training.loading.batches import BatchLoader
 from rf_training.model.config import ModelConfig
+from rf_training.model.fusion import AttentionFusion
+from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.recipes import RECIPES, DatasetStatistics, get_recipe, override
 from rf_training.recipes.table import FULL_ITEMS, FULL_SOFTMAX
+from rf_training.step import batch_loss
 
 BASE = Recipe(name="base")
 
@@ -154,6 +158,27 @@ def test_the_default_recipe_follows_the_data() -> None:
     assert sparse.train.batch_size > long.train.batch_size
     assert (long.train.objective, huge.train.objective) == ("full", "sampled")
     assert get_recipe("default", replace(LONG, served_history=30)).model.max_history == 30  # no more than is served
+
+
+def test_the_recipe_of_the_paper_has_its_model_and_its_values(dataset: Dataset) -> None:
+    """Attention at all three levels, read at CLS, trained as its appendix C says; and a step of it can be taken."""
+    recipe = get_recipe("paper", DatasetStatistics.of(dataset))
+    model, train = recipe.model, recipe.train
+    assert (model.layout, model.fusion, model.bag_pooling, model.context) == ("cls", "attention", "mean", True)
+    assert (model.item_id_noise, model.feature_noise) == (0.05, 0.05)
+    assert (train.objective, train.temperature, train.hard_negatives) == ("sampled", 0.07, 0.0)
+    assert train.uniform_negatives > 0
+    assert (train.norm_penalty, train.composition) == (1e-5, "balanced")
+    assert train.variance_penalty > 0
+    assert (train.final_learning_rate, train.learning_rate, train.warmup_epochs) == (1e-5, 1e-3, 5.0)
+    assert train.epochs > train.warmup_epochs
+    built = RetrievalFormer(model, dataset.encoder)
+    fusions = (built.item_fusion, built.interaction_fusion, built.profile_fusion)
+    assert all(isinstance(fusion, AttentionFusion) for fusion in fusions)
+    batch_loss(built, next(iter(BatchLoader(dataset, recipe).epoch(0))), train).loss.backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for fusion in fusions for p in fusion.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert built.interaction_gate.grad is not None
 
 
 def test_the_exact_softmax_ends_where_its_cost_does() -> None:

@@ -24,6 +24,7 @@ from rf_training.distributed.world import World
 from rf_training.loading.batches import Batch, BatchLoader
 from rf_training.loss import LossTerms
 from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.storage import read_weights
 from rf_training.optimizer import make_optimizer, table_rate
 from rf_training.random_state import random_state, seed_rank, set_random_state
 from rf_training.schedule import WarmupCosine
@@ -241,7 +242,7 @@ class Trainer:
         if not initial.exists():
             return
         try:
-            self.load_weights(torch.load(initial, map_location="cpu", weights_only=True, mmap=True))
+            self.load_weights(read_weights(initial, self.recipe.model))
         except (RuntimeError, ValueError) as error:
             raise CorruptError(f"the weights in {initial} do not fit this run's recipe and dataset: {error}") from error
         metrics = self._evaluate()

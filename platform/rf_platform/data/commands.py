@@ -94,6 +94,13 @@ def synth(
     items: Annotated[int, typer.Option(help="The catalog.")] = 500,
     events: Annotated[int, typer.Option(help="Events in all.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Equal sizes and seed give equal tables, byte for byte.")] = 0,
+    browsing: Annotated[
+        bool,
+        typer.Option(
+            "--browsing",
+            help="One more table: the category a user opened just before each choice, for the feature service `browsing`.",
+        ),
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the tables of another catalog.")] = False,
     json: Json = False,
 ) -> None:
@@ -119,7 +126,7 @@ def synth(
 
     start = perf_counter()
     settings = get_settings()
-    options = SynthOptions(users=users, items=items, events=events, seed=seed)
+    options = SynthOptions(users=users, items=items, events=events, seed=seed, browsing=browsing)
     report = synthesise(options, workspace=settings.workspace, replace=replace)
     cost = {"seconds": round(perf_counter() - start, 2), "peak_bytes": peak_bytes()}
     if json:

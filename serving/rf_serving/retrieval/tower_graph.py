@@ -94,11 +94,21 @@ class _Reading:
             mixed_BSD = self._attend(block, normed_BSD)
             x_BSD, normed_BSD = self._rest(block, x_BSD, mixed_BSD, following.attention_norm)
         # Of the last block, the one place that is read.
-        x_B1D, normed_B1D = (graph("GatherND", each, self._last_B11, batch_dims=1) for each in (x_BSD, normed_BSD))
+        x_B1D, normed_B1D = self._read(x_BSD, normed_BSD, p_BD)
         mixed_B1D = self._attend_last(blocks[-1], normed_B1D, normed_BSD)
         _, read_B1D = self._rest(blocks[-1], x_B1D, mixed_B1D, tower.norm)
         read_BD = graph("Squeeze", read_B1D, graph.indices_of(1))
         return graph("Gemm", read_BD, graph.weight(tower.project.weight.t()), graph.weight(tower.project.bias))
+
+    def _read(self, x_BSD: str, normed_BSD: str, p_BD: str) -> tuple[str, str]:
+        """Return what the place that is read asks the last block with [B, 1, D], and it normalised."""
+        graph, tower = self._graph, self._tower
+        x_B1D = graph("GatherND", x_BSD, self._last_B11, batch_dims=1)
+        if tower.read_profile is None:
+            return x_B1D, graph("GatherND", normed_BSD, self._last_B11, batch_dims=1)
+        own_BD = self._product(p_BD, _centred(tower.read_profile.weight))
+        own_B1D = graph("Unsqueeze", own_BD, graph.indices_of(1))
+        return self._sum(x_B1D, own_B1D, cast(Sequence[Block], tower.blocks)[-1].attention_norm)
 
     def _enter(self, z_VD: str, p_BD: str) -> tuple[str, str]:
         """Return what the first block gets [B, S, D], interactions and what stands beside them, and it normalised."""

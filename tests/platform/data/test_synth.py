@@ -198,6 +198,32 @@ def test_the_shipped_repository_describes_the_tables(tmp_path: Path) -> None:
     assert {f.of for f in spec.history} == {"item_id", "event_timestamp", "event_type", "hour", "weekday"}
 
 
+def test_browsing_tells_the_category_chosen_next(tmp_path: Path) -> None:
+    """A state that changes with every event, known before it and after the one before; the other tables are as without."""
+    settings = Settings(home=tmp_path / "with", feature_service="browsing")
+    options = SynthOptions(users=50, items=100, events=600, browsing=True)
+    report = synthesise(options, workspace=settings.workspace)
+    assert report.notes == (
+        "synthetic: made by `rf data synth --users 50 --items 100 --events 600 --seed 0 --browsing`",
+    )
+    tables, plain = settings.workspace.tables, make(tmp_path / "without", users=50, items=100, events=600)
+    assert not (plain / "browsing.parquet").exists()
+    for name in TABLES:
+        assert (tables / name).read_bytes() == (plain / name).read_bytes()
+    assert set(report.files) == {*TABLES, "browsing.parquet"}
+    log, opened = (columns(tables / f"{name}.parquet") for name in ("interactions", "browsing"))
+    category = pq.read_table(tables / "items.parquet")["category"].to_numpy()[log["item_id"] - 1]
+    assert len(set(category)) > 1
+    assert np.array_equal(opened["opened"], category)
+    assert np.array_equal(opened["user_id"], log["user_id"])
+    same_user = log["user_id"][1:] == log["user_id"][:-1]
+    assert (opened["time"] < log["time"]).all()
+    assert (opened["time"][1:] >= log["time"][:-1])[same_user].all()
+    apply_definitions(settings)
+    spec = read_definitions(open_store(settings), settings.feature_service).spec
+    assert {f.field: f.domain for f in spec.inputs("user")}["opened"] == "item_attributes__category"
+
+
 def test_the_command_says_what_it_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RF_HOME", str(tmp_path))
     arguments = ["data", "synth", "--users", "20", "--items", "10", "--events", "100", "--json"]

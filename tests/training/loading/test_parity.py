@@ -236,7 +236,7 @@ def test_every_prefix_gives_the_same_query(changing: Dataset, monkeypatch: pytes
 def test_the_last_position_of_the_loaders_own_windows(
     changing: Dataset, monkeypatch: pytest.MonkeyPatch, layout: Layout, overlap: float
 ) -> None:
-    """Windows with many targets; all layouts but ``cls`` take one profile, so there only users whose profile stays count."""
+    """Windows with many targets; in all layouts but ``cls`` tokens share the oldest profile: there it has to be the newest."""
     model = moved_model(changing, layout)
     loader = make_loader(changing, model, overlap)
     windows = all_windows(loader)
@@ -247,6 +247,41 @@ def test_the_last_position_of_the_loaders_own_windows(
     comparable = torch.from_numpy(np.isin(user, STEADY) | (windows.first_target == target) | (layout == "cls"))
     assert int(comparable.sum()) > len(STEADY)
     torch.testing.assert_close(found[comparable], wanted[comparable], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("positions", ["all", "one"])
+def test_a_state_of_a_user_reaches_the_position_that_knows_it_and_none_before(
+    changing: Dataset, layout: Layout, positions: str
+) -> None:
+    """From the loader to the query: change what is known of users just before one of their events, event by event."""
+    model = moved_model(changing, layout)
+    loader = make_loader(changing, model)
+    loader.recipe = replace(loader.recipe, train=replace(loader.recipe.train, positions=positions))
+    windows, version, users = all_windows(loader), np.asarray(changing.sequences.user_version), loader.sides.users
+    drawn = loader.batch(windows, np.random.default_rng(0))
+    target = (torch.from_numpy(windows.start)[:, None] + drawn.read_BR + 1)[drawn.real_BR].numpy()
+    of_user = np.searchsorted(np.asarray(changing.sequences.offsets), target, side="right")
+
+    def queries() -> Tensor:
+        batch = loader.batch(windows, np.random.default_rng(0))
+        p_PD = model.encode_profiles(batch.sides["user"])
+        z_VD = torch.randn(len(batch.item_V), 16, generator=torch.Generator().manual_seed(0))
+        return model.encode_users(z_VD, batch.length_B, p_PD[batch.profile_BR], batch.read_BR)[batch.real_BR]
+
+    with torch.inference_mode():
+        before = queries()
+        for state in np.unique(version[target]):
+            incomes = users.numbers["users__income"].copy()
+            incomes[state] = 7.0
+            loader.sides = replace(loader.sides, users=replace(users, numbers={"users__income": incomes}))
+            moved = ((queries() - before).abs().amax(1) > 1e-6).numpy()
+            knows = version[target] == state
+            assert moved[knows].all()
+            assert not moved[target < target[knows].min()].any()
+            assert not moved[of_user != of_user[knows][0]].any()
+            if layout == "cls":
+                assert (moved == knows).all()
 
 
 def test_a_window_does_not_depend_on_the_batch_it_is_in(changing: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

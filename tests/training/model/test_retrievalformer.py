@@ -1,6 +1,7 @@
 """The towers: what they see, what they share, what they never see."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rf_platform.dataset import Dataset
-from rf_platform.errors import ConfigError
+from rf_platform.errors import ConfigError, CorruptError
 from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
@@ -81,6 +82,27 @@ def test_history_and_profile_both_matter(model: RetrievalFormer) -> None:
     assert not torch.allclose(base, model.encode_users(z.flip(0), torch.tensor([3]), profile), atol=1e-4)
     assert not torch.allclose(base, model.encode_users(z, torch.tensor([3]), profile.flip(-1)), atol=1e-4)
     assert torch.isfinite(model.encode_users(z[:0], torch.tensor([0]), profile)).all()
+
+
+def test_weights_of_an_earlier_version_answer_as_they_did(
+    dataset: Dataset, model: RetrievalFormer, tmp_path: Path
+) -> None:
+    """Where only the layout `cls` gave every position its own profile."""
+    z, profiles, reads = torch.randn(4, 16), torch.randn(1, 3, 16), torch.tensor([[0, 2, 3]])
+    if model.user_tower.read_profile is not None:
+        torch.nn.init.zeros_(model.user_tower.read_profile.weight)
+    save_model(tmp_path, model)
+    file = tmp_path / "weights.pt"
+    earlier = torch.load(file)
+    earlier.pop("user_tower.read_profile.weight", None)
+    torch.save(earlier, file)
+    loaded = load_model(tmp_path, dataset.encoder)
+    found, expected = (each.encode_users(z, torch.tensor([4]), profiles, reads) for each in (loaded, model))
+    assert torch.equal(found, expected)
+    del earlier["user_tower.norm.bias"]
+    torch.save(earlier, file)
+    with pytest.raises(CorruptError, match=r"(?s)do not belong to its configuration.*norm\.bias"):
+        load_model(tmp_path, dataset.encoder)
 
 
 def items(dataset: Dataset, rows: list[int]) -> FeatureTensors:

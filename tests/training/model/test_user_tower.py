@@ -12,14 +12,14 @@ from rf_training.model.user_tower import UserTower
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
-def new(layout: Layout) -> UserTower:
+def new(layout: Layout, layers: int = 2) -> UserTower:
     torch.manual_seed(0)
-    return UserTower(ModelConfig(dim=16, max_history=8, dropout=0.0, layout=layout)).eval()
+    return UserTower(ModelConfig(dim=16, max_history=8, dropout=0.0, layout=layout, layers=layers)).eval()
 
 
-def trained(layout: Layout) -> UserTower:
+def trained(layout: Layout, layers: int = 2) -> UserTower:
     """A tower whose parameters have all moved from where they start."""
-    tower = new(layout)
+    tower = new(layout, layers)
     with torch.no_grad():
         for parameter in tower.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -56,16 +56,43 @@ def test_the_vector_cannot_see_the_future_at_any_position(layout: Layout) -> Non
         assert seen.tolist() == [t <= position for t in range(5)]
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_position_knows_a_later_profile(layout: Layout) -> None:
-    """The profile as it was at each position read; only the layout with a place for each can tell them apart."""
-    tower, positions = trained(layout), [-1, 0, 1, 2, 3]
+def test_every_position_knows_its_own_profile_and_none_later(layout: Layout, layers: int) -> None:
+    """Of the profile as it was at each position read; where tokens share one, that is the oldest."""
+    tower, positions = trained(layout, layers), [-1, 0, 1, 2, 3]
     profile = torch.randn(1, 5, 16, requires_grad=True)
     query = tower(torch.randn(1, 4, 16), torch.tensor([4]), profile, torch.tensor([positions]))[0]
     for place in range(5):
         (gradient,) = torch.autograd.grad(query[place].square().sum(), profile, retain_graph=True)
-        known = place if layout == "cls" else 0
-        assert (gradient[0].abs().sum(1) > 0).tolist() == [n == known for n in range(5)]
+        known = {place} if layout == "cls" else {0, place}
+        assert (gradient[0].abs().sum(1) > 1e-6).tolist() == [n in known for n in range(5)]
+
+
+@pytest.mark.parametrize("layout", ["prefix", "side"])
+def test_the_profile_of_a_position_starts_silent_and_is_learned_at_once(layout: Layout) -> None:
+    tower, z, positions = new(layout), torch.randn(1, 4, 16), torch.tensor([[-1, 0, 3]])
+    oldest, later = torch.randn(1, 1, 16), torch.randn(1, 3, 16)
+    steady = tower(z, torch.tensor([4]), oldest.expand(-1, 3, -1), positions)
+    changing = tower(z, torch.tensor([4]), torch.cat([oldest, later[:, 1:]], dim=1), positions)
+    assert torch.equal(steady, changing)
+    changing.square().sum().backward()
+    assert tower.read_profile is not None
+    assert tower.read_profile.weight.grad is not None
+    assert tower.read_profile.weight.grad.abs().min() > 0
+
+
+def test_the_query_is_read_at_cls_behind_separator_and_profile() -> None:
+    """Each position against a plain causal transformer over [z_1..z_t, SEP, profile, CLS] (Eq. 8)."""
+    tower, positions = trained("cls"), [-1, 0, 2, 4]
+    z, profiles = torch.randn(1, 5, 16), torch.randn(1, 4, 16)
+    found = tower(z, torch.tensor([5]), profiles, torch.tensor([positions]))[0]
+    placed = tower.input_norm(z[0]) + tower.position_TD[[4, 3, 2, 1, 0]]
+    for query, position, profile in zip(found, positions, profiles[0], strict=True):
+        x = torch.cat([placed[: position + 1], torch.stack([tower.sep_D, profile, tower.cls_D])])[None]
+        for block in tower.blocks:
+            x = block(x, None)
+        torch.testing.assert_close(query, tower.project(tower.norm(x[0, -1])), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -86,6 +113,8 @@ def test_a_profile_at_the_side_starts_silent() -> None:
 def test_a_profile_at_the_side_is_concatenated_to_every_token_and_projected() -> None:
     """Against one projection of the concatenation, in front of a tower without any profile."""
     side, plain = trained("side"), new("prefix")
+    assert side.read_profile is not None
+    side.read_profile.weight.data.zero_()
     shared = {name: p for name, p in side.state_dict().items() if not name.startswith("side_")}
     plain.load_state_dict(shared | {"position_TD": torch.zeros(8, 16)})
     plain.input_norm = torch.nn.Identity()  # type: ignore[assignment]

@@ -101,9 +101,10 @@ WARM_COLD = _grid(
 
 ARCHITECTURE = _grid(
     Group(name="layout", title="Layout of the sequence", variants=_values("model.layout", "cls", "prefix", "side")),
+    Group(name="context", title="Context of interactions", variants=_switch("model.context", "false", "true")),
     Group(name="bags", title="Pooling of bags", variants=_values("model.bag_pooling", "mean", "sum", "attention")),
 )
-"""Shape of the user tower's sequence and of bags (R1, R7, R8)."""
+"""Shape of the user tower's sequence, what its interactions carry (RQ2 of the paper), and bags (R1, R6, R7, R8)."""
 
 GRIDS = {
     "table3": TABLE3,

@@ -18,8 +18,8 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Named configuration to start from: default, demo, ml-1m, amazon-beauty or amazon-toys; default: default. "
-            "The first two choose sizes by the dataset.",
+            help="Named configuration to start from: default, demo, paper, ml-1m, amazon-beauty or amazon-toys; default: "
+            "default. The first three choose sizes by the dataset.",
             show_default=False,
         ),
     ] = None,

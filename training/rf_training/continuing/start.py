@@ -17,7 +17,7 @@ from rf_training.continuing.parent import Parent
 from rf_training.continuing.weights import carry_over
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.model.storage import save_weights
+from rf_training.model.storage import read_weights, save_weights
 from rf_training.trainer import INITIAL
 
 
@@ -50,7 +50,7 @@ class Start:
         """
         self.growth.encoder.save(directory / ENCODER)
         self.lineage.save(directory / LINEAGE)
-        weights = torch.load(self.parent.model / "weights.pt", weights_only=True, mmap=True)
+        weights = read_weights(self.parent.model / "weights.pt", model)
         with torch.device("meta"):  # shapes and names are enough
             before = RetrievalFormer(model, self.parent.encoder)
             after = RetrievalFormer(model, self.growth.encoder)

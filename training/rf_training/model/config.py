@@ -46,6 +46,9 @@ class ModelConfig:
     learned query; cross-attention, where the first feature (an item's id) attends over the others; or their concatenation,
     projected (R3)."""
 
+    context: bool = True
+    """Whether an interaction is its item and its context (R6); False leaves the bare sequence of items, for the ablation."""
+
     fusion_heads: int = 2
     """Attention heads of a fusion block."""
 

@@ -36,10 +36,12 @@ class RetrievalFormer(nn.Module):
         super().__init__()
         self.config = config
         spec = encoder.spec
+        inputs = {"item": spec.inputs("item"), "user": spec.inputs("user")}
+        inputs["context"] = spec.inputs("context") if config.context else ()
         domains: dict[str, str] = {}
         rates: dict[str, float] = {}
-        for side in ("item", "user", "context"):
-            for f in spec.inputs(side):
+        for fields in inputs.values():
+            for f in fields:
                 if f.domain is not None:
                     domains[f.name], rates[f.name] = f.domain, config.feature_noise
         if config.item_id:
@@ -50,20 +52,20 @@ class RetrievalFormer(nn.Module):
         self.embeddings = FeatureEmbeddings(
             domains, rows, dims, rates, config.share_domains, config.bag_pooling, sharded
         )
-        if not config.item_id and not spec.inputs("item"):
+        if not config.item_id and not inputs["item"]:
             raise ConfigError(
                 f"service '{spec.service}' has no item features and the recipe has model.item_id=false: items would be all alike"
             )
         extra = [ITEM_ID_DOMAIN] if config.item_id else []
-        self.item_tokens = _tokens(spec.inputs("item"), encoder.widths, dims, config, extra)
-        self.user_tokens = _tokens(spec.inputs("user"), encoder.widths, dims, config)
-        self.context_tokens = _tokens(spec.inputs("context"), encoder.widths, dims, config)
+        self.item_tokens = _tokens(inputs["item"], encoder.widths, dims, config, extra)
+        self.user_tokens = _tokens(inputs["user"], encoder.widths, dims, config)
+        self.context_tokens = _tokens(inputs["context"], encoder.widths, dims, config)
         fusion = (config.fusion, config.dim, config.fusion_heads, config.fusion_ffn, config.dropout)
         counts = (self.item_tokens.count, 1 + self.context_tokens.count, self.user_tokens.count)
         self.item_fusion, self.interaction_fusion, self.profile_fusion = (make_fusion(*fusion, n) for n in counts)
         # Without sharing, the items of a history are encoded by tables of their own (R4, the ablation).
         self.history_items = None if config.share_domains else _ItemSide(config, encoder, rows, dims, extra, sharded)
-        self.interaction_gate = nn.Parameter(torch.zeros(()))
+        self.interaction_gate = nn.Parameter(torch.ones(()))
         self.item_bias = nn.Linear(config.dim, 1) if config.item_bias else None
         if self.item_bias is not None:
             nn.init.zeros_(self.item_bias.weight)
@@ -110,8 +112,8 @@ class RetrievalFormer(nn.Module):
     ) -> Tensor:
         """Return interaction tokens [V, D] from item vectors and their context (Eq. 7, R6).
 
-        The fused token is added to the item's vector through a gate that starts closed: training starts from the plain
-        sequence of items and lets the context in as far as it helps.
+        The fused token is added to the item's vector through a gate that starts open. One that starts closed hides the context
+        from the loss, and what would have opened it is not learned.
         """
         if self.context_tokens.count == 0:
             return h_VD

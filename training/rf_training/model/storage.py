@@ -38,7 +38,18 @@ def load_model(directory: Path, encoder: FeatureEncoder) -> RetrievalFormer:
     config = ModelConfig(**json.loads((directory / "config.json").read_text()))
     model = RetrievalFormer(config, encoder)
     try:
-        model.load_state_dict(torch.load(directory / "weights.pt", weights_only=True))
+        model.load_state_dict(read_weights(directory / "weights.pt", config))
     except (RuntimeError, OSError, EOFError) as error:
         raise CorruptError(f"the weights in {directory} do not belong to its configuration: {error}") from error
     return model.eval()
+
+
+def read_weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """Read the state of a model, memory-mapped; one of an earlier version is brought up to this one and answers as it did.
+
+    Earlier a position read had no profile of its own but in the layout ``cls``.
+    """
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if config.layout != "cls":
+        weights.setdefault("user_tower.read_profile.weight", torch.zeros(config.dim, config.dim))
+    return weights

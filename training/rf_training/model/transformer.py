@@ -31,25 +31,27 @@ class Block(nn.Module):
             nn.init.normal_(branch.weight, std=0.02)
             nn.init.zeros_(branch.bias)
 
-    def forward(self, x_BTD: Tensor, mask: Tensor | None, first: int = 0) -> Tensor:
-        """Compute the tokens from ``first`` on, which attend to all tokens that ``mask`` allows.
+    def forward(self, asking_BQD: Tensor, mask: Tensor | None, seen_BTD: Tensor | None = None) -> Tensor:
+        """Compute tokens that attend to all tokens that ``mask`` allows.
 
         Args:
-            x_BTD: tokens.
-            mask: bool, broadcastable to [B, H, T - first, T]; None means causal, with ``first`` 0.
-            first: tokens before it are only attended to: what the last block needs not compute.
+            asking_BQD: the tokens that are computed.
+            mask: bool, broadcastable to [B, H, Q, T]; None means causal, where tokens attend to each other.
+            seen_BTD: the tokens attended to; default: those that are computed. In the last block only what is read need ask.
 
         Returns:
-            [B, T - first, D].
+            [B, Q, D].
         """
-        B, T, D = x_BTD.shape
-        normed_BTD = self.attention_norm(x_BTD)
-        q = self.query(normed_BTD[:, first:]).view(B, T - first, self.heads, D // self.heads).transpose(1, 2)
+        seen_BTD = asking_BQD if seen_BTD is None else seen_BTD
+        (B, Q, D), T = asking_BQD.shape, seen_BTD.shape[1]
+        normed_BTD = self.attention_norm(seen_BTD)
+        normed_BQD = normed_BTD if seen_BTD is asking_BQD else self.attention_norm(asking_BQD)
+        q = self.query(normed_BQD).view(B, Q, self.heads, D // self.heads).transpose(1, 2)
         k, v = self.key_value(normed_BTD).view(B, T, 2, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        with torch.autocast(x_BTD.device.type, enabled=False):  # on CPUs attention is slower in bfloat16
+        with torch.autocast(seen_BTD.device.type, enabled=False):  # on CPUs attention is slower in bfloat16
             mixed = F.scaled_dot_product_attention(
                 q.float(), k.float(), v.float(), attn_mask=mask, is_causal=mask is None
             )
-        x_BQD = x_BTD[:, first:] + self.dropout(self.out(mixed.transpose(1, 2).reshape(B, T - first, D)))
+        x_BQD = asking_BQD + self.dropout(self.out(mixed.transpose(1, 2).reshape(B, Q, D)))
         out: Tensor = x_BQD + self.dropout(self.ffn(self.ffn_norm(x_BQD)))
         return out

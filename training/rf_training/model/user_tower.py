@@ -1,6 +1,6 @@
 """The user tower: a causal transformer over interaction tokens and the profile.
 
-Shapes: B users, T interactions (padded on the right), R positions read, D width.
+Shapes: B users, T interactions (padded on the right), S = 1 + T places, R positions read, D width.
 A read position r in -1..T-1 means "after interaction r": -1 sees the profile only, T-1 everything.
 """
 
@@ -17,6 +17,10 @@ class UserTower(nn.Module):
 
     Layouts: ``cls`` is [z_1..z_T, SEP, profile, CLS]; ``prefix`` is [profile, z_1..z_T]; ``side`` is [CLS, z_1..z_T] with the
     profile concatenated to every token and the pair projected back to D, starting from the token alone.
+
+    A user's profile changes while the history grows. In ``cls`` every position read has its own. In the other two all tokens
+    share one, the oldest, which no position is too early to know; so each position read gets its own beside it, projected and
+    added before it asks the last block. The projection starts at zero, and nothing of it reaches another position.
 
     Positions are counted from the end of the history, so that the latest interaction always has the same one.
     """
@@ -42,6 +46,9 @@ class UserTower(nn.Module):
             nn.init.eye_(self.side_token.weight)
             for start in (self.side_token.bias, self.side_profile.weight):
                 nn.init.zeros_(start)
+        self.read_profile = None if self.layout == "cls" else nn.Linear(dim, dim, bias=False)
+        if self.read_profile is not None:
+            nn.init.zeros_(self.read_profile.weight)
 
     def forward(self, z_BTD: Tensor, length_B: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
         """Return the query vectors [B, R, D], not normalised.
@@ -49,19 +56,18 @@ class UserTower(nn.Module):
         Args:
             z_BTD: interaction tokens, padded on the right.
             length_B: interactions of each user.
-            profile_BRD: the profile as it was known at each position read; the layouts ``prefix`` and ``side`` have one profile
-                for all positions and take the first, which no position is too early to know.
+            profile_BRD: the profile as it was known at each position read, oldest first.
             read_BR: positions to read, -1..T-1.
         """
         if self.layout == "cls":
             read_BRD = self._read_cls(self._placed(z_BTD, length_B), profile_BRD, read_BR)
         else:
-            read_BRD = self._read_in_place(self.enter(z_BTD, length_B, profile_BRD[:, :1]), read_BR)
+            read_BRD = self._read_in_place(self.enter(z_BTD, length_B, profile_BRD[:, :1]), profile_BRD, read_BR)
         out: Tensor = self.project(self.norm(read_BRD))
         return out
 
     def enter(self, z_BTD: Tensor, length_B: Tensor, profile_B1D: Tensor) -> Tensor:
-        """Return what the first block gets [B, 1 + T, D] in the layouts ``prefix`` and ``side``: position r stands at r + 1."""
+        """Return what the first block gets [B, S, D] in the layouts ``prefix`` and ``side``: position r stands at r + 1."""
         z_BTD = self._placed(z_BTD, length_B)
         if self.layout == "side":
             return self._beside(z_BTD, profile_B1D)
@@ -80,14 +86,17 @@ class UserTower(nn.Module):
         beside_BTD: Tensor = self.side_token(x_BTD) + self.side_profile(profile_B1D)
         return beside_BTD
 
-    def _read_in_place(self, x_BTD: Tensor, read_BR: Tensor) -> Tensor:
+    def _read_in_place(self, x_BSD: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
         """Read every position where it stands, behind one token that stands for no interaction."""
-        x_BTD = self.dropout(x_BTD)
-        for block in self.blocks:
-            x_BTD = block(x_BTD, None)
-        place_BRD = (read_BR + 1)[:, :, None].expand(-1, -1, x_BTD.shape[2])
-        read_BRD: Tensor = x_BTD.gather(1, place_BRD)
-        return read_BRD
+        assert self.read_profile is not None
+        x_BSD = self.dropout(x_BSD)
+        for block in self.blocks[:-1]:
+            x_BSD = block(x_BSD, None)
+        place_BR1 = (read_BR + 1)[:, :, None]
+        asking_BRD = x_BSD.gather(1, place_BR1.expand(-1, -1, x_BSD.shape[2])) + self.read_profile(profile_BRD)
+        past_BRS = torch.arange(x_BSD.shape[1], device=x_BSD.device) <= place_BR1
+        last: Tensor = self.blocks[-1](asking_BRD, past_BRS.unsqueeze(1), x_BSD)
+        return last
 
     def _read_cls(self, z_BTD: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
         """Append SEP, profile and CLS once per position read; each triple sees its own past and itself only."""
@@ -98,7 +107,7 @@ class UserTower(nn.Module):
         for block in self.blocks[:-1]:
             x = block(x, mask)
         first = x.shape[1] - R
-        last: Tensor = self.blocks[-1](x, mask[:, :, first:], first)
+        last: Tensor = self.blocks[-1](x[:, first:], mask[:, :, first:], x)
         return last
 
 

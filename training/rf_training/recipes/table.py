@@ -53,6 +53,30 @@ def demo(data: DatasetStatistics) -> Recipe:
     return replace(base, name="demo", train=replace(base.train, epochs=5))
 
 
+def paper(data: DatasetStatistics) -> Recipe:
+    """The model and the training of the paper, to compare with: its values (C.3, C.4), and sizes as in `default`.
+
+    Of its own are the weight of the variance penalty, training at every position, and the average of the weights.
+    """
+    base = default(data)
+    return Recipe(
+        name="paper",
+        model=replace(base.model, layout="cls", fusion="attention", bag_pooling="mean"),
+        train=TrainConfig(
+            batch_size=base.train.batch_size,
+            overlap=base.train.overlap,
+            objective="sampled",
+            temperature=0.07,
+            learning_rate=1e-3,
+            final_learning_rate=1e-5,
+            warmup_epochs=5.0,
+            norm_penalty=1e-5,
+            variance_penalty=0.1,
+            composition="balanced",
+        ),
+    )
+
+
 def ml_1m(data: DatasetStatistics) -> Recipe:
     """MovieLens-1M: long histories, few items; 2 x 128 wide, the exact softmax, 16 epochs."""
     return Recipe(
@@ -88,6 +112,7 @@ def amazon_toys(data: DatasetStatistics) -> Recipe:
 RECIPES: dict[str, Callable[[DatasetStatistics], Recipe]] = {
     "default": default,
     "demo": demo,
+    "paper": paper,
     "ml-1m": ml_1m,
     "amazon-beauty": amazon_beauty,
     "amazon-toys": amazon_toys,

@@ -22,6 +22,8 @@ class SynthOptions:
     items: int = 500
     events: int = 20_000
     seed: int = 0
+    browsing: bool = False
+    """Whether there is a fourth table: the category that a user opened just before each choice."""
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -55,4 +57,6 @@ class SynthOptions:
 
     def describe(self) -> str:
         """The command line that makes the same tables."""
-        return "rf data synth " + " ".join(f"--{name} {value}" for name, value in asdict(self).items())
+        sizes = asdict(self)
+        flag = " --browsing" if sizes.pop("browsing") else ""
+        return "rf data synth " + " ".join(f"--{name} {value}" for name, value in sizes.items()) + flag

@@ -1,4 +1,7 @@
-"""Write a synthetic catalog as an import would: tables of interactions, items and users, and ``import.json``."""
+"""Write a synthetic catalog as an import would: tables of interactions, items and users, and ``import.json``.
+
+With ``browsing`` there is one more, a state of users that changes with every event and tells what they choose next.
+"""
 
 import shutil
 from collections.abc import Iterable
@@ -24,10 +27,11 @@ from rf_platform.data.write import TableWriter, sha256
 from rf_platform.errors import RunError
 from rf_platform.workspace import Workspace
 
+BROWSING = "browsing.parquet"
 CATALOG = "synthetic"
 """Name of the catalog, and of the feature repository that comes with the platform for it."""
 _TIME = pa.timestamp("us", tz="UTC")
-_HOUR, _DAY = 3_600_000_000, 86_400_000_000
+_SECOND, _HOUR, _DAY = 1_000_000, 3_600_000_000, 86_400_000_000
 _ITEMS_AT_ONCE = 131_072
 
 
@@ -71,14 +75,17 @@ def _write(options: SynthOptions, tables: Path, fresh: Path) -> ImportReport:
         with ExitStack() as stack:
             users_file = stack.enter_context(TableWriter(fresh / "users.parquet"))
             events_file = stack.enter_context(TableWriter(fresh / "interactions.parquet"))
+            browsing_file = stack.enter_context(TableWriter(fresh / BROWSING)) if options.browsing else None
             for block in range(options.blocks):
                 users = make_users(options, catalog, likes, events, block)
                 made = make_events(options, catalog, users, block)
                 users_file.write(_users(users))
                 events_file.write(_interactions(made, before=events_file.rows))
+                if browsing_file is not None:
+                    browsing_file.write(_browsing(catalog, made))
                 first, last = min(first, int(made.timestamp.min())), max(last, int(made.timestamp.max()))
                 progress.advance(len(made.user), note=f"{events_file.rows:,} events")
-        names = [f"{table}.parquet" for table in TABLES]
+        names = [f"{table}.parquet" for table in TABLES] + ([BROWSING] if options.browsing else [])
         assert events_file.rows == options.events
     return ImportReport(
         name=CATALOG,
@@ -107,7 +114,6 @@ def _write(options: SynthOptions, tables: Path, fresh: Path) -> ImportReport:
 def _items(catalog: SynthCatalog, start: int, stop: int) -> pa.Table:
     rows = slice(start, stop)
     ids = pa.array(np.arange(start + 1, stop + 1))
-    category = catalog.cell[rows] // catalog.styles
     brands = (f"brand-{n:04d}" for n in range(catalog.categories * BRANDS_PER_CATEGORY))
     tags = np.sort(catalog.tags[rows], axis=1)
     distinct = np.diff(tags, axis=1, prepend=-1) > 0
@@ -118,7 +124,7 @@ def _items(catalog: SynthCatalog, start: int, stop: int) -> pa.Table:
             "item_id": ids,
             "event_timestamp": pa.array(catalog.entry[rows], _TIME),
             "title": pc.binary_join_element_wise("Item", ids.cast(pa.string()), " "),
-            "category": _named((f"category-{n:03d}" for n in range(catalog.categories)), category),
+            "category": _categories(catalog, catalog.cell[rows]),
             "brand": _named(brands, catalog.brand[rows]),
             "tags": pa.ListArray.from_arrays(offsets, names),
             "price": pa.array(catalog.price[rows]),
@@ -152,6 +158,21 @@ def _interactions(events: SynthEvents, before: int) -> pa.Table:
             "input_order": pa.array(np.arange(before, before + n)),
         }
     )
+
+
+def _browsing(catalog: SynthCatalog, events: SynthEvents) -> pa.Table:
+    """The category that a user opened a second before each choice: that of the item chosen."""
+    return pa.table(
+        {
+            "user_id": pa.array(events.user + 1),
+            "event_timestamp": pa.array(events.timestamp - _SECOND, _TIME),
+            "opened": _categories(catalog, catalog.cell[events.item]),
+        }
+    )
+
+
+def _categories(catalog: SynthCatalog, cells: npt.NDArray[np.integer]) -> pa.Array:
+    return _named((f"category-{n:03d}" for n in range(catalog.categories)), cells // catalog.styles)
 
 
 def _named(names: Iterable[str], codes: npt.NDArray[np.integer]) -> pa.Array:
