@@ -8,7 +8,7 @@ import torch
 
 from rf_platform.dataset import Dataset
 from rf_training.config import Recipe, TrainConfig
-from rf_training.loading.batches import BatchLoader
+from rf_training.loading.batches import Batch, BatchLoader
 from rf_training.loss import norm_penalty, uniformity_of, variance_penalty
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
@@ -18,13 +18,27 @@ MODEL = ModelConfig(dim=16, max_history=8, dropout=0.0, feature_noise=0.0, item_
 TRAIN = TrainConfig(batch_size=8, uniform_negatives=5, precision="float32")
 
 
-def step(dataset: Dataset, train: TrainConfig, scale: float = 1.0) -> torch.Tensor:
-    """The loss of one step, always of the same weights and the same batch; the queries are ``scale`` times as long."""
+def start(dataset: Dataset, train: TrainConfig, scale: float = 1.0) -> tuple[RetrievalFormer, Batch]:
+    """Always the same weights and the same batch; the queries are ``scale`` times as long."""
     torch.manual_seed(0)
     model = RetrievalFormer(MODEL, dataset.encoder)
     model.user_tower.project.weight.data.mul_(scale)
-    batch = next(iter(BatchLoader(dataset, Recipe(name="t", model=MODEL, train=train)).epoch(0)))
-    return batch_loss(model, batch, train).loss
+    return model, next(iter(BatchLoader(dataset, Recipe(name="t", model=MODEL, train=train)).epoch(0)))
+
+
+def step(dataset: Dataset, train: TrainConfig, scale: float = 1.0) -> torch.Tensor:
+    """The loss of one step."""
+    return batch_loss(*start(dataset, train, scale), train).loss
+
+
+def outputs(model: RetrievalFormer, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and candidates of the step, before they are normalised."""
+    embedded = model.embed(batch.sides)
+    h = model.encode_items(batch.sides["item"], embedded)
+    context = {key: embedded[key].take(batch.context_V) for key in model.context_tokens.ids}
+    z = model.encode_interactions(h[batch.item_V], batch.numbers, context)
+    profiles = model.encode_profiles(batch.sides["user"], embedded)[batch.profile_BR]
+    return model.encode_users(z, batch.length_B, profiles, batch.read_BR)[batch.real_BR], h[batch.candidate_C]
 
 
 def test_the_norm_penalty_by_hand() -> None:
@@ -56,9 +70,29 @@ def test_uniformity_of_distinct_pairs_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["norm_penalty", "variance_penalty", "uniformity_weight"])
 def test_a_step_adds_a_term_as_often_as_the_recipe_says(dataset: Dataset, name: str) -> None:
+    """With its sign: a penalty raises the loss by what it is worth."""
     plain, once, twice = (step(dataset, replace(TRAIN, **{name: weight})) for weight in (0.0, 0.5, 1.0))  # type: ignore[arg-type]
-    assert abs(once - plain) > 1e-4
-    torch.testing.assert_close(twice - plain, 2 * (once - plain), atol=1e-4, rtol=1e-4)
+    u, v = outputs(*start(dataset, TRAIN))
+    y = torch.nn.functional.normalize(v, dim=-1)
+    terms = {"norm_penalty": norm_penalty(u, v), "variance_penalty": variance_penalty(y)}
+    term = (terms | {"uniformity_weight": uniformity_of(y)})[name]
+    assert abs(term) > 1e-3
+    torch.testing.assert_close(once - plain, 0.5 * term, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(twice - plain, term, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["variance_penalty", "uniformity_weight"])
+def test_a_step_along_the_gradient_of_a_penalty_spreads_the_items(dataset: Dataset, name: str) -> None:
+    spread = []
+    for train in (TRAIN, replace(TRAIN, **{name: 5.0})):  # type: ignore[arg-type]
+        model, batch = start(dataset, train)
+        batch_loss(model, batch, train).loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.sub_(1e-4 * parameter.grad)
+        spread.append(torch.nn.functional.normalize(outputs(model, batch)[1], dim=-1).var(0).sum().item())
+    assert spread[1] > spread[0]
 
 
 def test_the_norm_penalty_of_a_step_is_of_vectors_before_they_are_normalised(dataset: Dataset) -> None:

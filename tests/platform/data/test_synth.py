@@ -27,7 +27,7 @@ LARGE = SynthOptions(users=10_000, items=3_000, events=200_000)
 TABLES = ("interactions.parquet", "items.parquet", "users.parquet")
 
 
-def make(home: Path, **sizes: int) -> Path:
+def make(home: Path, **sizes: Any) -> Path:
     synthesise(SynthOptions(**sizes), workspace=Workspace(home))
     return home / "tables"
 
@@ -245,7 +245,7 @@ def test_the_command_says_what_it_cost(tmp_path: Path, monkeypatch: pytest.Monke
         ({"items": 1 << 31}, "must be below 2,147,483,648"),
     ],
 )
-def test_sizes_that_cannot_be(sizes: dict[str, int], message: str) -> None:
+def test_sizes_that_cannot_be(sizes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         SynthOptions(**sizes)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -252,7 +252,7 @@ def test_the_last_position_of_the_loaders_own_windows(
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("positions", ["all", "one"])
 def test_a_state_of_a_user_reaches_the_position_that_knows_it_and_none_before(
-    changing: Dataset, layout: Layout, positions: str
+    changing: Dataset, layout: Layout, positions: Literal["all", "one"]
 ) -> None:
     """From the loader to the query: change what is known of users just before one of their events, event by event."""
     model = moved_model(changing, layout)
