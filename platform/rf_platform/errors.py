@@ -14,11 +14,14 @@ class RfError(Exception):
     """1: the run failed; 2: the usage or the configuration is at fault."""
     grpc_status: ClassVar[str] = "INTERNAL"
     """Name of a ``grpc.StatusCode`` member."""
+    told: ClassVar[bool] = False
+    """Whether callers of a server read the message. Others may name files, hosts or users of the server: those are in its log."""
 
 
 class UsageError(RfError):
     """An argument or a request field is wrong."""
 
+    told = True
     exit_code = 2
     grpc_status = "INVALID_ARGUMENT"
 
@@ -28,6 +31,12 @@ class ConfigError(RfError):
 
     exit_code = 2
     grpc_status = "FAILED_PRECONDITION"
+
+
+class UnsupportedError(ConfigError):
+    """A request asks for what the served bundle does not have."""
+
+    told = True
 
 
 class NotFoundError(RfError):
@@ -40,6 +49,7 @@ class NotFoundError(RfError):
 class DataError(RfError):
     """Input data breaks its contract."""
 
+    told = True
     grpc_status = "INVALID_ARGUMENT"
 
 
@@ -64,4 +74,5 @@ class UnavailableError(RfError):
 class OverloadedError(RfError):
     """There is more to do than the server can; what is refused costs next to nothing."""
 
+    told = True
     grpc_status = "RESOURCE_EXHAUSTED"

@@ -22,7 +22,7 @@ _PORT, _PROTECTION, _LIMITS, _SPEED, _RANKING, _WATCHING = (
 @app.command()
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for all.", rich_help_panel=_PORT)
+        str, typer.Option(help="Address to listen on; 0.0.0.0 or :: for all.", rich_help_panel=_PORT)
     ] = "127.0.0.1",
     port: Annotated[
         int,
@@ -80,6 +80,35 @@ def serve(
     deadline_seconds: Annotated[
         float, typer.Option(min=0.01, help="Most time for a call.", rich_help_panel=_LIMITS)
     ] = 10.0,
+    keepalive_seconds: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="Ask the other end of a silent connection whether it is still there after this long.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 60.0,
+    min_ping_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            help="How often clients may ping; those that do it more often are sent away.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 5.0,
+    connection_idle_seconds: Annotated[
+        float,
+        typer.Option(min=1, help="Close a connection without a call after this long.", rich_help_panel=_LIMITS),
+    ] = 1800.0,
+    connection_age_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Close every connection after about this long, so that balancers spread callers anew; default: never.",
+            show_default=False,
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
     max_in_flight: Annotated[
         int,
         typer.Option(min=1, help="Calls that a worker answers at once; more are refused.", rich_help_panel=_LIMITS),
@@ -185,6 +214,10 @@ def serve(
         max_pending=max_pending,
         queue_seconds=queue_ms / 1000,
         deadline_seconds=deadline_seconds,
+        keepalive_seconds=keepalive_seconds,
+        min_ping_seconds=min_ping_seconds,
+        connection_idle_seconds=connection_idle_seconds,
+        connection_age_seconds=connection_age_seconds,
         fetch_seconds=fetch_ms / 1000,
         batch_most=batch_most,
         batch_seconds=batch_us / 1e6,

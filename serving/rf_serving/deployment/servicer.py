@@ -10,6 +10,7 @@ from rf_serving.deployment.deployments import Deployments
 from rf_serving.deployment.loader import Loaded
 from rf_serving.deployment.shadow import Shadow
 from rf_serving.server.service import Service
+from rf_serving.server.told import without_places
 
 
 class DeploymentServicer(DeploymentServiceServicer):
@@ -30,7 +31,7 @@ class DeploymentServicer(DeploymentServiceServicer):
             split_percent=serving.percent,
             shadow=_bundle(shadow.loaded) if shadow is not None else None,
             shadow_report=_report(shadow) if shadow is not None else None,
-            refused=serving.refused,
+            refused=without_places(serving.refused),
             swaps=serving.swaps,
         )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from rf_platform.errors import ConfigError
+from rf_platform.errors import UnsupportedError
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, RERANK_LIME, RERANK_NONE, RERANK_UNSPECIFIED, Rerank
 
@@ -35,13 +35,13 @@ class Reranking:
             reranker: whether this bundle has a re-ranker.
 
         Raises:
-            ConfigError: the request asks for a re-ranker, and the bundle has none.
+            UnsupportedError: the request asks for a re-ranker, and the bundle has none.
         """
         if asked == RERANK_UNSPECIFIED:
             by_default = _ORDERS.get(self.default, RERANK_LIME)
             return by_default if by_default != RERANK_LIME or reranker else RERANK_NONE
         if asked == RERANK_LIME and not reranker:
-            raise ConfigError(
+            raise UnsupportedError(
                 f"rerank: bundle '{bundle}' has no re-ranker; leave it to the deployment, ask for RERANK_EXACT or RERANK_NONE, "
                 f"or build a bundle of a run that has one (`rf rerank train`, `rf index build`)"
             )

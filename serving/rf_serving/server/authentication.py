@@ -18,12 +18,14 @@ _SCHEME = "bearer "
 class UnauthenticatedError(RfError):
     """The caller has shown no token, or none that is known."""
 
+    told = True
     grpc_status = "UNAUTHENTICATED"
 
 
 class ForbiddenError(RfError):
     """The caller's role does not reach."""
 
+    told = True
     grpc_status = "PERMISSION_DENIED"
 
 

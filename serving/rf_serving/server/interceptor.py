@@ -26,11 +26,11 @@ from rf_serving.server.call import REQUEST_ID, Call, begin_call, note
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.roles import REFLECTION_ROLE, Role
 from rf_serving.server.service import Service
+from rf_serving.server.told import INTERNAL, told
 from rf_serving.server.tracing import NO_TRACING, Tracing
 
 __all__ = ["REQUEST_ID", "CallInterceptor", "note"]
 
-INTERNAL_MESSAGE = "internal error; the server's log has it under the request id"
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata of a refused call: gRPC clients that retry wait this long."""
 _REFLECTION = "/grpc.reflection."
@@ -40,12 +40,12 @@ _NOT_OUR_FAULT = frozenset(
     {"OK", "INVALID_ARGUMENT", "CANCELLED", "DEADLINE_EXCEEDED", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED"}
 )
 _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_LONGEST_MESSAGE = 1000  # messages travel in a header, and headers have a limit
 
 
 class DeadlineError(RfError):
     """The time for a call is up."""
 
+    told = True
     grpc_status = "DEADLINE_EXCEEDED"
 
 
@@ -90,7 +90,11 @@ class _TimeLimit:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
-    """Wraps the unary calls of our services; health passes through, and so does reflection unless there are tokens."""
+    """Wraps the unary calls of our services; health passes through, and so does reflection unless there are tokens.
+
+    Single messages are read here: gRPC would wait for ever for one that never comes, and not answer a caller whose stream ends
+    without one.
+    """
 
     def __init__(
         self,
@@ -147,7 +151,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         if method is None:
             if self._authentication is not None and path.startswith(_REFLECTION):
                 return self._checked(await continuation(handler_call_details), handler_call_details)
-            return await continuation(handler_call_details)
+            return self._passed(await continuation(handler_call_details))
         if method.admission.full:
             return method.refusal
         if (wrapped := self._handlers.get(path)) is None:
@@ -155,11 +159,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         return wrapped
 
     def _wrapped(self, handler: Any, method: _Method) -> Any:
-        async def answer(request: bytes, context: Any) -> Any:
-            return await self._answer(handler, method, request, context)
+        async def answer(requests: Any, context: Any) -> Any:
+            return await self._answer(handler, method, await self._received(context), context)
 
         # The message is parsed in _answer: gRPC would call a malformed one an error of the server's.
-        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
+
+    def _passed(self, handler: Any) -> Any:
+        """Return the handler of a service that is not ours, with its message read in time."""
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        async def answer(requests: Any, context: Any) -> Any:
+            received = await self._received(context)
+            if isinstance(received, RfError):
+                await context.abort(grpc.StatusCode[received.grpc_status], told(received))
+            return await handler.unary_unary(handler.request_deserializer(received), context)
+
+        return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
+
+    async def _received(self, context: Any) -> bytes | RfError:
+        """Return the message of a call, or why there is none."""
+        task = asyncio.current_task()
+        assert task is not None
+        limit = _TimeLimit(task)
+        timer = task.get_loop().call_later(self._deadline_seconds, limit.expire)
+        try:
+            message = await context.read()
+        except asyncio.CancelledError:
+            if not limit.caused():
+                raise
+            return DeadlineError(f"the message did not come within {self._deadline_seconds:g} s")
+        finally:
+            timer.cancel()
+        if isinstance(message, bytes):
+            return message
+        return UsageError("the call ended without a message; send one")
 
     def _checked(self, handler: Any, details: Any) -> Any:
         """Return the handler of reflection if the caller may read, and one that refuses otherwise."""
@@ -170,7 +205,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             refusal = error
 
             async def refuse(requests: Any, context: Any) -> None:
-                await context.abort(grpc.StatusCode[refusal.grpc_status], str(refusal))
+                await context.abort(grpc.StatusCode[refusal.grpc_status], told(refusal))
 
             return grpc.stream_stream_rpc_method_handler(refuse)
         return handler
@@ -198,16 +233,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             self._log.warning("shedding", calls=self._shed, limit=method.admission.limit, method=method.name)
             self._shed, self._shed_said = 0, now
 
-    async def _answer(self, handler: Any, method: _Method, request: bytes, context: Any) -> Any:
+    async def _answer(self, handler: Any, method: _Method, request: bytes | RfError, context: Any) -> Any:
         call = begin_call()
         notes = call.notes
         request_id = _request_id(context)
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         begin, status = perf_counter(), grpc.StatusCode.OK
-        admitted = method.admission.enter()
+        admitted = isinstance(request, bytes) and method.admission.enter()
         self._enter()
         span = self._tracing.begin(method.name, request_id, context)
         try:
+            if isinstance(request, RfError):
+                raise request
             if not admitted:
                 raise self._overloaded(method, context, request_id)
             return await self._in_time(handler, method, request, context)
@@ -216,7 +253,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             notes["error"] = str(error)
             if error.__cause__ is not None:
                 notes["cause"] = repr(error.__cause__)
-            await context.abort(status, _short(str(error)))
+            await context.abort(status, told(error))
         except asyncio.CancelledError:
             # The caller went away, or its deadline has passed.
             late = (left := context.time_remaining()) is not None and left <= 0
@@ -225,7 +262,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         except Exception:
             status = grpc.StatusCode.INTERNAL
             self._log.exception("failed", request_id=request_id, method=method.name, **notes)
-            await context.abort(status, INTERNAL_MESSAGE)
+            await context.abort(status, INTERNAL)
         finally:
             seconds = perf_counter() - begin
             if admitted:
@@ -289,7 +326,3 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 def _request_id(context: Any) -> str:
     given = next((value for key, value in context.invocation_metadata() or () if key == REQUEST_ID), None)
     return given if isinstance(given, str) and _USABLE_ID.fullmatch(given) else os.urandom(16).hex()
-
-
-def _short(message: str) -> str:
-    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.process_collector import ProcessCollector
 
 from rf_platform.errors import UsageError
+from rf_serving.server.addresses import joined
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -41,10 +43,21 @@ class ServerMetrics:
         self.store_down = Gauge(
             "rf_store_down", "1 while the online store is not asked, because it failed.", registry=self.registry
         )
+        self._certificate: Gauge | None = None  # not there without TLS
         ProcessCollector(registry=self.registry)
         # Looking a metric up by its labels costs more than counting.
         self._call, self._second = cache(self._calls.labels), cache(self._seconds.labels)
         self._stage, self._answer = cache(self._stages.labels), cache(self._answers.labels)
+
+    def certificate_ends(self, ends: datetime) -> None:
+        """Tell until when the certificate that is shown is valid."""
+        if self._certificate is None:
+            self._certificate = Gauge(
+                "rf_certificate_ends_timestamp_seconds",
+                "When the certificate that is shown expires, seconds since 1970.",
+                registry=self.registry,
+            )
+        self._certificate.set(ends.timestamp())
 
     def observe_call(self, method: str, status: str, seconds: float, *, cold: bool, degraded: bool) -> None:
         """Count a finished call."""
@@ -80,10 +93,10 @@ def exposed(registry: CollectorRegistry, host: str, port: int | None) -> Iterato
         yield None
         return
     try:
-        server, thread = start_http_server(port, host, registry)
+        server, thread = start_http_server(port, host.strip("[]"), registry)
     except OSError as error:
         raise UsageError(
-            f"metrics cannot be exposed on {host}:{port}: {error}; choose another --metrics-port"
+            f"metrics cannot be exposed on {joined(host, port)}: {error}; choose another --metrics-port"
         ) from error
     try:
         yield server.server_port

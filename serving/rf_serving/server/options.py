@@ -32,6 +32,14 @@ class ServeOptions:
     """How long calls may wait for their turn before fewer are taken in."""
     deadline_seconds: float = 10.0
     """Most time for a call; less where the caller says so."""
+    keepalive_seconds: float = 60.0
+    """How long a connection may be silent before its other end is asked whether it is still there."""
+    min_ping_seconds: float = 5.0
+    """How often clients may ask that; those that do it more often are sent away."""
+    connection_idle_seconds: float = 1800.0
+    """How long a connection may be without a call before it is closed."""
+    connection_age_seconds: float | None = None
+    """How long a connection lives, so that balancers spread callers anew; None: as long as the caller keeps it."""
     fetch_seconds: float = 0.05
     """How long the online store may take; then the answer is degraded."""
     batch_most: int = 32

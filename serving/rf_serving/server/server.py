@@ -6,18 +6,19 @@ from contextlib import suppress
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from rf_platform.errors import UsageError
 from rf_protos.v1 import retrieval_pb2
 from rf_serving.retrieval.query import Query
 from rf_serving.retrieval.retriever import Retriever
+from rf_serving.server.addresses import joined
 from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
 from rf_serving.server.interceptor import CallInterceptor
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.parts import Parts
+from rf_serving.server.reflection import add_reflection
 from rf_serving.server.tls import ServerCertificates
 from rf_serving.server.tracing import NO_TRACING, Tracing
 
@@ -79,13 +80,16 @@ class RetrievalServer:
                 ("grpc.max_receive_message_length", options.limits.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", _STREAMS),
+                *_connection_options(options),
                 # A loop that cannot keep up even with refusing would otherwise answer only calls that are too old.
                 ("grpc.server.max_pending_requests", options.max_pending),
                 ("grpc.server.max_pending_requests_hard_limit", options.max_pending + _PENDING_SLACK),
             ],
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
-        self._credentials = None if options.tls is None else ServerCertificates(options.tls).credentials()
+        self._credentials = (
+            None if options.tls is None else ServerCertificates(options.tls, metrics.certificate_ends).credentials()
+        )
         self._shared_port = shared_port
         self.port = options.port
         if not shared_port:
@@ -106,7 +110,7 @@ class RetrievalServer:
         for service in parts.services:
             service.add(service.servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        add_reflection((*names, health.SERVICE_NAME), self._server)
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
@@ -114,7 +118,7 @@ class RetrievalServer:
     @property
     def address(self) -> str:
         """Where it answers, ``host:port``."""
-        return f"{self._options.host}:{self.port}"
+        return joined(self._options.host, self.port)
 
     def _bind(self) -> None:
         address = self.address
@@ -140,6 +144,23 @@ class RetrievalServer:
         await self._server.stop(_LINGER_SECONDS if finished else None)
         await stopping
         return finished
+
+
+def _connection_options(options: ServeOptions) -> list[tuple[str, int]]:
+    """Return how long connections live, in gRPC's words; what is not set is for ever."""
+    found = [
+        # A connection that says nothing, not even HTTP/2's first words.
+        ("grpc.server_handshake_timeout_ms", options.deadline_seconds),
+        ("grpc.keepalive_time_ms", options.keepalive_seconds),
+        ("grpc.keepalive_timeout_ms", min(20.0, options.keepalive_seconds)),
+        ("grpc.keepalive_permit_without_calls", 0.001),
+        # Clients that ping more often are taken for broken ones, and sent away.
+        ("grpc.http2.min_ping_interval_without_data_ms", options.min_ping_seconds),
+        ("grpc.max_connection_idle_ms", options.connection_idle_seconds),
+        ("grpc.max_connection_age_ms", options.connection_age_seconds),
+        ("grpc.max_connection_age_grace_ms", options.drain_seconds),
+    ]
+    return [(name, max(1, round(seconds * 1000))) for name, seconds in found if seconds is not None]
 
 
 async def _try(retriever: Retriever) -> None:

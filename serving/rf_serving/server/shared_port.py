@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rf_platform.errors import UsageError
+from rf_serving.server.addresses import joined
 
 
 def check_free(host: str, port: int) -> None:
@@ -43,6 +44,8 @@ def _socket(host: str, port: int) -> Iterator[tuple[socket.socket, Any]]:
     with socket.socket(family, socket.SOCK_STREAM) as opened:
         # Connections of an earlier server that linger do not count.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # as gRPC binds ::
         yield opened, address
 
 
@@ -52,5 +55,6 @@ def _explained(host: str, port: int) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(
-            f"the address {host}:{port} cannot be bound: it is in use or not this machine's; choose another --host or --port"
+            f"the address {joined(host, port)} cannot be bound: it is in use or not this machine's; choose another --host or "
+            f"--port"
         ) from error

@@ -1,7 +1,9 @@
 """Certificates of the server, and of its callers where these have to show one."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import grpc
 import structlog
 
 from rf_platform.errors import ConfigError
+from rf_serving.server.validity import Validity, validity_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +27,32 @@ class TlsFiles:
 
 
 class ServerCertificates:
-    """Gives every new connection the certificates as they are on disk; those that do not fit together are not taken."""
+    """Gives every new connection the certificates as they are on disk.
 
-    def __init__(self, files: TlsFiles) -> None:
+    Those that do not fit together are not taken, nor is one that has expired, or is not valid yet, in place of one that is valid.
+    """
+
+    def __init__(
+        self,
+        files: TlsFiles,
+        observe: Callable[[datetime], None] = lambda ends: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         """Read the files.
+
+        Args:
+            files: what they are.
+            observe: told until when the certificate that is shown is valid.
+            now: the time.
 
         Raises:
             ConfigError: a file cannot be read, or certificate and key do not belong together.
         """
-        self._files, self._seen = files, self._signature(files)
+        self._files, self._seen, self._refused = files, self._signature(files), ""
+        self._observe, self._clock = observe, now
         self._log = structlog.get_logger("rf_serving")
-        self._configuration = self._read()
+        self._configuration, self._valid = self._read()
+        self._said(self._valid)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return what a secure port is opened with."""
@@ -47,24 +65,45 @@ class ServerCertificates:
         try:
             signature = self._signature(self._files)
             if signature != self._seen:
-                self._configuration = self._read()
-                self._seen = signature
-                self._log.info("certificates read again", certificate=str(self._files.certificate))
+                self._take(*self._read())
+                self._seen, self._refused = signature, ""
         except ConfigError as error:
-            self._log.error("certificates not read again", error=str(error))
+            if (refused := str(error)) != self._refused:  # once, not for every connection
+                self._refused = refused
+                self._log.error("certificates not read again", error=refused)
         return self._configuration
 
-    def _read(self) -> Any:
+    def _take(self, configuration: Any, valid: Validity) -> None:
+        now = self._clock()
+        if self._valid.holds(now) and not valid.holds(now):
+            begins, ends = _dates(valid).values()
+            raise ConfigError(
+                f"the certificate {self._files.certificate} is valid from {begins} to {ends}, and the one that is shown is valid "
+                f"now; it stays until the files have one that is valid, too"
+            )
+        self._configuration, self._valid = configuration, valid
+        self._log.info("certificates read again", certificate=str(self._files.certificate), **_dates(valid))
+        self._said(valid)
+
+    def _said(self, valid: Validity) -> None:
+        self._observe(valid.ends)
+        if not valid.holds(self._clock()):
+            shown = str(self._files.certificate)
+            self._log.error("certificate is not valid", certificate=shown, **_dates(valid), remedy="replace the files")
+
+    def _read(self) -> tuple[Any, Validity]:
         files = self._files
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key)
             if files.client_ca is not None:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(files.client_ca)
-            return grpc.ssl_server_certificate_configuration(
-                [(files.key.read_bytes(), files.certificate.read_bytes())],
+            certificate = files.certificate.read_bytes()
+            configuration = grpc.ssl_server_certificate_configuration(
+                [(files.key.read_bytes(), certificate)],
                 root_certificates=files.client_ca.read_bytes() if files.client_ca is not None else None,
             )
-        except (OSError, ssl.SSLError) as error:
+            return configuration, validity_of(certificate.decode("ascii", "replace"))
+        except (OSError, ssl.SSLError, ValueError) as error:
             named = ", ".join(str(path) for path in (files.certificate, files.key, files.client_ca) if path is not None)
             raise ConfigError(
                 f"the certificates {named} cannot be used: {error}; PEM files are needed, and the key has to belong to the "
@@ -80,3 +119,7 @@ class ServerCertificates:
                 f"{error.filename} cannot be read: {error.strerror}; check --tls-cert and its kin"
             ) from error
         return [(state.st_mtime_ns, state.st_ino) for state in states]
+
+
+def _dates(valid: Validity) -> dict[str, str]:
+    return {"begins": f"{valid.begins:%Y-%m-%dT%H:%M:%SZ}", "ends": f"{valid.ends:%Y-%m-%dT%H:%M:%SZ}"}

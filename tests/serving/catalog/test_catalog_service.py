@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from structlog.testing import LogCapture
 
 from rf_platform.settings import Settings
 from rf_protos.v1.catalog_pb2 import (
@@ -212,7 +213,12 @@ def test_metrics_tell_the_size_of_the_catalog(
 
 
 def test_without_the_registry_answers_go_on_and_changes_are_refused(
-    running: Any, catalog: Any, workspace: Path, make_item: MakeItem, upsert: Callable[..., UpsertItemsResponse]
+    running: Any,
+    catalog: Any,
+    workspace: Path,
+    make_item: MakeItem,
+    upsert: Callable[..., UpsertItemsResponse],
+    logs: LogCapture,
 ) -> None:
     before = all_items(running)
     with closing(sqlite3.connect(workspace / "registry.db", isolation_level=None)) as other:
@@ -220,7 +226,9 @@ def test_without_the_registry_answers_go_on_and_changes_are_refused(
         call = catalog.UpsertItems.future(UpsertItemsRequest(items=[make_item(150, **WAR)]), timeout=30)
         assert all_items(running) == before
         assert call.code() is grpc.StatusCode.UNAVAILABLE
-        assert "database is locked" in call.details()
+        assert call.details().startswith("a store behind the server cannot be used at the moment; try again")
+        (line,) = [entry for entry in logs.entries if entry.get("status") == "UNAVAILABLE"][-1:]
+        assert "database is locked" in line["error"] + line["cause"]
         assert all_items(running) == before
         assert list(catalog.GetItems(GetItemsRequest(item_ids=["150"])).absent) == ["150"]
         other.execute("COMMIT")

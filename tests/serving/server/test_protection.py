@@ -222,6 +222,45 @@ def test_tls_and_rotated_certificates(
 
 
 @needs_openssl
+def test_an_expired_certificate_does_not_take_the_place_of_a_valid_one(tmp_path: Path, logs: LogCapture) -> None:
+    """The clock runs: both certificates of two days are valid now, the second alone two days and an hour from the first."""
+    import time as clock
+    from datetime import UTC, datetime, timedelta
+
+    from rf_serving.server.tls import ServerCertificates
+    from rf_serving.server.validity import validity_of
+
+    cert, key = certificate(tmp_path, "first")
+    clock.sleep(1.1)  # a second is the smallest difference there is
+    second, second_key = certificate(tmp_path / "second", "second")
+    first_ends, second_ends = (validity_of(file.read_text()).ends for file in (cert, second))
+    assert timedelta(days=2) - timedelta(minutes=5) < first_ends - datetime.now(UTC) <= timedelta(days=2)
+    assert first_ends < second_ends
+    old, old_key = cert.read_bytes(), key.read_bytes()
+
+    def said(event: str) -> int:
+        return sum(entry["event"] == event for entry in logs.entries)
+
+    now, shown = first_ends - timedelta(hours=1), [first_ends]
+    certificates = ServerCertificates(TlsFiles(certificate=cert, key=key), shown.append, lambda: now)
+    refused = said("certificates not read again")
+    cert.write_bytes(second.read_bytes())
+    key.write_bytes(second_key.read_bytes())
+    assert certificates._now() is not None
+    assert shown[-1] == second_ends
+    now = first_ends + (second_ends - first_ends) / 2  # the first is over, the second is not
+    cert.write_bytes(old)
+    key.write_bytes(old_key)
+    for _ in range(3):
+        certificates._now()
+    assert (shown[-1], said("certificates not read again")) == (second_ends, refused + 1)
+    now = second_ends + timedelta(hours=1)  # nothing is valid any more: then what is asked for
+    invalid = said("certificate is not valid")
+    certificates._now()
+    assert (shown[-1], said("certificate is not valid")) == (first_ends, invalid + 1)
+
+
+@needs_openssl
 def test_mtls_lets_in_who_can_show_a_certificate(
     settings: Settings, home: Path, start_server: Callable[..., Any], tmp_path: Path
 ) -> None:
