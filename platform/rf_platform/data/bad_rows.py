@@ -1,7 +1,7 @@
 """The rows an import refuses, with the reason; kept in DuckDB, so that their number does not matter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 import duckdb
@@ -12,6 +12,7 @@ class Reason(StrEnum):
     """Why a row is refused, as it is printed and kept."""
 
     FIELD_COUNT = "wrong number of fields"
+    QUOTE = "stray quote"
     ENCODING = "not text in the file's encoding"
     NULL_KEY = "null key"
     MISSING_VALUE = "missing value"
@@ -30,6 +31,9 @@ class Malformed:
     """A record that could not even be split into the file's columns."""
 
     row: int
+    reason: Reason
+    column: str | None
+    """The column at fault, if one is."""
     detail: str
     text: str
 
@@ -46,7 +50,7 @@ class BadRow:
     value: str | None
 
 
-_SCHEMA = pa.schema([("row", pa.int64()), ("detail", pa.string()), ("text", pa.string())])
+_SCHEMA = pa.schema([("row", pa.int64()), *((name, pa.string()) for name in ("reason", "column", "detail", "text"))])
 
 
 class BadRows:
@@ -64,11 +68,11 @@ class BadRows:
         """Add records that have no columns; the record is kept as its text."""
         if not rows:
             return
-        batch = pa.Table.from_pylist([{"row": r.row, "detail": r.detail, "text": r.text} for r in rows], schema=_SCHEMA)
+        batch = pa.Table.from_pylist([asdict(row) for row in rows], schema=_SCHEMA)
         self._connection.register("malformed", batch)
         self._connection.execute(
-            'INSERT INTO bad SELECT ?, "row", NULL, ?, detail, "text", json_object(\'text\', "text") FROM malformed',
-            [file, Reason.FIELD_COUNT.value],
+            'INSERT INTO bad SELECT ?, "row", "column", reason, detail, "text", json_object(\'text\', "text") FROM malformed',
+            [file],
         )
         self._connection.unregister("malformed")
 

@@ -29,6 +29,7 @@ _EXPECTED = {
 }
 
 
+_BYTES = r"\x and two digits stand for a byte; if the file is in another encoding, say so: `csv: {encoding: cp1252}`"
 _LARGEST = 3.4028234663852886e38
 _TOO_LARGE = "no 32-bit float, which the model computes with, can hold it"
 EXACT = {"FLOAT": 2**24, "DOUBLE": 2**53}
@@ -130,7 +131,9 @@ def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conv
         )
     checks: list[Check] = []
     if raw.undecodable and column.type == TEXT:
-        checks.append(Check(reason=Reason.ENCODING, condition=f"contains({base}, {literal(UNDECODABLE)})", detail=""))
+        checks.append(
+            Check(reason=Reason.ENCODING, condition=f"contains({base}, {literal(UNDECODABLE)})", detail=_BYTES)
+        )
     if field.key:
         checks.append(Check(reason=Reason.NULL_KEY, condition=f"{base} IS NULL", detail=""))
     elif field.required:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rf_platform.data.compression import SUFFIXES as COMPRESSED
 from rf_platform.data.locate import Location
 from rf_platform.data.log_columns import STATIC, id_field, log_outputs, time_field
 from rf_platform.data.mapping import ExtraColumn, IdColumn, ItemsPart, Mapping, TimeColumn, UsersPart, load_mapping
@@ -125,7 +126,7 @@ def _table(
 
 
 def _format(table: TableName, part: ItemsPart | UsersPart, file: InputFile) -> TextFormat | ParquetFormat:
-    suffixes = [s.lower() for s in Path(file.name).suffixes if s.lower() != ".gz"]
+    suffixes = [s.lower() for s in Path(file.name).suffixes if s.lower() not in COMPRESSED]
     suffix = suffixes[-1] if suffixes else ""
     written = part.format
     if written is None and suffix in _TEXT_SUFFIXES + _PARQUET_SUFFIXES:
@@ -143,7 +144,18 @@ def _format(table: TableName, part: ItemsPart | UsersPart, file: InputFile) -> T
     if layout is None:
         return TextFormat(delimiter=default)
     delimiter = layout.delimiter or default
-    text = TextFormat(delimiter=delimiter, quote=layout.quote, encoding=layout.encoding, null_values=layout.null_values)
-    if text.splits_lines and text.quote is not None:
-        raise ConfigError(f"{table}.csv: the delimiter {delimiter!r} is more than one byte; set `quote: null` with it")
+    text = TextFormat(
+        delimiter=delimiter,
+        quote=layout.quote,
+        escape=layout.escape,
+        encoding=layout.encoding,
+        header=layout.header if isinstance(layout.header, tuple) else None if layout.header else "numbers",
+        null_values=layout.null_values,
+    )
+    if text.splits_lines and (text.quote is not None or text.escape is not None):
+        raise ConfigError(
+            f"{table}.csv: the delimiter {delimiter!r} is more than one byte; set `quote: null` with it, and no escape"
+        )
+    if delimiter in (text.quote, text.escape) or set(delimiter) & set("\r\n"):
+        raise ConfigError(f"{table}.csv: the delimiter {delimiter!r} is also the quote, the escape or a line end")
     return text

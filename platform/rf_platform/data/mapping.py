@@ -22,13 +22,22 @@ _RESERVED = {
 
 
 def _short(value: Any) -> Any:
+    value = _number(value)
     return {"column": value} if isinstance(value, str) else value
+
+
+def _number(value: Any) -> Any:
+    """Take the number of a column for its name: that is what columns of a file without a header line are called."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _short_columns(value: Any) -> Any:
     return (
         {name: name for name in value} if isinstance(value, list) and all(isinstance(n, str) for n in value) else value
     )
+
+
+_Column = Annotated[str, BeforeValidator(_number)]
 
 
 class _Part(BaseModel):
@@ -38,14 +47,14 @@ class _Part(BaseModel):
 class IdColumn(_Part):
     """Where the id of a user or item is; short form: the column's name."""
 
-    column: str
+    column: _Column
     type: Literal["auto", "int", "string"] = "auto"
 
 
 class TimeColumn(_Part):
     """Where the time is and how it is written; short form: the column's name."""
 
-    column: str
+    column: _Column
     format: Literal["auto", "seconds", "ms", "us", "iso", "position"] = "auto"
 
     @field_validator("format", mode="before")
@@ -57,7 +66,7 @@ class TimeColumn(_Part):
 class EventType(_Part):
     """The kind of event: a column (short form: its name), or one ``value`` for all events."""
 
-    column: str | None = None
+    column: _Column | None = None
     value: str | None = None
 
     @model_validator(mode="after")
@@ -70,7 +79,7 @@ class EventType(_Part):
 class RatingColumn(_Part):
     """Where the rating is (short form: the column's name) and the range it must lie in."""
 
-    column: str
+    column: _Column
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)
 
@@ -84,7 +93,7 @@ class RatingColumn(_Part):
 class ExtraColumn(_Part):
     """An attribute, or a column of the interaction log that is kept; short form: the column's name."""
 
-    column: str
+    column: _Column
     type: Literal["auto", "string", "int", "float", "bool", "time", "strings", "ints", "floats"] = "auto"
     format: Literal["auto", "seconds", "ms", "us", "iso"] | None = None
     separator: str | None = Field(default=None, min_length=1)
@@ -104,8 +113,17 @@ class TextLayout(_Part):
 
     delimiter: str | None = Field(default=None, min_length=1)
     quote: str | None = Field(default='"', pattern=r"^[!-~]$")
+    escape: str | None = Field(default=None, pattern=r"^[!-~]$")
     encoding: str = "utf-8"
+    header: bool | tuple[_Column, ...] = True
     null_values: tuple[str, ...] = ()
+
+    @field_validator("header")
+    @classmethod
+    def _names(cls, header: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
+        if isinstance(header, tuple) and (not header or len(set(header)) < len(header)):
+            raise ValueError("give every column of the file a name, and no name twice")
+        return header
 
 
 class _TablePart(_Part):

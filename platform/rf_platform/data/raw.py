@@ -9,6 +9,7 @@ import duckdb
 from rf_platform.data.bad_rows import BadRows
 from rf_platform.data.specs import Field, InputFile, ParquetFormat, TableSpec, TextFormat
 from rf_platform.data.text_reader import load_text
+from rf_platform.data.text_stream import shown_bytes_sql
 from rf_platform.errors import DataError
 from rf_platform.sql import identifier, literal
 
@@ -46,8 +47,20 @@ class RawFile:
     @property
     def record(self) -> str:
         """SQL of the whole row as JSON text, under the file's own column names."""
-        parts = (f"{literal(name)}, {_json_value(column)}" for name, column in self.columns.items())
+        parts = (f"{literal(name)}, {self._json_value(column)}" for name, column in self.columns.items())
         return f"CAST(json_object({', '.join(parts)}) AS VARCHAR)"
+
+    def _json_value(self, column: RawColumn) -> str:
+        if column.type == TEXT and self.undecodable:
+            return shown_bytes_sql(column.sql)
+        if column.type in (TEXT, "VARCHAR", "VARCHAR[]", "BOOLEAN") or "INT" in column.type:
+            return column.sql
+        if column.type in ("DOUBLE", "FLOAT"):  # JSON has no NaN
+            return (
+                f"CASE WHEN isfinite({column.sql}) THEN to_json({column.sql}) "
+                f"ELSE to_json(CAST({column.sql} AS VARCHAR)) END"
+            )
+        return f"CAST({column.sql} AS VARCHAR)"
 
     def column(self, field: Field) -> RawColumn:
         """Return the column a field is read from.
@@ -134,11 +147,3 @@ def _view_parquet(
     columns = {name: RawColumn(sql=identifier(name), type=kind) for name, kind, *_ in described}
     del columns["file_row_number"]
     return columns, rows
-
-
-def _json_value(column: RawColumn) -> str:
-    if column.type in (TEXT, "VARCHAR", "VARCHAR[]", "BOOLEAN") or "INT" in column.type:
-        return column.sql
-    if column.type in ("DOUBLE", "FLOAT"):  # JSON has no NaN
-        return f"CASE WHEN isfinite({column.sql}) THEN to_json({column.sql}) ELSE to_json(CAST({column.sql} AS VARCHAR)) END"
-    return f"CAST({column.sql} AS VARCHAR)"

@@ -58,9 +58,12 @@ class TextFormat:
     delimiter: str = ","
     """May be longer than one character if there is no quote character."""
     quote: str | None = '"'
+    escape: str | None = None
+    """Makes the character after it an ordinary one; a quote inside quotes may always be doubled instead."""
     encoding: str = "utf-8"
-    header: tuple[str, ...] | None = None
-    """Column names of a file without a header line; None: the first line names the columns."""
+    """A byte order mark in the file overrides it."""
+    header: tuple[str, ...] | Literal["numbers"] | None = None
+    """Column names of a file without a header line, or their numbers from 1; None: the first line names the columns."""
     null_values: tuple[str, ...] = ()
     """Texts that mean "no value", besides the empty one."""
 

@@ -11,6 +11,7 @@ from rf_platform.data.convert import Check, convert
 from rf_platform.data.infer import LoadedTable
 from rf_platform.data.raw import RawFile
 from rf_platform.data.specs import Kind, TableName, TableSpec
+from rf_platform.data.text_stream import shown_bytes_sql
 from rf_platform.sql import identifier, literal
 
 _TYPES = {
@@ -85,9 +86,10 @@ def _stage_file(
     for n, *_ in connection.execute(f"SELECT DISTINCT problem FROM {problems}").fetchall():
         i, check = checks[n]
         rows = f'SELECT "row" FROM {problems} WHERE problem = {n}'
+        value = shown_bytes_sql(f"CAST(b{i} AS VARCHAR)")
         bad.add(
             f'SELECT {raw.number} AS file, "row", {literal(spec.fields[i].column)} AS "column", '
-            f"{literal(check.reason)} AS reason, {literal(check.detail)} AS detail, CAST(b{i} AS VARCHAR) AS "
+            f"{literal(check.reason)} AS reason, {literal(check.detail)} AS detail, {value} AS "
             f'"value", record FROM {converted} JOIN ({_records(raw, rows)}) USING ("row")'
         )
     connection.execute(f"DROP TABLE {converted}; DROP TABLE {problems}")
