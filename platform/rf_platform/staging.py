@@ -1,4 +1,7 @@
-"""Directories that appear all at once: nobody ever sees half of one, whenever the process that writes it is killed."""
+"""Directories and files that appear all at once: nobody ever sees half of one, whenever the process that writes it is killed.
+
+What has its name is on disk, contents before names: it outlives a crash of the machine, too.
+"""
 
 import ctypes
 import fcntl
@@ -32,9 +35,9 @@ def staged(target: Path, mark: str, *, replace: bool = False) -> Iterator[Path]:
     staging, lock = _stage(target, mark)
     try:
         yield staging
-        _sync_tree(staging)
+        sync_tree(staging)
         if replace and target.exists():
-            _replace(staging, target, target.parent / f"{mark}old-{uuid4().hex}")
+            exchange(staging, target, target.parent / f"{mark}old-{uuid4().hex}")
         else:
             _move(staging, target)
         sync(target.parent)
@@ -78,7 +81,26 @@ def _move(staging: Path, target: Path) -> None:
         raise
 
 
-def _replace(staging: Path, target: Path, old: Path) -> None:
+def put_file(temporary: Path, target: Path) -> None:
+    """Give a complete file its name, in the place of one that has it, when its bytes are on disk.
+
+    Args:
+        temporary: the file, in the directory of ``target``.
+        target: its name.
+    """
+    sync(temporary)
+    os.replace(temporary, target)
+    sync(target.parent)
+
+
+def exchange(staging: Path, target: Path, old: Path) -> None:
+    """Put a directory in the place of another one, which goes away: in one step where the system can (Linux can).
+
+    Args:
+        staging: the directory, on disk, see :func:`sync_tree`.
+        target: the one that goes away.
+        old: where it lies meanwhile, on other systems.
+    """
     if _swap(staging, target):
         shutil.rmtree(staging, ignore_errors=True)
         return
@@ -111,7 +133,8 @@ def _remove_abandoned(parent: Path, mark: str) -> None:
                 os.close(lock)
 
 
-def _sync_tree(directory: Path) -> None:
+def sync_tree(directory: Path) -> None:
+    """Have all files below a directory on disk, and their names."""
     for parent, _, names in os.walk(directory):
         for name in names:
             sync(Path(parent, name))

@@ -1,12 +1,15 @@
 """A checkpoint is complete or not there: after a crash, on a full disk, with a damaged file."""
 
+import json
 import os
 import re
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,8 @@ import torch
 
 from rf_platform.errors import CorruptError, RunError
 from rf_training.checkpoint import COMPLETE, ROOT, last_checkpoint, load_state, save_checkpoint
-
-KILLED = """
-import os, signal, sys, torch
-from pathlib import Path
-import rf_training.checkpoint as checkpoint
-checkpoint._commit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.save_checkpoint(Path(sys.argv[1]), 9, {"x": torch.ones(1000)}, {})
-"""
+from rf_training.model.config import ModelConfig
+from rf_training.model.storage import save_weights
 
 
 def save(directory: Path, step: int, size: int = 10) -> None:
@@ -53,17 +50,66 @@ def test_what_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) -> None:
     assert (names, state["step"]) == (["step-00000001"], 1)
 
 
-def test_one_that_was_being_written_at_a_crash_is_not_chosen(tmp_path: Path) -> None:
-    save(tmp_path, 1)
-    paths = os.pathsep.join(p for p in sys.path if p)
-    command = [sys.executable, "-c", KILLED, str(tmp_path)]
-    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    names, state = saved(tmp_path)
-    assert len(names) == 2  # what it left is there, and not taken for a checkpoint
-    assert state["step"] == 1
-    save(tmp_path, 2)
-    assert saved(tmp_path)[0] == ["step-00000002"]
+def killed(at: int, write: Callable[[], None]) -> bool:
+    """Write in a process that is killed before its operation number ``at`` on the file system; False if it makes no more.
+
+    Python tells its audit hooks of every operation: none can be forgotten here.
+    """
+    child = os.fork()
+    if child == 0:
+        left = [at]
+
+        def count(event: str, _: Any) -> None:
+            if event != "os.kill" and (event == "open" or event.startswith(("os.", "shutil."))):
+                if not left[0]:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left[0] -= 1
+
+        try:
+            sys.addaudithook(count)
+            write()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert ended in (0, -signal.SIGKILL)
+    return ended != 0
+
+
+@pytest.mark.parametrize("step", [2, 1], ids=["of the next step", "of the same step"])
+def test_at_every_moment_there_is_a_complete_one(tmp_path: Path, step: int) -> None:
+    operations = 0
+    while True:
+        directory = tmp_path / str(operations)
+        save(directory, 1, size=10)
+        went_on = killed(operations, partial(save, directory, step, size=20))
+        names, state = saved(directory)
+        assert (state["step"], len(state["x"])) in ((1, 10), (step, 20)), operations
+        if not went_on:
+            break
+        save(directory, 3)
+        assert saved(directory)[0] == ["step-00000003"], operations  # what was left is cleared away
+        operations += 1
+    assert (names, len(state["x"])) == ([f"step-{step:08}"], 20)
+    assert operations > 10
+
+
+def test_at_every_moment_there_are_complete_weights(tmp_path: Path) -> None:
+    operations = 0
+    while True:
+        directory = tmp_path / str(operations)
+        save_weights(directory, ModelConfig(), {"x": torch.zeros(3)})
+        write = partial(save_weights, directory, ModelConfig(), {"x": torch.ones(3)})
+        went_on = killed(operations, write)
+        assert ModelConfig(**json.loads((directory / "config.json").read_text())) == ModelConfig()
+        weights = torch.load(directory / "weights.pt", weights_only=True)["x"]
+        assert weights.tolist() in ([0, 0, 0], [1, 1, 1]), operations
+        if not went_on:
+            break
+        operations += 1
+    assert weights.tolist() == [1, 1, 1]
+    assert operations > 5
 
 
 def test_one_without_its_mark_is_not_chosen(tmp_path: Path) -> None:

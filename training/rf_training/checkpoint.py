@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from rf_platform.errors import CorruptError, RunError
-from rf_platform.staging import sync
+from rf_platform.staging import exchange, sync, sync_tree
 from rf_training.distributed.quiet import quiet
 from rf_training.distributed.world import World
 
@@ -106,7 +106,7 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
             if (checkpoint / name).stat().st_size != size:
                 raise ValueError(f"{name} does not have its {size} bytes")
         state: dict[str, Any] = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise many kinds
+    except Exception as error:  # torch raises many kinds
         raise CorruptError(
             f"checkpoint {checkpoint} cannot be read ({type(error).__name__}: {error}); start a new run with `rf train`"
         ) from error
@@ -136,20 +136,16 @@ def _write_state(temporary: Path, state: dict[str, Any]) -> None:
     temporary.mkdir(parents=True)
     with (temporary / "state.pt").open("wb") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _commit(temporary: Path, final: Path) -> None:
     files = {str(p.relative_to(temporary)): p.stat().st_size for p in sorted(temporary.rglob("*")) if p.is_file()}
-    with (temporary / COMPLETE).open("w") as file:
-        file.write(json.dumps({"files": files}, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    sync(temporary)
-    if final.exists():
-        shutil.rmtree(final)  # of the same step of the same run
-    os.replace(temporary, final)
+    (temporary / COMPLETE).write_text(json.dumps({"files": files}, indent=2) + "\n")
+    sync_tree(temporary)
+    if final.exists():  # of the same step of the same run
+        exchange(temporary, final, final.with_name(f"{_TEMPORARY}old-{final.name}"))
+    else:
+        os.replace(temporary, final)
     sync(final.parent)
     for older in final.parent.glob("step-*"):
         if older != final:

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from rf_training.distributed.world import World
+
 
 def seed_rank(seed: int, rank: int, steps: int = 0) -> None:
     """Give every process random numbers of its own; rank 0 of a run that starts goes on with those that made the model.
@@ -18,10 +20,11 @@ def seed_rank(seed: int, rank: int, steps: int = 0) -> None:
         torch.manual_seed(int(np.random.SeedSequence([seed, rank, steps]).generate_state(1, np.uint64)[0] >> 1))
 
 
-def random_state(device: torch.device) -> dict[str, Any]:
-    """Return the state of the generators of this process's CPU and, if that is where it computes, GPU."""
-    gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return {"cpu": torch.get_rng_state(), "cuda": gpu}
+def random_states(world: World, device: torch.device) -> list[dict[str, Any]]:
+    """Return the states of the generators of every process: of its CPU and, if that is where it computes, its GPU."""
+    cpu = _gathered(world, torch.get_rng_state())
+    cuda = _gathered(world, torch.cuda.get_rng_state(device)) if device.type == "cuda" else [None] * world.size
+    return [{"cpu": of_cpu, "cuda": of_cuda} for of_cpu, of_cuda in zip(cpu, cuda, strict=True)]
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
@@ -29,3 +32,9 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"].contiguous())
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _gathered(world: World, state: torch.Tensor) -> list[torch.Tensor]:
+    return [
+        torch.frombuffer(bytearray(part), dtype=torch.uint8) for part in world.gather_bytes(state.numpy().tobytes())
+    ]

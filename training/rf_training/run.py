@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -69,7 +69,7 @@ def start_run(
         RunError: training failed; the run is recorded as failed, and can be resumed.
     """
     world = world or World()
-    path, data = world.on_main(lambda: _begin(settings, recipe, dataset_name, name))
+    recipe, path, data = _on_main(world, lambda: (recipe, *_begin(settings, recipe, dataset_name, name)))
     return _train(settings, recipe, Dataset.open(data), path, resume=False, world=world)
 
 
@@ -99,8 +99,19 @@ def continue_run(
         RunError: training failed; the run is recorded as failed, and can be resumed.
     """
     world = world or World()
-    recipe, path, data = world.on_main(lambda: _begin_from(settings, bundle, dataset_name, name, changes))
+    recipe, path, data = _on_main(world, lambda: _begin_from(settings, bundle, dataset_name, name, changes))
     return _train(settings, recipe, open_with_ids_of(path, data), path, resume=False, world=world)
+
+
+def _on_main(world: World, begin: Callable[[], tuple[Recipe, Path, Path]]) -> tuple[Recipe, Path, Path]:
+    """Begin on rank 0; the others are told recipe, directory and dataset as plain values."""
+
+    def told() -> list[Any]:
+        recipe, path, data = begin()
+        return [asdict(recipe), str(path), str(data)]
+
+    recipe, path, data = world.on_main(told)
+    return recipe_from_dict(recipe), Path(path), Path(data)
 
 
 def _begin_from(
@@ -162,7 +173,7 @@ def resume_run(settings: Settings, name: str | None, world: World | None = None)
         UsageError: the run is complete, or its dataset has changed.
     """
     world = world or World()
-    recipe, path, data = world.on_main(lambda: _begin_again(settings, name))
+    recipe, path, data = _on_main(world, lambda: _begin_again(settings, name))
     return _train(settings, recipe, open_with_ids_of(path, data), path, resume=True, world=world)
 
 

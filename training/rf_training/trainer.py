@@ -26,7 +26,7 @@ from rf_training.loss import LossTerms
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import read_weights
 from rf_training.optimizer import make_optimizer, table_rate
-from rf_training.random_state import random_state, seed_rank, set_random_state
+from rf_training.random_state import random_states, seed_rank, set_random_state
 from rf_training.schedule import WarmupCosine
 from rf_training.validation import SELECTION_METRIC, Validation
 
@@ -48,6 +48,12 @@ class TrainResult:
     """Optimiser steps in all."""
     cold: ColdCalibration | None
     """How cold items were calibrated; None for a model without ids or a recipe without a budget for it."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainResult":
+        """Rebuild a result from ``dataclasses.asdict``."""
+        cold = values["cold"]
+        return cls(**{**values, "cold": None if cold is None else ColdCalibration(**cold)})
 
 
 class Trainer:
@@ -126,7 +132,7 @@ class Trainer:
                 metrics = self._validate(board)
                 note = f"epoch {self.position.epoch}: validation {SELECTION_METRIC} {metrics[SELECTION_METRIC]:.4f}"
                 progress.advance(0, note=note)
-        return self.world.on_main(self._finish)
+        return TrainResult.from_dict(self.world.on_main(lambda: asdict(self._finish())))
 
     def _finish(self) -> TrainResult:
         cold = self.validation.calibrate()
@@ -263,7 +269,7 @@ class Trainer:
                 "model": {name: weight.detach() for name, weight in self._weights.items()},
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "random": self.world.gather_objects(random_state(self.device)),
+                "random": random_states(self.world, self.device),
             },
             self._tables(),
             self.world,
@@ -272,9 +278,10 @@ class Trainer:
     def _restore(self) -> bool:
         """Go back to the last checkpoint, whatever number of processes wrote it; False for a run that ended before its first."""
         # Hosts may see a shared file system at different times: one process chooses for all.
-        checkpoint = self.world.on_main(lambda: last_checkpoint(self.directory))
-        if checkpoint is None:
+        last = self.world.on_main(lambda: str(last_checkpoint(self.directory) or ""))
+        if not last:
             return False
+        checkpoint = Path(last)
         state = load_state(checkpoint)
         self.position = Position(**state["position"])
         try:

@@ -1,7 +1,6 @@
 """Bearer tokens: who may call, and what. The file holds hashes only."""
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from secrets import token_urlsafe
 from tempfile import NamedTemporaryFile
 
 from rf_platform.errors import ConfigError, NotFoundError, UsageError
+from rf_platform.staging import put_file
 from rf_serving.server.roles import Role
 
 _PREFIX = "rf_"
@@ -61,9 +61,7 @@ def write_tokens(path: Path, tokens: Iterable[Token]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
         file.write(json.dumps({"tokens": rows}, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
+    put_file(Path(file.name), path)
 
 
 def add_token(path: Path, name: str, role: Role) -> str:

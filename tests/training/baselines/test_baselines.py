@@ -22,6 +22,7 @@ from rf_training.baselines import (
     SASRec,
     TrainingData,
 )
+from rf_training.baselines.fitted_state import FittedState, Keepable
 from rf_training.baselines.gru4rec import GRU4RecSettings
 from rf_training.baselines.rectools_models import TransformerSettings
 from rf_training.evaluation import EvaluationCases, EventSequences, Jagged, Scorer, Sequences, Split, rank_targets
@@ -50,6 +51,12 @@ FITS: dict[str, Fit] = {
     BERT4Rec.name: lambda data: BERT4Rec.fit(data, TINY),
 }
 assert FITS.keys() == BASELINES.keys()
+RESTORES: dict[str, Callable[[TrainingData, FittedState], Scorer]] = {
+    ALS.name: ALS.restore,
+    GRU4Rec.name: GRU4Rec.restore,
+    SASRec.name: lambda data, state: SASRec.restore(data, TINY, state),
+    BERT4Rec.name: lambda data, state: BERT4Rec.restore(data, TINY, state),
+}
 LIBRARIES = {ALS.name: "implicit", GRU4Rec.name: "cornac", SASRec.name: "rectools", BERT4Rec.name: "rectools"}
 SEQUENCE_MODELS = {GRU4Rec.name, SASRec.name, BERT4Rec.name}
 WITHOUT_INTERACTIONS = {ContentKNN.name}
@@ -71,7 +78,8 @@ def skip_without_library(name: str) -> None:
 def training_data(sequences: Sequences, n_items: int = N_ITEMS) -> TrainingData:
     """Items 0 and 1 have the same content, each other one has its own; events happen one second after another."""
     columns = np.maximum(np.arange(n_items), 1) - 1
-    content = sparse.csr_array((np.ones(n_items, np.float32), (np.arange(n_items), columns)))
+    ones = np.ones(n_items, np.float32)
+    content = sparse.csr_array((ones, (np.arange(n_items), columns)), shape=(n_items, max(1, n_items)))
     return TrainingData(
         sequences=sequences, n_items=n_items, timestamps=np.arange(len(sequences.item)) * 1_000_000, content=content
     )
@@ -184,8 +192,9 @@ def test_a_fitted_baseline_can_be_kept_in_a_file(name: str, tmp_path: Path) -> N
     if name in SIMPLE:
         pytest.skip("fits in seconds and is never kept")
     scorer = fit(name)
-    torch.save(scorer, tmp_path / "fitted.pt")
-    kept = torch.load(tmp_path / "fitted.pt", weights_only=False)
+    assert isinstance(scorer, Keepable)
+    torch.save(scorer.state(), tmp_path / "fitted.pt")
+    kept = RESTORES[name](training_data(TOGETHER), torch.load(tmp_path / "fitted.pt", weights_only=True))
     np.testing.assert_array_equal(score(scorer, [0, 1], [3]), score(kept, [0, 1], [3]))
 
 

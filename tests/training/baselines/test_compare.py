@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -5,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from rf_platform.dataset import Dataset
-from rf_platform.errors import ConfigError, RunError, UsageError
+from rf_platform.errors import ConfigError, CorruptError, RunError, UsageError
 from rf_training.baselines import (
     BASELINES,
     BESIDE_EVERY_RUN,
@@ -134,6 +136,20 @@ def test_wrong_names_are_refused(text: str, problem: str) -> None:
 def test_a_missing_library_names_the_extra() -> None:
     with pytest.raises(ConfigError, match="'als' needs the Python package 'no_such_library' of the extra 'bench'"):
         import_library("no_such_library.als", "als")
+
+
+def test_a_kept_baseline_is_weights_and_never_code(dataset: Dataset, tmp_path: Path) -> None:
+    kept = FittedBaselines(tmp_path, fingerprint=dataset.fingerprint)
+    ran = tmp_path / "ran"
+
+    class Attack:
+        def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+            return Path.touch, (ran,)
+
+    torch.save(Attack(), kept.path("als"))
+    with pytest.raises(CorruptError, match=r"als-.*\.pt cannot be read .*remove the file, and it is fitted again"):
+        kept.get("als", TrainingData.from_dataset(dataset))
+    assert not ran.exists()
 
 
 @IMPLICIT

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -126,16 +127,25 @@ def restored(dataset: Dataset, directory: Path, world: World) -> dict[str, Any]:
 def trained(dataset: Dataset, directory: Path, world: World) -> dict[str, Any]:
     """Take the steps of every case, and save runs with sharded tables after an epoch; return what became of them."""
     found: dict[str, Any] = {name: steps(recipe, dataset, directory, world) for name, recipe in CASES.items()}
+    found["told"] = world.gather_plain(world.on_main(lambda: {"plain": [1, 0.1, None, True, f"é{world.rank}"]}))
+    found["bytes"] = world.gather_bytes(b"abc" * world.rank)
     for kind in ("table_wise", "column_wise"):
         trainer = Trainer(saved_run(kind), dataset, directory / kind, world)
         for batch in trainer.loader.epoch(0):
             trainer.step(batch)
         trainer._save()
         found[f"saved {kind}"] = weights(trainer)
-        found[f"lookups {kind}"] = world.gather_objects((lookups(trainer), next(iter(trainer.loader.epoch(0)))))
+        found[f"lookups {kind}"] = gathered(world, (lookups(trainer), next(iter(trainer.loader.epoch(0)))))
         for rank in range(world.size):
-            found[f"full {kind} {rank}"] = world.gather_objects(full_disk(trainer, rank))
+            found[f"full {kind} {rank}"] = world.gather_plain(full_disk(trainer, rank))
     return found
+
+
+def gathered(world: World, value: Any) -> list[Any]:
+    """The values of all processes, on all of them; of any type, since this test trusts itself."""
+    file = BytesIO()
+    torch.save(value, file)
+    return [torch.load(BytesIO(part), weights_only=False) for part in world.gather_bytes(file.getvalue())]
 
 
 def full_disk(trainer: Trainer, rank: int) -> str:
@@ -213,6 +223,11 @@ def test_steps_of_two_processes_are_those_of_one(
     item_id = "embeddings.collection.embedding_bags.domain_item_id.weight"
     moved = (alone["after"][item_id] - alone["before"][item_id]).abs().amax(1)
     assert (moved[2:] > 1e-3).sum() > 20  # else there is nothing to compare
+
+
+def test_processes_tell_each_other_plain_values(two: tuple[Path, Any]) -> None:
+    assert two[1]["told"] == [{"plain": [1, 0.1, None, True, "é0"]}] * 2
+    assert two[1]["bytes"] == [b"", b"abc"]
 
 
 @pytest.mark.parametrize("kind", ["table_wise", "column_wise"])

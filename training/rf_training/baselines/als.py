@@ -4,8 +4,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import sparse
 
+from rf_training.baselines.fitted_state import FittedState
 from rf_training.baselines.library import import_library
 from rf_training.baselines.training_data import TrainingData
 from rf_training.evaluation.jagged import Jagged
@@ -43,22 +45,43 @@ class ALS:
         Raises:
             ConfigError: If implicit is not installed.
         """
-        als = import_library("implicit.cpu.als", cls.name)
         limits = import_library("threadpoolctl", cls.name).threadpool_limits
         alpha = cls.SETTINGS["alpha"]
         matrix = _confidence(training_items(data.sequences), data.n_items, alpha)
         trained = np.bincount(matrix.indices, minlength=data.n_items) > 0
         with limits(1, "blas"):  # implicit has threads of its own
-            model = als.AlternatingLeastSquares(
-                factors=cls.SETTINGS["factors"],
-                regularization=cls.SETTINGS["regularization"],
-                alpha=1.0,  # already in the matrix
-                iterations=cls.SETTINGS["iterations"],
-                random_state=cls.SETTINGS["seed"],
-                num_threads=data.threads,
-            )
+            model = cls._model(data)
             model.fit(matrix, show_progress=False)
         return cls(model, alpha=alpha, trained=trained)
+
+    @classmethod
+    def restore(cls, data: TrainingData, state: FittedState) -> "ALS":
+        """Rebuild what :meth:`state` described.
+
+        Raises:
+            ConfigError: If implicit is not installed.
+        """
+        model = cls._model(data)
+        model.item_factors = state["item_factors"].numpy()
+        return cls(model, alpha=cls.SETTINGS["alpha"], trained=state["trained"].numpy())
+
+    def state(self) -> FittedState:
+        """What was fitted: the items' factors, and which items have training events."""
+        return {
+            "item_factors": torch.from_numpy(np.array(self.model.item_factors)),
+            "trained": torch.from_numpy(self.trained),
+        }
+
+    @classmethod
+    def _model(cls, data: TrainingData) -> Any:
+        return import_library("implicit.cpu.als", cls.name).AlternatingLeastSquares(
+            factors=cls.SETTINGS["factors"],
+            regularization=cls.SETTINGS["regularization"],
+            alpha=1.0,  # already in the matrix
+            iterations=cls.SETTINGS["iterations"],
+            random_state=cls.SETTINGS["seed"],
+            num_threads=data.threads,
+        )
 
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
         """``[B, n_items]``: product of the folded-in factors and those of the items."""

@@ -9,11 +9,15 @@ import torch
 
 from rf_platform.cli.console import track
 from rf_platform.errors import RunError
+from rf_training.baselines.fitted_state import FittedState
 from rf_training.baselines.id_sequences import IdSequences
 from rf_training.baselines.library import import_library
 from rf_training.baselines.training_data import TrainingData
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.sequences import training_items
+
+_SHAPE = ("n_items", "layers", "embedding", "constrained_embedding")
+"""Arguments of Cornac's network that its weights and its scores depend on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,25 @@ class GRU4Rec:
             tracker.advance()
         rows = np.fromiter(dataset.iid_map, np.int64, len(dataset.iid_map))
         return cls(model.model, IdSequences(rows, n_items=data.n_items, first=0))
+
+    @classmethod
+    def restore(cls, data: TrainingData, state: FittedState) -> "GRU4Rec":
+        """Rebuild what :meth:`state` described.
+
+        Raises:
+            ConfigError: If Cornac is not installed.
+        """
+        model = import_library("cornac.models.gru4rec.gru4rec", cls.name).GRU4RecModel(**state["arguments"])
+        model.load_state_dict(state["weights"])
+        return cls(model, IdSequences(state["item_rows"].numpy(), n_items=data.n_items, first=0))
+
+    def state(self) -> FittedState:
+        """What was fitted: the shape and the weights of the network, and the items in the order of its ids."""
+        return {
+            "arguments": {name: getattr(self.model, name) for name in _SHAPE},
+            "weights": self.model.state_dict(),
+            "item_rows": torch.from_numpy(self.items.item_rows),
+        }
 
     @torch.inference_mode()
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ import torch
 
 from rf_platform.cli.console import Tracker, track
 from rf_platform.errors import RunError
+from rf_training.baselines.fitted_state import FittedState
 from rf_training.baselines.id_sequences import IdSequences, right_aligned
 from rf_training.baselines.library import import_library, quiet
 from rf_training.baselines.training_data import TrainingData
@@ -101,6 +102,32 @@ class RecToolsModel(ABC):
             model.fit(_rectools_dataset(train))
         best: Self = callback.best_scorer()
         return best
+
+    @classmethod
+    def restore(cls, data: TrainingData, settings: TransformerSettings, state: FittedState) -> Self:
+        """Rebuild what :meth:`state` described; ``data`` and ``settings``: those of the fit.
+
+        Raises:
+            ConfigError: If RecTools is not installed.
+        """
+        lightning = import_library("pytorch_lightning", cls.name)
+        with quiet():
+            arguments = _arguments(settings, state["length"], 0.0, lambda: lightning.Trainer(logger=False))
+            model = cls._model(arguments)
+            model._build_model_from_dataset(_rectools_dataset(training_items(data.sequences)))
+            torch_model = model.lightning_model.torch_model
+        torch_model.load_state_dict(state["weights"])
+        items = IdSequences(state["item_rows"].numpy(), n_items=data.n_items, first=state["first"])
+        return cls(torch_model, items, state["length"])
+
+    def state(self) -> FittedState:
+        """What was fitted: the weights, how many events are read, and the items in the order of their ids."""
+        return {
+            "weights": self.torch_model.state_dict(),
+            "item_rows": torch.from_numpy(self.items.item_rows),
+            "first": self.items.first,
+            "length": self.length,
+        }
 
     @classmethod
     @abstractmethod

@@ -7,6 +7,7 @@ from typing import Any
 from rf_platform.errors import UsageError
 from rf_training.baselines.als import ALS
 from rf_training.baselines.content_knn import ContentKNN
+from rf_training.baselines.fitted_state import FittedState
 from rf_training.baselines.gru4rec import GRU4Rec, GRU4RecSettings
 from rf_training.baselines.item_knn import ItemKNN
 from rf_training.baselines.library import library_version
@@ -27,6 +28,8 @@ class Baseline:
 
     fit: Callable[[TrainingData], Scorer]
     """Fits with the settings of the table."""
+    restore: Callable[[TrainingData, FittedState], Scorer] | None = None
+    """Builds a kept fit again, from the data that it was fitted on; None for those that fit in seconds."""
     package: str | None = None
     """Distribution of the ``bench`` extra that does the work; None for those that fit in seconds without it."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -47,10 +50,20 @@ BASELINES: dict[str, Baseline] = {
     Recency.name: Baseline(Recency.fit),
     ItemKNN.name: Baseline(lambda data: ItemKNN.fit(data.sequences, n_items=data.n_items)),
     ContentKNN.name: Baseline(ContentKNN.fit),
-    ALS.name: Baseline(ALS.fit, "implicit", ALS.SETTINGS),
-    GRU4Rec.name: Baseline(lambda data: GRU4Rec.fit(data, GRU4REC), "cornac", asdict(GRU4REC)),
-    SASRec.name: Baseline(lambda data: SASRec.fit(data, SASREC), "rectools", asdict(SASREC)),
-    BERT4Rec.name: Baseline(lambda data: BERT4Rec.fit(data, BERT4REC), "rectools", asdict(BERT4REC)),
+    ALS.name: Baseline(ALS.fit, ALS.restore, "implicit", ALS.SETTINGS),
+    GRU4Rec.name: Baseline(lambda data: GRU4Rec.fit(data, GRU4REC), GRU4Rec.restore, "cornac", asdict(GRU4REC)),
+    SASRec.name: Baseline(
+        lambda data: SASRec.fit(data, SASREC),
+        lambda data, state: SASRec.restore(data, SASREC, state),
+        "rectools",
+        asdict(SASREC),
+    ),
+    BERT4Rec.name: Baseline(
+        lambda data: BERT4Rec.fit(data, BERT4REC),
+        lambda data, state: BERT4Rec.restore(data, BERT4REC, state),
+        "rectools",
+        asdict(BERT4REC),
+    ),
 }
 SIMPLE = tuple(name for name, baseline in BASELINES.items() if baseline.package is None)
 """Baselines that need no extra and fit in seconds."""

@@ -79,7 +79,7 @@ def work(plan: WorkPlan, world: World) -> dict[str, Any] | None:
         "communication": {n: rig.communication(plan.profiled) for n, rig in rigs.items()} if plan.profiled else {},
         "tables": {name: rig.table_bytes() for name, rig in rigs.items()},
     }
-    ranks = world.gather_objects(own)
+    ranks = world.gather_plain(own)
     return {"ranks": ranks} if world.main else None
 
 

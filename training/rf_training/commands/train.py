@@ -80,7 +80,7 @@ def train(
     if nproc is not None and nproc > 1:
         raise typer.Exit(_launch(context, nproc))
     from rf_training.distributed.world import World
-    from rf_training.run import baselines_ahead, continue_run, recipe_for, resume_run, start_run
+    from rf_training.run import baselines_ahead, continue_run, recipe_for, recipe_from_dict, resume_run, start_run
     from rf_training.validation import SELECTION_METRIC
 
     world = World.join(hint="`rf train --resume` goes on from the last complete checkpoint.")
@@ -90,8 +90,9 @@ def train(
         elif bundle is not None:
             result = continue_run(get_settings(), bundle, dataset, name, settings or (), world)
         else:
-            chosen = world.on_main(lambda: recipe_for(get_settings(), recipe or "default", dataset, settings or ()))
-            result = start_run(get_settings(), chosen, dataset, name, world)
+            named = recipe or "default"
+            chosen = world.on_main(lambda: asdict(recipe_for(get_settings(), named, dataset, settings or ())))
+            result = start_run(get_settings(), recipe_from_dict(chosen), dataset, name, world)
     finally:
         world.leave()
     if not world.main:

@@ -3,8 +3,8 @@
 Shapes: P rows of one process, N rows of all, D width.
 """
 
+import json
 import os
-import pickle
 import signal
 import threading
 import time
@@ -133,6 +133,8 @@ class World:
     def on_main(self, work: Callable[[], T]) -> T:
         """Do something on rank 0 while the others wait, however long it takes, and return the result on all.
 
+        The result travels as JSON: None, booleans, numbers, texts, lists, and dicts of texts; nothing that arrives can be code.
+
         Raises:
             RfError: on rank 0, as raised.
             SystemExit: on the others, if rank 0 failed, which has said why; with its exit code.
@@ -144,19 +146,18 @@ class World:
         if self.main:
             try:
                 result = work()
+                told = json.dumps({"result": result})
             except BaseException as error:
-                code = error.exit_code if isinstance(error, RfError) else 1
-                self._store.set(key, pickle.dumps((None, code)))  # type: ignore[arg-type]
+                self._store.set(key, json.dumps({"code": error.exit_code if isinstance(error, RfError) else 1}))
                 raise
-            self._store.set(key, pickle.dumps((result, 0)))  # type: ignore[arg-type]
+            self._store.set(key, told)
             return result
         while not self._store.check([key]):
             time.sleep(POLL)
-        # Written by rank 0 of this very run.
-        found, code = pickle.loads(self._store.get(key))
-        if code:
-            raise SystemExit(code)
-        answer: T = found
+        found = json.loads(self._store.get(key))
+        if "code" in found:
+            raise SystemExit(found["code"])
+        answer: T = found["result"]
         return answer
 
     def sum(self, value: Tensor) -> Tensor:
@@ -179,13 +180,21 @@ class World:
         all_ND: Tensor = _Gather.apply(part_PD, rows, self.size, self.rank)  # type: ignore[no-untyped-call]
         return all_ND
 
-    def gather_objects(self, value: Any) -> list[Any]:
-        """Return the values of all processes, on all of them."""
+    def gather_bytes(self, own: bytes) -> list[bytes]:
+        """Return the bytes of all processes, on all of them."""
         if self.size == 1:
-            return [value]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value, group=self.group())
-        return found
+            return [own]
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor([len(own)]), group=self.group())
+        longest = max(int(length) for length in lengths)
+        padded = torch.frombuffer(bytearray(own.ljust(longest + 1, b"\0")), dtype=torch.uint8)
+        found = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(found, padded, group=self.group())
+        return [part[: int(length)].numpy().tobytes() for part, length in zip(found, lengths, strict=True)]
+
+    def gather_plain(self, value: T) -> list[T]:
+        """Return the values of all processes, on all of them; plain ones, see :meth:`on_main`."""
+        return [json.loads(told) for told in self.gather_bytes(json.dumps(value).encode())]
 
     def leave(self) -> None:
         """Part from the others, in success or failure; the host of the rendezvous goes last."""

@@ -1,7 +1,6 @@
 """Model weights on disk: ``config.json`` and ``weights.pt``."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from rf_platform.errors import CorruptError
 from rf_platform.features.encode import FeatureEncoder
+from rf_platform.staging import put_file
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 
@@ -23,10 +23,11 @@ def save_model(directory: Path, model: RetrievalFormer) -> None:
 def save_weights(directory: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
     """Write the configuration and the state of a model into ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
-    temporary = directory / "weights.tmp"
+    draft, temporary = directory / "config.tmp", directory / "weights.tmp"
+    draft.write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
     torch.save(weights, temporary)
-    os.replace(temporary, directory / "weights.pt")  # a crash leaves the weights that were there
+    put_file(draft, directory / "config.json")
+    put_file(temporary, directory / "weights.pt")  # a crash leaves the weights that were there
 
 
 def load_model(directory: Path, encoder: FeatureEncoder) -> RetrievalFormer:
@@ -39,7 +40,7 @@ def load_model(directory: Path, encoder: FeatureEncoder) -> RetrievalFormer:
     model = RetrievalFormer(config, encoder)
     try:
         model.load_state_dict(read_weights(directory / "weights.pt", config))
-    except (RuntimeError, OSError, EOFError) as error:
+    except Exception as error:  # torch raises many kinds
         raise CorruptError(f"the weights in {directory} do not belong to its configuration: {error}") from error
     return model.eval()
 

@@ -1,14 +1,13 @@
 """Re-rankers on disk: ``config.json`` and ``weights.pt``."""
 
 import json
-import os
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from rf_platform.errors import ConfigError, CorruptError
+from rf_platform.staging import put_file
 from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.make import make_ranker
 from rf_training.rerank.ranker import Ranker
@@ -23,7 +22,7 @@ def save_ranker(directory: Path, ranker: Ranker) -> None:
     (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     temporary = directory / "weights.tmp"
     torch.save(ranker.state_dict(), temporary)
-    os.replace(temporary, directory / WEIGHTS)  # a crash leaves the weights that were there
+    put_file(temporary, directory / WEIGHTS)  # a crash leaves the weights that were there
 
 
 def load_ranker(directory: Path) -> Ranker:
@@ -41,7 +40,7 @@ def load_ranker(directory: Path) -> Ranker:
         ) from error
     try:
         ranker.load_state_dict(torch.load(directory / WEIGHTS, weights_only=True))
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch raises many kinds
         raise CorruptError(
             f"the weights in {directory} do not belong to its configuration: {error}; restore the directory or train it again"
         ) from error

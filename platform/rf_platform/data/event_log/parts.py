@@ -6,7 +6,6 @@ shared lock; a file that the manifest no longer names is removed when nobody rea
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from rf_platform.data.event_log.event import LoggedEvent
 from rf_platform.errors import CorruptError
-from rf_platform.staging import sync
+from rf_platform.staging import put_file
 
 SEQUENCE, EVENT_ID, USER, ITEM, TIME = "__sequence", "__event_id", "__user", "__item", "__time"
 """Columns of our own; columns of the interactions table have no two underscores in a row."""
@@ -99,18 +98,12 @@ class EventParts:
         part = Part(f"events-{first:015d}-{newest:015d}.parquet", first, newest, table.num_rows)
         temporary = self._directory / f".{part.file}.tmp"
         pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
-        self._publish(temporary, self._directory / part.file)
+        put_file(temporary, self._directory / part.file)
         manifest = {"format": _FORMAT, "parts": [asdict(each) for each in (*parts, part)]}
         draft = self._directory / ".manifest.json.tmp"
         draft.write_text(json.dumps(manifest, indent=2) + "\n")
-        self._publish(draft, self._directory / "manifest.json")
+        put_file(draft, self._directory / "manifest.json")
         self._remove_unnamed()
-
-    def _publish(self, temporary: Path, path: Path) -> None:
-        """Give a file its name when its bytes are on disk."""
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
 
     def _remove_unnamed(self) -> None:
         try:

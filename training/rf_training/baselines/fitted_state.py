@@ -1,0 +1,14 @@
+"""What a fitted baseline is kept as: weights and plain values, from which it is built again. Nothing that is read can be code."""
+
+from typing import Any, Protocol, runtime_checkable
+
+FittedState = dict[str, Any]
+"""Tensors and plain values by name, as ``torch.load(weights_only=True)`` reads them; dicts and lists of them, too."""
+
+
+@runtime_checkable
+class Keepable(Protocol):
+    """A fitted baseline that can be kept."""
+
+    def state(self) -> FittedState:
+        """What was fitted."""
