@@ -1,5 +1,6 @@
 """One more feature view becomes part of dataset, model and bundle without a line of Python outside the feature repository."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from rf_platform.dataset import Dataset
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings, use_home
+from rf_serving.retrieval.query import Query
+from rf_serving.server.admission import Admission
+from rf_serving.server.metrics import ServerMetrics
+from rf_serving.server.options import ServeOptions
+from rf_serving.server.parts import open_parts
 from rf_training.model.storage import load_model
 
 NEW_VIEW = """
@@ -49,6 +55,10 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
     monkeypatch.setenv("RF_HOME", str(home))
     use_home(home)
     rf("dataset", "build")
+    settings = ["train.epochs=1", "model.dim=16", "train.batch_size=8", "train.uniform_negatives=10"]
+    rf("train", "--name", "older", *(part for s in settings for part in ("--set", s)))
+    rf("index", "build", "older")
+    rf("promote", "older-1")
 
     rng = np.random.default_rng(0)
     pq.write_table(
@@ -86,7 +96,7 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
     assert dataset.encoder.widths == {"studio__poster": 3}
     assert dataset.items["studio__budget"].null_count >= 1
 
-    settings = ["train.epochs=1", "model.dim=16", "train.batch_size=8", "train.uniform_negatives=10"]
+    assert served(workspace) == "older-1"  # a server starts with what it had
     rf("train", "--name", "wider", *(part for s in settings for part in ("--set", s)))
     bundle = json.loads(rf("index", "build", "wider", "--json"))
 
@@ -103,6 +113,32 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
     assert model.item_tokens.vectors == ["studio__poster"]
     assert bundle["items"] == 40
     assert (directory / "encoder" / "studio__cast.parquet").exists()
+
+    assert json.loads(rf("promote", "wider-1", "--json"))["notes"] == []
+    assert served(workspace) == "wider-1"
+    back = json.loads(rf("rollback", "--json"))
+    assert back["bundle"] == "older-1"
+    assert all(f"studio__{field}" in back["notes"][0] for field in kinds)
+    assert served(workspace) == "older-1"
+    rf("promote", "wider-1", "--percent", "50")
+    features = next(
+        c
+        for c in json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)["checks"]
+        if c["name"] == "served features"
+    )
+    assert (features["status"], features["remedy"]) == ("ok", back["notes"][0])
+
+
+def served(workspace: Settings) -> str:
+    """Start what a server consists of, ask it about a user, and return the bundle that answers."""
+
+    async def ask() -> str:
+        with open_parts(workspace, ServerMetrics(), ServeOptions(port=0), Admission(8)) as parts:
+            answer = await parts.retriever.retrieve(Query(subject=1, k=5, exclude_seen=True), 60, degrade=False)
+            assert len(answer.items) == 5
+            return answer.bundle
+
+    return asyncio.run(ask())
 
 
 def get_url(home: Path) -> str:

@@ -17,6 +17,7 @@ from rf_platform.errors import UnavailableError
 from rf_platform.features.apply import apply_definitions
 from rf_platform.features.materialize import materialize
 from rf_platform.features.read import read_spec
+from rf_platform.features.spec_fit import SpecFit
 from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
 from rf_serving.retrieval.fetcher import FeatureFetcher
@@ -49,6 +50,9 @@ history = FeatureView(name="recent", entities=[user], source=source("user_histor
 items = FeatureView(name="things", entities=[item], source=source("items"), schema=[Field(name="title", dtype=String)])
 retrieval = FeatureService(name="retrieval", features=[profile, more, history, items])
 """
+EXTRA = """extra = FeatureView(
+    name="extra", entities=[user], source=source("users"), schema=[Field(name="country", dtype=String)]
+)"""
 YAML = """project: PROJECT
 provider: local
 registry: {registry_type: sql}
@@ -111,8 +115,8 @@ def write(home: Path) -> None:
         pytest.param("RF_TEST_POSTGRES_URL", marks=pytest.mark.postgres, id="postgres"),
     ],
 )
-def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
-    """A store and its spec."""
+def kinds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A workspace with a field of every type."""
     url = None
     if request.param != "sqlite" and not (url := os.environ.get(request.param)):
         pytest.skip(f"{request.param} is not set")
@@ -125,11 +129,17 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     settings = Settings(home=home, feature_repo=repository, online_store_url=url)
     apply_definitions(settings)
     materialize(settings)
-    store = open_store(settings)
-    yield store, read_spec(store, "retrieval")
+    yield settings
     if url:
         with quiet():
-            store.teardown()
+            open_store(settings).teardown()
+
+
+@pytest.fixture(scope="module")
+def loaded(kinds: Settings) -> tuple[Any, Any]:
+    """Its store and spec."""
+    store = open_store(kinds)
+    return store, read_spec(store, "retrieval")
 
 
 def fetcher_of(store: Any, spec: Any) -> FeatureFetcher:
@@ -211,3 +221,34 @@ def test_it_connects_anew_after_a_failure(loaded: tuple[Any, Any]) -> None:
         fetcher.fetch("full")
     assert fetcher.fetch("full").items == expected
     fetcher.close()
+
+
+def test_fields_that_are_not_loaded_yet_are_missing_and_the_others_as_before(
+    kinds: Settings, loaded: tuple[Any, Any]
+) -> None:
+    """Last of the module: it changes the definitions, and loads nothing."""
+    store, spec = loaded
+    before = [vars(found) for found in fetcher_of(store, spec).fetch_many(USERS)]
+    assert kinds.feature_repo is not None
+    definitions = kinds.feature_repo / "definitions.py"
+    text = definitions.read_text()
+    for old, new in (
+        ('Field(name="text"', 'Field(name="later", dtype=Array(Float32)), Field(name="text"'),
+        (
+            'Field(name="stars"',
+            'Field(name="again", dtype=Array(Int64), tags={"role": "history", "of": "hour"}), Field(name="stars"',
+        ),
+        ("items = FeatureView", f"{EXTRA}\nitems = FeatureView"),
+        ("features=[", "features=[extra, "),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    definitions.write_text(text)
+    apply_definitions(kinds)
+    now = read_spec(store, "retrieval")
+    assert SpecFit.of(spec, now).added == ("extra__country", "profile__later", "recent__again")
+    np.testing.assert_equal([vars(found) for found in fetcher_of(store, spec).fetch_many(USERS)], before)
+    for found, was in zip(fetcher_of(store, now).fetch_many(USERS), before, strict=True):
+        profile = dict(found.profile)
+        assert {profile.pop(name) for name in ("extra__country", "profile__later")} == {None}
+        np.testing.assert_equal({**vars(found), "profile": profile}, was)

@@ -1,12 +1,15 @@
 """``rf features``: apply, materialize, show."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rf_platform.cli.console import out_console, print_json
 from rf_platform.settings import get_settings
+
+if TYPE_CHECKING:
+    from rf_platform.features.spec import FeatureSpec
 
 app = typer.Typer(no_args_is_help=True, help="Apply, materialise and show feature definitions.")
 
@@ -18,11 +21,13 @@ def apply(json: Json = False) -> None:
     """Register the definitions of the Feast repository (entities, views, services) and check that the model can use them.
 
     The repository is RF_FEATURE_REPO, or the one that belongs to the imported tables. Add a feature view, name it in the
-    service `retrieval`, and run this again: dataset, model and bundle follow without a change of code.
+    service `retrieval`, and run this again: dataset, model and bundle follow without a change of code. A bundle that is served
+    and does not fit the definitions any more is named in a warning: take the change back before features are materialised.
     """
     from rf_platform.features.apply import apply_definitions
 
     applied = apply_definitions(get_settings())
+    _warn_of_misfits(applied.definitions.spec)
     if json:
         print_json(
             {
@@ -37,6 +42,30 @@ def apply(json: Json = False) -> None:
         f"registered {len(applied.entities)} entities, {len(applied.feature_views)} feature views, "
         f"{len(applied.feature_services)} feature services; spec {applied.definitions.spec.hash[:12]}"
     )
+
+
+def _warn_of_misfits(spec: "FeatureSpec") -> None:
+    """Name the bundles in use that read what the definitions no longer have."""
+    from rich.markup import escape
+
+    from rf_platform.cli.console import err_console
+    from rf_platform.doctor.stores import existing_registry
+    from rf_platform.errors import ConfigError, RfError
+    from rf_platform.registry import check_spec
+
+    try:
+        registry = existing_registry(get_settings())
+        plan = None if registry is None else registry.traffic.plan()
+    except RfError:  # a matter of whoever serves, and of `rf doctor`
+        return
+    for record in (plan.active, plan.challenger, plan.shadow) if plan is not None else ():
+        try:
+            if record is not None:
+                check_spec(record, spec)
+        except ConfigError as error:
+            err_console().print(f"[yellow]warning:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        except RfError:
+            continue
 
 
 @app.command()

@@ -116,7 +116,7 @@ def fits_of(
     return {
         f.name: Fit(
             dtype=element_of(f.dtype) if f.role == "history" else f.dtype,
-            width=widths[f.name] if f.kind == "vector" else None,
+            width=widths.get(f.name) if f.kind == "vector" else None,
             numeric=numeric.get(f.name) if f.kind == "numeric" else None,
         )
         for f in fields

@@ -7,8 +7,8 @@ from pathlib import Path
 from rf_platform.bundle import BundleManifest, verify
 from rf_platform.bundle.files import MODEL, SPEC
 from rf_platform.errors import ConfigError, CorruptError
-from rf_platform.features.fit import Fit
 from rf_platform.features.spec import FeatureSpec
+from rf_platform.features.spec_fit import SpecFit
 from rf_platform.registry.records import BundleRecord, DeploymentRecord, TrafficRecord
 from rf_platform.registry.registry import Registry
 from rf_platform.settings import Settings
@@ -99,14 +99,14 @@ def check_bundle(record: BundleRecord, current_spec: CurrentSpec = None) -> Bund
     return manifest
 
 
-def check_spec(record: BundleRecord, current: FeatureSpec) -> Fit:
+def check_spec(record: BundleRecord, current: FeatureSpec) -> SpecFit:
     """Check that the feature store still offers all that a bundle reads, and return how the two fit.
 
     Raises:
         ConfigError: it does not; the message names the fields.
         CorruptError: the bundle's specification cannot be read.
     """
-    fit = Fit.of(bundle_spec(record), current, _max_history(record.path / MODEL / "config.json"))
+    fit = SpecFit.of(bundle_spec(record), current, _max_history(record.path / MODEL / "config.json"))
     if fit.unmet:
         raise ConfigError(
             f"bundle '{record.name}' does not fit the feature store any more: {', '.join(fit.unmet)}; bring the feature "

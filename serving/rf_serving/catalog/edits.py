@@ -22,7 +22,7 @@ from rf_protos.v1.catalog_pb2 import (
     UpsertItemsResponse,
     UpsertStatus,
 )
-from rf_serving.catalog.item_schema import Values
+from rf_serving.catalog.item_schema import ItemSchema, Values
 from rf_serving.catalog.live import LiveCatalog, PreparedItem
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
@@ -38,8 +38,17 @@ _QUERIES_AT_ONCE = 64
 class Upsert:
     """Items to be added or changed; those that cannot be do not keep the others out."""
 
-    def __init__(self, catalog: LiveCatalog, items: Sequence[Item], neighbours: int) -> None:
+    def __init__(
+        self, catalog: LiveCatalog, items: Sequence[Item], neighbours: int, offered: ItemSchema | None = None
+    ) -> None:
         """Check and encode.
+
+        Args:
+            catalog: what is changed.
+            items: to be put into it.
+            neighbours: how many of the nearest items are wanted.
+            offered: fields of items that the feature store has; those that the catalog's bundle does not know are recorded for
+                bundles that do.
 
         Raises:
             UsageError: ``neighbours`` is out of range.
@@ -54,7 +63,7 @@ class Upsert:
         for place, item in enumerate(items):
             try:
                 name = names.read(item.item_id, f"items[{place}].item_id")
-                checked[place] = name, catalog.schema.read(item.features, f"items[{place}].features")
+                checked[place] = name, self._read(item, offered, f"items[{place}].features", place)
             except UsageError as error:
                 self._reject(place, str(error))
         self._encode(checked)
@@ -86,6 +95,19 @@ class Upsert:
 
     def _reject(self, place: int, message: str) -> None:
         self._statuses[place].outcome, self._statuses[place].message = UpsertStatus.REJECTED, message
+
+    def _read(self, item: Item, offered: ItemSchema | None, path: str, place: int) -> Values:
+        """Return the values of an item; what only the feature store knows is in its status too."""
+        known, others = set(self._catalog.schema.names), set(offered.names if offered is not None else ())
+        later = {name: value for name, value in item.features.items() if name not in known and name in others}
+        values = self._catalog.schema.read({n: v for n, v in item.features.items() if n not in later}, path)
+        if offered is not None and later:
+            values |= offered.read(later, path)
+            self._statuses[place].message = (
+                f"{path}: bundle '{self._catalog.bundle.name}' is older than {', '.join(sorted(later))}; recorded for bundles "
+                f"that know it"
+            )
+        return values
 
     def _encode(self, checked: dict[int, tuple[int | str, Values]]) -> None:
         if not checked:

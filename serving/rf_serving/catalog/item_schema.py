@@ -7,7 +7,7 @@ is left out, empty lists and NaN included, and Float32 values are those that flo
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +34,19 @@ _ARROW = {
 _LISTS = {"string_list": StringList, "int_list": Int64List, "double_list": DoubleList}
 
 
+class Parsed(NamedTuple):
+    """What the journal says of an item."""
+
+    values: Values
+    """As far as they fit."""
+    unfit: list[str]
+    """Fields whose values do not."""
+    unsaid: set[str]
+    """Fields that came after it was recorded."""
+
+
 class ItemSchema:
-    """The fields an item may have by a FeatureSpec: all that a bundle carries but labels."""
+    """The fields an item may have by a FeatureSpec: all that a bundle carries but labels, and display fields of other types."""
 
     def __init__(
         self, spec: FeatureSpec, widths: Mapping[str, int], numeric: Mapping[str, NumericStats] | None = None
@@ -47,7 +58,7 @@ class ItemSchema:
             widths: of the dense vectors among them, by full name.
             numeric: mean and deviation of the numbers among them, which bound what is taken in.
         """
-        fields = [f for f in spec.carried("item") if f.role != "label"]
+        fields = [f for f in spec.carried("item") if f.role != "label" and f.dtype in VALUE_CASES]
         self.key = spec.item.join_key
         self._dtypes = {f.name: f.dtype for f in fields}
         self._fits = fits_of(fields, widths, numeric or {})
@@ -75,24 +86,26 @@ class ItemSchema:
         return self._canonical(self._reader.values(given, path))
 
     def text(self, values: Values) -> str:
-        """Return the values as canonical JSON."""
-        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        """Return the values as canonical JSON, what is missing as null: of other fields the text says nothing."""
+        said = {**dict.fromkeys(self._dtypes), **values}
+        return json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
-    def parse(self, text: str) -> tuple[Values, list[str]]:
-        """Return the values of JSON from the journal as far as they fit, and the names of those that do not.
+    def parse(self, text: str) -> "Parsed":
+        """Return what JSON from the journal says of an item.
 
-        Another spec or another model may have been served when they were recorded. What this spec does not know is passed over.
+        Another spec or another model may have been served when it was recorded. What this spec does not know is passed over.
         """
+        said: dict[str, Any] = json.loads(text)
         values: Values = {}
         unfit: list[str] = []
-        for name, value in json.loads(text).items():
+        for name, value in said.items():
             if (fit := self._fits.get(name)) is None:
                 continue
             try:
                 values[name] = fit.of(value)
             except UnfitError:
                 unfit.append(name)
-        return self._canonical(values), unfit
+        return Parsed(self._canonical(values), unfit, self._dtypes.keys() - said.keys())
 
     def message(self, values: Values) -> dict[str, FeatureValue]:
         """Return the values for a reply."""

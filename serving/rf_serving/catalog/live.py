@@ -22,6 +22,7 @@ from rf_serving.catalog.compactor import Compaction, Compactor
 from rf_serving.catalog.delta import LiveItems
 from rf_serving.catalog.follower import Follower
 from rf_serving.catalog.item_encoder import EncodedItems, ItemEncoder
+from rf_serving.catalog.item_schema import Parsed
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.catalog.state import CatalogState
 from rf_serving.retrieval.ids import parse_id
@@ -63,6 +64,7 @@ class LiveCatalog:
         self._journal, self._lock = journal, RLock()
         self._log = structlog.get_logger("rf_serving").bind(bundle=bundle.name)
         self._state, self._sequence = CatalogState(bundle, base), base.sequence
+        self._built = base if base.sequence == 0 else CatalogBase.of(bundle)
         self._store: CompactedCatalogs | None = None
         self._compactor: Compactor | None = None
         self._follower: Follower | None = None
@@ -165,9 +167,10 @@ class LiveCatalog:
 
     def _put(self, items: Sequence[int | str], entries: Sequence[Entry]) -> None:
         parsed = [self.schema.parse(entry.features or "{}") for entry in entries]
-        table = self.schema.table(items, [values for values, _ in parsed])
+        self._complete(items, parsed)
+        table = self.schema.table(items, [each.values for each in parsed])
         self._report(
-            "values do not fit", {item: names for item, (_, names) in zip(items, parsed, strict=True) if names}
+            "values do not fit", {item: each.unfit for item, each in zip(items, parsed, strict=True) if each.unfit}
         )
         encoded = self._encode(entries, table)
         rows = np.flatnonzero(encoded.usable_N).tolist()
@@ -185,6 +188,16 @@ class LiveCatalog:
         unusable = {items[row]: entries[row].sequence for row in np.flatnonzero(~encoded.usable_N).tolist()}
         self._report("items without a usable vector", dict.fromkeys(unusable, ()))
         self._state.remove(unusable)
+
+    def _complete(self, items: Sequence[int | str], parsed: Sequence[Parsed]) -> None:
+        """Take the values that the bundle was built with for fields that came after a change."""
+        row_of = self.bundle.row_of_item
+        partly = [place for place, each in enumerate(parsed) if each.unsaid and items[place] in row_of]
+        if partly:
+            rows = np.array([row_of[items[place]] for place in partly], np.int64)
+            for place, built in zip(partly, self._built.values(rows), strict=True):
+                values, _, unsaid = parsed[place]
+                values.update({name: value for name, value in built.items() if name in unsaid})
 
     def _report(self, event: str, unfit: Mapping[int | str, Sequence[str]]) -> None:
         """Count items that are not taken in as they were recorded, and name some."""

@@ -15,6 +15,7 @@ from rf_serving.catalog.live import LiveCatalog
 from rf_serving.deployment.smoke import check_answers
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.fetcher import FeatureFetcher
+from rf_serving.retrieval.offered import OfferedFeatures
 from rf_serving.retrieval.reranking import Reranking
 from rf_serving.retrieval.routing import Route
 
@@ -47,6 +48,8 @@ class BundleLoader:
         self._settings, self._store, self._journal = settings, store, journal
         self.cache = settings.workspace.cache / "catalog"
         """Where the compacted catalogs of all bundles lie."""
+        self.offered = OfferedFeatures()
+        """What the feature store offers, as of the bundle that was loaded last."""
 
     def load(self, record: BundleRecord, beside: Route | None = None, *, verified: bool = False) -> Loaded:
         """Check a bundle's files and features, load it, bring its catalog up to date and try it. Blocks.
@@ -66,6 +69,7 @@ class BundleLoader:
             check_bundle(record)
         current = read_spec(self._store, self._settings.feature_service)
         fit = check_spec(record, current)
+        self.offered.renew(current)
         log = structlog.get_logger("rf_serving")
         if fit.notes:
             log.info("other features", bundle=record.name, added=list(fit.added), changed=list(fit.changed))
@@ -79,7 +83,7 @@ class BundleLoader:
                 remedy="answers are in the order of the search; build a bundle of a run with a re-ranker, or unset RF_RERANK",
             )
         catalog = LiveCatalog.open(bundle, self._journal, self.cache, device=self._settings.index_device)
-        engine = Engine(bundle, catalog, reranking=reranking)
+        engine = Engine(bundle, catalog, reranking=reranking, offered=self.offered)
         catalog.prepare = engine.warm
         engine.warm(catalog.snapshot, beside.engine if beside is not None else None)
         if beside is not None and beside.fetcher.serves(bundle.spec):

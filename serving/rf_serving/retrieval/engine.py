@@ -20,6 +20,7 @@ from rf_serving.filtering.costs import SearchCosts
 from rf_serving.filtering.eligibility import NO_ROWS, Eligibility
 from rf_serving.filtering.reader import FilterLimits, FilterReader
 from rf_serving.retrieval.features import KnownFeatures, UserFeatures
+from rf_serving.retrieval.offered import OfferedFeatures
 from rf_serving.retrieval.query import Answer, Ask, Query, Ranked
 from rf_serving.retrieval.reranking import Reranking
 from rf_serving.retrieval.searcher import Search, Searcher
@@ -60,6 +61,7 @@ class Engine:
         catalog: Catalog | None = None,
         filter_limits: FilterLimits | None = None,
         reranking: Reranking | None = None,
+        offered: OfferedFeatures | None = None,
     ) -> None:
         """Make a bundle ready, and measure what searching its catalog costs.
 
@@ -68,10 +70,11 @@ class Engine:
             catalog: its items; default: as they were when the bundle was built.
             filter_limits: how much a filter may ask for.
             reranking: what orders the items that are found, where a request does not say.
+            offered: features that a session may give though the bundle is older; default: none.
         """
         self.bundle = bundle
         self.catalog = catalog or BuiltCatalog(bundle)
-        self._sessions, self._encoder = SessionReader(bundle), UserEncoder(bundle)
+        self._sessions, self._encoder = SessionReader(bundle, offered), UserEncoder(bundle)
         self._second_stage = SecondStage(bundle, reranking)
         self.explainer = Explainer(bundle, self._encoder)
         """Says why the items of an answer have their scores."""

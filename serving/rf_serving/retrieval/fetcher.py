@@ -86,7 +86,7 @@ class FeatureFetcher:
         """Return the features in a row of the store.
 
         Raises:
-            CorruptError: the arrays of the history differ in length.
+            CorruptError: the arrays of the view with the item ids differ in length.
         """
         profile = {f.name: _scalar(f.dtype, row.get(f.name)) for f in self._profile}
         items = plain(row.get(self._items.name)) if self._items else None
@@ -99,6 +99,8 @@ class FeatureFetcher:
             if not array:
                 continue  # a field that was added after this user's history was written
             if len(array) != len(items):
+                if self._items is not None and f.view != self._items.view:
+                    continue  # views are written one after the other: this one has not caught up, or is ahead
                 raise CorruptError(
                     f"the history of user_id {user_id!r} does not fit together: {len(items)} item ids and {len(array)} values of "
                     f"{f.view}.{f.field}; load it again with `rf features materialize`"

@@ -13,19 +13,22 @@ from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.ids import parse_id
+from rf_serving.retrieval.offered import OfferedFeatures
 from rf_serving.retrieval.values import ValueReader
 
 
 class SessionReader:
-    """Checks a session against the bundle's FeatureSpec and catalog."""
+    """Checks a session against the bundle's FeatureSpec and catalog; of features that came after the bundle, the types alone."""
 
-    def __init__(self, bundle: ServedBundle) -> None:
-        self._bundle = bundle
+    def __init__(self, bundle: ServedBundle, offered: OfferedFeatures | None = None) -> None:
+        self._bundle, now = bundle, offered or OfferedFeatures()
         spec, encoder = bundle.spec, bundle.encoder
         context = [f for f in spec.inputs("context") if f.kind != "timestamp"]  # these come as timestamp_us
-        self._profile, self._context = (
-            ValueReader(fits_of(fields, encoder.widths, encoder.numeric)) for fields in (spec.inputs("user"), context)
+        profile_fits, context_fits = (
+            fits_of(fields, encoder.widths, encoder.numeric) for fields in (spec.inputs("user"), context)
         )
+        self._profile = ValueReader(profile_fits, lambda: now.profile)
+        self._context = ValueReader(context_fits, lambda: now.context)
 
     def read(self, session: Session, catalog: CatalogSnapshot) -> UserFeatures:
         """Return the session's features.

@@ -1,6 +1,6 @@
 """Feature values of a request, checked against the FeatureSpec."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -33,10 +33,11 @@ class ValueReader:
 
     Args:
         fits: what every feature that may be given may have, by full name.
+        others: returns the same of features that may be given as well, though nothing here reads them.
     """
 
-    def __init__(self, fits: Mapping[str, Fit]) -> None:
-        self._fits = dict(fits)
+    def __init__(self, fits: Mapping[str, Fit], others: Callable[[], Mapping[str, Fit]] = dict) -> None:
+        self._fits, self._others = dict(fits), others
 
     def values(self, given: Mapping[str, FeatureValue], path: str) -> dict[str, Any]:
         """Return plain values by full name: a text, a number or a list, None where none is set.
@@ -76,9 +77,10 @@ class ValueReader:
             raise UsageError(f'{path.format(row)}["{named}"]: {error}') from None
 
     def _fit(self, name: str) -> Fit:
-        if name not in self._fits:
+        fit = self._fits.get(name) or self._others().get(name)
+        if fit is None:
             raise UnfitError(f"there is no such feature; {suggestion(name, self._fits)}")
-        return self._fits[name]
+        return fit
 
 
 def suggestion(name: str, known: Collection[str]) -> str:

@@ -26,6 +26,7 @@ from rf_serving.catalog.edits import Delete, Upsert
 from rf_serving.catalog.live import LiveCatalog
 from rf_serving.one_thread import use_one_thread
 from rf_serving.retrieval.ids import parse_id
+from rf_serving.retrieval.offered import OfferedFeatures
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.interceptor import note
 from rf_serving.server.limits import Limits
@@ -39,8 +40,10 @@ _THREADS = 2
 class CatalogServicer(CatalogServiceServicer):
     """``retrievalformer.v1.CatalogService`` over the catalog that ``retriever`` answers from; nothing runs in the event loop."""
 
-    def __init__(self, retriever: Retriever, journal: CatalogJournal, limits: Limits) -> None:
-        self._retriever, self._limits = retriever, limits
+    def __init__(
+        self, retriever: Retriever, journal: CatalogJournal, limits: Limits, offered: OfferedFeatures | None = None
+    ) -> None:
+        self._retriever, self._limits, self._offered = retriever, limits, offered or OfferedFeatures()
         self._commits = GroupCommit(journal)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rf-catalog", initializer=use_one_thread)
 
@@ -48,7 +51,8 @@ class CatalogServicer(CatalogServiceServicer):
         """Add items, or replace the features of existing ones."""
         self._limits.check_batch("items", len(request.items))
         catalog = self.catalog
-        upsert = await self._in_thread(lambda: Upsert(catalog, request.items, request.neighbours))
+        offered = self._offered.items
+        upsert = await self._in_thread(lambda: Upsert(catalog, request.items, request.neighbours, offered))
         recorded = await asyncio.wrap_future(self._commits.submit(upsert.changes)) if upsert.changes else []
         response = await self._in_thread(lambda: upsert.reply(recorded))
         await self._catch_up_beside(catalog)

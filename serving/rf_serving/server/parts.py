@@ -80,7 +80,7 @@ def open_parts(
         )
         ending.callback(deployments.close)
         del first  # else it would be kept in memory after the next bundle has taken over
-        edits = CatalogServicer(retriever, journal, limits)
+        edits = CatalogServicer(retriever, journal, limits, loader.offered)
         ending.callback(edits.close)
         metrics.registry.register(CatalogMetrics(lambda: edits.catalog))
         intake = EventIntake(settings, store, metrics.registry)

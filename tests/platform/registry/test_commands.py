@@ -176,6 +176,23 @@ def test_a_bundle_that_reads_other_features_is_refused_by_field(
     assert rf("bundles", "--json").json["active"] is None
 
 
+def test_an_apply_warns_of_bundles_in_use_that_do_not_fit(rf: Run, make_bundle: MakeBundle, redefine: Redefine) -> None:
+    for name in ("demo-1", "demo-2", "demo-3"):
+        make_bundle(name)
+    rf("promote", "demo-1")
+    rf("shadow", "demo-3")
+    assert "warning" not in rf("features", "apply").err
+    redefine("dtype=String)]", "dtype=Float32)]")
+    code, out, err = rf("features", "apply")
+    assert code == 0
+    assert out.startswith("registered")
+    first, second = err.splitlines()
+    assert first.startswith(
+        "warning: bundle 'demo-1' does not fit the feature store any more: field items__genre changed"
+    )
+    assert second.startswith("warning: bundle 'demo-3' does not fit")
+
+
 def test_additions_are_a_note_of_every_command(rf: Run, make_bundle: MakeBundle, redefine: Redefine) -> None:
     for name in ("demo-1", "demo-2"):
         make_bundle(name)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rf_platform.errors import ConfigError, CorruptError, NotFoundError, UsageError
-from rf_platform.features.fit import Fit
 from rf_platform.features.spec import FeatureSpec, FieldSpec
+from rf_platform.features.spec_fit import SpecFit
 from rf_platform.registry import (
     BundleRecord,
     Registry,
@@ -130,7 +130,7 @@ def test_the_model_says_how_much_history_it_reads(
         (record.path / "model" / "config.json").write_text(json.dumps({"max_history": max_history}))
     shorter = replace(built, history_length=20)
     if fits:
-        assert check_spec(record, shorter) == Fit(changed=("history_length 50 -> 20",))
+        assert check_spec(record, shorter) == SpecFit(changed=("history_length 50 -> 20",))
         return
     with pytest.raises(ConfigError, match=rf"history_length 50 -> 20, and the model reads {max_history or 50} inter"):
         check_spec(record, shorter)
@@ -160,7 +160,7 @@ def test_the_hash_of_another_version_of_the_code_is_no_reason_to_refuse(
     make_bundle: MakeBundle, spec: FeatureSpec
 ) -> None:
     record = make_bundle("demo-1")
-    assert check_spec(replace(record, spec_hash="0" * 64), spec) == Fit()
+    assert check_spec(replace(record, spec_hash="0" * 64), spec) == SpecFit()
 
 
 def test_a_specification_that_cannot_be_read_is_named(make_bundle: MakeBundle, spec: FeatureSpec) -> None:

@@ -1,5 +1,6 @@
 """Items as plain values, JSON, protobuf and Arrow."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -56,7 +57,8 @@ def test_all_forms_hold_the_same() -> None:
     text = SCHEMA.text(VALUES)
     assert text.isascii()
     assert "\0" not in text
-    assert SCHEMA.parse(text) == (VALUES, [])
+    assert SCHEMA.parse(text) == (VALUES, [], set())
+    assert SCHEMA.parse(SCHEMA.text({})) == ({}, [], set())
     assert SCHEMA.read(SCHEMA.message(VALUES), "") == VALUES
     table = SCHEMA.table([7, 8], [VALUES, {}])
     assert SCHEMA.rows(table) == [VALUES, {}]
@@ -77,12 +79,19 @@ def test_labels_are_no_part_of_an_item() -> None:
         SCHEMA.read({"item__sold": FeatureValue(int_value=1)}, "items[3].features")
 
 
+def test_a_display_field_of_a_type_without_values_in_requests_is_left_out() -> None:
+    picture = FieldSpec(view="item", field="picture", side="item", kind="categorical", role="display", dtype="Bytes")
+    schema = ItemSchema(replace(SPEC, fields=(*SPEC.fields, picture)), {"item__text": 2})
+    assert schema.names == SCHEMA.names
+    assert schema.arrow == SCHEMA.arrow
+
+
 def test_a_text_from_another_spec_is_read_as_far_as_it_fits() -> None:
     other = (
         '{"item__gone":1,"item__title":5,"item__genres":["a",1],"item__text":[1.0],"item__price":2,"item__added":true}'
     )
     misfits = ["item__title", "item__genres", "item__text"]
-    assert SCHEMA.parse(other) == ({"item__price": 2.0, "item__added": 1}, misfits)
+    assert SCHEMA.parse(other) == ({"item__price": 2.0, "item__added": 1}, misfits, {"item__new"})
 
 
 def test_a_bundles_table_may_lack_columns_and_have_other_types() -> None:

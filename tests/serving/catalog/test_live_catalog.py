@@ -14,6 +14,7 @@ from structlog.testing import LogCapture
 
 from rf_platform.registry.journal import CatalogJournal, Change
 from rf_serving.bundle.served import ServedBundle
+from rf_serving.catalog.base import CatalogBase
 from rf_serving.catalog.item_encoder import ItemEncoder
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.catalog.live import LiveCatalog
@@ -137,6 +138,25 @@ def test_a_value_that_does_not_fit_is_missing_and_the_item_is_named_and_counted(
     assert (catalog.snapshot.alive, catalog.unfit) == (62, 1)
     (line,) = [entry for entry in logs.entries if entry["event"] == "values do not fit"][-1:]
     assert (line["item_ids"], line["fields"]) == (["100"], ["item_attributes__release_year"])
+
+
+def test_of_fields_that_came_after_a_change_the_bundles_values_stay(
+    bundle: ServedBundle, journal: CatalogJournal, schema: ItemSchema
+) -> None:
+    """The change was recorded while an older bundle was served, which knew neither titles nor years."""
+    built = schema.rows(schema.cast(CatalogBase.of(bundle).items))
+    genres = '{"item_attributes__genres":["War"]}'
+    missing = '{"item_attributes__genres":["War"],"item_attributes__release_year":null}'
+    journal.record([[Change(item_id="3", features=genres), Change(item_id="4", features=missing)]])
+    journal.record([[Change(item_id="100", features=genres)]])
+    catalog = LiveCatalog.open(bundle, journal)
+    found = {item: values for item, (_, values, _) in state(catalog).items()}
+    assert found["3"] == {**built[2], "item_attributes__genres": ["War"]}
+    without_year = {name: value for name, value in built[3].items() if not name.endswith("year")}
+    assert found["4"] == {**without_year, "item_attributes__genres": ["War"]}
+    assert found["100"] == {"item_attributes__genres": ["War"]}
+    vector = ItemEncoder(bundle).encode(schema.table([3], [found["3"]])).vectors_ND[0]
+    np.testing.assert_allclose(state(catalog)["3"][0], vector, atol=2e-5)
 
 
 def test_an_item_whose_vector_is_not_finite_for_this_tower_is_not_returned(

@@ -11,6 +11,7 @@ from structlog.testing import LogCapture
 
 from rf_platform.errors import ConfigError
 from rf_platform.features.apply import apply_definitions
+from rf_platform.features.materialize import materialize
 from rf_platform.registry import promote, roll_back
 from rf_platform.settings import Settings
 from rf_protos.v1.deployment_pb2 import GetDeploymentRequest, GetDeploymentResponse
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 FIRST, SECOND = "tiny-run-1", "other-run-1"
+MAX_HISTORY = 8
 USERS = [str(user) for user in range(1, 32)]
 NEW_FIELDS = (
     ("users.py", "    schema=[", '    schema=[\n        Field(name="country", dtype=String),'),
@@ -73,13 +75,14 @@ def test_additions_stop_nothing(
     wait_until: Callable[..., None],
     logs: LogCapture,
 ) -> None:
-    """New fields on existing views, and a history as long as the model reads, without a materialisation."""
+    """New fields on existing views, and a history as long as the model reads: before a materialisation and after one."""
     with start_server(pair, poll_seconds=0.02) as running:
         before = answers(running)
+    logged = len(logs.entries)
     length = ("context.py", '"history_length": "50"', '"history_length": "8"')
     with edited(pair, *NEW_FIELDS, length) as changed, start_server(changed, poll_seconds=0.02) as running:
         assert answers(running) == before
-        (noted,) = [e for e in logs.entries if e["event"] == "other features" and e["bundle"] == FIRST]
+        (noted,) = [e for e in logs.entries[logged:] if e["event"] == "other features" and e["bundle"] == FIRST]
         assert noted["added"] == ["interaction_context__again", "item_attributes__studio", "user_profile__country"]
         assert noted["changed"] == ["history_length 50 -> 8"]
         current = running.parts.deployments
@@ -96,6 +99,11 @@ def test_additions_stop_nothing(
         wait_until(lambda: current.serving.active.name == FIRST)
         assert answers(running) == before
         assert deployment(running).refused == ""
+        kept = history_lengths(running)
+        assert max(kept) > MAX_HISTORY
+        materialize(changed, ["interaction_context"])
+        assert history_lengths(running) == [min(length, MAX_HISTORY) for length in kept]
+        assert answers(running) == before  # the model reads no more
 
 
 def test_a_server_takes_over_no_bundle_that_does_not_fit(
@@ -135,6 +143,11 @@ def test_a_server_takes_over_no_bundle_that_does_not_fit(
             pair_registry.promote(SECOND)
             wait_until(lambda: deployment(running).refused)
         wait_until(lambda: deployment(running).active.name == SECOND)  # the definitions are back
+
+
+def history_lengths(running: Any) -> list[int]:
+    replies = [running.stub.Retrieve(RetrieveRequest(user_id=user, k=1, return_history=True)) for user in USERS]
+    return [len(reply.history) for reply in replies]
 
 
 def spec_of(settings: Settings) -> Any:

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -17,6 +18,7 @@ import grpc
 import pytest
 
 from rf_platform.errors import RunError, UsageError
+from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from rf_serving.background import BackgroundServer
@@ -26,12 +28,21 @@ from rf_serving.server.options import ServeOptions
 from rf_serving.server.server import RetrievalServer
 from rf_serving.server.shared_port import shared_port
 
-ENVIRONMENT = {"RF_FEATURE_REPO": str(Path(__file__).parents[3] / "feature_repo" / "movielens")}
+REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
+ENVIRONMENT = {"RF_FEATURE_REPO": str(REPOSITORY)}
 
 
 @pytest.fixture(scope="module")
-def server(home: Path) -> Iterator[BackgroundServer]:
-    with BackgroundServer(home, ["--workers", "2", "--metrics-port", "0"], ENVIRONMENT, 280) as server:
+def workspace(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, copy_workspace: Callable[[Path, Path], Path]
+) -> Path:
+    """A workspace whose definitions may be changed."""
+    return copy_workspace(home, tmp_path_factory.mktemp("workers") / "home")
+
+
+@pytest.fixture(scope="module")
+def server(workspace: Path) -> Iterator[BackgroundServer]:
+    with BackgroundServer(workspace, ["--workers", "2", "--metrics-port", "0"], ENVIRONMENT, 280) as server:
         yield server
 
 
@@ -88,7 +99,16 @@ def test_another_server_is_refused_the_port(server: BackgroundServer, home: Path
         pass
 
 
-def test_a_worker_that_dies_is_started_again(server: BackgroundServer) -> None:
+def test_a_worker_that_dies_is_started_again_also_when_features_were_added(
+    server: BackgroundServer, workspace: Path
+) -> None:
+    from rf_platform.features.apply import apply_definitions
+
+    repository = workspace / "repository"
+    shutil.copytree(REPOSITORY, repository, ignore=shutil.ignore_patterns("__pycache__"))
+    users = (repository / "users.py").read_text()
+    (repository / "users.py").write_text(users.replace("schema=[", 'schema=[Field(name="country", dtype=String),', 1))
+    apply_definitions(Settings(home=workspace, feature_repo=repository))
     ready = lines(server, "worker ready")
     os.kill(next(line["pid"] for line in ready if line["worker"] == 1), signal.SIGKILL)
     wait_for(lambda: lines(server, "worker ended"))
@@ -100,6 +120,8 @@ def test_a_worker_that_dies_is_started_again(server: BackgroundServer) -> None:
     text = metrics(server)
     assert "rf_workers 2.0" in text
     assert "rf_worker_restarts_total 1.0" in text
+    (noted,) = lines(server, "other features")
+    assert (noted["worker"], noted["bundle"], noted["added"]) == (1, "tiny-run-1", ["user_profile__country"])
 
 
 def test_sigterm_drains_all_workers(server: BackgroundServer) -> None:

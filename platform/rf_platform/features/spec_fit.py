@@ -16,7 +16,7 @@ _STORED: tuple[str, ...] = ("side", "dtype")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class SpecFit:
     """Differences between the specification a model was built from and that of the feature store now."""
 
     unmet: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class Fit:
     """Other differences that the model does not notice, one phrase each."""
 
     @classmethod
-    def of(cls, built: FeatureSpec, now: FeatureSpec, max_history: int | None = None) -> "Fit":
+    def of(cls, built: FeatureSpec, now: FeatureSpec, max_history: int | None = None) -> "SpecFit":
         """Compare two specifications.
 
         Fields that the model reads have to be there with the same meaning: side, kind, role, dtype, embedding domain and its

@@ -7,9 +7,9 @@ import pytest
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.types import Array, Bytes, Float32, Float64, Int64, String, UnixTimestamp
 
-from rf_platform.features.fit import Fit
 from rf_platform.features.read import parse_definitions
 from rf_platform.features.spec import FeatureSpec
+from rf_platform.features.spec_fit import SpecFit
 
 Views = dict[str, dict[str, Field]]
 
@@ -76,11 +76,11 @@ class Definitions:
 Edit = Callable[[Definitions], object]
 
 
-def change(edit: Edit, max_history: int | None = None) -> Fit:
+def change(edit: Edit, max_history: int | None = None) -> SpecFit:
     definitions = Definitions()
     built = definitions.spec
     edit(definitions)
-    return Fit.of(built, definitions.spec, max_history)
+    return SpecFit.of(built, definitions.spec, max_history)
 
 
 def put(side: str, view: str, *given: Field) -> Edit:
@@ -100,7 +100,7 @@ def assign(name: str, value: Any) -> Edit:
 
 
 def test_nothing_has_changed() -> None:
-    assert change(lambda d: None) == Fit()
+    assert change(lambda d: None) == SpecFit()
 
 
 @pytest.mark.parametrize(
@@ -213,18 +213,18 @@ def test_what_the_model_reads_has_to_stay(edit: Edit, unmet: str) -> None:
     ],
 )
 def test_what_the_model_does_not_read_may_go(edit: Edit) -> None:
-    assert change(edit) == Fit()
+    assert change(edit) == SpecFit()
 
 
 @pytest.mark.parametrize("role", ["ignore", "display", "label"])
 def test_a_feature_that_is_no_longer_given_to_models_is_still_there_for_older_ones(role: str) -> None:
     fit = change(put("user", "people", field("age", Int64, role=role)))
-    assert fit == Fit(changed=(f"field people__age is {role} now, and still read as a feature",))
+    assert fit == SpecFit(changed=(f"field people__age is {role} now, and still read as a feature",))
     assert fit.notes == list(fit.changed)
 
 
 def test_the_name_of_the_service_is_a_note() -> None:
-    assert change(assign("service", "other")) == Fit(changed=("feature service 'retrieval' -> 'other'",))
+    assert change(assign("service", "other")) == SpecFit(changed=("feature service 'retrieval' -> 'other'",))
 
 
 @pytest.mark.parametrize(
@@ -243,4 +243,4 @@ def test_without_a_history_its_length_does_not_matter() -> None:
     built = definitions.spec
     definitions.user["recent"] = fields(field("items", Array(String), role="history", of="item_id"))
     definitions.length = 3
-    assert Fit.of(built, definitions.spec) == Fit(added=("recent__items",))
+    assert SpecFit.of(built, definitions.spec) == SpecFit(added=("recent__items",))

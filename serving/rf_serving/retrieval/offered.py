@@ -1,0 +1,29 @@
+"""Features that the feature store offers now, some of which a bundle may be older than.
+
+Callers do not know which bundle answers them. Where two share the users, after a rollback, and before a model is trained with a
+new field, its values are checked by the store's definitions, and the bundle does without them.
+"""
+
+from collections.abc import Mapping
+
+from rf_platform.features.fitting import Fit, fits_of
+from rf_platform.features.spec import FeatureSpec
+from rf_serving.catalog.item_schema import ItemSchema
+
+
+class OfferedFeatures:
+    """The features of the definitions that a server read last; its bundles share it, and every load renews it."""
+
+    def __init__(self) -> None:
+        self.profile: Mapping[str, Fit] = {}
+        """What each user feature may have, by full name."""
+        self.context: Mapping[str, Fit] = {}
+        """What each context feature may have for one interaction, by full name; times come with the interactions."""
+        self.items: ItemSchema | None = None
+        """Features and display fields of items; None before the definitions were read."""
+
+    def renew(self, spec: FeatureSpec) -> None:
+        """Take the definitions as they are now."""
+        context = [f for f in spec.inputs("context") if f.kind != "timestamp"]
+        self.profile, self.context = (fits_of(fields, {}, {}) for fields in (spec.inputs("user"), context))
+        self.items = ItemSchema(spec, {})
