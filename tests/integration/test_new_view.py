@@ -22,16 +22,20 @@ from rf_serving.server.options import ServeOptions
 from rf_serving.server.parts import open_parts
 from rf_training.model.storage import load_model
 
-NEW_VIEW = """
+NAME = 'Stüdio & "Co." 1/2 - %s'
+"""Whatever name Feast takes."""
+NEW_VIEW = f"""
+NAME = {NAME!r}
 from entities import item
 from feast import FeatureView, Field, FileSource
 from feast.types import Array, Float32, Int64, String
 from sources import TABLES
 
 studio = FeatureView(
-    name="studio",
+    name=NAME,
+    online=False,
     entities=[item],
-    source=FileSource(name="studio", path=f"{TABLES}/studio.parquet", timestamp_field="event_timestamp"),
+    source=FileSource(name="studio", path=f"{{TABLES}}/studio.parquet", timestamp_field="event_timestamp"),
     schema=[
         Field(name="label", dtype=String),
         Field(name="budget", dtype=Float32),
@@ -83,18 +87,22 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
     )
 
     rf("features", "apply")
-    rf("features", "materialize")
+    assert NAME not in rf("features", "materialize")  # the server reads no features of items
+    refused = CliRunner().invoke(app, ["features", "materialize", "--view", NAME])
+    assert refused.exit_code == 2
+    assert "online=False" in refused.output
     shown = json.loads(rf("features", "show", "--json"))
-    kinds = {f["field"]: f["kind"] for f in shown["fields"] if f["view"] == "studio"}
+    kinds = {f["field"]: f["kind"] for f in shown["fields"] if f["view"] == NAME}
     assert kinds == {"label": "categorical", "budget": "numeric", "cast": "multi", "poster": "vector"}
 
     built = json.loads(rf("dataset", "build", "--json"))
     assert built["new"]
     assert built["spec_hash"] == shown["hash"]
     dataset = Dataset.open(Path(built["path"]))
-    assert built["vocabularies"]["studio__label"] == 2 + 2
-    assert dataset.encoder.widths == {"studio__poster": 3}
-    assert dataset.items["studio__budget"].null_count >= 1
+    label, cast = (str(dataset.spec.field(f"{NAME}__{name}").domain) for name in ("label", "cast"))
+    assert built["vocabularies"][label] == 2 + 2
+    assert dataset.encoder.widths == {f"{NAME}__poster": 3}
+    assert dataset.items[f"{NAME}__budget"].null_count >= 1
 
     assert served(workspace) == "older-1"  # a server starts with what it had
     rf("train", "--name", "wider", *(part for s in settings for part in ("--set", s)))
@@ -106,13 +114,13 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
     record = Registry.open(get_url(home)).run("wider")
     model = load_model(record.path / "best", dataset.encoder)
     tables = dict(model.embeddings.collection.embedding_bags.items())
-    assert tables["domain_studio__label"].num_embeddings == 4
-    assert "domain_studio__cast" in tables
-    assert {"studio__label", "studio__cast"} <= set(model.item_tokens.ids)
-    assert model.item_tokens.numbers == ["studio__budget"]
-    assert model.item_tokens.vectors == ["studio__poster"]
+    assert tables[f"domain_{label}"].num_embeddings == 4
+    assert f"domain_{cast}" in tables
+    assert {f"{NAME}__label", f"{NAME}__cast"} <= set(model.item_tokens.ids)
+    assert model.item_tokens.numbers == [f"{NAME}__budget"]
+    assert model.item_tokens.vectors == [f"{NAME}__poster"]
     assert bundle["items"] == 40
-    assert (directory / "encoder" / "studio__cast.parquet").exists()
+    assert (directory / "encoder" / f"{cast}.parquet").exists()
 
     assert json.loads(rf("promote", "wider-1", "--json"))["notes"] == []
     assert served(workspace) == "wider-1"

@@ -23,17 +23,19 @@ import pyarrow.parquet as pq
 from rf_platform.cli.console import Tracker, track
 from rf_platform.data.event_log.reading import log_relation
 from rf_platform.dataset.array_file import ArrayFile
-from rf_platform.dataset.asof import SQL_TYPES, first_sql, join_sql, latest_sql, rows_sql
+from rf_platform.dataset.asof import first_sql, join_sql, latest_sql, rows_sql
 from rf_platform.dataset.dataset import FORMAT, Dataset
 from rf_platform.dataset.fingerprint import fingerprint
 from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
 from rf_platform.dataset.splitting import split_events
 from rf_platform.dataset.statistics import learn_encoder, split_counts
 from rf_platform.errors import ConfigError, DataError, NotFoundError
+from rf_platform.features.expiry import as_time, known_sql, now_us
 from rf_platform.features.log_source import check_log_id, log_column
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.sources import describe, view_columns
 from rf_platform.features.spec import Side
+from rf_platform.features.view_rows import ID_TYPES
 from rf_platform.sql import identifier, literal
 
 
@@ -52,6 +54,8 @@ class BuildOptions:
     """Files of the event log: interactions that were recorded after the import."""
     clock: bool = True
     """Whether event times are times; see :func:`~rf_platform.data.event_log.log_relation`."""
+    moment_us: int | None = None
+    """When the newest states of items and users are those of, in microseconds since 1970; default: the present."""
     after_version: int = 0
     """The new version gets a higher number than this, and than any version on disk."""
 
@@ -127,7 +131,14 @@ class _Builder:
         self.sources = definitions.sources
         self.interactions, self.protocol = interactions, options.protocol
         self.events, self.clock = options.events, options.clock
+        self.moment_us = now_us() if options.moment_us is None else options.moment_us
         self.facts: dict[str, Any] = {}
+        self.warnings = [
+            f"view '{source.view}' has a ttl of {source.ttl}, and the times of these events are positions, made by the import: "
+            f"ages mean nothing; leave the ttl out"
+            for source in self.sources
+            if source.ttl is not None and not self.clock
+        ]
 
     def run(self) -> None:
         steps = (
@@ -170,14 +181,15 @@ class _Builder:
         )
         if self._one(f"SELECT count(*) FROM {path}") == 0:
             raise DataError(f"the interaction log {self.interactions} is empty; import interactions first")
-        catalog = [f"SELECT {identifier(item.join_key)}::{SQL_TYPES[item.id_type]} AS id FROM {path}"]
+        catalog = [f"SELECT {identifier(item.join_key)}::{ID_TYPES[item.id_type]} AS id FROM {path}"]
         for source in self._views("item"):
             read = view_columns(self.db, source, self.spec)
-            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, read)}")
-            catalog.append(f"SELECT key FROM rows_{source.view}")
+            self.db.execute(f"CREATE TABLE {_rows(source)} AS {rows_sql(source, read)}")
+            known = known_sql("known", f"make_timestamptz({self.moment_us})")  # what is announced only is not there yet
+            catalog.append(f"SELECT key FROM {_rows(source)} WHERE {known}")
         for source in self._views("user"):
             read = view_columns(self.db, source, self.spec)
-            self.db.execute(f"CREATE TABLE rows_{source.view} AS {rows_sql(source, read)}")
+            self.db.execute(f"CREATE TABLE {_rows(source)} AS {rows_sql(source, read)}")
         self.db.execute(
             f"""CREATE TABLE item_index AS
             SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS item
@@ -186,15 +198,15 @@ class _Builder:
         self.db.execute(
             f"""CREATE TABLE user_index AS
             SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS "user"
-            FROM (SELECT DISTINCT {identifier(user.join_key)}::{SQL_TYPES[user.id_type]} AS id FROM {path})"""
+            FROM (SELECT DISTINCT {identifier(user.join_key)}::{ID_TYPES[user.id_type]} AS id FROM {path})"""
         )
         self.db.execute(
             f"""CREATE TABLE numbered AS
             SELECT (row_number() OVER ordered - 1)::BIGINT AS event, u."user", i.item, u.id AS user_id, i.id AS item_id,
                 l.event_timestamp::TIMESTAMPTZ AS event_timestamp{kept}
             FROM {path} l
-            JOIN user_index u ON u.id = l.{identifier(user.join_key)}::{SQL_TYPES[user.id_type]}
-            JOIN item_index i ON i.id = l.{identifier(item.join_key)}::{SQL_TYPES[item.id_type]}
+            JOIN user_index u ON u.id = l.{identifier(user.join_key)}::{ID_TYPES[user.id_type]}
+            JOIN item_index i ON i.id = l.{identifier(item.join_key)}::{ID_TYPES[item.id_type]}
             WINDOW ordered AS (ORDER BY u."user", l.event_timestamp, l.input_order)
             ORDER BY event"""
         )
@@ -208,9 +220,7 @@ class _Builder:
         for source in self.sources:
             if source.side != "context":
                 key = "item_id" if source.side == "item" else "user_id"
-                self.db.execute(
-                    f"CREATE TABLE joined_{source.view} AS {join_sql(source, f'rows_{source.view}', 'log', key)}"
-                )
+                self.db.execute(f"CREATE TABLE {_joined(source)} AS {join_sql(source, _rows(source), 'log', key)}")
 
     def _versions(self) -> None:
         """Number the distinct states of items and users: those that an event saw, the newest, and those to evaluate with.
@@ -220,13 +230,20 @@ class _Builder:
         """
         sides: tuple[tuple[Side, str], ...] = (("item", self.spec.item.join_key), ("user", self.spec.user.join_key))
         for side, join_key in sides:
-            views = [s.view for s in self._views(side)]
-            columns = "".join(f", rid_{v}" for v in views)
+            views = self._views(side)
+            columns = "".join(f", {_rid(v)}" for v in views)
             key = identifier(side)
-            seen = "".join(f", joined_{v}.rid AS rid_{v}" for v in views)
-            joins = "".join(f" JOIN joined_{v} USING (event)" for v in views)
+            seen = "".join(f", {_joined(v)}.rid AS {_rid(v)}" for v in views)
+            joins = "".join(f" JOIN {_joined(v)} USING (event)" for v in views)
             self.db.execute(f"CREATE TABLE seen_{side} AS SELECT log.event, log.{key}{seen} FROM log{joins}")
             self.db.execute(f"CREATE TABLE newest_{side} AS {self._states(side, views, latest_sql)}")
+            for v in (v for v in views if v.ttl is not None and side == "item"):
+                latest = latest_sql(v, _rows(v), self.moment_us)
+                if expired := self._one(f"SELECT count(*) FROM ({latest}) WHERE rid IS NULL"):
+                    self.warnings.append(
+                        f"view '{v.view}': the newest rows of {expired:,} items are older than its ttl of {v.ttl}; the items "
+                        f"are indexed without its values"
+                    )
             self.db.execute(
                 f"""CREATE TABLE evaluated_{side} AS
                 WITH trained AS (
@@ -240,11 +257,14 @@ class _Builder:
             )
             same = {
                 table: " AND ".join(
-                    [f"{table}.{key} = v.{key}", *(f"{table}.rid_{v} IS NOT DISTINCT FROM v.rid_{v}" for v in views)]
+                    [
+                        f"{table}.{key} = v.{key}",
+                        *(f"{table}.{_rid(v)} IS NOT DISTINCT FROM v.{_rid(v)}" for v in views),
+                    ]
                 )
                 for table in ("newest", "evaluated")
             }
-            numbered = "".join(f", v.rid_{v}" for v in views)
+            numbered = "".join(f", v.{_rid(v)}" for v in views)
             self.db.execute(
                 f"""CREATE TABLE versions_{side} AS
                 SELECT (row_number() OVER (ORDER BY v.{key}{numbered}) - 1)::INTEGER AS version, v.*,
@@ -253,11 +273,11 @@ class _Builder:
                 LEFT JOIN newest_{side} newest ON {same["newest"]}
                 LEFT JOIN evaluated_{side} evaluated ON {same["evaluated"]}"""
             )
-            features = "".join(f", r_{v}.* EXCLUDE (rid)" for v in views)
+            features = "".join(f", r{i}.* EXCLUDE (rid)" for i in range(len(views)))
             values = "".join(
-                f" LEFT JOIN (SELECT * EXCLUDE (key, known, ts) FROM rows_{v}"
-                f" QUALIFY row_number() OVER (PARTITION BY rid) = 1) r_{v} ON r_{v}.rid = v.rid_{v}"
-                for v in views
+                f" LEFT JOIN (SELECT * EXCLUDE (key, known, ts) FROM {_rows(v)}"
+                f" QUALIFY row_number() OVER (PARTITION BY rid) = 1) r{i} ON r{i}.rid = v.{_rid(v)}"
+                for i, v in enumerate(views)
             )
             self.db.execute(
                 f"""COPY (
@@ -266,10 +286,13 @@ class _Builder:
                 ORDER BY v.version) TO {literal(self.content / f"{side}s.parquet")} (FORMAT parquet)"""
             )
 
-    def _states(self, side: Side, views: list[str], choose: Callable[[str], str]) -> str:
+    def _states(self, side: Side, views: list[ViewSource], choose: Callable[[ViewSource, str, int], str]) -> str:
         """Return a query over all items or users with one row of every view each, the one that ``choose`` picks."""
-        rids = "".join(f", chosen_{v}.rid AS rid_{v}" for v in views)
-        joins = "".join(f" LEFT JOIN ({choose(f'rows_{v}')}) chosen_{v} ON chosen_{v}.key = x.id" for v in views)
+        rids = "".join(f", chosen{i}.rid AS {_rid(v)}" for i, v in enumerate(views))
+        joins = "".join(
+            f" LEFT JOIN ({choose(v, _rows(v), self.moment_us)}) chosen{i} ON chosen{i}.key = x.id"
+            for i, v in enumerate(views)
+        )
         return f"SELECT x.{identifier(side)}{rids} FROM {side}_index x{joins}"
 
     def _contexts(self) -> None:
@@ -309,7 +332,7 @@ class _Builder:
         )
 
     def _version_columns(self, side: Side) -> list[str]:
-        return [identifier(side), *(f"rid_{s.view}" for s in self._views(side))]
+        return [identifier(side), *(_rid(v) for v in self._views(side))]
 
     def _arrays(self) -> None:
         """Write the arrays that loaders memory-map."""
@@ -351,8 +374,7 @@ class _Builder:
 
     def _finish(self) -> None:
         """Learn the encoder on the training split and write spec, statistics and manifest."""
-        warnings: list[str] = []
-        encoder = learn_encoder(self.db, self.spec, self.content, warnings)
+        encoder = learn_encoder(self.db, self.spec, self.content, self.warnings)
         encoder.save(self.content / "encoder")
         self.spec.save(self.content / "spec.json")
         manifest = {
@@ -362,7 +384,23 @@ class _Builder:
             "protocol": {**self.protocol.to_dict(), **self.facts},
             "counts": split_counts(self.db),
             "vocabularies": {name: v.rows for name, v in encoder.vocabularies.items()},
+            "newest_states_at": as_time(self.moment_us).isoformat(),
             "sources": {s.view: Path(s.path).name for s in self.sources if s.side != "context"},
-            "warnings": warnings,
+            "warnings": self.warnings,
         }
         (self.content / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+
+
+def _rows(source: ViewSource) -> str:
+    """Table of a view's usable rows; names of views are the user's."""
+    return identifier(f"rows_{source.view}")
+
+
+def _joined(source: ViewSource) -> str:
+    """Table of the row that each event sees."""
+    return identifier(f"joined_{source.view}")
+
+
+def _rid(source: ViewSource) -> str:
+    """Column with the number of a view's row."""
+    return identifier(f"rid_{source.view}")

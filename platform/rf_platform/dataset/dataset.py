@@ -18,7 +18,7 @@ from rf_platform.errors import CorruptError, NotFoundError
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec
 from rf_platform.features.vocabulary import FIRST_ID
-from rf_platform.sql import literal
+from rf_platform.sql import identifier, literal
 
 __all__ = ["FORMAT", "HISTORY", "TEST", "TRAIN", "VALIDATION", "Dataset", "Sequences"]
 
@@ -205,14 +205,15 @@ class Dataset:
         """Return the events joined with every feature as it was known just before them: one wide row per event."""
         spec, path = self.spec, self.path
         user, item = spec.user.join_key, spec.item.join_key
-        features = [f'i."{f.name}"' for f in spec.carried("item")] + [f'u."{f.name}"' for f in spec.carried("user")]
+        features = [f"i.{identifier(f.name)}" for f in spec.carried("item")]
+        features += [f"u.{identifier(f.name)}" for f in spec.carried("user")]
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             events, items, users = (
                 f"read_parquet({literal(path / f'{n}.parquet')})" for n in ("events", "items", "users")
             )
             return connection.execute(
-                f"""SELECT u."{user}", i."{item}", e.event_timestamp, {", ".join([*features, "e.split"])}
+                f"""SELECT u.{identifier(user)}, i.{identifier(item)}, e.event_timestamp, {", ".join([*features, "e.split"])}
                 FROM (SELECT * FROM {events} ORDER BY event {f"LIMIT {limit}" if limit else ""}) e
                 JOIN {items} i ON i.version = e.item_version
                 JOIN {users} u ON u.version = e.user_version

@@ -12,6 +12,7 @@ from typing import Any
 from rf_platform.errors import ConfigError, RfError
 from rf_platform.features.read import FeatureDefinitions, parse_definitions, read_definitions
 from rf_platform.features.store import TABLES, first_line, open_store, quiet, repo_config
+from rf_platform.features.supported import check_tables
 from rf_platform.settings import Settings
 
 
@@ -46,8 +47,17 @@ def apply_definitions(settings: Settings) -> Applied:
                 contents.projects.append(Project(name=store.project))
             for project in contents.projects:
                 project.tags = {**project.tags, TABLES: str(settings.workspace.tables)}
-            # Refused before it is registered: servers read this registry.
-            parse_definitions(
+            # Refused before it is registered: servers read this registry. What Feast finds out by itself when it registers
+            # (schemas, features that are named as text) is found out first.
+            store._make_inferences(
+                contents.data_sources,
+                contents.entities,
+                contents.feature_views,
+                contents.on_demand_feature_views,
+                contents.stream_feature_views,
+                contents.feature_services,
+            )
+            parsed = parse_definitions(
                 store.project,
                 contents.entities,
                 contents.feature_views,
@@ -55,6 +65,7 @@ def apply_definitions(settings: Settings) -> Applied:
                 settings.feature_service,
                 repository,
             )
+            check_tables(store.config.online_store.type, store.project, [source.view for source in parsed.sources])
             # As `feast apply` does for every online store but SQLite, for which it would keep the absolute path of the
             # database, and open and drop tables there when the workspace is a copy of another one. Feast's check of the
             # sources is left out: history arrays are written later, and materialisation checks with better messages.

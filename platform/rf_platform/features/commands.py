@@ -4,8 +4,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import err_console, out_console, print_json
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
@@ -83,11 +84,14 @@ def materialize(
     from rf_platform.features.materialize import materialize as run
 
     done = run(get_settings(), view or ())
+    for warning in (warning for m in done for warning in m.warnings):
+        err_console().print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
     if json:
         print_json([asdict(m) for m in done])
         return
     for m in done:
-        out_console().print(f"{m.view}: {m.rows} rows in {m.seconds:.1f} s", highlight=False)
+        gone = f", {m.removed:,} removed that its file does not have" if m.removed else ""
+        out_console().print(f"{m.view}: {m.rows:,} rows in {m.seconds:.1f} s{gone}", highlight=False, markup=False)
 
 
 @app.command()

@@ -7,6 +7,7 @@ are addressed as Feast 0.67 lays them out.
 
 import re
 from collections.abc import Set
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,62 +19,99 @@ if TYPE_CHECKING:
 _BATCH = 10_000
 
 
-def remove_leftovers(store: "FeatureStore", name: str, keys: Set[bytes]) -> int:
-    """Remove the rows of a view whose keys are not among those just loaded, and return how many there were.
+def remove_leftovers(
+    store: "FeatureStore", view: "FeatureView", keys: Set[bytes], spared_from: datetime | None
+) -> tuple[int, int]:
+    """Remove the rows of a view whose keys were not loaded.
 
     Other online stores than SQLite, PostgreSQL and Redis are left as they are.
+
+    Args:
+        store: the feature store.
+        view: the view.
+        keys: what was loaded, as the online store writes keys.
+        spared_from: rows with this event timestamp or a later one stay; None: none stays.
+
+    Returns:
+        How many rows were removed, and how many stay though their keys were not loaded.
     """
-    view = store.get_feature_view(name)
     match store.config.online_store.type:
         case "sqlite":
             online = _online(store)
-            return _from_table(online._get_conn(store.config), "?", store, view, keys)
+            return _from_table(online._get_conn(store.config), "?", store, view, keys, spared_from)
         case "postgres":
             with _online(store)._get_conn(store.config) as connection:
-                return _from_table(connection, "%s", store, view, keys)
+                return _from_table(connection, "%s", store, view, keys, spared_from)
         case "redis":
-            return _from_redis(_online(store)._get_client(store.config.online_store), store, view, keys)
+            return _from_redis(_online(store)._get_client(store.config.online_store), store, view, keys, spared_from)
         case _:
-            return 0
+            return 0, 0
 
 
 def _online(store: "FeatureStore") -> Any:
     return store._get_provider().online_store
 
 
-def _from_table(connection: Any, mark: str, store: "FeatureStore", view: "FeatureView", keys: Set[bytes]) -> int:
+def _from_table(
+    connection: Any,
+    mark: str,
+    store: "FeatureStore",
+    view: "FeatureView",
+    keys: Set[bytes],
+    spared_from: datetime | None,
+) -> tuple[int, int]:
     from feast.infra.online_stores.helpers import compute_table_id
 
     table = identifier(
         compute_table_id(store.project, view, store.config.registry.enable_online_feature_view_versioning)
     )
     cursor = connection.cursor()
-    cursor.execute(f"SELECT DISTINCT entity_key FROM {table}")
-    gone = [(key,) for (key,) in cursor.fetchall() if bytes(key) not in keys]
+    # Times are compared as they are written: without a zone, and in SQLite in whole seconds.
+    recent = f"max(event_ts) >= {mark}" if spared_from else "NULL"
+    moment = () if spared_from is None else (spared_from.replace(tzinfo=None),)
+    cursor.execute(f"SELECT entity_key, {recent} FROM {table} GROUP BY entity_key", moment)
+    others = [(key, spared) for key, spared in cursor.fetchall() if bytes(key) not in keys]
+    gone = [(key,) for key, spared in others if not spared]
     if gone:
         cursor.executemany(f"DELETE FROM {table} WHERE entity_key = {mark}", gone)
     connection.commit()
-    return len(gone)
+    return len(gone), len(others) - len(gone)
 
 
-def _from_redis(client: Any, store: "FeatureStore", view: "FeatureView", keys: Set[bytes]) -> int:
+def _from_redis(
+    client: Any, store: "FeatureStore", view: "FeatureView", keys: Set[bytes], spared_from: datetime | None
+) -> tuple[int, int]:
     """Remove a view's fields from the hashes of gone keys; a hash holds all views of one entity."""
     from feast.infra.online_stores.helpers import _mmh3, _redis_key_prefix, compute_versioned_name
 
     name = compute_versioned_name(view, store.config.registry.enable_online_feature_view_versioning)
-    fields = [f"_ts:{name}".encode(), *(_mmh3(f"{name}:{f.name}") for f in view.features)]
+    time = f"_ts:{name}".encode()
+    fields = [time, *(_mmh3(f"{name}:{f.name}") for f in view.features)]
     project, prefix = store.project.encode(), _redis_key_prefix(view.join_keys)
-    removed = 0
+    removed = spared = 0
     # Every byte that means something in a pattern may occur in the lengths of the prefix.
     pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", prefix) + b"*" + project
     scanned = client.scan_iter(pattern, count=_BATCH)
     while found := list(islice(scanned, _BATCH)):
+        others = [key for key in found if _belongs(key, prefix, project) and key.removesuffix(project) not in keys]
         with client.pipeline(transaction=False) as pipe:
-            for key in found:
-                if _belongs(key, prefix, project) and key.removesuffix(project) not in keys:
+            for key in others:
+                pipe.hget(key, time)
+            times = pipe.execute()
+            stays = [spared_from is not None and _moment(each) >= spared_from.timestamp() for each in times]
+            for key, stay in zip(others, stays, strict=True):
+                if not stay:
                     pipe.hdel(key, *fields)
             removed += sum(count > 0 for count in pipe.execute())
-    return removed
+        spared += sum(stays)
+    return removed, spared
+
+
+def _moment(stored: bytes | None) -> float:
+    """Return an event timestamp of Redis, in seconds since 1970; of a row that is not there, one before all."""
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    return float("-inf") if stored is None else Timestamp.FromString(stored).ToNanoseconds() / 1e9
 
 
 def _belongs(key: bytes, prefix: bytes, project: bytes) -> bool:

@@ -2,51 +2,69 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rf_platform.cli.console import track
 from rf_platform.data.event_log import has_clock, note_loading, note_materialized, seal
 from rf_platform.errors import NotFoundError, RfError, UnavailableError, UsageError
+from rf_platform.features.expiry import now_us
 from rf_platform.features.history import write_user_history
-from rf_platform.features.leftovers import remove_leftovers
-from rf_platform.features.load import load_view
+from rf_platform.features.load import Loaded, load_view
 from rf_platform.features.read import FeatureDefinitions, ViewSource, read_definitions
-from rf_platform.features.sources import count_rows
+from rf_platform.features.sources import check_file
 from rf_platform.features.store import first_line, open_store, quiet
 from rf_platform.settings import Settings
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-_START = datetime(1970, 1, 1, tzinfo=UTC)
-# Recorded events may carry times of clocks that run ahead a little.
-_SKEW = timedelta(minutes=5)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Materialized:
+class Materialized(Loaded):
     """One view that was loaded."""
 
     view: str
-    rows: int
     seconds: float
+    ttl: timedelta | None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What somebody should know of it, in sentences."""
+        said = []
+        if self.rows and self.expired == self.rows:
+            said.append(
+                f"all {self.rows:,} rows of view '{self.view}' have expired: its ttl is {self.ttl}, its newest row is of "
+                f"{self.newest}; nobody has a value of it"
+            )
+        if self.kept:
+            said.append(
+                f"{self.kept:,} rows of view '{self.view}' were written to the online store since its last load and are newer "
+                f"than its file: they stay this time, and the next load takes the file's, which should have them by then"
+            )
+        if self.replaced:
+            said.append(
+                f"{self.replaced:,} rows of view '{self.view}' were newer in the online store than in its file, and are now as "
+                f"in the file: they were withdrawn from it, or written with a time before the last load"
+            )
+        return said
 
 
-def materialize(settings: Settings, views: Collection[str] = ()) -> list[Materialized]:
+def materialize(settings: Settings, views: Collection[str] = (), moment_us: int | None = None) -> list[Materialized]:
     """Write the history arrays from the interaction log, then load every view of the service into the online store.
 
     Afterwards the online store holds what the tables and the event log hold: corrected rows replace older ones also where their
-    time did not change, and users and items that are gone are removed. What was written to it directly, and is not in the
-    tables, is lost.
+    time did not change, and users and items that are gone are removed. Feature rows that were written to it directly since the
+    last time and are newer than the tables' stay this time. Views of items with ``online=False`` are left out.
 
     Args:
         settings: the workspace and its stores.
         views: only these; default: all of the service.
+        moment_us: load what holds then, in microseconds since 1970; default: now.
 
     Raises:
-        UsageError: the service has no view of that name.
+        UsageError: the service has no view of that name, or it has ``online=False``.
         NotFoundError: no tables are imported, or a view's source file is missing.
         ConfigError: the definitions were registered for another workspace, or a history view would overwrite other data.
         UnavailableError: the online store cannot be written.
@@ -63,39 +81,37 @@ def materialize(settings: Settings, views: Collection[str] = ()) -> list[Materia
     with events.reading() as files:
         clock = has_clock(settings)
         write_user_history(definitions, interactions, settings.threads, files, clock=clock)
-    if hasattr(store.config.online_store, "skip_dedup"):  # else Redis keeps what it has of the same time
-        store.config.online_store.skip_dedup = True
     try:
-        return _load(store, definitions, sources, settings.threads)
+        return _load(store, definitions, sources, now_us() if moment_us is None else moment_us, settings.threads)
     finally:
         # Servers wrote events to the same rows meanwhile, and may have been overwritten, or have overwritten what was loaded.
         note_materialized(settings, sealed)
 
 
 def _load(
-    store: "FeatureStore", definitions: FeatureDefinitions, sources: Sequence[ViewSource], threads: int | None
+    store: "FeatureStore",
+    definitions: FeatureDefinitions,
+    sources: Sequence[ViewSource],
+    moment_us: int,
+    threads: int | None,
 ) -> list[Materialized]:
-    rows = {
-        source.view: count_rows(source, definitions.spec) for source in sources
-    }  # all are checked before any is loaded
-    done: list[Materialized] = []
-    until = datetime.now(UTC) + _SKEW
+    spec, done = definitions.spec, list[Materialized]()
+    for source in sources:  # all are checked before any is loaded
+        check_file(source, spec)
     with track("materialise", len(sources)) as progress:
         for source in sources:
             start = perf_counter()
             try:
                 with quiet():
-                    keys = load_view(store, source, definitions.spec, until, threads)
-                    remove_leftovers(store, source.view, keys)
-                    view = store.get_feature_view(source.view)
-                    store.registry.apply_materialization(view, store.project, _START, until)
+                    loaded = load_view(store, source, spec, moment_us, threads)
             except RfError:
                 raise
             except Exception as error:  # each online store raises its own classes
                 raise UnavailableError(
                     f"view '{source.view}' cannot be loaded into the online store: {first_line(error)}"
                 ) from error
-            done.append(Materialized(view=source.view, rows=rows[source.view], seconds=perf_counter() - start))
+            seconds = perf_counter() - start
+            done.append(Materialized(view=source.view, seconds=seconds, ttl=source.ttl, **vars(loaded)))
             progress.advance(note=source.view)
     return done
 
@@ -104,4 +120,7 @@ def _chosen(sources: Sequence[ViewSource], views: Collection[str]) -> Sequence[V
     known = [source.view for source in sources]
     if unknown := [view for view in views if view not in known]:
         raise UsageError(f"--view {unknown[0]}: the feature service has no such view; it has {', '.join(known)}")
-    return [source for source in sources if not views or source.view in views]
+    offline = [source.view for source in sources if not source.online]
+    if asked := [view for view in views if view in offline]:
+        raise UsageError(f"--view {asked[0]}: the view is defined with online=False, so it is not loaded")
+    return [source for source in sources if source.online and (not views or source.view in views)]

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -23,6 +24,7 @@ from rf_platform.features.spec import (
     merge_domains,
 )
 from rf_platform.features.store import TABLES
+from rf_platform.features.supported import check_names, check_view, merged_projections
 
 if TYPE_CHECKING:
     from feast import Entity, FeatureService, FeatureStore, FeatureView
@@ -42,6 +44,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
 }
 _HISTORY_VALUES = ("String", "Int32", "Int64", "Float32", "Float64", "UnixTimestamp")
 _DEFAULT_HISTORY_LENGTH = 50
+_DOMAIN = r"[A-Za-z0-9_-]+"
 EVENT_TIME = "event_timestamp"
 """Column of the interaction log that says when an interaction happened."""
 
@@ -61,6 +64,8 @@ class ViewSource:
     ttl: timedelta | None
     columns: dict[str, str]
     """Feature name -> column of the file."""
+    online: bool = True
+    """Whether the view is loaded into the online store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,20 +135,24 @@ def parse_definitions(
             f"the name it has now"
         )
     sides = {side: _entity({e.name: e for e in entities}, side) for side in ("user", "item")}
+    if sides["user"].join_key == sides["item"].join_key:
+        raise ConfigError(
+            f"the entities 'user' and 'item' have the same join key {sides['user'].join_key!r}; give each its own"
+        )
     fields: list[FieldSpec] = []
     domains: list[tuple[FieldSpec, IdType, int | None, bool]] = []
     sources: list[ViewSource] = []
     lengths: dict[str, int] = {}
     known_views = {v.name: v for v in views}
-    for projection in found_service.feature_view_projections:
-        view = known_views.get(projection.name)
+    for name, wanted in merged_projections(found_service).items():
+        view = known_views.get(name)
         if view is None:
             raise ConfigError(
-                f"view '{projection.name}' of service '{service}' is not a plain feature view; on-demand and stream views "
+                f"view '{name}' of service '{service}' is not a plain feature view; on-demand and stream views "
                 f"are not supported: compute the feature upstream, or use a feature view over a batch source"
             )
         side = _side(view, sides)
-        wanted = {f.name for f in projection.features}
+        check_view(view, side)
         found = [
             _field(view.name, side, f, sides["item"].join_key)
             for f in sorted(view.schema, key=lambda f: f.name)
@@ -168,6 +177,7 @@ def parse_definitions(
             f"({', '.join(f'{view}: {length}' for view, length in sorted(lengths.items()))}); their arrays describe the same "
             f"interactions position by position: give all of them the same"
         )
+    check_names([f for f in fields if f.role != "ignore"])
     item_ids = [f for f in fields if f.of == sides["item"].join_key]
     if len(item_ids) > 1:
         raise ConfigError(f"{' and '.join(f.name for f in item_ids)} both keep the item ids of the history; drop one")
@@ -269,8 +279,8 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
             None,
             False,
         )
-    domain = tags.get("domain", f"{view}__{field.name}") if of != item_key else ITEM_ID_DOMAIN
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", domain):
+    domain = tags.get("domain", _own_domain(view, field.name)) if of != item_key else ITEM_ID_DOMAIN
+    if not re.fullmatch(_DOMAIN, domain):
         raise ConfigError(f"{where} has the tag domain={domain!r}; use letters, digits, '_' and '-' only")
     buckets, explicit = _policy(where, tags.get("vocabulary"))
     spec = FieldSpec(
@@ -284,6 +294,14 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
         of=of,
     )
     return spec, "string" if "String" in value else "int64", buckets, explicit
+
+
+def _own_domain(view: str, field: str) -> str:
+    """Return the domain of a field that shares it with no other: its full name, as a name of files and modules."""
+    name = f"{view}__{field}"
+    if re.fullmatch(_DOMAIN, name):
+        return name
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _policy(where: str, tag: str | None) -> tuple[int | None, bool]:
@@ -319,21 +337,17 @@ def _source(
     view: Any, side: Side, join_key: str, fields: list[FieldSpec], repository: Path | None = None
 ) -> ViewSource:
     source = view.batch_source
-    path = getattr(source, "path", None)
-    if not path:
-        raise ConfigError(
-            f"view '{view.name}' reads from a {type(source).__name__}; datasets are built from FileSource (Parquet) only"
-        )
     mapping = {feature: column for column, feature in source.field_mapping.items()}
     return ViewSource(
         view=view.name,
         side=side,
-        path=_glob(path, repository),
+        path=_glob(source.path, repository),
         join_key=mapping.get(join_key, join_key),
         timestamp=source.timestamp_field,
         created=source.created_timestamp_column or None,
         ttl=view.ttl if view.ttl else None,
         columns={f.field: mapping.get(f.field, f.field) for f in fields if f.role != "ignore"},
+        online=view.online,
     )
 
 

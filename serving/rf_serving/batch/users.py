@@ -13,12 +13,12 @@ from rf_platform.data.event_log.parts import USER
 from rf_platform.errors import NotFoundError, UsageError
 from rf_platform.features.read import FeatureDefinitions
 from rf_platform.features.spec import IdType
+from rf_platform.features.view_rows import ID_TYPES
 from rf_platform.settings import Settings
 from rf_platform.sql import identifier, literal
 from rf_serving.retrieval.ids import parse_id
 
 _READ_ROWS = 65_536
-_SQL_TYPES = {"int64": "BIGINT", "string": "VARCHAR"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ def all_users(settings: Settings, definitions: FeatureDefinitions, at_once: int)
         NotFoundError: the workspace has no users.
     """
     spec = definitions.spec
-    kind = _SQL_TYPES[spec.user.id_type]
+    kind = ID_TYPES[spec.user.id_type]
     # The history is written by `rf features materialize`: before that there is none.
     sources = [s for s in definitions.sources if s.side != "item" and ("://" in s.path or glob(s.path))]
     parts = [(identifier(source.join_key), f"read_parquet({literal(source.path)})") for source in sources]
@@ -79,7 +79,7 @@ def users_of_file(path: Path, join_key: str, id_type: IdType, at_once: int) -> I
                 raise UsageError(f"--users {path} cannot be read: {str(error).splitlines()[0]}") from error
             if join_key not in columns:
                 raise UsageError(f"--users {path} has no column {join_key}; it has {', '.join(columns)}")
-            kind = _SQL_TYPES[id_type]
+            kind = ID_TYPES[id_type]
             try:
                 column = identifier(join_key)
                 query = f"SELECT CAST({column} AS {kind}) FROM {relation} WHERE {column} IS NOT NULL"

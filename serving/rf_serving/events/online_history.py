@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -132,7 +132,8 @@ class OnlineHistory:
             for history, (moment, row) in zip(histories.values(), found, strict=True):
                 history.values.update({f"{view.name}__{name}": v for name, v in (row or {}).items() if name in names})
                 if moment is not None:
-                    history.newest_us = max(history.newest_us, as_microseconds(moment))
+                    # UTC, whatever zone a session of PostgreSQL put to it.
+                    history.newest_us = max(history.newest_us, as_microseconds(moment.replace(tzinfo=UTC)))
         for user, history in histories.items():
             newest = self._newest.get(user, 0)
             if newest and newest >= history.newest_us:

@@ -1,13 +1,14 @@
 """Stage "fetch": read users' features from the online store."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import CorruptError, UnavailableError
+from rf_platform.features.expiry import now_us
 from rf_platform.features.spec import FeatureSpec, FieldSpec
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.features import UserFeatures
@@ -28,11 +29,18 @@ class FeatureFetcher:
     Not safe for several threads at once: an online store's connection belongs to one.
     """
 
-    def __init__(self, store: "FeatureStore", bundle: ServedBundle) -> None:
+    def __init__(self, store: "FeatureStore", bundle: ServedBundle, clock: Callable[[], int] = now_us) -> None:
+        """Resolve the views.
+
+        Args:
+            store: the feature store.
+            bundle: says which features are read.
+            clock: the present, in microseconds since 1970: values that are older than the ttl of their view are missing.
+        """
         spec = bundle.spec
         self._profile, self._context, self._items = _read_by(spec)
         fields = [(f.view, f.field) for f in (*self._profile, *spec.history)]
-        self._rows = OnlineRows(store, fields) if fields else None
+        self._rows = OnlineRows(store, fields, clock) if fields else None
 
     def serves(self, spec: FeatureSpec) -> bool:
         """Whether bundles of a specification read just these fields."""

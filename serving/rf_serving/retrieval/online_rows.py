@@ -4,12 +4,17 @@
 its time is Python, not the store. Here keys and statements are made from what was resolved once. SQLite, PostgreSQL and
 Redis are read as Feast 0.67 lays them out (:mod:`rf_platform.features.leftovers` does the same); any other online store goes
 through Feast's own `online_read`, view by view.
+
+Rows that are older than the ttl of their view are left out (:mod:`rf_platform.features.expiry`), by the engine itself where it is
+one of SQL. Times are compared as the engine keeps them, SQLite's in whole seconds.
 """
 
 import copy
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from rf_platform.features.expiry import now_us, oldest_alive
 from rf_platform.sql import identifier, literal
 from rf_serving.retrieval.online_store import WAIT_SECONDS, EntityKeys, close_online, open_online
 
@@ -27,20 +32,24 @@ class OnlineRows:
     Keeps a connection of its own, which belongs to one thread; it is opened at the first read, and anew after a failure.
     """
 
-    def __init__(self, store: "FeatureStore", fields: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, store: "FeatureStore", fields: Sequence[tuple[str, str]], clock: Callable[[], int] = now_us
+    ) -> None:
         """Resolve views and key.
 
         Args:
             store: the feature store.
             fields: view and field names; all views have the same entity.
+            clock: the present, in microseconds since 1970.
         """
         by_view: dict[str, list[str]] = {}
         for view, field in fields:
             by_view.setdefault(view, []).append(field)
-        self._config, self._wait_seconds = store.config, WAIT_SECONDS
+        self._config, self._wait_seconds, self._clock = store.config, WAIT_SECONDS, clock
         self.at_hand = store.config.online_store.type == "sqlite"
         """Whether the store is a file that is read in less time than it takes to ask another thread for it."""
         self._views = [(store.get_feature_view(view), names) for view, names in by_view.items()]
+        self._ttls = [(i, view.ttl) for i, (view, _) in enumerate(self._views) if view.ttl]
         self._keys = EntityKeys(store, self._views[0][0])
         self._read: Callable[[list[bytes], list[Any]], list[Row]] | None = None
         self._online: Any = None
@@ -92,6 +101,13 @@ class OnlineRows:
             case _:
                 return self._by_view
 
+    def _oldest(self) -> dict[int, datetime]:
+        """Return the oldest event timestamp, UTC, that counts now, of the views whose rows expire, by number."""
+        if not self._ttls:
+            return {}
+        moment_us = self._clock()
+        return {i: oldest_alive(moment_us, ttl) for i, ttl in self._ttls}
+
     def _tables(self) -> list[tuple[str, list[str]]]:
         from feast.infra.online_stores.helpers import compute_table_id
 
@@ -104,18 +120,24 @@ class OnlineRows:
             (table, [] if len(fields) == len(view.features) else fields)
             for (table, fields), (view, _) in zip(self._tables(), self._views, strict=True)
         ]
+        expiring = [i for i, _ in self._ttls]
 
         def statement(keys: int) -> str:
             return " UNION ALL ".join(
                 f"SELECT {tag}, entity_key, feature_name, value FROM {table} WHERE entity_key IN ({_marks(keys)})"
                 + (f" AND feature_name IN ({_marks(len(fields))})" if fields else "")
+                + (" AND event_ts >= ?" if tag in expiring else "")
                 for tag, (table, fields) in enumerate(tables)
             )
 
         single = statement(1)
 
         def read(keys: list[bytes], _: list[Any]) -> list[Row]:
-            parameters = [value for _, fields in tables for value in (*keys, *fields)]
+            # Feast writes the time without its zone, UTC, as if it were the machine's own; so is what it is compared with.
+            since = {tag: (oldest.replace(tzinfo=None).timestamp(),) for tag, oldest in self._oldest().items()}
+            parameters = [
+                value for tag, (_, fields) in enumerate(tables) for value in (*keys, *fields, *since.get(tag, ()))
+            ]
             found = connection.execute(single if len(keys) == 1 else statement(len(keys)), parameters).fetchall()
             return self._rows(keys, found)
 
@@ -123,11 +145,13 @@ class OnlineRows:
 
     def _from_postgres(self, connection: Any) -> Callable[[list[bytes], list[Any]], list[Row]]:
         tables = self._tables()
+        expiring = [i for i, _ in self._ttls]
 
         def statement(condition: str) -> bytes:
             return " UNION ALL ".join(
-                f"SELECT {tag}, entity_key, feature_name, value FROM {table} "
-                f"WHERE {condition} AND feature_name IN ({', '.join(literal(field) for field in fields)})"
+                f"SELECT {tag}, entity_key, feature_name, value FROM {_percents(table)} "
+                f"WHERE {condition} AND feature_name IN ({', '.join(_percents(literal(field)) for field in fields)})"
+                + (" AND event_ts >= %s" if tag in expiring else "")
                 for tag, (table, fields) in enumerate(tables)
             ).encode()
 
@@ -135,12 +159,13 @@ class OnlineRows:
         single, several = statement("entity_key = %s"), statement("entity_key = ANY(%s)")
 
         def read(keys: list[bytes], _: list[Any]) -> list[Row]:
+            # Feast writes the time without its zone, UTC, and the session reads it in its own; so is what it is compared with.
+            since = {tag: (oldest.replace(tzinfo=None),) for tag, oldest in self._oldest().items()}
+            one, asked = len(keys) == 1, keys[0] if len(keys) == 1 else keys
+            parameters = [value for tag in range(len(tables)) for value in (asked, *since.get(tag, ()))]
             # Binary results: bytea as text would be decoded from hex.
             with connection.cursor(binary=True) as cursor:
-                if len(keys) == 1:
-                    cursor.execute(single, keys * len(tables))
-                else:
-                    cursor.execute(several, [keys] * len(tables))
+                cursor.execute(single if one else several, parameters)
                 return self._rows(keys, cursor.fetchall())
 
         return read
@@ -148,37 +173,50 @@ class OnlineRows:
     def _from_redis(self, client: Any) -> Callable[[list[bytes], list[Any]], list[Row]]:
         from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
         from feast.protos.feast.types.Value_pb2 import Value
+        from google.protobuf.timestamp_pb2 import Timestamp
 
         versioned = self._config.registry.enable_online_feature_view_versioning
         project = self._config.project.encode()
-        # All views of an entity lie in one hash.
+        # All views of an entity lie in one hash, each with the time of its row.
+        versioned_names = [compute_versioned_name(view, versioned) for view, _ in self._views]
         names = [f"{view.name}__{field}" for view, fields in self._views for field in fields]
-        hashed = [
-            _mmh3(f"{compute_versioned_name(view, versioned)}:{field}")
-            for view, fields in self._views
+        hashed: list[Any] = [
+            _mmh3(f"{name}:{field}")
+            for name, (_, fields) in zip(versioned_names, self._views, strict=True)
             for field in fields
         ]
+        hashed += [f"_ts:{versioned_names[i]}" for i, _ in self._ttls]
 
-        def row(found: list[bytes | None]) -> Row:
+        def row(found: list[bytes | None], oldest: dict[int, datetime]) -> Row:
             # An empty text is a value that was written as missing.
-            return {n: Value.FromString(v) for n, v in zip(names, found, strict=True) if v is not None}
+            held = {n: Value.FromString(v) for n, v in zip(names, found, strict=False) if v is not None}
+            for (i, since), stored in zip(oldest.items(), found[len(names) :], strict=True):
+                if stored is not None and Timestamp.FromString(stored).ToDatetime(UTC) < since:
+                    view, fields = self._views[i]
+                    for field in fields:
+                        held.pop(f"{view.name}__{field}", None)
+            return held
 
         def read(keys: list[bytes], _: list[Any]) -> list[Row]:
+            oldest = self._oldest()
             if len(keys) == 1:
-                return [row(client.hmget(keys[0] + project, hashed))]
+                return [row(client.hmget(keys[0] + project, hashed), oldest)]
             with client.pipeline(transaction=False) as pipe:
                 for key in keys:
                     pipe.hmget(key + project, hashed)
-                return [row(found) for found in pipe.execute()]
+                return [row(found, oldest) for found in pipe.execute()]
 
         return read
 
     def _by_view(self, _: list[bytes], keys: list[Any]) -> list[Row]:
         rows: list[Row] = [{} for _ in keys]
-        for view, fields in self._views:
-            for row, (_, found) in zip(
+        oldest = self._oldest()
+        for i, (view, fields) in enumerate(self._views):
+            for row, (moment, found) in zip(
                 rows, self._online.online_read(self._config, view, keys, list(fields)), strict=True
             ):
+                if i in oldest and moment is not None and moment.replace(tzinfo=UTC) < oldest[i]:
+                    continue
                 row.update({f"{view.name}__{name}": (found or {})[name] for name in fields if name in (found or {})})
         return rows
 
@@ -205,3 +243,8 @@ def plain(value: "Value | None") -> Any:
 
 def _marks(count: int) -> str:
     return ", ".join("?" * count)
+
+
+def _percents(text: str) -> str:
+    """Return a part of a statement in which `%s` stands for parameters."""
+    return text.replace("%", "%%")

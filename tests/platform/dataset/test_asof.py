@@ -3,20 +3,15 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rf_platform.dataset.asof import join_sql, latest_sql, rows_sql
 from rf_platform.features.read import ViewSource
 from rf_platform.features.sources import ViewColumns
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
+LATER = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 def at(hours: float) -> datetime:
@@ -106,7 +101,7 @@ def test_latest_is_what_an_online_store_would_hold(write: Callable[..., Path]) -
     with duckdb.connect() as db:
         db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), columns(source(path)))}")
         found = db.execute(
-            f"SELECT l.key, r.v__price FROM ({latest_sql('rows_v')}) l JOIN rows_v r USING (rid) ORDER BY 1"
+            f"SELECT l.key, r.v__price FROM ({latest_sql(source(path), 'rows_v', LATER)}) l JOIN rows_v r USING (rid) ORDER BY 1"
         ).fetchall()
     assert found == [(1, 2.0), (2, 3.0)]
 
@@ -116,48 +111,3 @@ def test_equal_values_of_an_entity_share_a_row(write: Callable[..., Path]) -> No
     with duckdb.connect() as db:
         db.execute(f"CREATE TABLE rows_v AS {rows_sql(source(path), columns(source(path)))}")
         assert db.execute("SELECT count(DISTINCT rid) FROM rows_v").fetchone() == (2,)
-
-
-ROW = st.tuples(st.integers(1, 2), st.integers(0, 6), st.integers(0, 3), st.integers(0, 99))
-EVENT = st.tuples(st.integers(1, 3), st.integers(0, 8))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    rows=st.lists(ROW, min_size=1, max_size=12),
-    events=st.lists(EVENT, min_size=1, max_size=8),
-    ttl=st.sampled_from([None, 2]),
-)
-def test_against_a_plain_reading_of_the_definition(
-    tmp_path_factory: pytest.TempPathFactory,
-    rows: list[tuple[int, int, int, int]],
-    events: list[tuple[int, int]],
-    ttl: int | None,
-) -> None:
-    """Whatever the rows: known before the event, newest event time, then last created, not older than the ttl."""
-    table: dict[str, list[Any]] = {
-        "item_id": [r[0] for r in rows],
-        "ts": [at(r[1]) for r in rows],
-        "created": [at(r[1] + r[2]) for r in rows],
-        "price": [float(i) for i in range(len(rows))],
-    }
-    path = tmp_path_factory.mktemp("asof") / "v.parquet"
-    arrow = {
-        k: pa.array(v, pa.timestamp("us", tz="UTC")) if k in ("ts", "created") else pa.array(v)
-        for k, v in table.items()
-    }
-    pq.write_table(pa.table(arrow), path)
-    tick = timedelta(microseconds=1)
-    expected: list[float | None] = []
-    for item, hour in events:
-        asked = at(hour) - tick
-        known = [
-            (table["ts"][i], table["created"][i], i)
-            for i in range(len(rows))
-            if table["item_id"][i] == item and table["ts"][i] <= asked and table["created"][i] <= asked
-        ]
-        best = max(known, default=None)
-        fresh = best is not None and (ttl is None or best[0] >= asked - timedelta(hours=ttl))
-        expected.append(table["price"][best[2]] if best is not None and fresh else None)
-    view = source(path, ttl=None if ttl is None else timedelta(hours=ttl), created="created")
-    assert join(view, [(item, at(hour)) for item, hour in events]) == expected
