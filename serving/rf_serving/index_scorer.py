@@ -34,7 +34,7 @@ class IndexScorer:
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
         """Return the scores [users, items], ``-inf`` for what was not found."""
         n_items = self._index.items
-        queries_BD = self._model.queries(users, histories.lengths).numpy()
+        queries_BD = self._model.queries(users, histories.lengths).cpu().numpy()
         rows, seen = np.divmod(np.unique(histories.row_of_value * n_items + histories.values), n_items)
         n_seen_B = np.bincount(rows, minlength=len(users))
         scores_BN = np.full((len(users), n_items), -np.inf, np.float32)
@@ -48,5 +48,5 @@ class IndexScorer:
         n_unseen_B = found_BN.sum(axis=1) - np.bincount(rows[found_BN[rows, seen]], minlength=len(users))
         short = np.flatnonzero(n_unseen_B < np.minimum(self._k, n_items - n_seen_B))
         if len(short):
-            scores_BN[short] = queries_BD[short] @ self._model.vectors_ND.numpy().T
+            scores_BN[short] = queries_BD[short] @ self._model.vectors_ND.cpu().numpy().T
         return scores_BN

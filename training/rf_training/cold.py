@@ -194,8 +194,8 @@ def _unseen_scores(
     """Return the scores of all items [C, N], ``-inf`` for those of the history, unless one is the target."""
     starts, stops = cases.starts[chosen], cases.stops[chosen]
     scores_CN: npt.NDArray[np.float32] = (
-        scorer.queries(cases.users[chosen], stops - starts) @ scorer.vectors_ND.T
-    ).numpy()
+        (scorer.queries(cases.users[chosen], stops - starts) @ scorer.vectors_ND.T).cpu().numpy()
+    )
     rows_C, targets = np.arange(len(chosen)), cases.targets[chosen]
     target_C = scores_CN[rows_C, targets].copy()
     for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):

@@ -103,10 +103,11 @@ class TrainConfig:
     multiplies it in hardware, which is several times faster there, float32 elsewhere."""
 
     seed: int = 0
-    """Same seed, same data and same machine: same result."""
+    """Same seed, same data and same machine: same result; on CPUs to the last bit."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    """``cuda``: every process trains on a GPU of its own, the one with its number on the host. Evaluation stays on CPUs."""
+    """``cuda``: every process trains on a GPU of its own, that with its number on the host. Validation, evaluation, bundles and
+    re-rankers follow, where there is one; a model with sharded tables is validated on the CPU."""
 
     checkpoint_steps: int = 500
     """Steps between checkpoints inside an epoch; there is one at the end of every epoch in any case."""

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rf_training.device import numbers_at_once
+
 PAIRS = 1024
 """Most vectors that pairwise statistics look at in one step."""
 LOGITS_AT_ONCE = 1 << 22
-"""Most logits that the exact softmax holds at once: 16 MiB."""
+"""Most logits that the exact softmax holds at once on a CPU: 16 MiB."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,22 @@ def info_nce(
     return (torch.logsumexp(negative_QC, dim=1) - positive_Q1.squeeze(1)).mean()
 
 
+def hits(item_C: Tensor, target_Q: Tensor, window_Q: Tensor | None = None, windows: int = 0) -> Tensor:
+    """Return which candidates are no negatives of a query [Q, C]: those of its target's item, in whatever version.
+
+    Args:
+        item_C: item of each candidate, numbered from 0.
+        target_Q: each query's positive.
+        window_Q: history window of each query, from 0: then all positives of the window are none.
+        windows: how many there are.
+    """
+    if window_Q is None:
+        return item_C[target_Q][:, None] == item_C
+    own_WI = torch.zeros(windows, len(item_C), dtype=torch.bool, device=item_C.device)  # as many items as there may be
+    own_WI[window_Q, item_C[target_Q]] = True
+    return own_WI[:, item_C][window_Q]
+
+
 def full_softmax(
     x_QD: Tensor,
     y_CD: Tensor,
@@ -116,7 +134,7 @@ class _FullSoftmax(torch.autograd.Function):
         dx_QD, dy_CD, dbias_C = torch.empty_like(x_QD), torch.zeros_like(y_CD), torch.zeros_like(bias_C)
         x_QD, y_CD = x_QD.to(product), y_CD.to(product)
         total = dx_QD.new_zeros(())
-        step = max(1, LOGITS_AT_ONCE // C)
+        step = max(1, numbers_at_once(x_QD.device, LOGITS_AT_ONCE) // C)
         for start in range(0, Q, step):
             x_PD, own_P1 = x_QD[start : start + step], target_Q[start : start + step, None]
             logit_PC = (x_PD @ y_CD.T).to(bias_C.dtype).add_(bias_C).div_(temperature)
@@ -160,7 +178,7 @@ def uniformity_of(y_CD: Tensor) -> Tensor:
     """Return log E exp(-2 |v - v'|^2) over distinct pairs of :data:`PAIRS` random candidates (Wang and Isola, 2020)."""
     if len(y_CD) < 2:
         return y_CD.new_zeros(())
-    some = torch.randperm(len(y_CD))[:PAIRS]
+    some = torch.randperm(len(y_CD), device=y_CD.device)[:PAIRS]
     square_distance = F.pdist(y_CD[some]).square()
     return torch.logsumexp(-2 * square_distance, dim=0) - torch.tensor(float(len(square_distance))).log()
 
@@ -183,4 +201,4 @@ def variance_penalty(y_CD: Tensor) -> Tensor:
 def thin(vectors_ND: Tensor) -> Tensor:
     """Return at most :data:`PAIRS` rows, spread evenly."""
     count = min(PAIRS, len(vectors_ND))
-    return vectors_ND[torch.linspace(0, len(vectors_ND) - 1, count).long()]
+    return vectors_ND[torch.linspace(0, len(vectors_ND) - 1, count, device=vectors_ND.device).long()]

@@ -41,6 +41,8 @@ class ModelScorer:
         self._model, self._dataset, self._name = model.eval(), dataset, name
         sides = sides or EncodedSides.of(dataset)
         self._users = sides.users
+        self.device = model.device
+        """Where it computes, and where vectors and queries are."""
         cold = torch.from_numpy(~dataset.trained_items)
         self.vectors_ND = encode_vectors(model, sides.items, cold, dataset.evaluation_items)
         """What is searched [items, D], with one more dimension where scores have a part of the item alone."""
@@ -60,7 +62,7 @@ class ModelScorer:
     @torch.inference_mode()
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
         """Return the dot products [users, items]."""
-        scores: npt.NDArray[np.float32] = (self.queries(users, histories.lengths) @ self.vectors_ND.T).numpy()
+        scores: npt.NDArray[np.float32] = (self.queries(users, histories.lengths) @ self.vectors_ND.T).cpu().numpy()
         return scores
 
     @torch.inference_mode()
@@ -73,7 +75,7 @@ class ModelScorer:
             for rows in np.array_split(order, range(USERS_AT_ONCE, len(order), USERS_AT_ONCE))
         ]
         found = torch.cat(parts)
-        return torch.empty_like(found).index_copy_(0, torch.from_numpy(order), found)
+        return torch.empty_like(found).index_copy_(0, torch.from_numpy(order).to(self.device), found)
 
     def _queries(self, users: np.ndarray, lengths: np.ndarray, read: np.ndarray) -> Tensor:
         model, sequences = self._model, self._dataset.sequences
@@ -83,12 +85,14 @@ class ModelScorer:
         first[(np.cumsum(read) - read)[read > 0]] = True
         context = encode_context_rows(self._dataset, events, first)
         h_VD = self.history_tokens(np.asarray(sequences.item[events], np.int64))
-        z_VD = model.encode_interactions(h_VD, FeatureTensors.from_encoded(context))
+        z_VD = model.encode_interactions(h_VD, FeatureTensors.from_encoded(context).to(self.device))
         # The profile known just before the event to predict; after a user's last event, the newest one.
         target = np.minimum(begin + lengths, np.asarray(sequences.offsets)[users + 1] - 1)
         profiles = self._users.take(np.asarray(sequences.user_version[target]))
-        p_BD = model.encode_profiles(FeatureTensors.from_encoded(profiles))
-        return model.query_vectors(model.encode_users(z_VD, torch.from_numpy(read), p_BD[:, None])[:, 0])
+        p_BD = model.encode_profiles(FeatureTensors.from_encoded(profiles).to(self.device))
+        length_B = torch.from_numpy(read).to(self.device)
+        u_BRD = model.encode_users(z_VD, length_B, p_BD[:, None], longest=int(read.max(initial=0)))
+        return model.query_vectors(u_BRD[:, 0])
 
 
 class HistoryTokens:
@@ -103,7 +107,7 @@ class HistoryTokens:
     def __init__(self, model: RetrievalFormer, items: EncodedTable, rows_N: npt.NDArray[np.int64]) -> None:
         self._model, self._items, self._rows_N = model, items, rows_N
         self._place_N = np.full(len(rows_N), -1, np.int32)
-        self._tokens_PD = torch.empty(0, model.config.dim)
+        self._tokens_PD = torch.empty(0, model.config.dim, device=model.device)
         self._known = 0
 
     def __call__(self, item_V: npt.NDArray[np.int64]) -> Tensor:
@@ -111,19 +115,19 @@ class HistoryTokens:
         unknown = np.unique(item_V[self._place_N[item_V] < 0])
         if len(unknown):
             self._encode(unknown)
-        return self._tokens_PD[torch.from_numpy(self._place_N[item_V])]
+        return self._tokens_PD[torch.from_numpy(self._place_N[item_V]).to(self._model.device)]
 
     @torch.inference_mode()
     def _encode(self, item_N: npt.NDArray[np.int64]) -> None:
         known, needed = self._known, self._known + len(item_N)
         if needed > len(self._tokens_PD):
             room = min(max(needed, 2 * known, ITEMS_AT_ONCE), len(self._rows_N))
-            grown_PD = torch.empty(room, self._model.config.dim)
+            grown_PD = torch.empty(room, self._model.config.dim, device=self._model.device)
             grown_PD[:known] = self._tokens_PD[:known]
             self._tokens_PD = grown_PD
         for start in range(0, len(item_N), ITEMS_AT_ONCE):
             some = item_N[start : start + ITEMS_AT_ONCE]
-            features = FeatureTensors.from_encoded(self._items.take(self._rows_N[some]))
+            features = FeatureTensors.from_encoded(self._items.take(self._rows_N[some])).to(self._model.device)
             h_ND = self._model.encode_history_items(features, self._model.encode_items(features))
             self._tokens_PD[known + start : known + start + len(some)] = h_ND
         self._place_N[item_N] = np.arange(known, needed)
@@ -134,7 +138,7 @@ class HistoryTokens:
 def encode_vectors(
     model: RetrievalFormer, items: EncodedTable, cold_N: Tensor, rows_N: npt.NDArray[np.int64] | None = None
 ) -> Tensor:
-    """Encode any number of items, some at a time, as what is searched.
+    """Encode any number of items, some at a time, as what is searched; on the device of the model.
 
     Args:
         model: its item tower is asked.
@@ -146,8 +150,8 @@ def encode_vectors(
     whole_ND: Tensor | None = None
     for start in range(0, max(1, len(rows_N)), ITEMS_AT_ONCE):
         some = slice(start, start + ITEMS_AT_ONCE)
-        h_ND = model.encode_items(FeatureTensors.from_encoded(items.take(rows_N[some])))
-        part_ND = model.candidate_vectors(h_ND, cold_N[some])
+        h_ND = model.encode_items(FeatureTensors.from_encoded(items.take(rows_N[some])).to(model.device))
+        part_ND = model.candidate_vectors(h_ND, cold_N[some].to(model.device))
         # Filled in place: parts to be joined would take the memory of a large catalog twice.
         whole_ND = part_ND.new_empty(len(rows_N), part_ND.shape[1]) if whole_ND is None else whole_ND
         whole_ND[some] = part_ND

@@ -1,5 +1,6 @@
 """The number format of matrix products."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -19,3 +20,10 @@ def product_dtype(precision: Literal["auto", "float32", "bfloat16"], device: tor
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
         return torch.bfloat16 if any(torch.cpu.get_capabilities().get(unit) for unit in CPU_UNITS) else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def products(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Have matrix products on a device take factors of a format within the block; sums keep theirs."""
+    if dtype is not torch.bfloat16:
+        return nullcontext()
+    return torch.autocast(device.type, dtype)

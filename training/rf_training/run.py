@@ -24,9 +24,9 @@ from rf_training.distributed.config import ShardingConfig
 from rf_training.distributed.plan_table import print_plan, write_plan
 from rf_training.distributed.world import World
 from rf_training.model.config import ModelConfig
-from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
 from rf_training.recipes import DatasetStatistics, get_recipe, override
+from rf_training.run_model import load_run_model
 from rf_training.trainer import Trainer, TrainResult
 
 
@@ -236,7 +236,7 @@ def baselines_ahead(settings: Settings, name: str) -> list[Beaten]:
     record = completed_run(settings, name)
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     dataset = open_run_dataset(registry, record)
-    return beaten_by(ModelScorer(load_model(record.path / "best", dataset.encoder), dataset), dataset)
+    return beaten_by(ModelScorer(load_run_model(record, dataset.encoder), dataset), dataset)
 
 
 def use_threads(settings: Settings, processes: int = 1) -> None:

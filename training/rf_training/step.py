@@ -10,7 +10,7 @@ from rf_training.distributed.world import World
 from rf_training.loading.batches import Batch
 from rf_training.loss import LossTerms
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.precision import product_dtype
+from rf_training.precision import product_dtype, products
 
 
 class TrainingStep(nn.Module):
@@ -40,20 +40,21 @@ def batch_loss(model: RetrievalFormer, batch: Batch, train: TrainConfig, world: 
     history_ND = model.encode_history_items(batch.sides["item"], h_ND)
     z_VD = model.encode_interactions(history_ND[batch.item_V], batch.numbers, context)
     p_PD = model.encode_profiles(batch.sides["user"], embedded)
-    with torch.autocast(z_VD.device.type, torch.bfloat16, enabled=product is torch.bfloat16):
-        u_BRD = model.encode_users(z_VD, batch.length_B, p_PD[batch.profile_BR], batch.read_BR)
-    u_QD = u_BRD[batch.real_BR].float()
+    with products(z_VD.device, product):
+        u_BRD = model.encode_users(z_VD, batch.length_B, p_PD[batch.profile_BR], batch.read_BR, batch.longest)
+    u_QD = u_BRD.flatten(0, 1)[batch.place_Q].float()
     v_CD = world.gather(h_ND[batch.candidate_C], batch.candidates)
     x_QD, y_CD, bias_C = F.normalize(u_QD, dim=-1), F.normalize(v_CD, dim=-1), model.bias(v_CD)
     if train.objective == "full":
         total = loss.full_softmax(x_QD, y_CD, bias_C, batch.target_Q, train.temperature, train.label_smoothing, product)
     else:
+        window_Q = batch.place_Q // batch.read_BR.shape[1] if train.mask_own_positives else None
         total = loss.info_nce(
             x_QD,
             y_CD,
             bias_C,
             batch.target_Q,
-            batch.hit_QC,
+            loss.hits(batch.item_C, batch.target_Q, window_Q, len(batch.read_BR)),
             batch.log_weight_C,
             train.temperature,
             train.hard_negatives,

@@ -17,12 +17,14 @@ from rf_training.average import WeightAverage, copy_into, replicated
 from rf_training.checkpoint import Position, last_checkpoint, load_state, load_tables, save_checkpoint
 from rf_training.cold import ColdCalibration
 from rf_training.config import Recipe
+from rf_training.device import CPU, prefer_determinism
 from rf_training.distributed.lost import lost_peer
 from rf_training.distributed.parallel_model import ParallelModel, place
 from rf_training.distributed.plan import sharded_domains
 from rf_training.distributed.world import World
 from rf_training.loading.batches import Batch, BatchLoader
 from rf_training.loss import LossTerms
+from rf_training.loss_watch import READ_EVERY, LossWatch
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import read_weights
 from rf_training.optimizer import make_optimizer, table_rate
@@ -70,11 +72,13 @@ class Trainer:
         self.recipe, self.dataset, self.directory, self.world = recipe, dataset, directory, world or World()
         train = recipe.train
         self.device = self.world.device(train.device)
+        prefer_determinism(self.device)
         torch.manual_seed(train.seed)
         self.model = RetrievalFormer(recipe.model, dataset.encoder, sharded_domains(recipe.sharding, dataset.encoder))
         place(self.model, self.device)
         self.average = WeightAverage(self.model, train.ema_decay) if train.ema_decay else None
         self.parallel = ParallelModel(self.model, recipe, self.world, self.device)
+        self.losses = LossWatch(self.device)
         self._weights = replicated(self.model)
         rate = table_rate(train, recipe.sharding)
         self.optimizer = make_optimizer(self.model, train, self.parallel.fused, rate)
@@ -87,7 +91,9 @@ class Trainer:
             warmup=math.ceil(train.warmup_epochs * self.steps),
             total=train.epochs * self.steps,
         )
-        self.validation = Validation(recipe, dataset, directory, self.loader.sides)
+        # No device has all tables of a model whose tables are spread.
+        where = self.device if self.parallel.whole else CPU
+        self.validation = Validation(recipe, dataset, directory, self.loader.sides, where)
         # An empty validation split is told before anything is trained.
         self.world.on_main(lambda: len(self.validation.cases))
         self.position = Position()
@@ -149,11 +155,12 @@ class Trainer:
         self.model.train()
         for batch in self.loader.epoch(position.epoch, position.step):
             terms, norm = self.step(batch)
-            if position.total_steps % 20 == 0:
+            if position.total_steps % READ_EVERY == 0:
                 self._log(board, terms, norm)
-            progress.advance(note=f"loss {terms.loss.item():.3f}")
+            progress.advance(note=f"loss {self.losses.latest:.3f}")
             if position.step % train.checkpoint_steps == 0 and position.step < self.steps:
                 self._save()
+        self.losses.read()
 
     def step(self, batch: Batch) -> tuple[LossTerms, Tensor]:
         """Take one optimiser step; all processes do, each with its part of the batch.
@@ -162,21 +169,22 @@ class Trainer:
             The step's loss, of all processes, and the norm of the gradient of what every process has.
 
         Raises:
-            RunError: the loss is not finite.
+            RunError: the loss is not finite; where a device computes, of one of the latest steps.
         """
         train, position = self.recipe.train, self.position
         rate = self.schedule.at(position.total_steps)
         self.optimizer.set_learning_rate(rate)
         part = self.parallel.loss(batch)
         terms = LossTerms(*self.world.sum(torch.stack([part.loss.detach(), part.alignment, part.uniformity])))
-        loss = terms.loss.item()
-        if not math.isfinite(loss):
-            raise RunError(
-                f"the loss is {loss} at step {position.step} of epoch {position.epoch + 1} (learning rate "
-                f"{rate:.2g}); lower train.learning_rate or train.clip_norm, check the "
-                f"numeric features for extreme values, and start a new run, e.g. `rf train --set "
+        step, epoch = position.step, position.epoch + 1
+        self.losses.add(
+            terms.loss,
+            lambda loss: (
+                f"the loss is {loss} at step {step} of epoch {epoch} (learning rate {rate:.2g}); lower train.learning_rate or "
+                f"train.clip_norm, check the numeric features for extreme values, and start a new run, e.g. `rf train --set "
                 f"train.learning_rate={train.learning_rate / 4:g}` (a resumed one would come to the same)"
-            )
+            ),
+        )
         self.optimizer.zero_grad()
         self.parallel.backward(part.loss)
         # Gradients of sharded tables have been used up: their optimiser normalises each row's step by itself.
@@ -191,14 +199,12 @@ class Trainer:
     def _log(self, board: SummaryWriter | None, terms: LossTerms, norm: Tensor) -> None:
         if board is None:
             return
-        for name, value in {
-            "train/loss": terms.loss.item(),
-            "train/alignment": terms.alignment.item(),
-            "train/uniformity": terms.uniformity.item(),
-            "train/gradient_norm": norm.item(),
-            "train/learning_rate": self.schedule.at(self.position.total_steps - 1),
-        }.items():
-            board.add_scalar(name, value, self.position.total_steps)
+        names = ("loss", "alignment", "uniformity", "gradient_norm")
+        values = torch.stack([terms.loss, terms.alignment, terms.uniformity, norm]).tolist()
+        values_of = dict(zip(names, values, strict=True))
+        values_of["learning_rate"] = self.schedule.at(self.position.total_steps - 1)
+        for name, value in values_of.items():
+            board.add_scalar(f"train/{name}", value, self.position.total_steps)
 
     def _measure(self, state: dict[str, Tensor] | None) -> dict[str, float]:
         """Validate the weights of now, on rank 0, and keep them if they are the best."""
@@ -212,9 +218,11 @@ class Trainer:
         return metrics
 
     def _evaluate(self) -> dict[str, float]:
-        """Return the validation metrics, on every process: rank 0 ranks with a model that has everything, on a CPU."""
-        at_hand = self.parallel.whole and self.device.type == "cpu"
-        state = None if at_hand else self.parallel.full_state(self.average)
+        """Return the validation metrics, on every process: rank 0 ranks with a model that has everything.
+
+        That is the one trained, on its device; where tables are spread over processes, another one on the CPU.
+        """
+        state = None if self.parallel.whole else self.parallel.full_state(self.average)
         return self.world.on_main(lambda: self._measure(state))
 
     def _validate(self, board: SummaryWriter | None) -> dict[str, float]:
@@ -261,6 +269,7 @@ class Trainer:
         return {**self.parallel.tables, **self.parallel.optimizer_state()}
 
     def _save(self) -> None:
+        self.losses.read()
         save_checkpoint(
             self.directory,
             self.position.total_steps,

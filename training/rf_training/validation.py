@@ -13,6 +13,7 @@ from torch import Tensor
 from rf_platform.dataset import Dataset
 from rf_training.cold import ColdCalibration, calibrate
 from rf_training.config import Recipe
+from rf_training.device import CPU
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.metrics import REPORT_METRICS
 from rf_training.evaluation.ranking import rank_targets
@@ -34,9 +35,13 @@ class Validation:
         dataset: of the run.
         directory: of the run.
         sides: the dataset's items and users, as training reads them.
+        device: where the weights that are kept are calibrated.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, directory: Path, sides: EncodedSides) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, directory: Path, sides: EncodedSides, device: torch.device = CPU
+    ) -> None:
+        self._device = device
         self._recipe, self._dataset, self._sides, self._best = recipe, dataset, sides, directory / "best"
         self._history = directory / "history.jsonl"
         self._plain: RetrievalFormer | None = None
@@ -95,7 +100,7 @@ class Validation:
         """Set the shift for cold items in the weights that are kept, and validate them again with it."""
         train = self._recipe.train
         self._plain = None  # its tables are not needed beside those that are kept
-        model = load_model(self._best, self._dataset.encoder)
+        model = load_model(self._best, self._dataset.encoder, self._device)
         model.cold_shift.zero_()
         if not train.cold_budget:
             return None

@@ -23,9 +23,9 @@ from rf_serving.bundle.reranker import write_reranker
 from rf_serving.index import ApproximateIndex, VectorIndex, choose_kind, recall_against_exact, tune
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.sequences import Split
-from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
 from rf_training.rerank.store import check_towers, chosen_reranker
+from rf_training.run_model import load_run_model
 
 RECALL_AT = (20, 100)
 """Numbers of results whose recall is measured; the first is shown."""
@@ -106,9 +106,9 @@ def build_bundle(
     dataset = open_run_dataset(registry, record)
     with track(f"bundle of {record.name}", 3) as progress:
         checkpoint = _checkpoint(record)
-        scorer = ModelScorer(load_model(checkpoint, dataset.encoder), dataset)
-        tokens_ND = scorer.history_tokens(np.arange(dataset.n_items)).numpy()
-        vectors_ND = scorer.vectors_ND.numpy()
+        scorer = ModelScorer(load_run_model(record, dataset.encoder), dataset)
+        tokens_ND = scorer.history_tokens(np.arange(dataset.n_items)).cpu().numpy()
+        vectors_ND = scorer.vectors_ND.cpu().numpy()
         if not np.isfinite(vectors_ND).all():
             raise RunError(f"the item tower of run '{record.name}' gives vectors that are not finite; train it again")
         progress.advance(note="items encoded")
@@ -131,7 +131,7 @@ def build_bundle(
             np.save(staging / files.POPULARITY, dataset.training_counts.of_item)
             index.save(staging / files.INDEX)
             if chosen is not None:
-                kind = write_reranker(chosen, scorer.unit_vectors.numpy(), staging)
+                kind = write_reranker(chosen, scorer.unit_vectors.cpu().numpy(), staging)
             (staging / files.METRICS).write_text(
                 json.dumps(to_plain({"run": metrics, "index": described}), indent=2) + "\n"
             )
@@ -171,7 +171,7 @@ def held_out_queries(scorer: ModelScorer, dataset: Dataset, limit: int = HELD_OU
     chosen = np.unique(np.linspace(0, len(cases) - 1, min(limit, len(cases))).astype(np.int64))
     lengths = (cases.stops - cases.starts)[chosen]
     parts = [
-        scorer.queries(cases.users[chosen[i : i + _QUERIES_AT_ONCE]], lengths[i : i + _QUERIES_AT_ONCE]).numpy()
+        scorer.queries(cases.users[chosen[i : i + _QUERIES_AT_ONCE]], lengths[i : i + _QUERIES_AT_ONCE]).cpu().numpy()
         for i in range(0, len(chosen), _QUERIES_AT_ONCE)
     ]
     return np.concatenate(parts)

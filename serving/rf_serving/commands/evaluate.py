@@ -32,6 +32,10 @@ def evaluate(
         ),
     ] = "hnsw",
     seed: Annotated[int, typer.Option(help="Seed of the order of ties and of the bootstrap.")] = 0,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Where the model encodes and scores; auto: where the run was trained, if that is there."),
+    ] = "auto",
     markdown: Annotated[
         Path | None,
         typer.Option(help="Also write the tables to this file, as Markdown with all metrics.", show_default=False),
@@ -57,9 +61,9 @@ def evaluate(
     from rf_training.baselines import BESIDE_EVERY_RUN, Popularity, TrainingData, compare
     from rf_training.commands.output_file import check_output_file
     from rf_training.evaluation import Scorer, Split, report_markdown, report_tables
-    from rf_training.model.storage import load_model
     from rf_training.model_scorer import ModelScorer
     from rf_training.run import completed_run, use_threads, write_metrics
+    from rf_training.run_model import load_run_model
 
     check_output_file("--markdown", markdown)
     settings = get_settings()
@@ -69,11 +73,11 @@ def evaluate(
     record = completed_run(settings, run)
     dataset = open_run_dataset(registry, record)
     kind = choose_kind(index, len(dataset.item_ids), option="--index")
-    model = ModelScorer(load_model(record.path / "best", dataset.encoder), dataset)
+    model = ModelScorer(load_run_model(record, dataset.encoder, device), dataset)
     models: list[Scorer] = [model]
     exact_of = {}
     if not kind.exact:
-        vectors_ND = model.vectors_ND.numpy()
+        vectors_ND = model.vectors_ND.cpu().numpy()
         approximate = kind.build(vectors_ND)
         assert isinstance(approximate, ApproximateIndex)
         tune(approximate, vectors_ND, held_out_queries(model, dataset), IndexOptions().aim)

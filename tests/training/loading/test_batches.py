@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from rf_platform.dataset import Dataset
+from rf_training import loss
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import Batch, BatchLoader
 from rf_training.model.config import ModelConfig
@@ -28,8 +30,10 @@ def test_each_distinct_item_context_and_profile_is_there_once(dataset: Dataset, 
 
 def test_shapes_belong_together(batch: Batch) -> None:
     targets = int(batch.real_BR.sum())
-    assert len(batch.target_Q) == targets == batch.hit_QC.shape[0]
-    assert len(batch.candidate_C) == batch.hit_QC.shape[1] == len(batch.log_weight_C)
+    assert len(batch.target_Q) == targets == len(batch.place_Q)
+    assert batch.real_BR.flatten()[batch.place_Q].all()
+    assert len(batch.candidate_C) == len(batch.item_C) == len(batch.log_weight_C)
+    assert batch.longest == int(batch.length_B.max())
     assert len(batch.item_V) == len(batch.context_V) == int(batch.length_B.sum()) == batch.numbers.rows
     assert int(batch.length_B.max()) <= 4
     assert (batch.read_BR < batch.length_B[:, None]).all()
@@ -85,9 +89,11 @@ def test_negatives_come_from_training_only(dataset: Dataset) -> None:
 def test_accidental_hits_are_marked(dataset: Dataset) -> None:
     for own in (False, True):
         batch = next(iter(loader(dataset, mask_own_positives=own).epoch(0)))
-        hits, target = batch.hit_QC.numpy(), batch.target_Q.numpy()
-        assert hits[np.arange(len(target)), target].all()
+        target = batch.target_Q.numpy()
         window = np.repeat(np.arange(len(batch.real_BR)), batch.real_BR.sum(1).numpy())
+        marked = loss.hits(batch.item_C, batch.target_Q, torch.from_numpy(window) if own else None, len(batch.real_BR))
+        hits = marked.numpy()
+        assert hits[np.arange(len(target)), target].all()
         for q in range(len(target)):
             others = set(target[window == window[q]]) if own else {target[q]}
             assert set(np.flatnonzero(hits[q])) == others

@@ -11,9 +11,9 @@ from rf_platform.dataset import Dataset
 from rf_platform.registry import RunRecord
 from rf_training.ablation.cost import Cost, read_cost
 from rf_training.evaluation import EvaluationCases, Split, TargetRanks, rank_targets
-from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
 from rf_training.report.model_size import model_size
+from rf_training.run_model import load_run_model
 
 SEED = 0
 """Seed of ties and intervals: the default of `rf evaluate`, for the same figures."""
@@ -62,7 +62,7 @@ class Measurements:
         weights = (run.path / "best" / "weights.pt").stat().st_mtime_ns
         if (kept := self._kept(path, weights)) is not None:
             return kept
-        scorer = ModelScorer(load_model(run.path / "best", self._dataset.encoder), self._dataset)
+        scorer = ModelScorer(load_run_model(run, self._dataset.encoder), self._dataset)
         tie_seed = np.random.SeedSequence(SEED).spawn(1)[0]  # the one that `evaluate` draws them with
         with track(f"ranking {run.name}", len(self.cases)) as tracker:
             ranks = rank_targets(scorer, self.cases, seed=tie_seed, progress=tracker)

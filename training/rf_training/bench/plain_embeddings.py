@@ -53,5 +53,5 @@ class PlainEmbeddings(nn.Module):
     def _noised(self, key: str, values_V: Tensor) -> Tensor:
         if not self.training:
             return values_V
-        noised_V = (torch.rand(values_V.shape) < self.rates[key]) & (values_V != PADDING_ID)
+        noised_V = (torch.rand(values_V.shape, device=values_V.device) < self.rates[key]) & (values_V != PADDING_ID)
         return torch.where(noised_V, torch.full_like(values_V, UNKNOWN_ID), values_V)

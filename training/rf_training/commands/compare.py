@@ -48,9 +48,9 @@ def compare(
     from rf_training.baselines import compare as compare_scorers
     from rf_training.commands.output_file import check_output_file
     from rf_training.evaluation import Scorer, Split, report_markdown, report_tables
-    from rf_training.model.storage import load_model
     from rf_training.model_scorer import ModelScorer
     from rf_training.run import completed_run, use_threads
+    from rf_training.run_model import load_run_model
 
     if run is not None and dataset is not None:
         raise UsageError("--dataset ranks the baselines alone: leave it out, or leave out the run")
@@ -63,7 +63,7 @@ def compare(
     opened = open_run_dataset(registry, record) if record else Dataset.open(registry.dataset(dataset).path)
     models: list[Scorer] = []
     if record is not None:
-        models.append(ModelScorer(load_model(record.path / "best", opened.encoder), opened))
+        models.append(ModelScorer(load_run_model(record, opened.encoder), opened))
     report = compare_scorers(
         models,
         names,

@@ -148,9 +148,10 @@ def compare(
     names = [name for name in rerankers or reranker_names(record.path) if name != DOT]
     rankers = {name: open_reranker(record.path, name) for name in names}
     record, towers = open_towers(settings, record.name)
-    dot = make_ranker(RerankConfig(kind="dot"), towers.unit_ND.shape[1]).eval()
+    rankers = {DOT: make_ranker(RerankConfig(kind="dot"), towers.unit_ND.shape[1]).eval(), **rankers}
     cases = make_cases(towers, Split.TEST if split == "test" else Split.VALIDATION, seed=seed)
-    found = compare_rerankers(record.name, towers, cases, {DOT: dot, **rankers}, seed=seed)
+    on_device = {name: ranker.to(towers.device) for name, ranker in rankers.items()}
+    found = compare_rerankers(record.name, towers, cases, on_device, seed=seed)
     if markdown is not None:
         markdown.write_text(comparison_markdown(found))
     if json:

@@ -4,8 +4,7 @@ Shapes: B windows, V input interactions, Q targets, R positions read per window 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from rf_training.config import Recipe
 from rf_training.loading.order import POOL, BlockShuffle, EpochOrder, WholeShuffle
 from rf_training.loading.strata import item_categories, window_strata
 from rf_training.loading.tables import EncodedSides
+from rf_training.loading.transfer import moved
 from rf_training.loading.windows import Cut, Windows, check_training_events, ranges
 from rf_training.model.inputs import FeatureTensors
 
@@ -57,18 +57,23 @@ class Batch:
     """Row of ``sides["context"]`` of each input interaction."""
     length_B: Tensor
     """Inputs of each window."""
+    longest: int
+    """The most of them: a device would have to be waited for to tell."""
     read_BR: Tensor
     """Positions read: the target is the interaction after."""
     profile_BR: Tensor
     """Row of ``sides["user"]`` at each position read."""
     real_BR: Tensor
     """bool: False where a row of ``read_BR`` is padding."""
+    place_Q: Tensor
+    """Where ``real_BR``, read row by row, is True."""
     candidate_C: Tensor
     """Row of ``sides["item"]`` of each candidate that this process encodes: its :meth:`Share.rows` of all candidates."""
     target_Q: Tensor
     """Candidate, among those of the whole step, that is the target of each position read, in the order of ``real_BR``."""
-    hit_QC: Tensor
-    """bool: candidates that must not count as negatives of a target (accidental hits, R9); empty for the exact softmax."""
+    item_C: Tensor
+    """Item of each candidate, numbered from 0 within the step: those of a target's own item are no negatives of it (accidental
+    hits, R9); empty for the exact softmax."""
     log_weight_C: Tensor
     """Log of how often a candidate was drawn over how often it is drawn on average (log-Q correction, R9); empty for the
     exact softmax, which draws none."""
@@ -79,17 +84,8 @@ class Batch:
     keeps a process busy for which the step has none."""
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device; the same object where it is there."""
-        if device.type == "cpu":
-            return self
-        moved: dict[str, Any] = {}
-        for name in (f.name for f in fields(self)):
-            value = getattr(self, name)
-            if isinstance(value, dict):
-                moved[name] = {side: features.to(device) for side, features in value.items()}
-            else:
-                moved[name] = value.to(device) if isinstance(value, Tensor | FeatureTensors) else value
-        return Batch(**moved)
+        """Return the batch on a device, copied there as a whole; the same object where it is the CPU."""
+        return moved(self, device)
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class _Candidates:
     version: np.ndarray
     """Item version of each candidate of the whole step."""
     target: np.ndarray
-    hit: np.ndarray
+    item: np.ndarray
     log_weight: np.ndarray
 
 
@@ -173,7 +169,7 @@ class BatchLoader:
         lengths, reads = stop - 1 - start, stop - first
         input_version = np.asarray(s.item_version[inputs], np.int64)
         full = train.objective == "full"
-        chosen = self._whole_catalog(targets) if full else self._sample(all_targets, targets, reads, rng)
+        chosen = self._whole_catalog(targets) if full else self._sample(all_targets, targets, rng)
         encoded = chosen.version[self.share.rows(len(chosen.version))]
         versions, row = np.unique(np.concatenate([encoded, input_version]), return_inverse=True)
         candidates = row[: len(encoded)]
@@ -192,10 +188,12 @@ class BatchLoader:
             length_B=torch.from_numpy(lengths),
             read_BR=torch.from_numpy(_padded(targets - 1 - np.repeat(start, reads), real)),
             profile_BR=torch.from_numpy(_padded(profile_row, real)),
+            longest=int(lengths.max()),
             real_BR=torch.from_numpy(real),
+            place_Q=torch.from_numpy(np.flatnonzero(real)),
             candidate_C=torch.from_numpy(candidates),
             target_Q=torch.from_numpy(chosen.target),
-            hit_QC=torch.from_numpy(chosen.hit),
+            item_C=torch.from_numpy(chosen.item),
             log_weight_C=torch.from_numpy(chosen.log_weight),
             candidates=len(chosen.version),
             weight=0.0 if idle else len(targets) / len(all_targets),
@@ -206,13 +204,11 @@ class BatchLoader:
         return _Candidates(
             version=self.version[self.negatives],
             target=self.number_of_item[np.asarray(self.sequences.item[targets])],
-            hit=np.zeros((0, 0), bool),
+            item=np.zeros(0, np.int64),
             log_weight=np.zeros(0, np.float32),
         )
 
-    def _sample(
-        self, all_targets: np.ndarray, targets: np.ndarray, reads: np.ndarray, rng: np.random.Generator
-    ) -> "_Candidates":
+    def _sample(self, all_targets: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> "_Candidates":
         """The whole step's targets, each as its event saw it, and items drawn uniformly, for this process's ``targets``."""
         drawn = rng.choice(self.negatives, min(self.recipe.train.uniform_negatives, len(self.negatives)))
         target_version = np.asarray(self.sequences.item_version[all_targets], np.int64)
@@ -222,7 +218,7 @@ class BatchLoader:
         return _Candidates(
             version=versions,
             target=target,
-            hit=self._hits(target, item, reads),
+            item=np.unique(item, return_inverse=True)[1],
             log_weight=self._log_weights(row, item, len(all_targets), len(drawn)),
         )
 
@@ -247,18 +243,6 @@ class BatchLoader:
             targets = windows.stop - windows.first_target
             np.add.at(rate, self.sequences.item[windows.targets], np.repeat(1 / targets, targets) / len(self.order))
         return rate
-
-    def _hits(self, target: np.ndarray, candidate_item: np.ndarray, reads: np.ndarray) -> np.ndarray:
-        """Mark the target itself in all its versions and, if asked, the window's other positives."""
-        if not self.recipe.train.mask_own_positives:
-            hits: np.ndarray = candidate_item[target][:, None] == candidate_item
-            return hits
-        window = np.repeat(np.arange(len(reads)), reads)
-        items, item = np.unique(candidate_item, return_inverse=True)  # a catalog may be too wide for a row per window
-        own = np.zeros((len(reads), len(items)), bool)
-        own[window, item[target]] = True
-        masked: np.ndarray = own[:, item][window]
-        return masked
 
     def _log_weights(self, drawn: np.ndarray, candidate_item: np.ndarray, positives: int, uniform: int) -> np.ndarray:
         times = np.bincount(drawn, minlength=len(candidate_item))

@@ -124,7 +124,10 @@ class FeatureEmbeddings(nn.Module):
         parts = {key: part for side in sides.values() for key, part in side.ids.items()}
         values = torch.cat([parts[key][0] for key in self.keys])
         lengths = torch.cat([nn.functional.pad(parts[key][1], (0, stride - rows[key])) for key in self.keys])
-        ids = self.noising(KeyedJaggedTensor(keys=self.keys, values=values, lengths=lengths))
+        counts = [len(parts[key][0]) for key in self.keys]  # else a device is waited for to tell
+        ids = self.noising(
+            KeyedJaggedTensor(keys=self.keys, values=values, lengths=lengths, stride=stride, length_per_key=counts)
+        )
         if self.sharded is None:
             found = self.collection.look_up(ids if self.query_FD is None else self._weigh(ids, self.query_FD), rows)
         else:
@@ -150,7 +153,12 @@ class FeatureEmbeddings(nn.Module):
             total_S = score_V.new_zeros(len(bag.lengths())).index_add(0, row_V, exp_V)
             weights.append(exp_V / total_S[row_V])
         return KeyedJaggedTensor(
-            keys=ids.keys(), values=ids.values(), lengths=ids.lengths(), weights=torch.cat(weights)
+            keys=ids.keys(),
+            values=ids.values(),
+            lengths=ids.lengths(),
+            weights=torch.cat(weights),
+            stride=ids.stride(),
+            length_per_key=ids.length_per_key(),
         )
 
 

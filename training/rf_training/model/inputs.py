@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rf_platform.features.encode import EncodedTable
+from rf_training.loading.transfer import moved
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,8 @@ class FeatureTensors:
         )
 
     def to(self, device: torch.device) -> "FeatureTensors":
-        """Return the features on a device."""
-        return FeatureTensors(
-            rows=self.rows,
-            ids={k: (values.to(device), lengths.to(device)) for k, (values, lengths) in self.ids.items()},
-            numbers={k: v.to(device) for k, v in self.numbers.items()},
-            vectors={k: v.to(device) for k, v in self.vectors.items()},
-        )
+        """Return the features on a device; the same object where it is the CPU."""
+        return moved(self, device)
 
 
 class Embedded(NamedTuple):

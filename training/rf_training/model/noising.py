@@ -26,11 +26,14 @@ class FeatureNoising(nn.Module):
             return features
         assert features.keys() == self.keys
         values: Tensor = features.values()
-        per_key = torch.tensor(features.length_per_key(), device=values.device)
-        rate_V = torch.repeat_interleave(self.get_buffer("rate_F"), per_key)
+        counts = features.length_per_key()
+        rates = torch.split(self.get_buffer("rate_F"), 1)
+        rate_V = torch.cat([rate.expand(count) for rate, count in zip(rates, counts, strict=True)])
         noised = (torch.rand_like(rate_V) < rate_V) & (values != PADDING_ID)
         return KeyedJaggedTensor(
             keys=features.keys(),
             values=torch.where(noised, torch.full_like(values, UNKNOWN_ID), values),
             lengths=features.lengths(),
+            stride=features.stride(),
+            length_per_key=counts,
         )

@@ -74,6 +74,11 @@ class RetrievalFormer(nn.Module):
         self.cold_shift: Tensor
         self.register_buffer("cold_shift", torch.zeros(()))  # set after training, see rf_training.cold
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where what it is asked about has to be."""
+        return self.interaction_gate.device
+
     def side(self, side: Side) -> FeatureTokens:
         """Return the tokens of one side."""
         tokens: FeatureTokens = getattr(self, f"{side}_tokens")
@@ -81,9 +86,8 @@ class RetrievalFormer(nn.Module):
 
     def embed(self, sides: Mapping[Side, FeatureTensors]) -> dict[str, Embedded]:
         """Look up the categorical features of all three sides in one call; sides not given are empty."""
-        device = self.interaction_gate.device
         full: dict[Side, FeatureTensors] = {
-            side: sides[side] if side in sides else _empty(self.side(side), device)
+            side: sides[side] if side in sides else _empty(self.side(side), self.device)
             for side in ("item", "user", "context")
         }
         embedded: dict[str, Embedded] = self.embeddings({k: _only(v, self.side(k)) for k, v in full.items()})
@@ -133,7 +137,12 @@ class RetrievalFormer(nn.Module):
         return p_BD
 
     def encode_users(
-        self, z_VD: Tensor, length_B: Tensor, profile_BRD: Tensor, read_BR: Tensor | None = None
+        self,
+        z_VD: Tensor,
+        length_B: Tensor,
+        profile_BRD: Tensor,
+        read_BR: Tensor | None = None,
+        longest: int | None = None,
     ) -> Tensor:
         """Return the user tower's output [B, R, D] (Eq. 8, R7), not normalised.
 
@@ -142,13 +151,15 @@ class RetrievalFormer(nn.Module):
             length_B: interactions of each user, at most ``config.max_history``.
             profile_BRD: profile at each position read.
             read_BR: positions to read; default: after the last interaction, R = 1.
+            longest: the largest of ``length_B``, where it is known: a device would have to be waited for to tell.
         """
         if read_BR is None:
             read_BR = (length_B - 1)[:, None]
-        B = len(length_B)
-        T = max(1, int(length_B.max()) if B else 0)
+        if longest is None:
+            longest = int(length_B.max()) if len(length_B) else 0
+        B, T = len(length_B), max(1, longest)
         row_B = torch.arange(B, device=z_VD.device)
-        row_V = torch.repeat_interleave(row_B, length_B)
+        row_V = torch.repeat_interleave(row_B, length_B, output_size=len(z_VD))
         start_B = length_B.cumsum(0) - length_B
         column_V = torch.arange(len(z_VD), device=z_VD.device) - start_B[row_V]
         z_BTD = z_VD.new_zeros(B, T, z_VD.shape[1]).index_put((row_V, column_V), z_VD)

@@ -11,6 +11,7 @@ from torch import Tensor
 from rf_platform.errors import CorruptError
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.staging import put_file
+from rf_training.device import CPU
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 
@@ -25,13 +26,18 @@ def save_weights(directory: Path, config: ModelConfig, weights: Mapping[str, Ten
     directory.mkdir(parents=True, exist_ok=True)
     draft, temporary = directory / "config.tmp", directory / "weights.tmp"
     draft.write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
-    torch.save(weights, temporary)
+    torch.save({name: weight.cpu() for name, weight in weights.items()}, temporary)  # to be read anywhere
     put_file(draft, directory / "config.json")
     put_file(temporary, directory / "weights.pt")  # a crash leaves the weights that were there
 
 
-def load_model(directory: Path, encoder: FeatureEncoder) -> RetrievalFormer:
+def load_model(directory: Path, encoder: FeatureEncoder, device: torch.device = CPU) -> RetrievalFormer:
     """Read a model written by :func:`save_model`, in evaluation mode.
+
+    Args:
+        directory: where it lies.
+        encoder: of the features.
+        device: where it is to be asked.
 
     Raises:
         CorruptError: the weights do not fit the configuration and the encoder.
@@ -42,7 +48,7 @@ def load_model(directory: Path, encoder: FeatureEncoder) -> RetrievalFormer:
         model.load_state_dict(read_weights(directory / "weights.pt", config))
     except Exception as error:  # torch raises many kinds
         raise CorruptError(f"the weights in {directory} do not belong to its configuration: {error}") from error
-    return model.eval()
+    return model.to(device).eval()
 
 
 def read_weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:

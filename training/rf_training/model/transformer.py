@@ -1,6 +1,6 @@
 """Pre-norm transformer blocks.
 
-Shapes: B batch, T tokens, Q tokens that are computed, D width, H heads.
+Shapes: B batch, T tokens, Q tokens that are computed, D width, H heads, E width of a head.
 """
 
 import torch
@@ -48,10 +48,21 @@ class Block(nn.Module):
         normed_BQD = normed_BTD if seen_BTD is asking_BQD else self.attention_norm(asking_BQD)
         q = self.query(normed_BQD).view(B, Q, self.heads, D // self.heads).transpose(1, 2)
         k, v = self.key_value(normed_BTD).view(B, T, 2, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        with torch.autocast(seen_BTD.device.type, enabled=False):  # on CPUs attention is slower in bfloat16
-            mixed = F.scaled_dot_product_attention(
-                q.float(), k.float(), v.float(), attn_mask=mask, is_causal=mask is None
-            )
+        mixed = attention(q, k, v, mask)
         x_BQD = asking_BQD + self.dropout(self.out(mixed.transpose(1, 2).reshape(B, Q, D)))
         out: Tensor = x_BQD + self.dropout(self.ffn(self.ffn_norm(x_BQD)))
         return out
+
+
+def attention(q_BHQE: Tensor, k_BHTE: Tensor, v_BHTE: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the attended values [B, H, Q, E], causal without a mask.
+
+    On a CPU in float32, where attention is slower in bfloat16; elsewhere in the format of the products, as the fast kernels
+    demand it.
+    """
+    if q_BHQE.device.type != "cpu":
+        return F.scaled_dot_product_attention(q_BHQE, k_BHTE, v_BHTE, attn_mask=mask, is_causal=mask is None)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(
+            q_BHQE.float(), k_BHTE.float(), v_BHTE.float(), attn_mask=mask, is_causal=mask is None
+        )

@@ -117,8 +117,9 @@ def cls_mask(T: int, read_BR: Tensor) -> Tensor:
     Interactions are causal among themselves. SEP, profile and CLS of position r see the interactions up to r and, causally,
     each other; nothing sees them but the ones after them in the same triple.
     """
-    if read_BR.shape[0] > 1 and bool((read_BR == read_BR[:1]).all()):
-        read_BR = read_BR[:1]  # one mask for the whole batch
+    # One mask for the whole batch; a device would have to be waited for to tell.
+    if read_BR.shape[0] > 1 and read_BR.device.type == "cpu" and bool((read_BR == read_BR[:1]).all()):
+        read_BR = read_BR[:1]
     B, R = read_BR.shape
     device = read_BR.device
     position_T = torch.arange(T, device=device)

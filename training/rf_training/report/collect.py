@@ -14,12 +14,12 @@ from rf_platform.registry import Registry, RunRecord
 from rf_platform.registry.records import DatasetRecord
 from rf_platform.settings import Settings
 from rf_training.evaluation import training_items
-from rf_training.model.storage import load_model
 from rf_training.model_scorer import ModelScorer
 from rf_training.report.curves import Recorded, read_curves, read_history
 from rf_training.report.item_map import ItemMap, item_map
 from rf_training.report.model_size import ModelSize, model_size
 from rf_training.report.run_settings import Setting, compare_settings, recipe_values
+from rf_training.run_model import load_run_model
 
 
 @dataclass(kw_only=True)
@@ -144,7 +144,7 @@ def _compute(report: RunReport, registry: Registry, directory: Path, seed: int) 
         report.dataset = open_run_dataset(registry, report.run)
         if not (directory / "best" / "weights.pt").exists():
             raise NotFoundError("the run has not finished its first epoch, so no weights were chosen")
-        model = ModelScorer(load_model(directory / "best", report.dataset.encoder), report.dataset)
+        model = ModelScorer(load_run_model(report.run, report.dataset.encoder), report.dataset)
     except RfError as error:
         if report.dataset is None:
             missing["dataset"] = f"The dataset cannot be read: {error}."
@@ -157,4 +157,4 @@ def _map(model: ModelScorer, dataset: Dataset, seed: int) -> ItemMap:
     """Lay out the catalog by the model's item vectors."""
     counts = np.bincount(training_items(dataset.sequences).values, minlength=len(dataset.item_ids))
     items = dataset.items.take(dataset.current_items)
-    return item_map(model.unit_vectors.numpy(), items, dataset.spec, counts, seed=seed)
+    return item_map(model.unit_vectors.cpu().numpy(), items, dataset.spec, counts, seed=seed)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from rf_platform.cli.console import Tracker
+from rf_training.device import numbers_at_once
 from rf_training.evaluation.jagged import Jagged
 
 CANDIDATES = 1000
 """How many are found for every place."""
 MAX_SCORES = 1 << 23
-"""Most scores held at once: 32 MiB."""
+"""Most scores held at once on a CPU: 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,16 @@ def find_candidates(
     """
     n_items = len(vectors_NQ)
     k = min(k, n_items)
-    items, dots = torch.empty(len(query_PQ), k, dtype=torch.int32), torch.empty(len(query_PQ), k)
-    step = max(1, MAX_SCORES // n_items)
+    device = query_PQ.device
+    items, dots = (torch.empty(len(query_PQ), k, dtype=kind, device=device) for kind in (torch.int32, torch.float32))
+    step = max(1, numbers_at_once(device, MAX_SCORES) // n_items)
     for start in range(0, len(query_PQ), step):
         rows = slice(start, min(start + step, len(query_PQ)))
         score_PN = query_PQ[rows] @ vectors_NQ.T
         offsets = seen.offsets[rows.start : rows.stop + 1]
         row_S = np.repeat(np.arange(rows.stop - rows.start), np.diff(offsets))
         item_S: npt.NDArray[np.int64] = seen.values[offsets[0] : offsets[-1]].astype(np.int64)
-        score_PN[torch.from_numpy(row_S), torch.from_numpy(item_S)] = -torch.inf
+        score_PN[torch.from_numpy(row_S).to(device), torch.from_numpy(item_S).to(device)] = -torch.inf
         found = score_PN.topk(k, dim=1)
         items[rows], dots[rows] = found.indices.int(), found.values
         if progress is not None:

@@ -59,7 +59,7 @@ class RerankCases:
         if len(self) <= most:
             return self
         rows = np.linspace(0, len(self) - 1, most).astype(np.int64)
-        row_P = torch.from_numpy(rows)
+        row_P = torch.from_numpy(rows).to(self.target_P.device)
         drawn = {name: getattr(self.cases, name)[rows] for name in ("users", "targets", "cold", "starts", "stops")}
         return RerankCases(
             cases=replace(self.cases, **drawn),
@@ -90,11 +90,12 @@ def make_cases(towers: Towers, split: Split, *, seed: int, most: int | None = No
     cases = EvaluationCases.from_sequences(towers.dataset.sequences, n_items=towers.n_items, split=split)
     cases = cases if most is None else cases.sampled(most, seed)
     encoded = towers.encode(Places(cases.users, cases.stops - cases.starts))
-    target_P = torch.from_numpy(cases.targets)
+    target_P = torch.from_numpy(cases.targets).to(towers.device)
     rng = np.random.default_rng([seed, int(split)])
     uniform = rng.integers(0, towers.n_items, (len(cases), UNIFORM))
     real = np.empty(uniform.shape, bool)
-    parts, dots = [], torch.empty(uniform.shape)
+    uniform_PU = torch.from_numpy(uniform).to(towers.device)
+    parts, dots = [], torch.empty(uniform.shape, device=towers.device)
     with track(f"{split.label} candidates", len(cases)) as progress:
         for start in range(0, len(cases), _CASES_AT_ONCE):
             rows = slice(start, min(start + _CASES_AT_ONCE, len(cases)))
@@ -103,7 +104,7 @@ def make_cases(towers: Towers, split: Split, *, seed: int, most: int | None = No
             had = np.unique(seen.row_of_value * towers.n_items + seen.values)
             drawn = np.arange(len(seen))[:, None] * towers.n_items + uniform[rows]
             real[rows] = ~np.isin(drawn, had) & (uniform[rows] != cases.targets[rows][:, None])
-            dots[rows] = _dots(towers, encoded.query_PQ[rows], torch.from_numpy(uniform[rows]))
+            dots[rows] = _dots(towers, encoded.query_PQ[rows], uniform_PU[rows])
     return RerankCases(
         cases=cases,
         encoded=encoded,
@@ -112,9 +113,9 @@ def make_cases(towers: Towers, split: Split, *, seed: int, most: int | None = No
         tie_P=np.random.default_rng(seed).random(len(cases)),
         target_P=target_P,
         target_dot_P=_dots(towers, encoded.query_PQ, target_P[:, None])[:, 0],
-        uniform_PU=torch.from_numpy(uniform),
+        uniform_PU=uniform_PU,
         uniform_dot_PU=dots,
-        uniform_real_PU=torch.from_numpy(real),
+        uniform_real_PU=torch.from_numpy(real).to(towers.device),
     )
 
 
@@ -141,6 +142,6 @@ class _Searched:
 
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
         """Return the retriever's scores of the catalog; a split has one case of a user."""
-        rows = torch.from_numpy(np.searchsorted(self._users, users))
-        scores: npt.NDArray[np.float32] = (self._query_PQ[rows] @ self._vectors_NQ.T).numpy()
+        rows = torch.from_numpy(np.searchsorted(self._users, users)).to(self._query_PQ.device)
+        scores: npt.NDArray[np.float32] = (self._query_PQ[rows] @ self._vectors_NQ.T).cpu().numpy()
         return scores

@@ -80,6 +80,7 @@ def make_view(
     """
     dataset, sequences = towers.dataset, towers.dataset.sequences
     places, positive = training_places(dataset, settings.places)
+    positive_P = torch.from_numpy(positive).to(towers.device)
     noisy = settings.tower_dropout or settings.unknown > 0
     noise = Noise(dropout=settings.tower_dropout, unknown=settings.unknown, seed=settings.seed * 1000 + number)
     encoded = towers.encode(places, noise if noisy else None)
@@ -87,23 +88,22 @@ def make_view(
     rng = np.random.default_rng([settings.seed, number])
     hard = np.empty((len(places), min(settings.hard, towers.n_items)), np.int32)
     log_weight = np.empty(hard.shape, np.float32)
-    bar_P, last_P = torch.empty(len(places)), torch.empty(len(places))
+    bar_P, last_P = (torch.empty(len(places), device=towers.device) for _ in range(2))
     for start in range(0, len(places), PLACES_AT_ONCE):
         rows = slice(start, min(start + PLACES_AT_ONCE, len(places)))
         seen = gather(sequences.item, begin[rows], begin[rows] + places.length[rows])
         best = find_candidates(encoded.query_PQ[rows], towers.vectors_NQ, seen, CANDIDATES)
-        other = best.item_PK != torch.from_numpy(positive[rows])[:, None]
+        other = best.item_PK != positive_P[rows][:, None]
         bar_P[rows], last_P[rows] = (_score_at(best.dot_PK, other, place) for place in (BAR, CANDIDATES - 1))
-        usable = (other & best.dot_PK.isfinite()).numpy()
-        hard[rows], log_weight[rows] = _draw(best.item_PK.numpy(), usable, hard.shape[1], rng)
+        usable = (other & best.dot_PK.isfinite()).cpu().numpy()
+        hard[rows], log_weight[rows] = _draw(best.item_PK.cpu().numpy(), usable, hard.shape[1], rng)
         if progress is not None:
             progress.advance(rows.stop - rows.start)
-    positive_P = torch.from_numpy(positive)
     dim = towers.unit_ND.shape[1]
     unit_PD, query_PD = towers.unit_ND[positive_P], encoded.query_PQ[:, :dim]
     bias_P = towers.vectors_NQ[positive_P, dim:].sum(1)
     known = float(((unit_PD * query_PD).sum(1) + bias_P > bar_P).float().mean())
-    events_P = torch.from_numpy(dataset.training_counts.of_item)[positive_P].float()
+    events_P = torch.from_numpy(dataset.training_counts.of_item[positive]).to(towers.device).float()
     strength = find_strength(unit_PD, bias_P, query_PD, events_P, bar_P, found) if settings.leave_out else 0.0
     unit_PD = left_out(unit_PD, query_PD, events_P, strength)
     dot_P = (unit_PD * query_PD).sum(1) + bias_P
@@ -113,8 +113,8 @@ def make_view(
         positive_P=positive_P[kept],
         unit_PD=unit_PD[kept],
         dot_P=dot_P[kept],
-        hard_PH=torch.from_numpy(hard)[kept],
-        log_weight_PH=torch.from_numpy(log_weight)[kept],
+        hard_PH=torch.from_numpy(hard).to(towers.device)[kept],
+        log_weight_PH=torch.from_numpy(log_weight).to(towers.device)[kept],
         places=len(places),
         strength=strength,
         known=known,

@@ -98,16 +98,16 @@ def _scores(
 
 def _quality(cases: RerankCases, scores: Tensor) -> Quality:
     found, K = cases.candidates, cases.candidates.item_PK.shape[1]
-    score_PX = scores.numpy()
+    score_PX = scores.cpu().numpy()
     score_PK, target_P, score_PU = score_PX[:, :K], score_PX[:, K], score_PX[:, K + 1 :]
-    own_PK = (found.item_PK == cases.target_P[:, None]).numpy()
-    rival_PK = ~own_PK & found.dot_PK.isfinite().numpy()
+    own_PK = (found.item_PK == cases.target_P[:, None]).cpu().numpy()
+    rival_PK = ~own_PK & found.dot_PK.isfinite().cpu().numpy()
     above_P = np.count_nonzero((score_PK > target_P[:, None]) & rival_PK, axis=1)
     equal_P = np.count_nonzero((score_PK == target_P[:, None]) & rival_PK, axis=1)
     place_P = 1 + above_P + (cases.tie_P * (equal_P + 1)).astype(np.int64)
     rank_P = np.where(own_PK.any(1), place_P, np.maximum(cases.rank_P, K + 1))
     columns = [metric(rank_P) for metric in RANKED]
-    columns.append(_auc(score_PU, target_P, cases.uniform_real_PU.numpy()))
+    columns.append(_auc(score_PU, target_P, cases.uniform_real_PU.cpu().numpy()))
     columns.append(_auc(score_PK, target_P, rival_PK))
     return Quality(rank_P, np.stack(columns, axis=1))
 

@@ -21,7 +21,7 @@ def save_ranker(directory: Path, ranker: Ranker) -> None:
     values = {"dim": ranker.dim, **asdict(ranker.config)}
     (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     temporary = directory / "weights.tmp"
-    torch.save(ranker.state_dict(), temporary)
+    torch.save({name: weight.cpu() for name, weight in ranker.state_dict().items()}, temporary)  # to be read anywhere
     put_file(temporary, directory / WEIGHTS)  # a crash leaves the weights that were there
 
 
@@ -39,7 +39,7 @@ def load_ranker(directory: Path) -> Ranker:
             f"{directory / CONFIG} does not describe a re-ranker ({error}); restore the directory or train it again"
         ) from error
     try:
-        ranker.load_state_dict(torch.load(directory / WEIGHTS, weights_only=True))
+        ranker.load_state_dict(torch.load(directory / WEIGHTS, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises many kinds
         raise CorruptError(
             f"the weights in {directory} do not belong to its configuration: {error}; restore the directory or train it again"

@@ -85,7 +85,7 @@ class EncodedPlaces:
         """Return the padded histories of some places."""
         length_B = self.length_P[rows]
         T = max(1, int(length_B.max()))
-        column_T = torch.arange(T)
+        column_T = torch.arange(T, device=length_B.device)
         real_BT = column_T < length_B[:, None]
         at_BT = torch.where(real_BT, self.start_P[rows][:, None] + column_T, 0)
         if len(self.tokens_VD) == 0:  # no place has any interaction
@@ -108,6 +108,8 @@ class Towers:
 
     def __init__(self, model: RetrievalFormer, dataset: Dataset) -> None:
         self.model, self.dataset = model.eval(), dataset
+        self.device = model.device
+        """Where everything is computed and kept: that of the model."""
         sides = EncodedSides.of(dataset)
         self.scorer = ModelScorer(model, dataset, sides=sides)
         self.unit_ND = self.scorer.unit_vectors.contiguous()
@@ -143,7 +145,7 @@ class Towers:
         known = 0
         model.user_tower.train(noise is not None and noise.dropout)
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(0 if noise is None else noise.seed)
                 for chunk in range(0, len(users), USERS_AT_ONCE):
                     some = slice(chunk, chunk + USERS_AT_ONCE)
@@ -162,8 +164,8 @@ class Towers:
         user_PD = torch.cat(outputs)
         return EncodedPlaces(
             tokens_VD=torch.cat(tokens),
-            start_P=torch.from_numpy(np.concatenate(starts)),
-            length_P=torch.from_numpy(read),
+            start_P=torch.from_numpy(np.concatenate(starts)).to(self.device),
+            length_P=torch.from_numpy(read).to(self.device),
             user_PD=user_PD,
             query_PQ=model.query_vectors(user_PD),
         )
@@ -185,9 +187,9 @@ class Towers:
         item_V = np.asarray(sequences.item[events], np.int64)
         h_VD = self.scorer.history_tokens(item_V)
         if noise is not None and noise.unknown and self._nameless is not None:
-            lost_V = torch.rand(len(item_V)) < noise.unknown
+            lost_V = torch.rand(len(item_V), device=self.device) < noise.unknown
             h_VD = torch.where(lost_V[:, None], self._nameless(item_V), h_VD)
-        return self.model.encode_interactions(h_VD, FeatureTensors.from_encoded(context))
+        return self.model.encode_interactions(h_VD, FeatureTensors.from_encoded(context).to(self.device))
 
     def _outputs(
         self, z_VD: Tensor, start: npt.NDArray[np.int64], read: npt.NDArray[np.int64], places: Places
@@ -198,11 +200,15 @@ class Towers:
         # The profile known just before the event to predict; after a user's last event, the newest one.
         target = np.minimum(ends[places.user] + places.length, ends[places.user + 1] - 1)
         profiles = self._users.take(np.asarray(sequences.user_version[target]))
-        p_PD = self.model.encode_profiles(FeatureTensors.from_encoded(profiles))
+        p_PD = self.model.encode_profiles(FeatureTensors.from_encoded(profiles).to(self.device))
         order = np.argsort(read, kind="stable")  # histories of similar length together: little padding
         parts = []
         for rows in np.array_split(order, range(USERS_AT_ONCE, len(order), USERS_AT_ONCE)):
-            own_VD = z_VD[torch.from_numpy(ranges(start[rows], start[rows] + read[rows]))]
-            parts.append(self.model.encode_users(own_VD, torch.from_numpy(read[rows]), p_PD[rows][:, None])[:, 0])
+            own_VD = z_VD[torch.from_numpy(ranges(start[rows], start[rows] + read[rows])).to(self.device)]
+            length_B, place_B = (torch.from_numpy(each).to(self.device) for each in (read[rows], rows))
+            u_BRD = self.model.encode_users(
+                own_VD, length_B, p_PD[place_B][:, None], longest=int(read[rows].max(initial=0))
+            )
+            parts.append(u_BRD[:, 0])
         found_PD = torch.cat(parts)
-        return torch.empty_like(found_PD).index_copy_(0, torch.from_numpy(order), found_PD)
+        return torch.empty_like(found_PD).index_copy_(0, torch.from_numpy(order).to(self.device), found_PD)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rf_platform.cli.console import track
-from rf_platform.errors import RunError
+from rf_training.loss_watch import LossWatch
 from rf_training.optimizer import BETAS
 from rf_training.rerank.cases import RerankCases
 from rf_training.rerank.correction import CorrectingRanker
@@ -53,7 +54,7 @@ def fit(
     """Train a re-ranker in place; it ends with the best weights and in evaluation mode.
 
     Args:
-        ranker: a new one.
+        ranker: a new one, on the device of the towers.
         towers: what it stands on; they are not changed.
         views: the examples, encoded under one draw of noise each.
         validation: what chooses the best pass.
@@ -66,7 +67,8 @@ def fit(
     per_pass = math.ceil(len(views[0]) / settings.batch_size)
     total = settings.epochs * per_pass
     loss = ListwiseSoftmax() if settings.loss == "softmax" else Clicks()
-    optimizer = _optimizer(nn.ModuleList([ranker, loss]), settings)
+    optimizer = _optimizer(nn.ModuleList([ranker, loss.to(towers.device)]), settings)
+    watch = LossWatch(towers.device)
     schedule = WarmupCosine(peak=settings.learning_rate, final=0.0, warmup=max(1, per_pass // 10), total=total)
     torch.manual_seed(settings.seed)
     _, metrics = validate(ranker, towers, validation)
@@ -78,23 +80,19 @@ def fit(
     with track(f"rerank {ranker.kind}", total) as progress:
         for epoch in range(settings.epochs):
             ranker.train()
-            losses = []
+            losses: list[float] = []
             for batch in steps.batches(views[epoch % len(views)], epoch):
                 for group in optimizer.param_groups:
                     group["lr"] = schedule.at(step)
                 value = loss(steps.scores(ranker, batch), batch.log_weight_BC)
-                if not math.isfinite(value.item()):
-                    raise RunError(
-                        f"the loss of the re-ranker is {value.item()} at step {step} (learning rate {schedule.at(step):.2g}); "
-                        f"lower train.learning_rate={settings.learning_rate:g} or train.clip_norm={settings.clip_norm:g}"
-                    )
+                losses += watch.add(value.detach(), partial(_fault, settings, step, schedule.at(step)))
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
                 torch.nn.utils.clip_grad_norm_(ranker.parameters(), settings.clip_norm)
                 optimizer.step()
-                losses.append(value.item())
                 step += 1
-                progress.advance(note=f"loss {value.item():.3f}")
+                progress.advance(note=f"loss {watch.latest:.3f}")
+            losses += watch.read()
             weight, metrics = validate(ranker, towers, validation)
             history.append({"epoch": epoch + 1.0, "loss": float(np.mean(losses)), "weight": weight, **metrics})
             progress.advance(0, note=f"pass {epoch + 1}: validation {SELECTION} {metrics[SELECTION]:.4f}")
@@ -108,6 +106,13 @@ def fit(
         ranker.residual_weight.fill_(best_weight)
     ranker.eval()
     return Fit(best_epoch=best_epoch, weight=best_weight, history=history, steps=step)
+
+
+def _fault(settings: RerankTraining, step: int, rate: float, loss: float) -> str:
+    return (
+        f"the loss of the re-ranker is {loss} at step {step} (learning rate {rate:.2g}); lower "
+        f"train.learning_rate={settings.learning_rate:g} or train.clip_norm={settings.clip_norm:g}"
+    )
 
 
 def validate(ranker: Ranker, towers: Towers, cases: RerankCases) -> tuple[float, dict[str, float]]:
@@ -144,14 +149,14 @@ class Steps:
 
     def __init__(self, towers: Towers, settings: RerankTraining) -> None:
         self._towers, self._settings = towers, settings
-        self._trained_N = torch.from_numpy(np.flatnonzero(towers.dataset.trained_items))
+        self._trained_N = torch.from_numpy(np.flatnonzero(towers.dataset.trained_items)).to(towers.device)
 
     def batches(self, view: Examples, epoch: int) -> Iterator[RerankBatch]:
         """Yield the batches of a pass; the same seed and pass give the same ones."""
         settings = self._settings
         rng = np.random.default_rng([settings.seed, epoch])
         order, size = rng.permutation(len(view)), settings.batch_size
-        length = view.encoded.length_P.numpy()
+        length = view.encoded.length_P.cpu().numpy()
         pools = [order[start : start + POOL * size] for start in range(0, len(order), POOL * size)]
         parts = [
             some[np.argsort(length[some], kind="stable")][start : start + size]
@@ -159,10 +164,11 @@ class Steps:
             for start in range(0, len(some), size)
         ]
         for index in rng.permutation(len(parts)):
-            row_B = torch.from_numpy(parts[index])
+            row_B = torch.from_numpy(parts[index]).to(self._towers.device)
             positive_B1 = view.positive_P[row_B][:, None]
             drawn = rng.integers(0, len(self._trained_N), (len(row_B), settings.uniform))
-            negative_BC = torch.cat([view.hard_PH[row_B].long(), self._trained_N[torch.from_numpy(drawn)]], dim=1)
+            drawn_BU = torch.from_numpy(drawn).to(self._towers.device)
+            negative_BC = torch.cat([view.hard_PH[row_B].long(), self._trained_N[drawn_BU]], dim=1)
             stands_for = math.log(len(self._trained_N) / max(1, settings.uniform))
             log_weight_BC = F.pad(view.log_weight_PH[row_B], (0, settings.uniform), value=stands_for)
             none_BC = (negative_BC < 0) | (negative_BC == positive_B1)
@@ -182,7 +188,7 @@ class Steps:
         items, row_BN = torch.unique(item_BN, return_inverse=True)
         side_XW = ranker.item_side(torch.cat([view.unit_PD[batch.row_B], towers.unit_ND[items]]))
         B = len(batch.row_B)
-        row_BC = torch.cat([torch.arange(B)[:, None], row_BN + B], dim=1)
+        row_BC = torch.cat([torch.arange(B, device=towers.device)[:, None], row_BN + B], dim=1)
         scores: Tensor = ranker(ranker.user_side(view.encoded.histories(batch.row_B)), side_XW[row_BC], dot_BC)
         return scores
 

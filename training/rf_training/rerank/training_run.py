@@ -12,7 +12,6 @@ from rf_platform.errors import RunError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_training.evaluation.sequences import Split
-from rf_training.model.storage import load_model
 from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.examples import BAR, Examples, make_view, training_places
@@ -34,6 +33,7 @@ from rf_training.rerank.store import (
 from rf_training.rerank.towers import Towers
 from rf_training.rerank.trainer import Fit, fit
 from rf_training.run import completed_run, use_threads
+from rf_training.run_model import load_run_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def open_towers(settings: Settings, run: str | None) -> tuple[RunRecord, Towers]
     record = completed_run(settings, run)
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     dataset = open_run_dataset(registry, record)
-    return record, Towers(load_model(record.path / "best", dataset.encoder), dataset)
+    return record, Towers(load_run_model(record, dataset.encoder), dataset)
 
 
 def train_rerankers(
@@ -141,7 +141,7 @@ def fit_recipe(
         views: the examples.
     """
     torch.manual_seed(recipe.train.seed)
-    ranker = make_ranker(recipe.rerank, towers.unit_ND.shape[1])
+    ranker = make_ranker(recipe.rerank, towers.unit_ND.shape[1]).to(towers.device)
     return ranker, fit(ranker, towers, views, validation.sampled(recipe.train.validation_cases), recipe.train)
 
 
@@ -155,7 +155,7 @@ def make_views(towers: Towers, training: RerankTraining, validation: RerankCases
 
 def retriever_metrics(towers: Towers, cases: RerankCases) -> dict[str, float]:
     """Return the metrics of the retriever's own order."""
-    dot = make_ranker(RerankConfig(kind="dot"), towers.unit_ND.shape[1]).eval()
+    dot = make_ranker(RerankConfig(kind="dot"), towers.unit_ND.shape[1]).to(towers.device).eval()
     return measure(dot, item_sides(dot, towers.unit_ND), cases).means
 
 
