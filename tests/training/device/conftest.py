@@ -64,6 +64,8 @@ class Accelerator(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Copies to the device."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not any(kind is Elsewhere for kind in types) and not (kwargs and "device" in kwargs):
+            return func(*args, **(kwargs or {}))
         if not torch.is_inference_mode_enabled():
             return self._run(func, args, kwargs)
         with torch.inference_mode(False), torch.no_grad():  # tensors of that mode cannot be wrapped

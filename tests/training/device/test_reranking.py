@@ -22,7 +22,7 @@ MODEL = ModelConfig(dim=16, max_history=6, item_bias=True, dropout=0.0)
 TRAINING = RerankTraining(epochs=1, batch_size=16, hard=6, uniform=4, places=1, unknown=0.2)
 
 
-@pytest.mark.parametrize("kind", ["lime-mha", "lime-xor", "target-attention"])
+@pytest.mark.parametrize("kind", ["lime-mha", "target-attention"])
 def test_a_reranker_is_trained_where_the_towers_are(
     dataset: Dataset, accelerator: Any, kind: Any, tmp_path: Any
 ) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rf_platform.dataset import Dataset
 from rf_platform.errors import RunError
+from rf_training import loss_watch
 from rf_training.config import Recipe, TrainConfig
-from rf_training.loss_watch import READ_EVERY
 from rf_training.model.config import ModelConfig
 from rf_training.model.storage import load_model
 from rf_training.trainer import Trainer, TrainResult
@@ -22,7 +22,7 @@ RECIPE = Recipe(
     model=ModelConfig(dim=16, max_history=6, dropout=0.0),
     train=TrainConfig(
         epochs=1,
-        batch_size=8,
+        batch_size=16,
         uniform_negatives=10,
         learning_rate=5e-3,
         ema_decay=0.5,
@@ -106,7 +106,7 @@ def test_a_whole_run_is_that_of_the_cpu(dataset: Dataset, tmp_path: Path, accele
     for kind, recipe in (("cpu", on_cpu(longer)), ("cuda", longer)):
         results[kind] = Trainer(recipe, dataset, tmp_path / kind, accelerator.world).run(resume=True)
     same(results)
-    assert results["cpu"].steps == 12
+    assert results["cpu"].steps == 6
 
 
 def test_validation_is_on_the_device(dataset: Dataset, tmp_path: Path, accelerator: Any) -> None:
@@ -124,20 +124,21 @@ def test_validation_is_on_the_device(dataset: Dataset, tmp_path: Path, accelerat
 
 
 def test_a_loss_that_is_not_finite_is_told_with_its_step_when_losses_are_read(
-    dataset: Dataset, tmp_path: Path, accelerator: Any
+    dataset: Dataset, tmp_path: Path, accelerator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Losses are read together, and before weights are kept."""
+    monkeypatch.setattr(loss_watch, "READ_EVERY", 4)
     trainer = Trainer(RECIPE, dataset, tmp_path, accelerator.world)
     batch = next(trainer.loader.epoch(0))
     trainer.step(batch)
     with torch.no_grad():
         trainer.model.interaction_gate.fill_(torch.nan)
-    for _ in range(3):
+    for _ in range(2):
         trainer.step(batch)
     with pytest.raises(RunError, match=r"the loss is nan at step 1 of epoch 1 .*learning_rate"):
         trainer._save()
     assert not (tmp_path / "checkpoints").exists()
-    for _ in range(READ_EVERY - 1):
+    for _ in range(3):
         trainer.step(batch)
-    with pytest.raises(RunError, match=r"the loss is nan at step 4 of epoch 1 "):
+    with pytest.raises(RunError, match=r"the loss is nan at step 3 of epoch 1 "):
         trainer.step(batch)
