@@ -29,11 +29,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "index": CommandEntry(
         "rf_serving.commands.index:app", "Build a servable bundle: towers, vocabularies, vectors, index."
     ),
-    "promote": CommandEntry("rf_platform.registry.commands.promote:app", "Make a bundle the served one."),
-    "rollback": CommandEntry("rf_platform.registry.commands.rollback:app", "Go back to the bundle served before."),
-    "shadow": CommandEntry(
-        "rf_platform.registry.commands.shadow:app", "Let a bundle answer a share of the requests unseen."
-    ),
+    "promote": CommandEntry("rf_serving.commands.promote:app", "Make a bundle the served one."),
+    "rollback": CommandEntry("rf_serving.commands.rollback:app", "Go back to the bundle served before."),
+    "shadow": CommandEntry("rf_serving.commands.shadow:app", "Let a bundle answer a share of the requests unseen."),
     "bundles": CommandEntry(
         "rf_platform.registry.commands.bundles:app", "List bundles and deployments, verify checksums."
     ),

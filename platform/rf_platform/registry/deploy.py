@@ -18,6 +18,10 @@ CurrentSpec = FeatureSpec | Callable[[], FeatureSpec] | None
 leaves that check out."""
 
 
+Rehearse = Callable[[BundleRecord], None] | None
+"""Tries a bundle on the live catalog, as a server would, and raises if it cannot be served; None leaves that out."""
+
+
 def features_now(settings: Settings) -> FeatureSpec:
     """Read what the feature store offers now; it imports Feast, which takes seconds."""
     from rf_platform.features.read import read_spec
@@ -26,7 +30,9 @@ def features_now(settings: Settings) -> FeatureSpec:
     return read_spec(open_store(settings), settings.feature_service)
 
 
-def promote(registry: Registry, name: str, *, note: str = "", current_spec: CurrentSpec = None) -> DeploymentRecord:
+def promote(
+    registry: Registry, name: str, *, note: str = "", current_spec: CurrentSpec = None, rehearse: Rehearse = None
+) -> DeploymentRecord:
     """Make a bundle the served one if it is fit to be; otherwise the earlier one stays.
 
     Args:
@@ -34,41 +40,56 @@ def promote(registry: Registry, name: str, *, note: str = "", current_spec: Curr
         name: name of the bundle.
         note: why, for the history.
         current_spec: what the feature store offers now (:data:`CurrentSpec`).
+        rehearse: tries the bundle on the live catalog (:data:`Rehearse`).
 
     Raises:
         NotFoundError: there is no such bundle, or its directory is gone.
         CorruptError: a file of the bundle is damaged; the message names it.
         ConfigError: the feature store no longer offers what the bundle reads; the message names the fields.
     """
-    check_bundle(registry.bundle(name), current_spec)
+    check_bundle(registry.bundle(name), current_spec, rehearse)
     return registry.promote(name, note)
 
 
 def split(
-    registry: Registry, name: str, percent: float, *, note: str = "", current_spec: CurrentSpec = None
+    registry: Registry,
+    name: str,
+    percent: float,
+    *,
+    note: str = "",
+    current_spec: CurrentSpec = None,
+    rehearse: Rehearse = None,
 ) -> TrafficRecord:
     """Let a bundle answer a part of the users, if it is fit to be served; see :meth:`TrafficControl.split`.
 
     Raises:
         UsageError, NotFoundError, CorruptError, ConfigError: as for :func:`promote`; or it cannot stand beside the served one.
     """
-    check_bundle(registry.bundle(name), current_spec)
+    check_bundle(registry.bundle(name), current_spec, rehearse)
     return registry.traffic.split(name, percent, note)
 
 
 def shadow(
-    registry: Registry, name: str, share: float, *, note: str = "", current_spec: CurrentSpec = None
+    registry: Registry,
+    name: str,
+    share: float,
+    *,
+    note: str = "",
+    current_spec: CurrentSpec = None,
+    rehearse: Rehearse = None,
 ) -> TrafficRecord:
     """Let a bundle answer a share of the requests unseen, if it is fit to be served; see :meth:`TrafficControl.shadow`.
 
     Raises:
         UsageError, NotFoundError, CorruptError, ConfigError: as for :func:`split`.
     """
-    check_bundle(registry.bundle(name), current_spec)
+    check_bundle(registry.bundle(name), current_spec, rehearse)
     return registry.traffic.shadow(name, share, note)
 
 
-def roll_back(registry: Registry, *, note: str = "", current_spec: CurrentSpec = None) -> DeploymentRecord:
+def roll_back(
+    registry: Registry, *, note: str = "", current_spec: CurrentSpec = None, rehearse: Rehearse = None
+) -> DeploymentRecord:
     """Go back to the bundle served before, if it is fit to be served; otherwise the current one stays.
 
     Raises:
@@ -76,16 +97,17 @@ def roll_back(registry: Registry, *, note: str = "", current_spec: CurrentSpec =
         NotFoundError, CorruptError, ConfigError: as for :func:`promote`.
     """
     target = registry.rollback_target()
-    check_bundle(target, current_spec)
+    check_bundle(target, current_spec, rehearse)
     return registry.rollback(note, expected=target.name)
 
 
-def check_bundle(record: BundleRecord, current_spec: CurrentSpec = None) -> BundleManifest:
+def check_bundle(record: BundleRecord, current_spec: CurrentSpec = None, rehearse: Rehearse = None) -> BundleManifest:
     """Check that a bundle can be served, and return its manifest.
 
     Args:
         record: the bundle as the registry knows it.
         current_spec: what the feature store offers now (:data:`CurrentSpec`).
+        rehearse: tries the bundle on the live catalog (:data:`Rehearse`).
 
     Raises:
         NotFoundError: the bundle's directory is gone.
@@ -96,6 +118,8 @@ def check_bundle(record: BundleRecord, current_spec: CurrentSpec = None) -> Bund
     current = current_spec() if callable(current_spec) else current_spec
     if current is not None:
         check_spec(record, current)
+    if rehearse is not None:
+        rehearse(record)
     return manifest
 
 

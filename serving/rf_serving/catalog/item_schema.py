@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from rf_platform.data.blank import trimmed
 from rf_platform.features.encode import FeatureEncoder, NumericStats
-from rf_platform.features.fitting import UnfitError, fits_of
+from rf_platform.features.field_rule import UnfitError, rules_of
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.vocabulary import arrow_type
 from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
@@ -61,8 +61,8 @@ class ItemSchema:
         fields = [f for f in spec.carried("item") if f.role != "label" and f.dtype in VALUE_CASES]
         self.key = spec.item.join_key
         self._dtypes = {f.name: f.dtype for f in fields}
-        self._fits = fits_of(fields, widths, numeric or {})
-        self._reader = ValueReader(self._fits)
+        self._rules = rules_of(fields, widths, numeric or {})
+        self._reader = ValueReader(self._rules)
         columns = [pa.field(name, _arrow(dtype)) for name, dtype in self._dtypes.items()]
         self.arrow = pa.schema([pa.field(self.key, arrow_type(spec.item.id_type)), *columns])
         """Of tables: the id and all fields."""
@@ -99,10 +99,10 @@ class ItemSchema:
         values: Values = {}
         unfit: list[str] = []
         for name, value in said.items():
-            if (fit := self._fits.get(name)) is None:
+            if (rule := self._rules.get(name)) is None:
                 continue
             try:
-                values[name] = fit.of(value)
+                values[name] = rule.of(value)
             except UnfitError:
                 unfit.append(name)
         return Parsed(self._canonical(values), unfit, self._dtypes.keys() - said.keys())

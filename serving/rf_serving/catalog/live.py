@@ -29,7 +29,7 @@ from rf_serving.retrieval.ids import parse_id
 
 _AT_ONCE = 4096
 _NAMED = 20
-"""Items that a line of the log names, at most."""
+"""Items that are named, at most: by a line of the log, and of all that do not fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,8 @@ class LiveCatalog:
         """By id and features as the journal has them; whoever has checked and encoded an item holds it until it is recorded."""
         self.unfit = 0
         """Items that were taken from the journal without some of their values, which do not fit the bundle, or not at all."""
+        self.unfit_named: dict[str, str] = {}
+        """What is wrong with the first of them, by id."""
         self.prepare: Callable[[CatalogSnapshot], None] = _nothing
         """Called in the background with a compacted catalog, before requests see it."""
         self._journal, self._lock = journal, RLock()
@@ -204,6 +206,8 @@ class LiveCatalog:
         if not unfit:
             return
         self.unfit += len(unfit)
+        for item, names in islice(unfit.items(), _NAMED - len(self.unfit_named)):
+            self.unfit_named[str(item)] = f"{event}: {', '.join(names)}" if names else event
         fields = sorted({name for names in unfit.values() for name in names})
         named = [str(item) for item in islice(unfit, _NAMED)]
         self._log.warning(event, items=len(unfit), item_ids=named, **({"fields": fields} if fields else {}))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rf_platform.features.fitting import element_of
+from rf_platform.features.field_rule import element_of
 from rf_platform.features.spec import FeatureSpec
 
 OWN = {

@@ -8,7 +8,7 @@ from typing import Any
 from rf_platform.data.event_log import Event
 from rf_platform.errors import UsageError
 from rf_platform.features.encode import NumericStats
-from rf_platform.features.fitting import Fit, UnfitError
+from rf_platform.features.field_rule import FieldRule, UnfitError
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.text import shown
 from rf_platform.time_units import mistaken_unit
@@ -103,7 +103,7 @@ class EventReader:
             close = get_close_matches(name, self._columns.dtypes, n=1)
             known = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(self._columns.dtypes))}"
             raise UnfitError(f"the interactions have no such column; {known}")
-        return plain_value(value, Fit(dtype=dtype, numeric=numeric))
+        return plain_value(value, FieldRule(dtype=dtype, numeric=numeric))
 
 
 def _check_text(text: str, field: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rf_platform.data.blank import trimmed
 from rf_platform.errors import UsageError
-from rf_platform.features.fitting import FLOAT32_MAX, element_of
+from rf_platform.features.field_rule import FLOAT32_MAX, element_of
 from rf_platform.features.spec import FeatureSpec, IdType
 from rf_platform.text import shown
 from rf_platform.time_units import mistaken_unit

@@ -6,7 +6,7 @@ new field, its values are checked by the store's definitions, and the bundle doe
 
 from collections.abc import Mapping
 
-from rf_platform.features.fitting import Fit, fits_of
+from rf_platform.features.field_rule import FieldRule, rules_of
 from rf_platform.features.spec import FeatureSpec
 from rf_serving.catalog.item_schema import ItemSchema
 
@@ -15,9 +15,9 @@ class OfferedFeatures:
     """The features of the definitions that a server read last; its bundles share it, and every load renews it."""
 
     def __init__(self) -> None:
-        self.profile: Mapping[str, Fit] = {}
+        self.profile: Mapping[str, FieldRule] = {}
         """What each user feature may have, by full name."""
-        self.context: Mapping[str, Fit] = {}
+        self.context: Mapping[str, FieldRule] = {}
         """What each context feature may have for one interaction, by full name; times come with the interactions."""
         self.items: ItemSchema | None = None
         """Features and display fields of items; None before the definitions were read."""
@@ -25,5 +25,5 @@ class OfferedFeatures:
     def renew(self, spec: FeatureSpec) -> None:
         """Take the definitions as they are now."""
         context = [f for f in spec.inputs("context") if f.kind != "timestamp"]
-        self.profile, self.context = (fits_of(fields, {}, {}) for fields in (spec.inputs("user"), context))
+        self.profile, self.context = (rules_of(fields, {}, {}) for fields in (spec.inputs("user"), context))
         self.items = ItemSchema(spec, {})

@@ -23,7 +23,7 @@ from rf_platform.features.encode import (
     time_gaps,
     without_markers,
 )
-from rf_platform.features.fitting import UnfitError, fits_of
+from rf_platform.features.field_rule import UnfitError, rules_of
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
 from rf_platform.features.vocabulary import FIRST_ID, PADDING_ID, UNKNOWN_ID, Vocabulary, arrow_type
 from rf_serving.retrieval.features import KnownFeatures
@@ -50,7 +50,7 @@ class OnlineEncoder:
         self._context = [f for f in context if f.kind != "timestamp"]
         domains = {f.domain for f in (*self._user, *self._context) if f.domain is not None}
         self._ids = {domain: ids_of(encoder.vocabularies[domain]) for domain in domains}
-        self._fits = fits_of((*self._user, *self._context), encoder.widths, encoder.numeric)
+        self._rules = rules_of((*self._user, *self._context), encoder.widths, encoder.numeric)
         self._said: set[str] = set()
 
     def lengths(self, requests: Sequence[KnownFeatures]) -> npt.NDArray[np.int64]:
@@ -113,7 +113,7 @@ class OnlineEncoder:
     def _fitting(self, f: FieldSpec, value: Any) -> Any:
         """Return a value, or None for one that its feature cannot have."""
         try:
-            return self._fits[f.name].of(value)
+            return self._rules[f.name].of(value)
         except UnfitError:
             return None
 

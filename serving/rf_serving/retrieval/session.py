@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import UsageError
-from rf_platform.features.fitting import fits_of
+from rf_platform.features.field_rule import rules_of
 from rf_platform.text import shown
 from rf_platform.time_units import mistaken_unit
 from rf_protos.v1.retrieval_pb2 import Interaction, Session
@@ -24,11 +24,11 @@ class SessionReader:
         self._bundle, now = bundle, offered or OfferedFeatures()
         spec, encoder = bundle.spec, bundle.encoder
         context = [f for f in spec.inputs("context") if f.kind != "timestamp"]  # these come as timestamp_us
-        profile_fits, context_fits = (
-            fits_of(fields, encoder.widths, encoder.numeric) for fields in (spec.inputs("user"), context)
+        profile_rules, context_rules = (
+            rules_of(fields, encoder.widths, encoder.numeric) for fields in (spec.inputs("user"), context)
         )
-        self._profile = ValueReader(profile_fits, lambda: now.profile)
-        self._context = ValueReader(context_fits, lambda: now.context)
+        self._profile = ValueReader(profile_rules, lambda: now.profile)
+        self._context = ValueReader(context_rules, lambda: now.context)
 
     def read(self, session: Session, catalog: CatalogSnapshot) -> UserFeatures:
         """Return the session's features.

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from rf_platform.errors import UsageError
-from rf_platform.features.fitting import Fit, UnfitError
+from rf_platform.features.field_rule import FieldRule, UnfitError
 from rf_protos.v1.features_pb2 import FeatureValue
 
 VALUE_CASES = {
@@ -32,12 +32,12 @@ class ValueReader:
     """Reads the values of one side's features.
 
     Args:
-        fits: what every feature that may be given may have, by full name.
+        rules: what every feature that may be given may have, by full name.
         others: returns the same of features that may be given as well, though nothing here reads them.
     """
 
-    def __init__(self, fits: Mapping[str, Fit], others: Callable[[], Mapping[str, Fit]] = dict) -> None:
-        self._fits, self._others = dict(fits), others
+    def __init__(self, rules: Mapping[str, FieldRule], others: Callable[[], Mapping[str, FieldRule]] = dict) -> None:
+        self._rules, self._others = dict(rules), others
 
     def values(self, given: Mapping[str, FeatureValue], path: str) -> dict[str, Any]:
         """Return plain values by full name: a text, a number or a list, None where none is set.
@@ -71,16 +71,16 @@ class ValueReader:
 
     def _value(self, name: str, value: FeatureValue, path: str, row: int = 0) -> Any:
         try:
-            return plain_value(value, self._fit(name))
+            return plain_value(value, self._rule(name))
         except UnfitError as error:
             named = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "…"
             raise UsageError(f'{path.format(row)}["{named}"]: {error}') from None
 
-    def _fit(self, name: str) -> Fit:
-        fit = self._fits.get(name) or self._others().get(name)
-        if fit is None:
-            raise UnfitError(f"there is no such feature; {suggestion(name, self._fits)}")
-        return fit
+    def _rule(self, name: str) -> FieldRule:
+        rule = self._rules.get(name) or self._others().get(name)
+        if rule is None:
+            raise UnfitError(f"there is no such feature; {suggestion(name, self._rules)}")
+        return rule
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
@@ -89,20 +89,20 @@ def suggestion(name: str, known: Collection[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known) or 'none'}"
 
 
-def plain_value(value: FeatureValue, fit: Fit) -> Any:
+def plain_value(value: FeatureValue, rule: FieldRule) -> Any:
     """Return a text, a number or a list as the feature has it, or None if there is none.
 
     Args:
         value: what was given.
-        fit: what the feature may have.
+        rule: what the feature may have.
 
     Raises:
         UnfitError: the value is of another type, or does not fit.
     """
-    case, fits = value.WhichOneof("value"), VALUE_CASES[fit.dtype]
+    case, fits = value.WhichOneof("value"), VALUE_CASES[rule.dtype]
     if case is None:
         return None
     if case not in (fits, WHOLE.get(fits)):
-        raise UnfitError(f"{case} is given, but the feature is {fit.dtype}: set {fits}")
+        raise UnfitError(f"{case} is given, but the feature is {rule.dtype}: set {fits}")
     found = getattr(value, case)
-    return fit.of(list(found.values) if case.endswith("_list") else found)
+    return rule.of(list(found.values) if case.endswith("_list") else found)

@@ -105,8 +105,8 @@ def test_damaged_bundles_stand_beside_nothing(served: Registry, home: Path) -> N
 def test_commands_show_and_end_what_stands_beside(
     served: Registry, registry_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rf_platform.registry.commands import rollback, shadow
     from rf_platform.settings import get_settings
+    from rf_serving.commands import rollback, shadow
 
     monkeypatch.setenv("RF_REGISTRY_URL", registry_url)
     get_settings.cache_clear()

@@ -26,6 +26,8 @@ def shadow(
     from rf_platform import registry as deployments
     from rf_platform.errors import UsageError
     from rf_platform.registry.commands.deployment import features_once, notes_on, show_traffic
+    from rf_platform.settings import get_settings
+    from rf_serving.deployment.rehearsal import Rehearsal
 
     if stop and name is not None:
         raise UsageError(f"give either --stop or the name of a bundle, not --stop and '{name}'")
@@ -36,6 +38,7 @@ def shadow(
     elif name is None:
         traffic = registry.traffic.now()
     else:
-        traffic = deployments.shadow(registry, name, share, note=note, current_spec=features)
-        notes = notes_on(registry.bundle(name), features)
+        rehearsal = Rehearsal(get_settings())
+        traffic = deployments.shadow(registry, name, share, note=note, current_spec=features, rehearse=rehearsal)
+        notes = [*notes_on(registry.bundle(name), features), *rehearsal.notes]
     show_traffic(traffic, registry.active_bundle(), as_json, notes, name or "")

@@ -1,4 +1,4 @@
-"""Fitness of a value for a field: one rule for requests, filters, items, events, the catalog's journal and the online store.
+"""Rule of what a field may have: one for requests, filters, items, events, the catalog's journal and the online store.
 
 Values are plain: texts, numbers and lists, times in microseconds since 1970 (UTC); None is missing. A text counts without the
 white space around it, as an import reads it, and an empty one is missing.
@@ -35,8 +35,8 @@ class UnfitError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
-    """What a value of one field may be."""
+class FieldRule:
+    """Rule of the values of one field."""
 
     dtype: str
     """Feast's name of the type, for example ``Array(String)``."""
@@ -103,9 +103,9 @@ class Fit:
         return number
 
 
-def fits_of(
+def rules_of(
     fields: Iterable[FieldSpec], widths: Mapping[str, int], numeric: Mapping[str, NumericStats]
-) -> dict[str, Fit]:
+) -> dict[str, FieldRule]:
     """Return what each field may have for a model, by full name; for a field of the history, what one interaction may.
 
     Args:
@@ -114,7 +114,7 @@ def fits_of(
         numeric: mean and deviation of its numbers, by full name.
     """
     return {
-        f.name: Fit(
+        f.name: FieldRule(
             dtype=element_of(f.dtype) if f.role == "history" else f.dtype,
             width=widths.get(f.name) if f.kind == "vector" else None,
             numeric=numeric.get(f.name) if f.kind == "numeric" else None,

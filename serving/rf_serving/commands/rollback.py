@@ -20,11 +20,15 @@ def rollback(
     """
     from rf_platform import registry as deployments
     from rf_platform.registry.commands.deployment import features_once, notes_on, show_deployment, show_withdrawn
+    from rf_platform.settings import get_settings
+    from rf_serving.deployment.rehearsal import Rehearsal
 
     registry, features = deployments.Registry.open(), features_once()
     before = registry.active_bundle()
     if (withdrawn := registry.traffic.end_split(note)) is not None:
         show_withdrawn(withdrawn, before, as_json)
         return
-    deployment = deployments.roll_back(registry, note=note, current_spec=features)
-    show_deployment(deployment, before, notes_on(registry.bundle(deployment.bundle), features), as_json)
+    rehearsal = Rehearsal(get_settings())
+    deployment = deployments.roll_back(registry, note=note, current_spec=features, rehearse=rehearsal)
+    notes = [*notes_on(registry.bundle(deployment.bundle), features), *rehearsal.notes]
+    show_deployment(deployment, before, notes, as_json)

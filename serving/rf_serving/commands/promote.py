@@ -19,6 +19,9 @@ def promote(
 ) -> None:
     """Make a bundle the served one, if its files are intact and the feature store still offers all that it reads.
 
+    The changes of the live catalog are tried on it first, as a server does it; items that it cannot have as they were recorded
+    are named.
+
     Otherwise the bundle served so far stays. Running servers follow within seconds, without a restart; `rf deployment` shows
     what a server serves. `rf rollback` returns to the earlier bundle.
 
@@ -27,12 +30,15 @@ def promote(
     """
     from rf_platform import registry as deployments
     from rf_platform.registry.commands.deployment import features_once, notes_on, show_deployment, show_traffic
+    from rf_platform.settings import get_settings
+    from rf_serving.deployment.rehearsal import Rehearsal
 
     registry, features = deployments.Registry.open(), features_once()
+    rehearsal = Rehearsal(get_settings())
     before = registry.active_bundle()
     if percent is not None:
-        traffic = deployments.split(registry, name, percent, note=note, current_spec=features)
-        show_traffic(traffic, before, as_json, notes_on(registry.bundle(name), features), name)
+        traffic = deployments.split(registry, name, percent, note=note, current_spec=features, rehearse=rehearsal)
+        show_traffic(traffic, before, as_json, [*notes_on(registry.bundle(name), features), *rehearsal.notes], name)
         return
-    deployment = deployments.promote(registry, name, note=note, current_spec=features)
-    show_deployment(deployment, before, notes_on(registry.bundle(name), features), as_json)
+    deployment = deployments.promote(registry, name, note=note, current_spec=features, rehearse=rehearsal)
+    show_deployment(deployment, before, [*notes_on(registry.bundle(name), features), *rehearsal.notes], as_json)

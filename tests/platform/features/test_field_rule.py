@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rf_platform.data.blank import BLANKS, trimmed
 from rf_platform.features.encode import BOUND, NumericStats, bounded_vectors
-from rf_platform.features.fitting import EXTREME, Fit, UnfitError
+from rf_platform.features.field_rule import EXTREME, FieldRule, UnfitError
 
 ARROW = {
     "String": pa.string(),
@@ -40,7 +40,7 @@ values = scalars | st.lists(scalars, max_size=4)
 @given(dtype=st.sampled_from(DTYPES), value=values, std=st.sampled_from([1e-6, 1.0, 1e6]), bounded=st.booleans())
 def test_what_fits_can_be_stored_and_used_and_fits_again(dtype: str, value: Any, std: float, bounded: bool) -> None:
     stats = NumericStats(0.0, std)
-    fit = Fit(dtype=dtype, numeric=stats if bounded else None)
+    fit = FieldRule(dtype=dtype, numeric=stats if bounded else None)
     try:
         found = fit.of(value)
     except UnfitError:
@@ -83,11 +83,11 @@ def test_what_fits_can_be_stored_and_used_and_fits_again(dtype: str, value: Any,
 )
 def test_what_does_not_fit_is_said(dtype: str, value: Any, message: str) -> None:
     with pytest.raises(UnfitError, match=message):
-        Fit(dtype=dtype).of(value)
+        FieldRule(dtype=dtype).of(value)
 
 
 def test_vectors_have_their_width_and_a_bound() -> None:
-    fit = Fit(dtype="Array(Float32)", width=2)
+    fit = FieldRule(dtype="Array(Float32)", width=2)
     assert fit.of([1, 2.5]) == [1.0, 2.5]
     assert fit.of([]) is None
     for wrong, message in (
@@ -100,20 +100,20 @@ def test_vectors_have_their_width_and_a_bound() -> None:
 
 
 def test_numbers_are_bounded_by_what_training_saw() -> None:
-    usual = Fit(dtype="Float32", numeric=NumericStats(10.0, 2.0))
+    usual = FieldRule(dtype="Float32", numeric=NumericStats(10.0, 2.0))
     assert usual.of(10.0 + 2 * EXTREME) == 10.0 + 2 * EXTREME
     with pytest.raises(UnfitError, match=r"1e\+30 is not a usable .* more than 10,000 deviations \(2\) from the mean"):
         usual.of(1e30)
-    unlimited = Fit(dtype="Int64", numeric=NumericStats(10.0, 2.0, reach=(2.0**63 - 10) / 2))
+    unlimited = FieldRule(dtype="Int64", numeric=NumericStats(10.0, 2.0, reach=(2.0**63 - 10) / 2))
     assert unlimited.of(2**63 - 1) == 2**63 - 1
 
 
 def test_texts_count_without_white_space_around_them() -> None:
     assert {c for c in map(chr, range(0x110000)) if c.isspace()} <= set(BLANKS)
     assert trimmed(f"{BLANKS}a b{BLANKS}") == "a b"
-    assert Fit(dtype="String").of("\ufeff War\u00a0") == "War"
-    assert Fit(dtype="String").of(" \t") is None
-    assert Fit(dtype="Array(String)").of([" a", "", "b\n"]) == ["a", "b"]
+    assert FieldRule(dtype="String").of("\ufeff War\u00a0") == "War"
+    assert FieldRule(dtype="String").of(" \t") is None
+    assert FieldRule(dtype="Array(String)").of([" a", "", "b\n"]) == ["a", "b"]
 
 
 def test_a_date_in_the_first_weeks_of_1970_is_no_mistake() -> None:
@@ -123,4 +123,4 @@ def test_a_date_in_the_first_weeks_of_1970_is_no_mistake() -> None:
         datetime(2024, 1, 1, 3, tzinfo=UTC),
     ):
         us = round(moment.timestamp() * 1e6)
-        assert Fit(dtype="UnixTimestamp").of(us) == us
+        assert FieldRule(dtype="UnixTimestamp").of(us) == us
