@@ -13,13 +13,18 @@ from torch import Tensor
 from rf_platform.dataset import Dataset
 from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.growth import grow
+from rf_platform.features.lineage import FIRST_VERSION, Ancestor
 from rf_platform.features.spec import DomainSpec, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import FIRST_ID, UNKNOWN_ID, Vocabulary
+from rf_training.continuing.parent import Parent
+from rf_training.continuing.start import Start
 from rf_training.continuing.weights import carry_over
 from rf_training.model.config import BagPooling, FusionKind, ModelConfig
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.storage import save_model
 from rf_training.model_scorer import ModelScorer
+from rf_training.trainer import INITIAL
 
 CONFIG = ModelConfig(dim=16, max_history=6, fusion="mean", bag_pooling="sum")
 
@@ -73,6 +78,28 @@ def test_known_items_and_users_have_the_vectors_they_had(
     # What the test would say of ids that are not carried over: the newer dataset's own.
     own = FeatureTensors.from_encoded(newer.encoder.encode_items(dataset.items))
     assert not torch.allclose(model.encode_items(before_items), after.encode_items(own), atol=1e-3)
+
+
+def test_weights_of_an_earlier_version_can_be_gone_on_from(dataset: Dataset, newer: Dataset, tmp_path: Path) -> None:
+    """They had no weights for the profile of a position read: its projection starts at zero, as it does in a new model."""
+    model = trained(CONFIG, dataset.encoder)
+    save_model(tmp_path / "model", model)
+    file, name = tmp_path / "model" / "weights.pt", "user_tower.read_profile.weight"
+    torch.save({key: weight for key, weight in model.state_dict().items() if key != name}, file)
+    ancestor = Ancestor(
+        bundle="earlier",
+        manifest_sha256="0" * 64,
+        run="earlier",
+        dataset_fingerprint=dataset.fingerprint,
+        version=FIRST_VERSION,
+        encoder_hash=dataset.encoder.hash,
+    )
+    parent = Parent(model=file.parent, encoder=dataset.encoder, config={}, ancestor=ancestor)
+    Start.of(parent, newer).save(tmp_path / "run", CONFIG)
+    initial = torch.load(tmp_path / "run" / INITIAL / "weights.pt")
+    assert not initial[name].any()
+    for key in ("user_tower.project.weight", "interaction_gate"):
+        assert torch.equal(initial[key], model.state_dict()[key])
 
 
 def test_new_values_start_as_the_unknown_one(dataset: Dataset, newer: Dataset) -> None:
