@@ -106,7 +106,8 @@ class _Reading:
         x_B1D = graph("GatherND", x_BSD, self._last_B11, batch_dims=1)
         if tower.read_profile is None:
             return x_B1D, graph("GatherND", normed_BSD, self._last_B11, batch_dims=1)
-        own_BD = self._product(p_BD, _centred(tower.read_profile.weight))
+        one_D, zero_D = torch.ones(tower.norm.normalized_shape), torch.zeros(tower.norm.normalized_shape)
+        own_BD = self._product(self._normed(p_BD, one_D, zero_D, 1e-5), _centred(tower.read_profile.weight))
         own_B1D = graph("Unsqueeze", own_BD, graph.indices_of(1))
         return self._sum(x_B1D, own_B1D, cast(Sequence[Block], tower.blocks)[-1].attention_norm)
 

@@ -70,6 +70,16 @@ def test_every_position_knows_its_own_profile_and_none_later(layout: Layout, lay
 
 
 @pytest.mark.parametrize("layout", ["prefix", "side"])
+def test_the_length_of_a_positions_own_profile_does_not_matter(layout: Layout) -> None:
+    """Means of embeddings are short at first: what they tell must count beside tokens all the same."""
+    tower, z, positions = trained(layout), torch.randn(1, 4, 16), torch.tensor([[-1, 0, 3]])
+    profiles = torch.randn(1, 3, 16)
+    longer = torch.cat([profiles[:, :1], 10 * profiles[:, 1:]], dim=1)
+    found, expected = (tower(z, torch.tensor([4]), each, positions) for each in (longer, profiles))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["prefix", "side"])
 def test_the_profile_of_a_position_starts_silent_and_is_learned_at_once(layout: Layout) -> None:
     tower, z, positions = new(layout), torch.randn(1, 4, 16), torch.tensor([[-1, 0, 3]])
     oldest, later = torch.randn(1, 1, 16), torch.randn(1, 3, 16)

@@ -6,6 +6,7 @@ A read position r in -1..T-1 means "after interaction r": -1 sees the profile on
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rf_training.model.config import ModelConfig
 from rf_training.model.dropout import Dropout
@@ -19,8 +20,8 @@ class UserTower(nn.Module):
     profile concatenated to every token and the pair projected back to D, starting from the token alone.
 
     A user's profile changes while the history grows. In ``cls`` every position read has its own. In the other two all tokens
-    share one, the oldest, which no position is too early to know; so each position read gets its own beside it, projected and
-    added before it asks the last block. The projection starts at zero, and nothing of it reaches another position.
+    share one, the oldest, which no position is too early to know; so each position read gets its own beside it, normalised,
+    projected and added before it asks the last block. The projection starts at zero, and nothing of it reaches another position.
 
     Positions are counted from the end of the history, so that the latest interaction always has the same one.
     """
@@ -93,7 +94,9 @@ class UserTower(nn.Module):
         for block in self.blocks[:-1]:
             x_BSD = block(x_BSD, None)
         place_BR1 = (read_BR + 1)[:, :, None]
-        asking_BRD = x_BSD.gather(1, place_BR1.expand(-1, -1, x_BSD.shape[2])) + self.read_profile(profile_BRD)
+        # Normalised: a mean of embeddings is a hundred times shorter than a token, and would be drowned by it.
+        own_BRD = self.read_profile(F.layer_norm(profile_BRD, profile_BRD.shape[-1:]))
+        asking_BRD = x_BSD.gather(1, place_BR1.expand(-1, -1, x_BSD.shape[2])) + own_BRD
         past_BRS = torch.arange(x_BSD.shape[1], device=x_BSD.device) <= place_BR1
         last: Tensor = self.blocks[-1](asking_BRD, past_BRS.unsqueeze(1), x_BSD)
         return last
