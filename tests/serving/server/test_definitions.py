@@ -37,6 +37,12 @@ NEW_FIELDS = (
 Edit = tuple[str, str, str]
 
 
+@pytest.fixture(autouse=True)
+def as_urgent_as_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with much to do, loads in the background would take forever otherwise."""
+    monkeypatch.setattr("rf_serving.deployment.background_thread.NICE", 0)
+
+
 def deployment(running: Any) -> GetDeploymentResponse:
     stub = DeploymentServiceStub(running.channel)  # type: ignore[no-untyped-call]
     response: GetDeploymentResponse = stub.GetDeployment(GetDeploymentRequest())
@@ -126,7 +132,7 @@ def test_a_server_takes_over_no_bundle_that_does_not_fit(
                 (lambda: pair_registry.traffic.shadow(SECOND, 1.0), lambda: pair_registry.traffic.shadow(None, 0.0)),
             ):
                 deploy()
-                wait_until(lambda: deployment(running).refused)
+                wait_until(lambda: deployment(running).refused, 60)
                 told = deployment(running)
                 assert "field user_profile__gender is gone" in told.refused
                 assert (told.active.name, told.swaps) == (FIRST, 1)
@@ -134,15 +140,15 @@ def test_a_server_takes_over_no_bundle_that_does_not_fit(
                 assert not told.HasField("shadow")
                 assert answers(running) == before
                 withdraw()
-                wait_until(lambda: not deployment(running).refused)
+                wait_until(lambda: not deployment(running).refused, 60)
             with (
                 pytest.raises(ConfigError, match="user_profile__gender is gone"),
                 start_server(changed),
             ):
                 pass
             pair_registry.promote(SECOND)
-            wait_until(lambda: deployment(running).refused)
-        wait_until(lambda: deployment(running).active.name == SECOND)  # the definitions are back
+            wait_until(lambda: deployment(running).refused, 60)
+        wait_until(lambda: deployment(running).active.name == SECOND, 60)  # the definitions are back
 
 
 def history_lengths(running: Any) -> list[int]:

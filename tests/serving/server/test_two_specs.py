@@ -25,6 +25,12 @@ STUDIO, COUNTRY, AGAIN = "item_attributes__studio", "user_profile__country", "in
 DEVICES = "devices_used__names"
 
 
+@pytest.fixture(autouse=True)
+def as_urgent_as_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with much to do, loads in the background would take forever otherwise."""
+    monkeypatch.setattr("rf_serving.deployment.background_thread.NICE", 0)
+
+
 def deployment(running: Any) -> GetDeploymentResponse:
     stub = DeploymentServiceStub(running.channel)  # type: ignore[no-untyped-call]
     response: GetDeploymentResponse = stub.GetDeployment(GetDeploymentRequest())
