@@ -8,7 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for root in ("platform", "training", "serving", "infra") for path in (ROOT / root).rglob("*.py"))
-MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+MODULES = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "torch.distributed.checkpoint",
+}
+"""The last one keeps a pickle beside its tensors."""
 CALLS = {
     "all_gather_object",
     "broadcast_object_list",
@@ -26,8 +37,8 @@ def unsafe(text: str) -> Iterator[str]:
     """What reads, or sends, more than plain values."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names if name.name.partition(".")[0] in MODULES)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in MODULES:
+            yield from (name.name for name in node.names if name.name.startswith(tuple(MODULES)))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(tuple(MODULES)):
             yield str(node.module)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             call = ast.unparse(node.func)
@@ -44,6 +55,7 @@ def unsafe(text: str) -> Iterator[str]:
         "import pickle",
         "import joblib.memory",
         "from dill import loads",
+        "from torch.distributed.checkpoint.state_dict_loader import load",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
         "np.load(path, allow_pickle=True)",

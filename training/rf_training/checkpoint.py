@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from rf_platform.errors import CorruptError, RunError
 from rf_platform.staging import exchange, sync, sync_tree
-from rf_training.distributed.quiet import quiet
+from rf_training.distributed.table_files import read_parts, write_parts
 from rf_training.distributed.world import World
 
 ROOT = "checkpoints"
@@ -66,17 +63,13 @@ def save_checkpoint(
     try:
         world.on_main(lambda: _write_state(temporary, state))
         if tables:
-            with quiet():
-                save(tables, checkpoint_id=temporary / "tables", process_group=world.group())
+            _write_tables(temporary / "tables", tables, world)
         world.on_main(lambda: _commit(temporary, final))
     except BaseException as error:
         if world.main:
             shutil.rmtree(temporary, ignore_errors=True)
-        cause = _cause(error)
-        # Torch's archives have errors of their own for it, which do not cross processes with what is behind them.
-        if not isinstance(cause, OSError) and not any(
-            sign in str(cause) for sign in ("file write failed", "unexpected pos")
-        ):
+        cause = _disk_error(error)
+        if cause is None:
             raise
         last = last_checkpoint(directory)
         kept = f"the one before, {last.name}, is as it was" if last else "there is none before it"
@@ -113,21 +106,14 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def load_tables(checkpoint: Path, tables: dict[str, Any], world: World) -> None:
+def load_tables(checkpoint: Path, tables: dict[str, Any]) -> None:
     """Read this process's parts of sharded tables into ``tables``, whatever number of processes wrote them.
 
     Raises:
         CorruptError: the checkpoint does not have these tables.
     """
-    if not tables:
-        return
-    try:
-        with quiet():
-            load(tables, checkpoint_id=checkpoint / "tables", process_group=world.group())
-    except CheckpointException as error:
-        raise CorruptError(
-            f"the tables in {checkpoint} are not those of this run ({_cause(error)}); start a new run with `rf train`"
-        ) from error
+    if tables:
+        read_parts(checkpoint / "tables", tables)
 
 
 def _write_state(temporary: Path, state: dict[str, Any]) -> None:
@@ -136,6 +122,20 @@ def _write_state(temporary: Path, state: dict[str, Any]) -> None:
     temporary.mkdir(parents=True)
     with (temporary / "state.pt").open("wb") as file:
         torch.save(state, file)
+
+
+def _write_tables(directory: Path, tables: dict[str, Any], world: World) -> None:
+    """Write the parts of all processes, which hear of it if one of them has no room."""
+    failed: BaseException | None = None
+    try:
+        write_parts(directory, tables, world.rank)
+    except Exception as error:
+        failed = _disk_error(error)
+        if failed is None:
+            raise
+    reasons = world.gather_plain("" if failed is None else str(failed))
+    if any(reasons):
+        raise OSError(next(filter(None, reasons)))
 
 
 def _commit(temporary: Path, final: Path) -> None:
@@ -152,11 +152,14 @@ def _commit(temporary: Path, final: Path) -> None:
             shutil.rmtree(older)
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return what went wrong on one of the processes: an error of the operating system, where one is behind it."""
-    if isinstance(error, CheckpointException) and error.failures:
-        error = next(iter(error.failures.values()))[0]
+def _disk_error(error: BaseException) -> BaseException | None:
+    """Return the error of the disk that is behind another one; None if there is none.
+
+    Torch's archives have errors of their own for it.
+    """
     found: BaseException | None = error
     while found is not None and not isinstance(found, OSError):
         found = found.__cause__ or found.__context__
-    return found or error
+    if found is None and any(sign in str(error) for sign in ("file write failed", "unexpected pos")):
+        return error
+    return found

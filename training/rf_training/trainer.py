@@ -304,7 +304,7 @@ class Trainer:
                 f"checkpoint {checkpoint} is of another model than the one this run's recipe and dataset {self.dataset.path} "
                 f"make; start a new run"
             ) from error
-        load_tables(checkpoint, self._tables(), self.world)
+        load_tables(checkpoint, self._tables())
         self.parallel.set_optimizer_step(self.position.total_steps)
         if self.world.rank < len(state["random"]):
             set_random_state(state["random"][self.world.rank], self.device)
