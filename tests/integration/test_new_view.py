@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from rf_platform.cli.app import app
 from rf_platform.dataset import Dataset
+from rf_platform.errors import UsageError
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings, use_home
@@ -89,8 +90,8 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
     rf("features", "apply")
     assert NAME not in rf("features", "materialize")  # the server reads no features of items
     refused = CliRunner().invoke(app, ["features", "materialize", "--view", NAME])
-    assert refused.exit_code == 2
-    assert "online=False" in refused.output
+    assert isinstance(refused.exception, UsageError)
+    assert "online=False" in str(refused.exception)
     shown = json.loads(rf("features", "show", "--json"))
     kinds = {f["field"]: f["kind"] for f in shown["fields"] if f["view"] == NAME}
     assert kinds == {"label": "categorical", "budget": "numeric", "cast": "multi", "poster": "vector"}
@@ -126,7 +127,7 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
     assert served(workspace) == "wider-1"
     back = json.loads(rf("rollback", "--json"))
     assert back["bundle"] == "older-1"
-    assert all(f"studio__{field}" in back["notes"][0] for field in kinds)
+    assert all(f"{NAME}__{field}" in back["notes"][0] for field in kinds)
     assert served(workspace) == "older-1"
     rf("promote", "wider-1", "--percent", "50")
     features = next(
