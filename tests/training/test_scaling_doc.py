@@ -1,4 +1,4 @@
-"""The arithmetic in docs/scaling.md is right, and the options it names are Feast's."""
+"""The arithmetic in docs/scaling.md is right."""
 
 from pathlib import Path
 
