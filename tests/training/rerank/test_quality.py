@@ -12,12 +12,13 @@ from rf_training.evaluation.metrics import NDCG
 from rf_training.evaluation.ranking import rank_targets
 from rf_training.evaluation.sequences import Split
 from rf_training.model_scorer import ModelScorer
-from rf_training.rerank import Histories, Ranker, RerankConfig, make_ranker
+from rf_training.rerank import RERANKERS, Histories, Ranker, RerankConfig, make_ranker
 from rf_training.rerank.candidates import Candidates
 from rf_training.rerank.cases import RerankCases, make_cases
+from rf_training.rerank.config import RankerKind
 from rf_training.rerank.correction import CorrectingRanker
 from rf_training.rerank.quality import METRICS, Quality, measure, measure_weighted
-from rf_training.rerank.scoring import item_sides
+from rf_training.rerank.scoring import item_sides, score_candidates
 from rf_training.rerank.towers import Towers
 
 
@@ -134,3 +135,16 @@ def test_a_weight_of_what_is_added_is_that_of_the_reranker(cases: RerankCases, t
         ranker.residual_weight.fill_(weight)
         assert found[weight].rank_P.tolist() == measure(ranker, side, cases).rank_P.tolist()
     assert found[0.3].rank_P.tolist() != found[1.0].rank_P.tolist() != cases.rank_P.tolist()
+
+
+@pytest.mark.parametrize("kind", RERANKERS)
+def test_cases_of_new_users_alone_keep_the_order_of_the_retriever(
+    cases: RerankCases, towers: Towers, kind: RankerKind
+) -> None:
+    none = replace(cases.encoded, length_P=torch.zeros_like(cases.encoded.length_P))
+    ranker = make_ranker(RerankConfig(kind=kind), towers.unit_ND.shape[1]).eval()
+    found = cases.candidates
+    scores = score_candidates(ranker, item_sides(ranker, towers.unit_ND), none, found.item_PK, found.dot_PK)
+    assert torch.equal(scores, found.dot_PK)
+    nobody = none.take(torch.zeros(0, dtype=torch.int64))
+    assert nobody.histories(torch.zeros(0, dtype=torch.int64)).tokens_BTD.shape[0] == len(nobody) == 0

@@ -84,7 +84,7 @@ class EncodedPlaces:
     def histories(self, rows: Tensor) -> Histories:
         """Return the padded histories of some places."""
         length_B = self.length_P[rows]
-        T = max(1, int(length_B.max()))
+        T = max(1, int(length_B.max()) if len(rows) else 0)
         column_T = torch.arange(T, device=length_B.device)
         real_BT = column_T < length_B[:, None]
         at_BT = torch.where(real_BT, self.start_P[rows][:, None] + column_T, 0)
