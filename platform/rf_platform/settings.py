@@ -1,6 +1,7 @@
 """Settings of a process, read from the environment (``RF_*``); every part has an embedded default."""
 
 import os
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,13 @@ class Settings(BaseSettings):
         "workspace.",
     )
     feature_service: str = Field(default="retrieval", description="Feast feature service the model is built from.")
+    events_since: date = Field(
+        default=date(1980, 1, 1),
+        description="First day of events: earlier ones are refused, most are in another unit of time.",
+    )
+    events_ahead_seconds: float = Field(
+        default=60.0, ge=0, description="How far in the future an event may lie, since clocks differ."
+    )
     index_device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",

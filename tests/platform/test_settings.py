@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
         "RF_FEAST_REGISTRY_URL": "postgresql://h/feast",
         "RF_ONLINE_STORE_URL": "redis://h:1/2",
         "RF_FEATURE_SERVICE": "other",
+        "RF_EVENTS_SINCE": "1999-12-31",
+        "RF_EVENTS_AHEAD_SECONDS": "5",
         "RF_THREADS": "3",
         "RF_INDEX_DEVICE": "cuda:1",
         "RF_OTEL_ENDPOINT": "http://h:4318",
@@ -57,6 +60,7 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
     assert settings.feast_registry_url == "postgresql://h/feast"
     assert settings.online_store_url == "redis://h:1/2"
     assert settings.feature_service == "other"
+    assert (settings.events_since, settings.events_ahead_seconds) == (date(1999, 12, 31), 5.0)
     assert settings.threads == 3
     assert settings.index_device == "cuda:1"
     assert (settings.rerank, settings.rerank_candidates) == ("exact", 500)

@@ -190,6 +190,8 @@ def _list(field: Field, kind_of_raw: str, x: str) -> str | None:
     of_raw = kind_of_raw.removesuffix("[]")
     # A null among the values of a bag says nothing; in a vector it would shift the rest, so it stays and is refused.
     items = x if element is Kind.FLOAT else f"list_filter({x}, lambda v: v IS NOT NULL)"
+    if of_raw == "text":
+        items = f"list_filter(list_transform({items}, lambda v: {trimmed_sql('v')}), lambda v: v <> '')"
     return _cast_list(element, of_raw, items)
 
 

@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 from rf_platform.cli.console import Tracker, track
 from rf_platform.data.adapters import Request, read_source
 from rf_platform.data.bad_rows import BadRows
+from rf_platform.data.event_log.window import EventWindow
 from rf_platform.data.infer import LoadedTable, settle
 from rf_platform.data.raw import load_file
 from rf_platform.data.replacing import replacing
 from rf_platform.data.report import FileCounts, ImportReport, load_report
 from rf_platform.data.specs import TABLES, EventTime, Kind, SourceSpec, TableSpec
 from rf_platform.data.stage import EVENT_TIME, shown_time, stage, staged
-from rf_platform.data.verdict import count_files, refuse, undescribed
+from rf_platform.data.verdict import count_files, implausible, refuse, undescribed
 from rf_platform.data.write import QUARANTINE, sha256, write_bare_items, write_quarantine, write_table
 from rf_platform.errors import DataError, NotFoundError, RunError, UsageError
 from rf_platform.sql import identifier
@@ -229,7 +230,14 @@ def _report(
         display=source.display,
         first_event=first,
         last_event=last,
-        warnings=undescribed(connection, tables),
+        warnings=(*undescribed(connection, tables), *implausible(connection, EventWindow().since)),
+        bounds={
+            f.name: (f.minimum, f.maximum)
+            for t in tables
+            if t.spec.table == "interactions"
+            for f in t.spec.fields
+            if (f.minimum, f.maximum) != (None, None)
+        },
         notes=(_MADE_TIMES,) if source.time is EventTime.POSITION else (),
         imported_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

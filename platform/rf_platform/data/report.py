@@ -50,6 +50,8 @@ class ImportReport:
     """Written table -> column -> Arrow type."""
     settled: dict[str, str] = field(default_factory=dict)
     """Types and time formats that were found out rather than declared: ``table.column`` -> type."""
+    bounds: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """Least and largest value of columns of the interactions, where the source says them: rows beyond were refused."""
     display: tuple[str, ...] = ()
     """Item columns that are shown to people and never fed to the model."""
     first_event: str | None = None

@@ -1,6 +1,7 @@
 """What is said about the input once all rows are checked: counts, the refusal of bad rows, warnings."""
 
 from collections.abc import Sequence
+from datetime import date
 
 import duckdb
 
@@ -8,7 +9,7 @@ from rf_platform.data.bad_rows import BadRows
 from rf_platform.data.infer import LoadedTable
 from rf_platform.data.report import FileCounts
 from rf_platform.data.specs import TABLES
-from rf_platform.data.stage import FILE, staged
+from rf_platform.data.stage import EVENT_TIME, FILE, shown_time, staged
 from rf_platform.data.write import sha256
 from rf_platform.errors import DataError
 from rf_platform.sql import identifier
@@ -87,3 +88,16 @@ def undescribed(connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTa
                 f"{rows:,} interactions name {ids:,} {side}s that the {table} table lacks, for example {example!r}"
             )
     return tuple(found)
+
+
+def implausible(connection: duckdb.DuckDBPyConnection, since: date) -> tuple[str, ...]:
+    """Return a warning if interactions happened before the first day of plausible times."""
+    times = identifier(staged("interactions"))
+    count, first = connection.execute(
+        f"SELECT count(*), {shown_time(f'min({EVENT_TIME})')} FROM {times} WHERE {EVENT_TIME} < TIMESTAMPTZ '{since} 00:00:00+00'"
+    ).fetchall()[0]
+    if not count:
+        return ()
+    return (
+        f"{count:,} interactions happened before {since}, the first at {first}: is the format of their times right?",
+    )

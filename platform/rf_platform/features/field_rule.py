@@ -44,6 +44,9 @@ class FieldRule:
     """Of a dense vector; None for everything else, and where no model is at hand."""
     numeric: NumericStats | None = None
     """Of a numeric field, where a model is at hand: bounds its numbers by :data:`EXTREME`."""
+    least: float | None = None
+    most: float | None = None
+    """What an import of the column says is the range of its numbers, if it says so."""
 
     def of(self, value: Any) -> Any:
         """Return a value as the field has it, None if it is missing.
@@ -91,7 +94,11 @@ class FieldRule:
         raise UnfitError(f"{shown(value)} is no {dtype}")
 
     def _usual(self, number: Any) -> Any:
-        """Return a number that is not extreme."""
+        """Return a number that is neither out of range nor extreme."""
+        if self.least is not None and number < self.least:
+            raise UnfitError(f"{shown(number)} is out of range: expected at least {self.least:g}, as in the import")
+        if self.most is not None and number > self.most:
+            raise UnfitError(f"{shown(number)} is out of range: expected at most {self.most:g}, as in the import")
         if (stats := self.numeric) is None:
             return number
         most = max(EXTREME, stats.reach or 0.0)

@@ -1,13 +1,16 @@
 """What an event may say of an interaction: the columns of the interactions table."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rf_platform.features.field_rule import element_of
+from rf_platform.data.report import RECORD
+from rf_platform.features.encode import NumericStats
+from rf_platform.features.field_rule import FieldRule, element_of
 from rf_platform.features.spec import FeatureSpec
 
 OWN = {
@@ -29,6 +32,9 @@ class Columns:
     dtypes: Mapping[str, str]
     """Feast's name of each column's type; numbers that are kept with 32 bits have a type of 32 bits."""
 
+    bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """Least and largest value of columns, where the import knows them."""
+
     @property
     def single(self) -> frozenset[str]:
         """Numbers that are kept with 32 bits."""
@@ -49,7 +55,18 @@ class Columns:
                     # A history may keep fewer bits than the table.
                     fewer = dtype.replace("64", "32")
                     dtypes[column.name] = fewer if dtypes.get(column.name) == fewer else dtype
-        return cls(dtypes=dtypes)
+        return cls(dtypes=dtypes, bounds=_bounds(interactions.with_name(RECORD)))
+
+    def rule(self, name: str, numeric: NumericStats | None) -> FieldRule:
+        """Return the rule of a column's values; ``numeric``: of the model that answers, where they are numbers to it."""
+        least, most = self.bounds.get(name, (None, None))
+        return FieldRule(dtype=self.dtypes[name], numeric=numeric, least=least, most=most)
+
+
+def _bounds(record: Path) -> dict[str, tuple[float | None, float | None]]:
+    if not record.exists():
+        return {}
+    return {name: (least, most) for name, (least, most) in json.loads(record.read_text()).get("bounds", {}).items()}
 
 
 def _dtype(of: pa.DataType) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from rf_platform.data.event_log import Event, EventLog, EventParts, GroupCommit, has_clock
+from rf_platform.data.event_log import Event, EventLog, EventParts, EventWindow, GroupCommit, has_clock
 from rf_platform.errors import ConfigError, UsageError
 from rf_platform.features.encode import NumericStats
 from rf_platform.features.read import read_definitions, read_spec
@@ -53,10 +53,11 @@ class EventIntake:
             ConfigError, UnavailableError, CorruptError: the log cannot be used.
         """
         self._settings, self._store = settings, store
+        self._window = EventWindow(since=settings.events_since, ahead_seconds=settings.events_ahead_seconds)
         self._metrics = EventMetrics(registry or CollectorRegistry())
         self._log = EventLog.open(settings)
         self._spec = read_spec(store, settings.feature_service)
-        self._reader = EventReader(self._spec, self._columns())
+        self._reader = EventReader(self._spec, self._columns(), self._window)
         self._commits = GroupCommit(self._log)
         self._opened = False
         self._applier = (
@@ -136,7 +137,7 @@ class EventIntake:
         if self._opened:
             store.refresh_registry()
             self._spec = read_spec(store, settings.feature_service)
-            self._reader = EventReader(self._spec, self._columns())
+            self._reader = EventReader(self._spec, self._columns(), self._window)
         self._opened = True
         interactions = settings.workspace.tables / "interactions.parquet"
         clock = has_clock(settings)

@@ -1,25 +1,21 @@
 """From an event of a request to one of the log, or to the reason why it is refused."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
-from time import time
 from typing import Any
 
-from rf_platform.data.event_log import Event
+from rf_platform.data.event_log import Event, EventWindow
 from rf_platform.errors import UsageError
 from rf_platform.features.encode import NumericStats
-from rf_platform.features.field_rule import FieldRule, UnfitError
+from rf_platform.features.field_rule import UnfitError
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.text import shown
-from rf_platform.time_units import mistaken_unit
 from rf_protos.v1 import feedback_pb2
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.events.columns import OWN, Columns
 from rf_serving.retrieval.ids import parse_id
 from rf_serving.retrieval.values import plain_value
 
-SKEW_SECONDS = 60.0
-"""How far a caller's clock may run ahead."""
 DEFAULT_TYPE = "interaction"
 """Type of an event that has none, as in an import."""
 _LONGEST_EVENT_ID = 128
@@ -30,15 +26,15 @@ _UNKNOWN: Mapping[str, NumericStats] = {}
 class EventReader:
     """Checks events against the types of ids and the columns of the interactions table, as an import would."""
 
-    def __init__(self, spec: FeatureSpec, columns: Columns, clock: Callable[[], float] = time) -> None:
+    def __init__(self, spec: FeatureSpec, columns: Columns, window: EventWindow) -> None:
         """Take what is known.
 
         Args:
             spec: has the types of ids.
             columns: what events may say.
-            clock: seconds since 1970.
+            window: of plausible times.
         """
-        self._spec, self._columns, self._clock = spec, columns, clock
+        self._spec, self._columns, self._window = spec, columns, window
 
     def read(self, event: feedback_pb2.Event, numeric: Mapping[str, NumericStats] = _UNKNOWN) -> Event:
         """Return the event as it is recorded.
@@ -58,26 +54,15 @@ class EventReader:
             )
         for field in ("event_id", "user_id", "item_id"):
             _check_text(getattr(event, field), field)
+        if problem := self._window.problem(event.timestamp_us):
+            raise UsageError(f"timestamp_us: {problem}")
         return Event(
             event_id=event.event_id,
             user_id=str(parse_id(event.user_id, self._spec.user.id_type, "user_id")),
             item_id=str(parse_id(event.item_id, self._spec.item.id_type, "item_id")),
-            timestamp_us=self._time(event.timestamp_us),
+            timestamp_us=event.timestamp_us,
             values=self._values(event, numeric),
         )
-
-    def _time(self, timestamp_us: int) -> int:
-        if timestamp_us <= 0:
-            raise UsageError(f"timestamp_us: {timestamp_us} is no time of an event; give microseconds since 1970, UTC")
-        if unit := mistaken_unit(timestamp_us):
-            raise UsageError(f"timestamp_us: {unit}")
-        ahead = timestamp_us / 1e6 - self._clock()
-        if ahead > SKEW_SECONDS:
-            raise UsageError(
-                f"timestamp_us: {timestamp_us} lies {ahead:.0f} s in the future; microseconds since 1970, UTC, are meant, "
-                f"and clocks may be {SKEW_SECONDS:g} s ahead"
-            )
-        return timestamp_us
 
     def _values(self, event: feedback_pb2.Event, numeric: Mapping[str, NumericStats]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -98,12 +83,11 @@ class EventReader:
     def _value(self, name: str, value: FeatureValue, numeric: NumericStats | None) -> Any:
         if name in OWN:
             raise UnfitError(f"this column comes from {OWN[name]}; leave it out")
-        dtype = self._columns.dtypes.get(name)
-        if dtype is None:
+        if name not in self._columns.dtypes:
             close = get_close_matches(name, self._columns.dtypes, n=1)
             known = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(self._columns.dtypes))}"
             raise UnfitError(f"the interactions have no such column; {known}")
-        return plain_value(value, FieldRule(dtype=dtype, numeric=numeric))
+        return plain_value(value, self._columns.rule(name, numeric))
 
 
 def _check_text(text: str, field: str) -> None:

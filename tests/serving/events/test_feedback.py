@@ -99,6 +99,10 @@ def test_events_take_their_place_by_time_whatever_order_they_come_in(running: An
         ),
         ({"timestamp_us": 1_795_996_115_279}, r"^timestamp_us: 1795996115279 looks like milliseconds since 1970"),
         ({"timestamp_us": 1_795_996_115}, r"^timestamp_us: 1795996115 looks like seconds since 1970"),
+        (
+            {"timestamp_us": 300_000_000_000_000},
+            r"^timestamp_us: 300000000000000 is 1979-07-05T05:20:00Z .* before 1980",
+        ),
         ({"values": {"hour": FeatureValue(int_value=3)}}, r'^values\["hour"\]: this column comes from timestamp_us'),
         ({"values": {"event_type": FeatureValue(string_value="a\x00b")}}, r"null character"),
     ],

@@ -10,11 +10,13 @@ from rf_platform.data.event_log.log import EventLog, LogState
 from rf_platform.data.event_log.parts import EventParts
 from rf_platform.data.event_log.reading import has_clock, log_relation
 from rf_platform.data.event_log.seal import note_loading, note_materialized, seal
+from rf_platform.data.event_log.window import EventWindow
 
 __all__ = [
     "Event",
     "EventLog",
     "EventParts",
+    "EventWindow",
     "GroupCommit",
     "LogState",
     "LoggedEvent",
