@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from rf_serving.index import VectorIndex
 from rf_serving.index.vector_index import NO_ROW
-from rf_serving.retrieval.searcher import depth_of
+from rf_serving.retrieval.searcher import depth_of, likely_enough
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.metrics import CUTOFFS
 from rf_training.model_scorer import ModelScorer
@@ -17,9 +17,9 @@ LIST_LENGTH = max(CUTOFFS)
 class IndexScorer:
     """Asks an index what the search and filter stages ask it for a request that leaves out seen items.
 
-    That is, for the list and as many more items as the user has seen, or the next of the numbers a server asks for
-    (:func:`depth_of`); and where fewer unseen items than the list has places were found, for a scan. What was found
-    scores its dot product, everything else ``-inf``, so that the order behind the list is up to chance.
+    That is, for the list and as many more items as the user has seen (:func:`likely_enough`), or the next of the numbers a
+    server asks for (:func:`depth_of`); and where fewer unseen items than the list has places were found, for a scan. What was
+    found scores its dot product, everything else ``-inf``, so that the order behind the list is up to chance.
     """
 
     def __init__(self, model: ModelScorer, index: VectorIndex, k: int = LIST_LENGTH) -> None:
@@ -38,7 +38,7 @@ class IndexScorer:
         rows, seen = np.divmod(np.unique(histories.row_of_value * n_items + histories.values), n_items)
         n_seen_B = np.bincount(rows, minlength=len(users))
         scores_BN = np.full((len(users), n_items), -np.inf, np.float32)
-        depth_B = np.array([depth_of(self._k + count) for count in n_seen_B.tolist()])
+        depth_B = np.array([depth_of(likely_enough(self._k, count)) for count in n_seen_B.tolist()])
         for depth in np.unique(depth_B):  # the number asked for decides how widely an index searches
             asked = np.flatnonzero(depth_B == depth)
             found = self._index.search(queries_BD[asked], int(depth))

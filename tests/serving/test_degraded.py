@@ -37,12 +37,12 @@ class Store:
         self.going, self.fails, self.reads = Event(), False, 0
         self.going.set()
 
-    def read(self, ids: Any) -> Any:
+    def read(self, ids: Any, **options: Any) -> Any:
         self.reads += 1
         self.going.wait(20)
         if self.fails:
             raise ConnectionError("gone")
-        return self._read(ids)
+        return self._read(ids, **options)
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ def test_a_backlog_of_ones_own_is_no_fault_of_the_store(retriever: Any, monkeypa
     store = interposed(retriever)
     read = store.read
 
-    def slowly(*arguments: Any) -> Any:
+    def slowly(*arguments: Any, **options: Any) -> Any:
         time.sleep(0.1)
-        return read(*arguments)
+        return read(*arguments, **options)
 
     monkeypatch.setattr(user_reads, "_TOGETHER", 1)
     monkeypatch.setattr(retriever.routing.active.fetcher._rows, "read", slowly)

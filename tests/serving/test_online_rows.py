@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from rf_platform.errors import UnavailableError
 from rf_platform.features.apply import apply_definitions
 from rf_platform.features.materialize import materialize
 from rf_platform.features.read import read_spec
+from rf_platform.features.seen_rows import drop_seen
 from rf_platform.features.spec_fit import SpecFit
 from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
@@ -132,7 +134,9 @@ def kinds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     yield settings
     if url:
         with quiet():
-            open_store(settings).teardown()
+            store = open_store(settings)
+            drop_seen(store, read_spec(store, "retrieval"))
+            store.teardown()
 
 
 @pytest.fixture(scope="module")
@@ -171,11 +175,40 @@ def test_values_are_those_of_get_online_features(loaded: tuple[Any, Any]) -> Non
             assert found.timestamps.tolist() == wanted["recent__times"]
             context = {f"recent__{name}": wanted[f"recent__{name}"] for name in ("stars", "hours", "devices")}
             np.testing.assert_equal(dict(found.context), context)
+        assert found.seen is None
+    seen = {user: found.seen for user, found in zip(USERS, fetcher.fetch_many(USERS, seen=True), strict=True)}
+    assert seen["full"] == ["i0", "i1", "i2", "i3", "i4"]
+    assert (seen["nulls"], seen["ünïcode — ☂"]) == (["i5"], ["i6", "i7"])
+    assert seen["no history"] is seen["unknown"] is seen[""] is None
     full = fetcher.fetch("full")
     assert (full.profile["profile__big"], full.items) == (2**52 + 1, ["i2", "i3", "i4"])
     assert fetcher.fetch("nulls").profile["profile__since"] is None
     assert fetcher.fetch("unknown").items == ()
     fetcher.close()
+
+
+def test_seen_sets_of_string_ids_are_added_to(loaded: tuple[Any, Any]) -> None:
+    from rf_platform.data.event_log import LoggedEvent
+    from rf_serving.events.online_seen import OnlineSeen
+    from rf_serving.retrieval.online_store import close_online, open_online
+
+    store, spec = loaded
+    seen, online = OnlineSeen(store, spec), open_online(store.config)
+    pairs = [
+        seen.pair(LoggedEvent(sequence=n, event_id="", user_id="☂", item_id=item, timestamp_us=1, values=values))
+        for n, (item, values) in enumerate([("z", {"event_type": "buy"}), ("a ☂", {}), ("z", {"event_type": "buy"})])
+    ]
+    seen.prepare(online)
+    assert seen.read(online, ["☂"]) == {}
+    row = seen.added(None, pairs)
+    assert row is not None
+    assert seen.added(row, pairs) is None
+    seen.write(online, {"☂": row})
+    assert seen.read(online, ["full", "☂"])["☂"] == row
+    fetcher = fetcher_of(store, spec)
+    assert fetcher.fetch("☂", seen=True).seen == ["a ☂", "z"]
+    fetcher.close()
+    close_online(online)
 
 
 def test_some_fields_of_a_view_are_read_as_all_of_them_are(loaded: tuple[Any, Any]) -> None:
@@ -196,13 +229,14 @@ def test_some_fields_of_a_view_are_read_as_all_of_them_are(loaded: tuple[Any, An
 def test_any_other_online_store_is_read_by_feasts_own_calls(loaded: tuple[Any, Any]) -> None:
     store, spec = loaded
     fast, slow = fetcher_of(store, spec), fetcher_of(store, spec)
-    assert slow._rows is not None
-    expected = fast.fetch_many(USERS)
+    expected = fast.fetch_many(USERS, seen=True)
     from rf_serving.retrieval.online_store import open_online
 
     slow._rows._online = open_online(store.config)
-    slow._rows._read = slow._rows._by_view
-    np.testing.assert_equal([vars(f) for f in slow.fetch_many(USERS)], [vars(f) for f in expected])
+    rows: Any = slow._rows
+    rows._read = partial(rows._by_view, rows._views)
+    rows._read_more = partial(rows._by_view, [*rows._views, rows._more])
+    np.testing.assert_equal([vars(f) for f in slow.fetch_many(USERS, seen=True)], [vars(f) for f in expected])
     fast.close()
     slow.close()
 

@@ -11,6 +11,8 @@ import pytest
 
 from rf_platform.features.apply import apply_definitions
 from rf_platform.features.materialize import materialize
+from rf_platform.features.read import read_spec
+from rf_platform.features.seen_rows import drop_seen
 from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
@@ -44,7 +46,9 @@ def elsewhere(request: pytest.FixtureRequest, home_copy: Path, tmp_path: Path) -
         yield settings
     finally:
         with quiet():
-            open_store(settings).teardown()
+            store = open_store(settings)
+            drop_seen(store, read_spec(store, settings.feature_service))
+            store.teardown()
 
 
 def test_answers_do_not_depend_on_the_engine(elsewhere: Settings, stub: Any, start_server: Callable[..., Any]) -> None:

@@ -32,13 +32,13 @@ class Counted(Retriever):
         self.elsewhere = 0
         read_now, fetch = self._reads.read_now, self._reads.fetch
 
-        def counted_now(fetcher: Any, user_ids: Sequence[int | str]) -> Any:
+        def counted_now(fetcher: Any, user_ids: Sequence[int | str], **options: Any) -> Any:
             self.here.append(list(user_ids))
-            return read_now(fetcher, user_ids)
+            return read_now(fetcher, user_ids, **options)
 
-        async def counted_fetch(*arguments: Any) -> Any:
+        async def counted_fetch(*arguments: Any, **options: Any) -> Any:
             self.elsewhere += 1
-            return await fetch(*arguments)
+            return await fetch(*arguments, **options)
 
         reads: Any = self._reads
         reads.read_now, reads.fetch = counted_now, counted_fetch
@@ -122,9 +122,9 @@ def test_the_longer_a_read_takes_the_longer_nobody_reads_there(
     (connected,) = retriever._reads._here.values()
     read = connected.read
 
-    def slowly(*arguments: Any) -> Any:
+    def slowly(*arguments: Any, **options: Any) -> Any:
         time.sleep(0.2)
-        return read(*arguments)
+        return read(*arguments, **options)
 
     monkeypatch.setattr(connected, "read", slowly, raising=False)
     monkeypatch.setattr(user_reads, "_AT_HAND_SECONDS", 0.1)
@@ -158,7 +158,7 @@ def test_features_that_cannot_be_used_are_the_error_of_that_user_alone(
 
 
 def test_a_bug_in_reading_leaves_nobody_without_an_answer(retriever: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*arguments: Any) -> Any:
+    def fails(*arguments: Any, **options: Any) -> Any:
         raise MemoryError
 
     (connected,) = retriever._reads._here.values()

@@ -1,5 +1,7 @@
 """The model as a scorer of the evaluation: the exact dot product of every user with every item."""
 
+import copy
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -39,6 +41,7 @@ class ModelScorer:
         sides: EncodedSides | None = None,
     ) -> None:
         self._model, self._dataset, self._name = model.eval(), dataset, name
+        self._most = model.config.max_history
         sides = sides or EncodedSides.of(dataset)
         self._users = sides.users
         self.device = model.device
@@ -55,9 +58,20 @@ class ModelScorer:
         return self.vectors_ND[:, : self._model.config.dim]
 
     @property
+    def max_history(self) -> int:
+        """Most events of a history that are read."""
+        return self._most
+
+    @property
     def name(self) -> str:
         """What the report calls the model."""
         return self._name
+
+    def reading(self, most: int) -> "ModelScorer":
+        """Return the same scorer, but for reading at most the last ``most`` events, as where an online store keeps no more."""
+        other = copy.copy(self)
+        other._most = min(self._most, most)
+        return other
 
     @torch.inference_mode()
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
@@ -68,7 +82,7 @@ class ModelScorer:
     @torch.inference_mode()
     def queries(self, users: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Tensor:
         """Return the vectors to search with [users, D] after each user's first ``lengths`` events."""
-        read = np.minimum(lengths, self._model.config.max_history)
+        read = np.minimum(lengths, self._most)
         order = np.argsort(read, kind="stable")  # histories of similar length together: little padding
         parts = [
             self._queries(users[rows], lengths[rows], read[rows])

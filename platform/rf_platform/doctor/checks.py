@@ -9,6 +9,7 @@ from rf_platform.doctor.packages import (
     check_python,
     check_torch_pairing,
 )
+from rf_platform.doctor.seen import check_seen_sets
 from rf_platform.doctor.served import check_served_bundle, check_served_features
 from rf_platform.doctor.stores import check_feature_registry, check_online_store, check_registry
 from rf_platform.doctor.workspace import check_disk, check_tables, check_workspace
@@ -28,6 +29,7 @@ CHECKS = (
     Check("registry", check_registry),
     Check("feature registry", check_feature_registry),
     Check("online store", check_online_store),
+    Check("seen sets", check_seen_sets),
     Check("served bundle", check_served_bundle),
     Check("served features", check_served_features),
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from rf_platform.data.event_log.reading import log_relation
+from rf_platform.data.event_log.reading import interaction_log
 from rf_platform.errors import ConfigError
 from rf_platform.features.log_source import check_log_id, log_column
 from rf_platform.features.read import FeatureDefinitions, ViewSource
@@ -42,12 +42,7 @@ def write_user_history(
         ConfigError: a ``role=history`` field keeps a column that the log does not have, or the path of a history view
             is not one that may be written.
     """
-    with duckdb.connect() as log:
-        log.execute("SET TimeZone = 'UTC'")
-        log.execute(f"SET temp_directory = {literal(interactions.parent / '.spill')}")
-        if threads:
-            log.execute(f"SET threads = {threads}")
-        log.execute(f"CREATE VIEW log AS SELECT * FROM {log_relation(log, interactions, events, clock=clock)} AS l")
+    with interaction_log(interactions, events, threads=threads, clock=clock) as log:
         return _write(log, definitions, interactions)
 
 

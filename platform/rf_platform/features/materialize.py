@@ -1,6 +1,7 @@
 """Load the latest feature values into the online store."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from time import perf_counter
@@ -8,16 +9,21 @@ from typing import TYPE_CHECKING
 
 from rf_platform.cli.console import track
 from rf_platform.data.event_log import has_clock, note_loading, note_materialized, seal
+from rf_platform.data.event_log.reading import interaction_log
 from rf_platform.errors import NotFoundError, RfError, UnavailableError, UsageError
 from rf_platform.features.expiry import now_us
 from rf_platform.features.history import write_user_history
 from rf_platform.features.load import Loaded, load_view
 from rf_platform.features.read import FeatureDefinitions, ViewSource, read_definitions
+from rf_platform.features.seen import VIEW as SEEN
+from rf_platform.features.seen_rows import load_seen
 from rf_platform.features.sources import check_file
+from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.store import first_line, open_store, quiet
 from rf_platform.settings import Settings
 
 if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
     from feast import FeatureStore
 
 
@@ -54,6 +60,8 @@ class Materialized(Loaded):
 def materialize(settings: Settings, views: Collection[str] = (), moment_us: int | None = None) -> list[Materialized]:
     """Write the history arrays from the interaction log, then load every view of the service into the online store.
 
+    The seen sets (:mod:`rf_platform.features.seen`) are loaded with the history views, and come last in the result.
+
     Afterwards the online store holds what the tables and the event log hold: corrected rows replace older ones also where their
     time did not change, and users and items that are gone are removed. Feature rows that were written to it directly since the
     last time and are newer than the tables' stay this time. Views of items with ``online=False`` are left out.
@@ -78,11 +86,18 @@ def materialize(settings: Settings, views: Collection[str] = (), moment_us: int 
     note_loading(settings)
     events = seal(settings)
     sealed = events.sealed  # the files may have more by the time they are read, which is then applied once more
+    clock = has_clock(settings)
     with events.reading() as files:
-        clock = has_clock(settings)
         write_user_history(definitions, interactions, settings.threads, files, clock=clock)
     try:
-        return _load(store, definitions, sources, now_us() if moment_us is None else moment_us, settings.threads)
+        done = _load(store, definitions, sources, now_us() if moment_us is None else moment_us, settings.threads)
+        if not views or any(source.side == "context" for source in sources):
+            with (
+                events.reading() as files,
+                interaction_log(interactions, files, threads=settings.threads, clock=clock) as log,
+            ):
+                done.append(_load_seen(store, definitions.spec, log, str(interactions)))
+        return done
     finally:
         # Servers wrote events to the same rows meanwhile, and may have been overwritten, or have overwritten what was loaded.
         note_materialized(settings, sealed)
@@ -101,19 +116,29 @@ def _load(
     with track("materialise", len(sources)) as progress:
         for source in sources:
             start = perf_counter()
-            try:
-                with quiet():
-                    loaded = load_view(store, source, spec, moment_us, threads)
-            except RfError:
-                raise
-            except Exception as error:  # each online store raises its own classes
-                raise UnavailableError(
-                    f"view '{source.view}' cannot be loaded into the online store: {first_line(error)}"
-                ) from error
+            with _loading(source.view), quiet():
+                loaded = load_view(store, source, spec, moment_us, threads)
             seconds = perf_counter() - start
             done.append(Materialized(view=source.view, seconds=seconds, ttl=source.ttl, **vars(loaded)))
             progress.advance(note=source.view)
     return done
+
+
+def _load_seen(store: "FeatureStore", spec: FeatureSpec, log: "DuckDBPyConnection", named: str) -> Materialized:
+    start = perf_counter()
+    with _loading(SEEN):
+        users = load_seen(store, spec, log, named)
+    return Materialized(view=SEEN, rows=users, seconds=perf_counter() - start, ttl=None)
+
+
+@contextmanager
+def _loading(view: str) -> Iterator[None]:
+    try:
+        yield
+    except RfError:
+        raise
+    except Exception as error:  # each online store raises its own classes
+        raise UnavailableError(f"view '{view}' cannot be loaded into the online store: {first_line(error)}") from error
 
 
 def _chosen(sources: Sequence[ViewSource], views: Collection[str]) -> Sequence[ViewSource]:

@@ -79,7 +79,8 @@ def answer_users(route: Route, users: Users, query: BatchQuery, out: Path) -> Ba
 
 def _answers(route: Route, ids: Sequence[int | str], query: BatchQuery) -> list[Answer | RfError]:
     """Return the answer of each user, or why there is none."""
-    read = [_decoded(route, user, row) for user, row in zip(ids, route.fetcher.read(ids), strict=True)]
+    rows = route.fetcher.read(ids, seen=query.exclude_seen)
+    read = [_decoded(route, user, row) for user, row in zip(ids, rows, strict=True)]
     asks = {
         number: Ask(query=_query(query, ids[number]), watch=Stopwatch(_ignore), features=features)
         for number, features in enumerate(read)

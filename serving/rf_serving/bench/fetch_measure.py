@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from rf_platform.features.apply import apply_definitions
 from rf_platform.features.materialize import materialize
 from rf_platform.features.read import read_spec
+from rf_platform.features.seen_rows import drop_seen
 from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
 from rf_serving.retrieval.fetcher import FeatureFetcher
@@ -68,6 +69,7 @@ def measure(home: Path, name: str, url: str | None, *, users: int, reads: int) -
     finally:
         if url:
             with quiet():
+                drop_seen(store, read_spec(store, settings.feature_service))
                 store.teardown()
 
 

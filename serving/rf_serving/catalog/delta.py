@@ -101,6 +101,10 @@ class Delta:
             row = self._earlier[row - self._base.rows]
         return row
 
+    def among(self, items: Sequence[int | str]) -> list[tuple[int, int | str]]:
+        """Return place and id of those of some items that have a row of the delta."""
+        return [(place, item) for place, item in enumerate(items) if item in self._newest]
+
     def view(self) -> DeltaView:
         """Return what is there now."""
         rows = self.rows

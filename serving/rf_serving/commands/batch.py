@@ -23,7 +23,7 @@ def batch(
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Items of each user.")] = 10,
     exclude_seen: Annotated[
-        bool, typer.Option("--exclude-seen/--include-seen", help="Leave out the items of the user's history.")
+        bool, typer.Option("--exclude-seen/--include-seen", help="Leave out the items that the user has seen.")
     ] = True,
     filter_text: Annotated[
         str | None,

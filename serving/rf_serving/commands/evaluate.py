@@ -44,8 +44,9 @@ def evaluate(
 ) -> None:
     """Rank the full catalog for every item that the dataset's protocol holds out, beside popularity and item-KNN.
 
-    Items seen before are ranked once with and once without, by an exact scan and through an index as a server asks it. Targets
-    with and without training events are also shown apart. Every figure has a 95% interval.
+    Items seen before are ranked once with and once without, by an exact scan and through an index as a server asks it; the line
+    "as served" is what a server returns. Targets with and without training events are also shown apart. Every figure has a 95%
+    interval.
 
     The result on the test split is kept with the run, in its report and in the bundles built from it. docs/evaluation.md explains
     every table.
@@ -60,7 +61,7 @@ def evaluate(
     from rf_serving.index_scorer import IndexScorer
     from rf_training.baselines import BESIDE_EVERY_RUN, Popularity, TrainingData, compare
     from rf_training.commands.output_file import check_output_file
-    from rf_training.evaluation import Scorer, Split, report_markdown, report_tables
+    from rf_training.evaluation import Scorer, Served, Split, report_markdown, report_tables
     from rf_training.model_scorer import ModelScorer
     from rf_training.run import completed_run, use_threads, write_metrics
     from rf_training.run_model import load_run_model
@@ -75,15 +76,21 @@ def evaluate(
     kind = choose_kind(index, len(dataset.item_ids), option="--index")
     model = ModelScorer(load_run_model(record, dataset.encoder, device), dataset)
     models: list[Scorer] = [model]
+    online = model.reading(dataset.spec.history_length)
+    short = online.max_history < model.max_history
+    served = Served(scorer=online, exact=model.name, evaluated=not short)
     exact_of = {}
     if not kind.exact:
         vectors_ND = model.vectors_ND.cpu().numpy()
         approximate = kind.build(vectors_ND)
         assert isinstance(approximate, ApproximateIndex)
         tune(approximate, vectors_ND, held_out_queries(model, dataset), IndexOptions().aim)
-        served = IndexScorer(model, approximate)
-        models.append(served)
-        exact_of[served.name] = model.name
+        through = IndexScorer(model, approximate)
+        models.append(through)
+        exact_of[through.name] = model.name
+        served = Served(
+            scorer=IndexScorer(online, approximate) if short else through, exact=model.name, evaluated=not short
+        )
     report = compare(
         models,
         BESIDE_EVERY_RUN,
@@ -92,6 +99,7 @@ def evaluate(
         seed=seed,
         reference=Popularity.name,
         exact_of=exact_of,
+        served=served,
     )
     if split == "test":
         write_metrics(record.path, registry, record.name, {"test": report.to_dict()})

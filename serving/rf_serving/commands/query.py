@@ -23,7 +23,8 @@ def query(
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
     include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Items of the history may come back.", rich_help_panel=_FILTER)
+        bool,
+        typer.Option("--include-seen", help="Items that the user has seen may come back.", rich_help_panel=_FILTER),
     ] = False,
     where: Annotated[
         list[str] | None,

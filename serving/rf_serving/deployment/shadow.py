@@ -124,7 +124,7 @@ class Shadow:
         if answer.spec_hash != engine.bundle.manifest.spec_hash:
             # Made of other features than the active bundle: it has to read them itself.
             subject = query.subject
-            read = None if isinstance(subject, Session) else self._reader.fetch(subject)
+            read = None if isinstance(subject, Session) else self._reader.fetch(subject, seen=query.exclude_seen)
         else:
             read = features
         other = engine.rank(read, _plainly(query), Stopwatch(lambda stage, seconds: None))

@@ -96,6 +96,18 @@ class UserHistory:
     """Whether ``newest_us`` is exact, and everything of that moment came from the log."""
     changed: bool = False
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no interaction."""
+        return not any(len(self._array(f)) for f in self.layout.fields)
+
+    def pairs(self) -> list[tuple[int | str, str]]:
+        """Return item and event type of each interaction; the type is missing where the history does not keep it."""
+        layout = self.layout
+        items = list(self._array(layout.items)) if layout.items else []
+        types = list(self._array(layout.types)) if layout.types else []
+        return list(zip(items, types if len(types) == len(items) else [MISSING_STRING] * len(items), strict=True))
+
     def insert(self, event: LoggedEvent) -> bool:
         """Put an event where it belongs; false if the row does not tell where that is, and nothing was changed."""
         layout = self.layout

@@ -20,6 +20,7 @@ from rf_serving.events.history import HistoryLayout
 from rf_serving.events.leadership import leadership_of
 from rf_serving.events.metrics import EventMetrics
 from rf_serving.events.online_history import OnlineHistory
+from rf_serving.events.online_seen import OnlineSeen
 from rf_serving.events.reader import EventReader
 from rf_serving.events.rebuild import HistoryRebuilder
 
@@ -155,4 +156,4 @@ class EventIntake:
             except ConfigError:  # they are registered for the tables of another workspace
                 rebuilder = None
         layout = HistoryLayout(self._spec, clock=clock, single=self._columns().single)
-        return OnlineHistory(store, layout, rebuilder, self._spec.user.id_type)
+        return OnlineHistory(store, layout, rebuilder, OnlineSeen(store, self._spec))

@@ -1,4 +1,4 @@
-"""Brings recorded events into the histories of the online store: read, put in place, write."""
+"""Brings recorded events into the histories and seen sets of the online store: read, put in place, write."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,9 @@ import structlog
 
 from rf_platform.data.event_log import LoggedEvent
 from rf_serving.events.history import HistoryLayout, UserHistory, as_microseconds, as_time
-from rf_serving.events.rebuild import HistoryRebuilder
-from rf_serving.retrieval.online_store import EntityKeys, close_online, open_online
+from rf_serving.events.online_seen import OnlineSeen
+from rf_serving.events.rebuild import HistoryRebuilder, Rebuilt
+from rf_serving.retrieval.online_store import close_online, open_online
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -33,22 +34,21 @@ class Applied:
 
 
 class OnlineHistory:
-    """Updates the history views of an online store. One at a time may do so, in one thread."""
+    """Updates the history views and the seen sets of an online store. One at a time may do so, in one thread."""
 
     def __init__(
-        self, store: "FeatureStore", layout: HistoryLayout, rebuilder: HistoryRebuilder | None, user_type: str
+        self, store: "FeatureStore", layout: HistoryLayout, rebuilder: HistoryRebuilder | None, seen: OnlineSeen
     ) -> None:
-        """Resolve views and key.
+        """Resolve views.
 
         Args:
             store: the feature store.
             layout: the arrays.
             rebuilder: makes histories from tables and log; None where the tables are not at hand.
-            user_type: type of user ids.
+            seen: the seen sets.
         """
-        self._store, self._layout, self._rebuilder, self._user_type = store, layout, rebuilder, user_type
+        self._store, self._layout, self._rebuilder, self._seen = store, layout, rebuilder, seen
         self._views = [store.get_feature_view(name) for name in layout.views]
-        self._keys = EntityKeys(store, self._views[0]) if self._views else None
         self._online: Any = None
         self._newest: OrderedDict[str, int] = OrderedDict()
         self._log = structlog.get_logger("rf_serving")
@@ -64,10 +64,9 @@ class OnlineHistory:
             Exception: the online store's own, if it cannot be read or written: then some may be there.
         """
         by_user: OrderedDict[str, list[LoggedEvent]] = OrderedDict()
-        if self._views:
-            for event in events:
-                if self._key(event.user_id) is not None:  # else nobody can ask for that user
-                    by_user.setdefault(event.user_id, []).append(event)
+        for event in events:
+            if self._seen.key(event.user_id) is not None:  # else nobody can ask for that user
+                by_user.setdefault(event.user_id, []).append(event)
         if not by_user:
             return Applied(users=0, rebuilt=0, failed=0)
         try:
@@ -93,13 +92,23 @@ class OnlineHistory:
         failed = 0
         if not anew:
             histories = self._read(list(by_user))
+            sets = self._seen.read(self._online, list(by_user))
+            seen: dict[str, Any] = {}
             for user, history in histories.items():
                 try:
+                    if user not in sets and self._rebuilder is not None and not (self._views and history.empty):
+                        anew.append(user)  # the store was loaded without seen sets
+                        continue
+                    earlier = [] if user in sets else history.pairs()
+                    added = self._seen.added(sets.get(user), [*earlier, *map(self._seen.pair, by_user[user])])
+                    if added is not None:
+                        seen[user] = added
                     if not self._insert(history, by_user[user], again):
                         anew.append(user)
                 except Exception:
                     self._log.exception("history not updated", user=user)
                     failed += 1
+            self._seen.write(self._online, seen)
             done = {u: h for u, h in histories.items() if h.changed and u not in anew}
             self._write({user: (h.values, as_time(h.newest_us)) for user, h in done.items()})
             self._remember(done)
@@ -109,13 +118,16 @@ class OnlineHistory:
                 rows = self._rebuilder.rows(anew, last)
             except Exception:
                 self._log.exception("histories not made anew", users=len(anew))
-                rows, failed = {}, failed + len(anew)
+                rows, failed = Rebuilt({}, {}), failed + len(anew)
             for user in anew:
                 self._newest.pop(user, None)
-            self._write(rows)
+            self._seen.write(self._online, rows.seen)
+            self._write(rows.histories)
         return Applied(users=len(by_user), rebuilt=len(anew), failed=failed)
 
     def _insert(self, history: UserHistory, events: Sequence[LoggedEvent], again: bool) -> bool:
+        if not self._views:
+            return True
         if self._rebuilder is not None:
             return all(history.insert(event) for event in events)
         for event in events:
@@ -124,7 +136,7 @@ class OnlineHistory:
         return True
 
     def _read(self, users: Sequence[str]) -> dict[str, UserHistory]:
-        keys = [self._key(user) for user in users]
+        keys = [self._seen.key(user) for user in users]
         histories = {user: UserHistory(self._layout, {}, 0) for user in users}
         for view in self._views:
             names = [f.field for f in self._layout.fields if f.view == view.name]
@@ -146,7 +158,7 @@ class OnlineHistory:
         for view in self._views:
             names = {f"{view.name}__{f.field}": f.field for f in self._layout.fields if f.view == view.name}
             data = [
-                (self._key(user), {field: values[name] for name, field in names.items()}, moment, None)
+                (self._seen.key(user), {field: values[name] for name, field in names.items()}, moment, None)
                 for user, (values, moment) in rows.items()
             ]
             self._online.online_write_batch(self._store.config, view, data, None)
@@ -160,11 +172,7 @@ class OnlineHistory:
             self._newest.popitem(last=False)
 
     def _prepare(self) -> None:
-        """Let readers of SQLite go on while a row is written; the file remembers it."""
+        """Make the table of seen sets, and let readers of SQLite go on while a row is written; the file remembers it."""
+        self._seen.prepare(self._online)
         if self._store.config.online_store.type == "sqlite":
             self._online._get_conn(self._store.config).execute("PRAGMA journal_mode = WAL")
-
-    def _key(self, user: str) -> Any:
-        assert self._keys is not None
-        key = self._keys.of(int(user) if self._user_type == "int64" else user)
-        return None if key is None else key[1]

@@ -1,6 +1,7 @@
-"""Makes histories anew from the imported interactions and the event log: what a materialisation would write, for a few users."""
+"""Histories and seen sets made anew from interactions and event log: what a materialisation would write, for a few users."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,24 @@ from rf_platform.data.event_log.parts import SEQUENCE, USER, events_table
 from rf_platform.data.event_log.reading import union_with
 from rf_platform.features.history import history_sql
 from rf_platform.features.read import FeatureDefinitions
+from rf_platform.features.seen_rows import seen_rows
 from rf_platform.features.store import quiet
 from rf_platform.sql import identifier, literal
 from rf_serving.events.history import as_microseconds, as_time
 
 if TYPE_CHECKING:
     from feast import FeatureStore
+    from feast.protos.feast.types.Value_pb2 import Value
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """Rows of users, by id as text."""
+
+    histories: dict[str, tuple[dict[str, Any], datetime]]
+    """Values by full name, and the time of the newest interaction."""
+    seen: "dict[str, dict[str, Value]]"
+    """Rows of the seen sets."""
 
 
 class HistoryRebuilder:
@@ -46,8 +59,8 @@ class HistoryRebuilder:
         self._store, self._definitions, self._log, self._parts = store, definitions, log, parts
         self._interactions, self._clock = interactions, clock
 
-    def rows(self, users: Sequence[str], up_to: int) -> dict[str, tuple[dict[str, Any], datetime]]:
-        """Return the history of each user who has one: values by full name, and the time of the newest interaction.
+    def rows(self, users: Sequence[str], up_to: int) -> Rebuilt:
+        """Return history and seen set of each user who has any interaction.
 
         Args:
             users: ids, as text.
@@ -69,7 +82,8 @@ class HistoryRebuilder:
                 )
             relation = union_with(db, f"({self._imported(users)})", f"({events})", clock=self._clock)
             db.execute(f"CREATE VIEW log AS SELECT * FROM {relation} AS l")
-            return self._converted(db)
+            seen = {str(user): row for user, row in seen_rows(db, self._definitions.spec, str(self._interactions))}
+            return Rebuilt(self._converted(db), seen)
 
     def _imported(self, users: Sequence[str]) -> str:
         user = self._definitions.spec.user

@@ -174,12 +174,14 @@ class Engine:
         return allowed_N
 
     def warm(self, catalog: CatalogSnapshot, like: "Engine | None" = None) -> None:
-        """Make ready for a catalog that is going to be served, from any thread: no request waits for what a filter needs.
+        """Make ready for a catalog that is going to be served, from any thread, so that no request waits for what it needs.
 
         Args:
             catalog: what is going to be served.
             like: the engine whose filters are to be expected; default: this one.
         """
+        if self.bundle.spec.item.id_type == "int64":
+            catalog.base.find_rows(NO_ROWS)
         self._eligibility.warm(catalog, None if like is None else like._eligibility)
 
     def _read(
@@ -193,7 +195,8 @@ class Engine:
                     ask.features = self._sessions.read(ask.query.subject, catalog)
                 asked = _NO_FILTER if ask.query.filter is None else self._filters.read(ask.query.filter)
                 known = ask.features.known(catalog)
-                read[number] = _Read(known, asked, self._second_stage.order_of(ask.query, cold=known.cold))
+                seen = ask.features.seen_rows(known, catalog) if ask.query.exclude_seen else NO_ROWS
+                read[number] = _Read(known, seen, asked, self._second_stage.order_of(ask.query, cold=known.cold))
             except RfError as error:
                 done[number] = error
         return read
@@ -218,7 +221,7 @@ class Engine:
             query_D=query_D,
             k=self._second_stage.candidates(read.order, query.k, catalog),
             eligible=self._eligibility.of(catalog, read.filter),
-            seen=read.known.rows if query.exclude_seen else NO_ROWS,
+            seen=read.seen,
             filtered=read.filter != _NO_FILTER,
         )
 
@@ -250,5 +253,7 @@ class _Read(NamedTuple):
     """What a request says, checked."""
 
     known: KnownFeatures
+    seen: npt.NDArray[np.int64]
+    """Rows to leave out."""
     filter: ItemFilter
     order: "Rerank"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rf_platform.features.seen import Ids
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
 
@@ -32,6 +33,20 @@ class UserFeatures:
     """[T]: microseconds since 1970, UTC; None if not known."""
     context: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Context features by full name, [T] each, without those of kind timestamp."""
+    seen: Ids | None = None
+    """Item ids of the seen set, which has the items of the history and all before; None if it was not read, or is not there."""
+
+    def seen_rows(self, known: "KnownFeatures", catalog: CatalogSnapshot) -> npt.NDArray[np.int64]:
+        """Return the rows of all items that the user has seen, in no order and some more than once.
+
+        Args:
+            known: these features in the catalog's rows.
+            catalog: the catalog.
+        """
+        if self.seen is None:
+            return known.rows
+        rows = catalog.find_rows(self.seen)
+        return np.concatenate([known.rows, rows[rows != NO_ROW]])
 
     def known(self, catalog: CatalogSnapshot) -> "KnownFeatures":
         """Return the features with the items' rows, without the interactions with items that the catalog never had."""

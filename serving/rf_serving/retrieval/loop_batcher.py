@@ -193,7 +193,8 @@ class LoopBatcher:
         for fetcher, asking in by_fetcher.items():
             assert self._reads is not None
             begin = perf_counter()
-            read = self._reads.read_now(fetcher, [user for _, _, user in asking])
+            seen = any(ask.query.exclude_seen for _, ask, _ in asking)
+            read = self._reads.read_now(fetcher, [user for _, _, user in asking], seen=seen)
             seconds = perf_counter() - begin
             for place, (job, ask, _) in enumerate(asking):
                 features = None if read is None else read[place]

@@ -12,6 +12,8 @@ one of SQL. Times are compared as the engine keeps them, SQLite's in whole secon
 import copy
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rf_platform.features.expiry import now_us, oldest_alive
@@ -19,11 +21,15 @@ from rf_platform.sql import identifier, literal
 from rf_serving.retrieval.online_store import WAIT_SECONDS, EntityKeys, close_online, open_online
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    from feast import FeatureStore, FeatureView
     from feast.protos.feast.types.Value_pb2 import Value
 
 Row = dict[str, "Value"]
 """Values of one user by full name ``view__field``; what is not in the store is not there."""
+_Read = Callable[[list[bytes], list[Any]], list[Row]]
+_Views = Sequence[tuple["FeatureView", list[str]]]
+_LOOK_AGAIN_SECONDS = 5.0
+"""How often a table that is not there yet is looked for."""
 
 
 class OnlineRows:
@@ -33,7 +39,11 @@ class OnlineRows:
     """
 
     def __init__(
-        self, store: "FeatureStore", fields: Sequence[tuple[str, str]], clock: Callable[[], int] = now_us
+        self,
+        store: "FeatureStore",
+        fields: Sequence[tuple[str, str]],
+        clock: Callable[[], int] = now_us,
+        more: "tuple[FeatureView, list[str]] | None" = None,
     ) -> None:
         """Resolve views and key.
 
@@ -41,17 +51,23 @@ class OnlineRows:
             store: the feature store.
             fields: view and field names; all views have the same entity.
             clock: the present, in microseconds since 1970.
+            more: a view of that entity whose rows never expire, and its fields, to be read where a call asks for it. Its
+                table need not be there.
         """
         by_view: dict[str, list[str]] = {}
         for view, field in fields:
             by_view.setdefault(view, []).append(field)
         self._config, self._wait_seconds, self._clock = store.config, WAIT_SECONDS, clock
-        self.at_hand = store.config.online_store.type == "sqlite"
+        self.at_hand: bool = store.config.online_store.type == "sqlite"
         """Whether the store is a file that is read in less time than it takes to ask another thread for it."""
         self._views = [(store.get_feature_view(view), names) for view, names in by_view.items()]
         self._ttls = [(i, view.ttl) for i, (view, _) in enumerate(self._views) if view.ttl]
-        self._keys = EntityKeys(store, self._views[0][0])
-        self._read: Callable[[list[bytes], list[Any]], list[Row]] | None = None
+        self._more = more
+        (first, _), *_ = [*self._views, *([more] if more else [])]
+        self._keys = EntityKeys(store, first)
+        self._read: _Read | None = None
+        self._read_more: _Read | None = None
+        self._look_at = 0.0
         self._online: Any = None
 
     def connected(self, wait_seconds: float = WAIT_SECONDS) -> "OnlineRows":
@@ -61,11 +77,16 @@ class OnlineRows:
             wait_seconds: how long a read waits for a store that is locked or silent.
         """
         other = copy.copy(self)
-        other._read, other._online, other._wait_seconds = None, None, wait_seconds
+        other._read, other._read_more, other._online, other._wait_seconds = None, None, None, wait_seconds
         return other
 
-    def read(self, ids: Sequence[int | str]) -> list[Row]:
-        """Return the row of each id, in order; an unknown id has an empty one. Each store raises errors of its own."""
+    def read(self, ids: Sequence[int | str], *, more: bool = False) -> list[Row]:
+        """Return the row of each id, in order; an unknown id has an empty one. Each store raises errors of its own.
+
+        Args:
+            ids: of the entity.
+            more: whether to read the further view as well, in the same round trip.
+        """
         keys = [self._keys.of(each) for each in ids]
         asked = [i for i, key in enumerate(keys) if key is not None]
         rows: list[Row] = [{} for _ in ids]
@@ -74,7 +95,8 @@ class OnlineRows:
         if self._read is None:
             self._read = self._open()
         try:
-            found = self._read([keys[i][0] for i in asked], [keys[i][1] for i in asked])  # type: ignore[index]
+            read = self._reading_more() if more else self._read
+            found = read([keys[i][0] for i in asked], [keys[i][1] for i in asked])  # type: ignore[index]
         except Exception:
             self.close()
             raise
@@ -84,22 +106,48 @@ class OnlineRows:
 
     def close(self) -> None:
         """Let go of the connection; the next read opens another."""
-        self._read, online, self._online = None, self._online, None
+        self._read, self._read_more, online, self._online = None, None, self._online, None
         close_online(online)
 
-    def _open(self) -> Callable[[list[bytes], list[Any]], list[Row]]:
-        self._online = open_online(self._config, self._wait_seconds)
+    def _open(self) -> _Read:
+        self._online, self._look_at = open_online(self._config, self._wait_seconds), 0.0
+        return self._reader(self._views)
+
+    def _reading_more(self) -> _Read:
+        """Return what reads all views, or, as long as the further one has no table, the others."""
+        assert self._read is not None
+        if self._read_more is None and self._more is not None and monotonic() >= self._look_at:
+            if self._has_table(self._more[0]):
+                self._read_more = self._reader([*self._views, self._more])
+            self._look_at = monotonic() + _LOOK_AGAIN_SECONDS
+        return self._read_more or self._read
+
+    def _has_table(self, view: "FeatureView") -> bool:
+        ((table, _),) = self._tables([(view, [])])
+        match self._config.online_store.type:
+            case "sqlite":
+                query = f"PRAGMA table_info({table})"
+                return self._online._get_conn(self._config).execute(query).fetchone() is not None
+            case "postgres":
+                with self._online._get_conn(self._config, autocommit=True) as connection:
+                    return connection.execute("SELECT to_regclass(%s)", [table]).fetchone()[0] is not None
+            case _:  # Redis has no tables, and others make one when it is first written
+                return True
+
+    def _reader(self, views: _Views) -> _Read:
         config = self._config.online_store
+        if not views:
+            return lambda keys, _: [{} for _ in keys]
         match config.type:
             case "sqlite":
-                return self._from_sqlite(self._online._get_conn(self._config))
+                return self._from_sqlite(self._online._get_conn(self._config), views)
             case "postgres" if config.conn_type.value == "singleton":
                 with self._online._get_conn(self._config, autocommit=True) as connection:
-                    return self._from_postgres(connection)
+                    return self._from_postgres(connection, views)
             case "redis" if config.client == "redis" and config.redis_type == "redis":
-                return self._from_redis(self._online._get_client(config))
+                return self._from_redis(self._online._get_client(config), views)
             case _:
-                return self._by_view
+                return partial(self._by_view, views)
 
     def _oldest(self) -> dict[int, datetime]:
         """Return the oldest event timestamp, UTC, that counts now, of the views whose rows expire, by number."""
@@ -108,17 +156,17 @@ class OnlineRows:
         moment_us = self._clock()
         return {i: oldest_alive(moment_us, ttl) for i, ttl in self._ttls}
 
-    def _tables(self) -> list[tuple[str, list[str]]]:
+    def _tables(self, views: _Views) -> list[tuple[str, list[str]]]:
         from feast.infra.online_stores.helpers import compute_table_id
 
         versioned = self._config.registry.enable_online_feature_view_versioning
-        return [(identifier(compute_table_id(self._config.project, v, versioned)), names) for v, names in self._views]
+        return [(identifier(compute_table_id(self._config.project, v, versioned)), names) for v, names in views]
 
-    def _from_sqlite(self, connection: Any) -> Callable[[list[bytes], list[Any]], list[Row]]:
+    def _from_sqlite(self, connection: Any, views: _Views) -> _Read:
         # Where all fields of a view are asked for, it costs half to ask for the key alone: the index is searched once.
         tables = [
             (table, [] if len(fields) == len(view.features) else fields)
-            for (table, fields), (view, _) in zip(self._tables(), self._views, strict=True)
+            for (table, fields), (view, _) in zip(self._tables(views), views, strict=True)
         ]
         expiring = [i for i, _ in self._ttls]
 
@@ -139,12 +187,12 @@ class OnlineRows:
                 value for tag, (_, fields) in enumerate(tables) for value in (*keys, *fields, *since.get(tag, ()))
             ]
             found = connection.execute(single if len(keys) == 1 else statement(len(keys)), parameters).fetchall()
-            return self._rows(keys, found)
+            return _rows(views, keys, found)
 
         return read
 
-    def _from_postgres(self, connection: Any) -> Callable[[list[bytes], list[Any]], list[Row]]:
-        tables = self._tables()
+    def _from_postgres(self, connection: Any, views: _Views) -> _Read:
+        tables = self._tables(views)
         expiring = [i for i, _ in self._ttls]
 
         def statement(condition: str) -> bytes:
@@ -166,11 +214,11 @@ class OnlineRows:
             # Binary results: bytea as text would be decoded from hex.
             with connection.cursor(binary=True) as cursor:
                 cursor.execute(single if one else several, parameters)
-                return self._rows(keys, cursor.fetchall())
+                return _rows(views, keys, cursor.fetchall())
 
         return read
 
-    def _from_redis(self, client: Any) -> Callable[[list[bytes], list[Any]], list[Row]]:
+    def _from_redis(self, client: Any, views: _Views) -> _Read:
         from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
         from feast.protos.feast.types.Value_pb2 import Value
         from google.protobuf.timestamp_pb2 import Timestamp
@@ -178,11 +226,11 @@ class OnlineRows:
         versioned = self._config.registry.enable_online_feature_view_versioning
         project = self._config.project.encode()
         # All views of an entity lie in one hash, each with the time of its row.
-        versioned_names = [compute_versioned_name(view, versioned) for view, _ in self._views]
-        names = [f"{view.name}__{field}" for view, fields in self._views for field in fields]
+        versioned_names = [compute_versioned_name(view, versioned) for view, _ in views]
+        names = [f"{view.name}__{field}" for view, fields in views for field in fields]
         hashed: list[Any] = [
             _mmh3(f"{name}:{field}")
-            for name, (_, fields) in zip(versioned_names, self._views, strict=True)
+            for name, (_, fields) in zip(versioned_names, views, strict=True)
             for field in fields
         ]
         hashed += [f"_ts:{versioned_names[i]}" for i, _ in self._ttls]
@@ -192,7 +240,7 @@ class OnlineRows:
             held = {n: Value.FromString(v) for n, v in zip(names, found, strict=False) if v is not None}
             for (i, since), stored in zip(oldest.items(), found[len(names) :], strict=True):
                 if stored is not None and Timestamp.FromString(stored).ToDatetime(UTC) < since:
-                    view, fields = self._views[i]
+                    view, fields = views[i]
                     for field in fields:
                         held.pop(f"{view.name}__{field}", None)
             return held
@@ -208,10 +256,10 @@ class OnlineRows:
 
         return read
 
-    def _by_view(self, _: list[bytes], keys: list[Any]) -> list[Row]:
+    def _by_view(self, views: _Views, _: list[bytes], keys: list[Any]) -> list[Row]:
         rows: list[Row] = [{} for _ in keys]
         oldest = self._oldest()
-        for i, (view, fields) in enumerate(self._views):
+        for i, (view, fields) in enumerate(views):
             for row, (moment, found) in zip(
                 rows, self._online.online_read(self._config, view, keys, list(fields)), strict=True
             ):
@@ -220,14 +268,15 @@ class OnlineRows:
                 row.update({f"{view.name}__{name}": (found or {})[name] for name in fields if name in (found or {})})
         return rows
 
-    def _rows(self, keys: list[bytes], found: Sequence[tuple[int, Any, str, Any]]) -> list[Row]:
-        from feast.protos.feast.types.Value_pb2 import Value
 
-        of_key: dict[bytes, Row] = {key: {} for key in keys}
-        views = [view.name for view, _ in self._views]
-        for tag, key, field, value in found:
-            of_key[bytes(key)][f"{views[tag]}__{field}"] = Value.FromString(bytes(value))
-        return [of_key[key] for key in keys]
+def _rows(views: _Views, keys: list[bytes], found: Sequence[tuple[int, Any, str, Any]]) -> list[Row]:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    of_key: dict[bytes, Row] = {key: {} for key in keys}
+    names = [view.name for view, _ in views]
+    for tag, key, field, value in found:
+        of_key[bytes(key)][f"{names[tag]}__{field}"] = Value.FromString(bytes(value))
+    return [of_key[key] for key in keys]
 
 
 def plain(value: "Value | None") -> Any:

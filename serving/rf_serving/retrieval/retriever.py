@@ -130,7 +130,7 @@ class Retriever:
         """Read a user's features in time; a session brings its own."""
         if not isinstance(ask.query.subject, Session):
             with batcher.expecting(), ask.watch.stage("fetch"):
-                ask.features = await self._reads.fetch(fetcher, ask.query.subject, seconds)
+                ask.features = await self._reads.fetch(fetcher, ask.query.subject, seconds, seen=ask.query.exclude_seen)
 
     async def _explained(self, engine: Engine, query: Query, answer: Answer, watch: Stopwatch) -> Answer:
         if not query.explain:

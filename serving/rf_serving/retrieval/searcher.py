@@ -27,6 +27,9 @@ LEAST_FILTERED = 128
 """Least number asked for behind a filter. Up to 100 an index makes the effort that finds 95% of them, for more a larger one,
 which finds all but 0.5% of the first quarter: ``docs/filters.md`` has the figures, ``rf bench filter`` measures them."""
 LEAST = 16
+ENOUGH = 1024
+"""Most results that are asked for on account of seen items, unless twice ``k`` is more: beyond, the effort of an index grows in
+proportion. A user who has seen thousands nearly always has ``k`` others among the first thousand; if not, there is the scan."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,6 +66,11 @@ class _Plan:
     def needed(self) -> int:
         """Results that are enough whatever of them is excluded."""
         return self.search.k + len(self.excluded)
+
+    @property
+    def asked(self) -> int:
+        """Results that are asked of an index; see :func:`likely_enough`."""
+        return likely_enough(self.search.k, len(self.excluded))
 
     @property
     def wanted(self) -> int:
@@ -106,10 +114,10 @@ class Searcher:
     def _plan(self, catalog: CatalogSnapshot, number: int, search: Search) -> _Plan:
         plan = _Plan(number, search, search.eligible.excluded(search.seen))
         if not search.filtered:
-            plan.depth = depth_of(plan.needed)
+            plan.depth = depth_of(plan.asked)
         elif (catalog.base.index.on_device or not catalog.base.index.exact) and plan.wanted > 0:
             share = search.eligible.passing.count / catalog.alive
-            depth = max(LEAST_FILTERED, depth_of(ceil(OVERFETCH * plan.needed / share)))
+            depth = max(LEAST_FILTERED, depth_of(ceil(OVERFETCH * plan.asked / share)))
             exact = self.costs.exact(search.eligible.passing.count, catalog.rows)
             if depth < catalog.alive and self.costs.approximate(depth) < exact:
                 plan.depth = depth
@@ -125,6 +133,11 @@ class Searcher:
             ks = [plan.needed for plan in together]
             done += zip(together, scan_passing(catalog, passing, queries_BD, ks, self.costs.whole_share), strict=True)
         return done
+
+
+def likely_enough(k: int, excluded: int) -> int:
+    """Return how many results leave ``k`` when excluded rows are dropped: certainly, or, where these are many, most likely."""
+    return min(k + excluded, max(2 * k, ENOUGH))
 
 
 def depth_of(needed: int) -> int:

@@ -37,6 +37,7 @@ _AT_HAND_SECONDS, _AWAY_SECONDS, _AWAY_TIMES = 0.02, 1.0, 20
 class _Ask:
     fetcher: FeatureFetcher
     user: int | str
+    seen: bool
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[UserFeatures]"
 
@@ -69,8 +70,16 @@ class UserReads:
         self._away_until = 0.0
         self._log = structlog.get_logger("rf_serving")
 
-    async def fetch(self, fetcher: FeatureFetcher, user_id: int | str, seconds: float = FETCH_SECONDS) -> UserFeatures:
+    async def fetch(
+        self, fetcher: FeatureFetcher, user_id: int | str, seconds: float = FETCH_SECONDS, *, seen: bool = False
+    ) -> UserFeatures:
         """Return the features of a user.
+
+        Args:
+            fetcher: reads them.
+            user_id: the user.
+            seconds: how long the store may take.
+            seen: whether the seen set is needed.
 
         Raises:
             UnavailableError: the store cannot be read, was too slow, or is not asked at present because it is down.
@@ -81,7 +90,7 @@ class UserReads:
                 f"the features of user_id {user_id!r} are not read: the online store failed and is tried again shortly"
             )
         loop = asyncio.get_running_loop()
-        ask = _Ask(fetcher, user_id, loop, loop.create_future())
+        ask = _Ask(fetcher, user_id, seen, loop, loop.create_future())
         self._working_reader().asks.put(ask)
         # A turn later: what the store has answered by then is on its way, and counts.
         timer = loop.call_later(seconds, loop.call_soon, _too_late, ask.future)
@@ -108,8 +117,10 @@ class UserReads:
         """Whether :meth:`read_now` is to be preferred to :meth:`fetch`."""
         return fetcher.at_hand and not self.breaker.is_open and monotonic() >= self._away_until
 
-    def read_now(self, fetcher: FeatureFetcher, user_ids: Sequence[int | str]) -> list[UserFeatures | Exception] | None:
-        """Return the features of users, read in the event loop, in one go.
+    def read_now(
+        self, fetcher: FeatureFetcher, user_ids: Sequence[int | str], *, seen: bool = False
+    ) -> list[UserFeatures | Exception] | None:
+        """Return the features of users, read in the event loop, in one go, with their seen sets if these are needed.
 
         A user whose features cannot be used has an error instead. None: the store is locked, or fails; :meth:`fetch` waits
         for it and says what is wrong.
@@ -119,7 +130,7 @@ class UserReads:
         try:
             if (connected := self._here.get(fetcher)) is None:
                 connected = self._here[fetcher] = fetcher.connected(wait_seconds=0.0)
-            rows = connected.read(user_ids)
+            rows = connected.read(user_ids, seen=seen)
         except Exception as error:
             # The thread waits for a store that is locked, and says what is wrong with one that fails.
             self._log.debug("read elsewhere", users=len(user_ids), cause=repr(error.__cause__ or error))
@@ -196,7 +207,7 @@ def _read(reader: _Reader, fetcher: FeatureFetcher, asks: list[_Ask]) -> list[Us
         connected = reader.connected.get(fetcher)
         if connected is None:
             connected = reader.connected[fetcher] = fetcher.connected()
-        rows = connected.read([ask.user for ask in asks])
+        rows = connected.read([ask.user for ask in asks], seen=any(ask.seen for ask in asks))
     except Exception as error:
         return [error] * len(asks)
     return [_decoded(connected, ask.user, row) for ask, row in zip(asks, rows, strict=True)]

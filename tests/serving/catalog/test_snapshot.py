@@ -1,6 +1,6 @@
 """A catalog that changes at random, held against a plain list of its items, with every kind of index."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -238,3 +238,30 @@ def test_ten_thousand_changed_items_cost_a_search_less_than_a_millisecond() -> N
         return min(times)
 
     assert seconds(snapshot) - seconds(alone) < 1e-3
+
+
+@pytest.mark.parametrize("integers", [False, True])
+def test_many_ids_are_looked_up_as_one_is(integers: bool) -> None:
+    """Ids of the base in any order, of items changed since, of new ones, and of none; in a snapshot before others."""
+    texts = [*(f"built {n}" for n in np.random.default_rng(2).permutation(40)), *(f"new {n}" for n in range(9))]
+    name: dict[str, Any] = {text: n * 7919 % 101 - 50 if integers else text for n, text in enumerate(texts)}
+    ids = [name[text] for text in texts[:40]]
+    base = replace(base_of(40), ids=ids, row_of={item: row for row, item in enumerate(ids)})
+    state = CatalogState(cast(Any, None), base)
+    snapshots = [state.snapshot(0)]
+    for sequence, changed in ((1, ["new 0", "built 3"]), (3, ["new 0", "built 3", "built 7", "new 5"])):
+        items = live(changed, vectors_of(len(changed), sequence), sequence)
+        state.put(replace(items, ids=[name[each] for each in changed]))
+        snapshots.append(state.snapshot(sequence + len(changed) - 1))
+
+    def found(snapshot: CatalogSnapshot, asked: list[Any]) -> list[int]:
+        rows: list[int] = snapshot.find_rows(np.array(asked, np.int64) if integers else asked).tolist()
+        return rows
+
+    asked = [*sorted(name.values()), *name.values(), 10_000 if integers else "nothing"]
+    for snapshot in snapshots:
+        assert found(snapshot, asked) == snapshot.rows_of(asked).tolist()
+        assert found(snapshot, []) == []
+    assert [found(snapshot, [name["new 0"]]) for snapshot in snapshots] == [[NO_ROW], [40], [42]]
+    nothing = replace(base, ids=[], row_of={}, vectors_ND=base.vectors_ND[:0])
+    assert nothing.find_rows(np.array([3, 4]) if integers else ["a", "b"]).tolist() == [NO_ROW, NO_ROW]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from rf_platform.data.event_log import Event, EventLog, EventParts, has_clock
@@ -52,6 +54,7 @@ class Shop:
         from rf_serving.events.columns import Columns
         from rf_serving.events.history import HistoryLayout
         from rf_serving.events.online_history import OnlineHistory
+        from rf_serving.events.online_seen import OnlineSeen
         from rf_serving.events.rebuild import HistoryRebuilder
 
         definitions = read_definitions(self.store, "retrieval")
@@ -60,7 +63,9 @@ class Shop:
         parts = EventParts(self.settings.workspace.events)
         rebuilder = HistoryRebuilder(self.store, definitions, self.log, parts, self.interactions, clock=clock)
         layout = HistoryLayout(definitions.spec, clock=clock, single=columns.single)
-        return OnlineHistory(self.store, layout, rebuilder if tables else None, definitions.spec.user.id_type)
+        return OnlineHistory(
+            self.store, layout, rebuilder if tables else None, OnlineSeen(self.store, definitions.spec)
+        )
 
     def online(self, users: list[int]) -> dict[int, dict[str, Any]]:
         """The stored history of each user, as Feast gives it."""
@@ -71,6 +76,53 @@ class Shop:
             answer = self.store.get_online_features(features=names, entity_rows=[{"user_id": u} for u in users])
         columns = answer.to_dict()
         return {u: {name: columns[name][i] for name in columns if name != "user_id"} for i, u in enumerate(users)}
+
+    def seen(self, users: list[int]) -> dict[int, set[tuple[int, str]]]:
+        """The stored seen set of each user: pairs of item and event type."""
+        from rf_platform.features.read import read_spec
+        from rf_platform.features.seen import COUNTS, ITEMS, TYPES, decode_ids, seen_view
+        from rf_serving.retrieval.online_store import EntityKeys, close_online, open_online
+
+        view = seen_view(self.store, read_spec(self.store, "retrieval"))
+        keys = EntityKeys(self.store, view)
+        online = open_online(self.store.config)
+        found = online.online_read(self.store.config, view, [keys.of(u)[1] for u in users], [ITEMS, TYPES, COUNTS])  # type: ignore[index]
+        close_online(online)
+        sets: dict[int, set[tuple[int, str]]] = {}
+        for user, (_, row) in zip(users, found, strict=True):
+            if not row or not row[ITEMS].WhichOneof("val"):
+                sets[user] = set()
+                continue
+            types = np.repeat(list(row[TYPES].string_list_val.val), row[COUNTS].int64_list_val.val).tolist()
+            sets[user] = set(zip(map(int, decode_ids(row[ITEMS])), types, strict=True))
+            assert len(sets[user]) == len(types)
+        return sets
+
+    def forget_seen(self, user: int) -> None:
+        """Leave the user without a seen set, as a store that an earlier version loaded."""
+        from rf_platform.features.leftovers import remove_leftovers
+        from rf_platform.features.read import read_spec
+        from rf_platform.features.seen import seen_view
+        from rf_serving.retrieval.online_store import EntityKeys
+
+        view = seen_view(self.store, read_spec(self.store, "retrieval"))
+        keys = EntityKeys(self.store, view)
+        kept = {keys.of(each)[0] for each in range(1000) if each != user}  # type: ignore[index]
+        assert remove_leftovers(self.store, view, kept, None) == (1, 0)
+
+    def expected_seen(self, users: list[int]) -> dict[int, set[tuple[int, str]]]:
+        """What table and log have, by hand."""
+        rows = pq.read_table(self.interactions).to_pylist()
+        pairs = [(row["user_id"], row["item_id"], row["event_type"]) for row in rows]
+        parts = EventParts(self.settings.workspace.events)
+        with parts.reading() as files:
+            for file in files:
+                for row in pq.read_table(file).to_pylist():
+                    pairs.append((int(row["__user"]), int(row["__item"]), row["event_type"]))
+        sealed = parts.sealed
+        for event in self.log.read(sealed, 100_000):
+            pairs.append((int(event.user_id), int(event.item_id), event.values["event_type"]))
+        return {user: {(item, kind) for who, item, kind in pairs if who == user} for user in users}
 
 
 def _event(number: int, user: int, item: int, timestamp_us: int, **values: Any) -> Event:
@@ -181,6 +233,8 @@ def shop(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[..., None]
 ) -> Iterator[Shop]:
     """A workspace of the module on each engine; tests leave users to each other."""
+    from rf_platform.features.read import read_spec
+    from rf_platform.features.seen_rows import drop_seen
     from rf_platform.features.store import quiet
 
     url = None
@@ -190,4 +244,5 @@ def shop(
     yield shop
     if url:
         with quiet():
+            drop_seen(shop.store, read_spec(shop.store, "retrieval"))
             shop.store.teardown()

@@ -62,8 +62,10 @@ def test_rows_equal_those_of_a_materialisation(shop: Any, event: Callable[..., E
     assert log.advance(state, done)
     assert 0 < rebuilt < 100  # both ways were taken
     incremental = shop.online(users)
+    assert shop.seen(users) == shop.expected_seen(users)
     materialize(shop.settings)
     np.testing.assert_equal(incremental, shop.online(users))
+    assert shop.seen(users) == shop.expected_seen(users)
     assert any(len(row["item_ids"]) == 8 for row in incremental.values())
 
 

@@ -142,9 +142,10 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(workspace: Any) -> None:
     assert sorted(e.event_id for e in log.read(0, 10_000) if e.event_id[0] == "k") == sorted(
         f"k{n}" for n in range(number)
     )
-    before = workspace.online(users)
+    before, seen = workspace.online(users), workspace.seen(users)
     materialize(settings)
     np.testing.assert_equal(before, workspace.online(users))
+    assert seen == workspace.seen(users) == workspace.expected_seen(users)
     assert all(len(row["item_ids"]) == 8 for row in before.values())
 
 

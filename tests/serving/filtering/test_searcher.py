@@ -18,6 +18,7 @@ from rf_serving.filtering.eligibility import NO_ROWS
 from rf_serving.index import ExactIndex, Found, IvfPqIndex, VectorIndex
 from rf_serving.index.hnsw import HnswIndex
 from rf_serving.index.vector_index import NO_ROW
+from rf_serving.retrieval import searcher
 from rf_serving.retrieval.searcher import Search, Searcher, depth_of
 
 N, D = 400, 8
@@ -63,6 +64,7 @@ def below(bound: int) -> frozenset[Condition]:
 
 
 ids = st.lists(st.integers(0, N + 20), max_size=30).map(tuple)
+many = st.integers(1, N).flatmap(lambda step: st.just(tuple(range(0, N + 20, step)) + tuple(range(N // 2))))
 filters = st.builds(
     ItemFilter,
     allow=st.none() | st.lists(st.integers(0, N + 20), min_size=1, max_size=60).map(tuple),
@@ -71,10 +73,17 @@ filters = st.builds(
 )
 
 
+@pytest.fixture
+def soon_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an index asked for few more than wanted, as where a user has seen thousands."""
+    monkeypatch.setattr(searcher, "ENOUGH", 16)
+
+
+@pytest.mark.usefixtures("soon_enough")
 @pytest.mark.parametrize("costs", [FREE_INDEX, DEAR_INDEX, WHOLE_SCAN], ids=["index first", "gather", "whole scan"])
 @settings(max_examples=40, deadline=None)
 @given(
-    asked=st.lists(st.tuples(filters, st.integers(1, 60), ids, st.integers(0, N - 1)), min_size=1, max_size=4),
+    asked=st.lists(st.tuples(filters, st.integers(1, 60), ids | many, st.integers(0, N - 1)), min_size=1, max_size=4),
     dead=st.lists(st.integers(0, N - 1), max_size=N // 2),
     fresh=st.integers(0, 3),
 )

@@ -58,7 +58,7 @@ def test_memory_mapped_arrays_will_do(tmp_path: Path) -> None:
 def test_repeated_targets_are_counted_by_case() -> None:
     users = [[1, 1, 2, 1], [3, 4, 5], [2, 0, 2]]
     cases = EvaluationCases.from_sequences(EventSequences.leave_one_out(users), n_items=6, split=Split.TEST)
-    assert cases.count_repeated_targets() == 2
+    assert cases.repeated.sum() == 2
 
 
 @pytest.mark.parametrize(

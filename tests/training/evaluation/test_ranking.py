@@ -215,7 +215,7 @@ def test_another_catalog_is_refused() -> None:
 
 def test_no_cases_are_ranked() -> None:
     none, scorer = cases_of([[0, 1, 2]], n_items=3).sampled(0, seed=0), RowScorer(by_history)
-    assert len(none) == none.count_repeated_targets() == 0
+    assert len(none) == none.repeated.sum() == 0
     ranks = rank_targets(scorer, none, seed=0)
     assert all(len(each) == 0 for each in vars(ranks).values())
     assert scorer.batches == []

@@ -8,7 +8,7 @@ from rf_training.baselines.item_knn import ItemKNN
 from rf_training.baselines.popularity import Popularity
 from rf_training.baselines.table import BASELINES
 from rf_training.baselines.training_data import TrainingData
-from rf_training.evaluation import EvaluationCases, EvaluationReport, Scorer, Split, evaluate
+from rf_training.evaluation import EvaluationCases, EvaluationReport, Scorer, Served, Split, evaluate
 
 BESIDE_EVERY_RUN = (Popularity.name, ItemKNN.name)
 """Baselines that stand beside a run's model wherever it is evaluated."""
@@ -23,6 +23,7 @@ def compare(
     seed: int,
     reference: str | None = None,
     exact_of: Mapping[str, str] | None = None,
+    served: Served | None = None,
     fitted: FittedBaselines | None = None,
 ) -> EvaluationReport:
     """Evaluate models beside any of the baselines: same cases, same ties, paired differences.
@@ -35,6 +36,7 @@ def compare(
         seed: Seed of ties and resampling.
         reference: Scorer that differences are taken against; default: the first model, without any the first baseline.
         exact_of: Which models are approximations of which others, see :func:`~rf_training.evaluation.evaluate`.
+        served: What a server would return, see :func:`~rf_training.evaluation.evaluate`.
         fitted: Where the baselines of a library are kept; default: nowhere, they are fitted anew.
 
     Raises:
@@ -59,5 +61,6 @@ def compare(
         seed=seed,
         reference=reference or (models[0].name if models else baselines[0]),
         exact_of=exact_of,
+        served=served,
         trained=data.trained,
     )

@@ -10,6 +10,7 @@ from rf_training.evaluation.report import EvaluationReport
 from rf_training.evaluation.result import ScorerResult, Seen
 from rf_training.evaluation.scorer import Scorer
 from rf_training.evaluation.sequences import EventSequences, Sequences, Split, training_items
+from rf_training.evaluation.served import Served
 
 __all__ = [
     "Estimate",
@@ -21,6 +22,7 @@ __all__ = [
     "ScorerResult",
     "Seen",
     "Sequences",
+    "Served",
     "Split",
     "TargetRanks",
     "evaluate",

@@ -1,6 +1,7 @@
 """Evaluation cases: from a user's history, find the item held out after it."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,14 @@ class EvaluationCases:
         """Histories of the cases ``start`` to ``stop``, copied out of the event array."""
         return gather(self.event_items, self.starts[start:stop], self.stops[start:stop])
 
-    def count_repeated_targets(self) -> int:
-        """Number of cases whose target is also in the history."""
+    @cached_property
+    def repeated(self) -> npt.NDArray[np.bool_]:
+        """``[n_cases]``: whether the target is also in the history."""
         histories = self.histories(0, len(self))
         repeats = histories.values == self.targets[histories.row_of_value]
-        return len(np.unique(histories.row_of_value[repeats]))
+        found = np.zeros(len(self), np.bool_)
+        found[histories.row_of_value[repeats]] = True
+        return found
 
 
 def _why_empty(offsets: npt.NDArray[np.int64], split: Split) -> str:

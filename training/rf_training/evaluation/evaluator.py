@@ -12,10 +12,12 @@ from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.ranking import TargetRanks, rank_targets
 from rf_training.evaluation.reach import TOP, RecordedTop, catalog_reach
 from rf_training.evaluation.report import EvaluationReport
+from rf_training.evaluation.result import ScorerResult
 from rf_training.evaluation.sampled import Key, Sampled, metric_values
 from rf_training.evaluation.scorer import Scorer
 from rf_training.evaluation.segments import popularity_bands, segments
 from rf_training.evaluation.sequences import Sequences, Split, training_items
+from rf_training.evaluation.served import Served, served_values
 from rf_training.evaluation.warm_cold import warm_cold
 
 RESAMPLES = 1000
@@ -31,6 +33,7 @@ def evaluate(
     seed: int,
     reference: str | None = None,
     exact_of: Mapping[str, str] | None = None,
+    served: Served | None = None,
     resamples: int = RESAMPLES,
     trained: npt.NDArray[np.bool_] | None = None,
 ) -> EvaluationReport:
@@ -48,6 +51,7 @@ def evaluate(
         reference: Name of the scorer that differences are taken against.
         exact_of: For scorers that rank what an approximate index finds, by name: the scorer that ranks the whole catalog
             with the same vectors.
+        served: What a server would return, for the line "as served".
         resamples: Number of bootstrap samples.
         trained: Items that are not cold, see :meth:`EvaluationCases.from_sequences`.
 
@@ -77,7 +81,7 @@ def evaluate(
         split=split.label,
         cases=len(cases),
         cold_targets=int(cases.cold.sum()),
-        repeated_targets=cases.count_repeated_targets(),
+        repeated_targets=int(cases.repeated.sum()),
         items=n_items,
         seed=seed,
         resamples=resamples,
@@ -91,6 +95,9 @@ def evaluate(
             resamples=resamples,
             seeds=(warm_seed, cold_seed),
         ),
+        served=None
+        if served is None
+        else _as_served(served, cases, ranks, blocks, tie_seed, resamples, bootstrap_seed),
         approximations=approximations(whole, exact_of),
         segments=segments(
             bands,
@@ -101,6 +108,26 @@ def evaluate(
         ),
         reach=catalog_reach(tops, cases.targets, f"{split.label} targets", counts, bands),
     )
+
+
+def _as_served(
+    served: Served,
+    cases: EvaluationCases,
+    ranks: Mapping[str, TargetRanks],
+    blocks: Mapping[Key, npt.NDArray[np.float64]],
+    tie_seed: np.random.SeedSequence,
+    resamples: int,
+    bootstrap_seed: np.random.SeedSequence,
+) -> ScorerResult:
+    """Metrics of what a server returns, with paired differences from the exact ranking without seen items."""
+    name, scorer = f"{served.scorer.name}, as served", served.scorer
+    if (found := ranks.get(scorer.name) if served.evaluated else None) is None:
+        with track(f"Ranking {cases.n_items} items for {len(cases)} users: {name}", total=len(cases)) as tracker:
+            found = rank_targets(scorer, cases, seed=tie_seed, progress=tracker)
+    values = served_values(found, cases)
+    exact: Key = (served.exact, "excluded")
+    sampled = Sampled.draw({exact: blocks[exact], (name, "excluded"): values}, resamples=resamples, seed=bootstrap_seed)
+    return sampled.results(served.exact)[1]
 
 
 def _metric_blocks(ranks: Mapping[str, TargetRanks]) -> dict[Key, npt.NDArray[np.float64]]:

@@ -35,6 +35,9 @@ class EvaluationReport:
     """Scorer that differences are taken against."""
     results: tuple[ScorerResult, ...]
     """On all cases, by scorer in the order given, seen items kept first."""
+    served: ScorerResult | None
+    """What a server returns: its index, its length of history, and nothing that the user has had, the target included. Its
+    differences are those from the exact ranking, seen items excluded. None if it was not asked for."""
     warm_cold: WarmCold | None
     """Targets with and without training events apart; None where every target has some."""
     approximations: tuple[Approximation, ...]

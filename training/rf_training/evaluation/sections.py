@@ -39,7 +39,10 @@ def sections(report: EvaluationReport, labels: Sequence[str], *, groups: bool) -
     """
     split = report.split.capitalize()
     for seen in TREATMENTS:
-        yield _metrics(f"{split}, seen items {seen}", [r for r in report.results if r.seen == seen], labels)
+        results = [r for r in report.results if r.seen == seen]
+        if report.served is not None and seen == report.served.seen:
+            results.append(report.served)
+        yield _metrics(f"{split}, seen items {seen}", results, labels)
     if report.warm_cold is not None:
         yield _warm_cold(report, report.warm_cold)
         if groups:

@@ -1,7 +1,8 @@
 """The imported interactions and the event log as one relation of DuckDB."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -13,6 +14,27 @@ from rf_platform.settings import Settings
 from rf_platform.sql import identifier, literal
 
 _KEY = ("user_id", "item_id", "event_timestamp", "event_type")
+
+
+@contextmanager
+def interaction_log(
+    interactions: Path, events: Sequence[Path], *, threads: int | None = None, clock: bool = True
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give a connection whose view ``log`` has all interactions; what does not fit into memory spills beside the table.
+
+    Args:
+        interactions: the imported table.
+        events: files of the event log.
+        threads: CPU threads; default: all.
+        clock: see :func:`log_relation`.
+    """
+    with duckdb.connect() as log:
+        log.execute("SET TimeZone = 'UTC'")
+        log.execute(f"SET temp_directory = {literal(interactions.parent / '.spill')}")
+        if threads:
+            log.execute(f"SET threads = {threads}")
+        log.execute(f"CREATE VIEW log AS SELECT * FROM {log_relation(log, interactions, events, clock=clock)} AS l")
+        yield log
 
 
 def log_relation(
