@@ -62,6 +62,8 @@ class CatalogServiceServicer:
         An item that is acknowledged is in the journal and survives a crash. It is searchable within a second in every worker
         and server of the deployment, and at once in the process that answers. Each item has its own status: one that is wrong
         does not keep the others out. Doing the same again changes nothing.
+        Errors: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, CANCELLED, DEADLINE_EXCEEDED,
+        UNAVAILABLE, INTERNAL.
         Needs the role "write".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -70,6 +72,8 @@ class CatalogServiceServicer:
 
     def DeleteItems(self, request, context):
         """Removes items; they are never returned again, until they are added anew. Removing what is not there is no error.
+        Errors: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, CANCELLED, DEADLINE_EXCEEDED,
+        UNAVAILABLE, INTERNAL.
         Needs the role "write".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -78,6 +82,8 @@ class CatalogServiceServicer:
 
     def GetItems(self, request, context):
         """Returns items as the catalog has them now.
+        Errors: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, CANCELLED, DEADLINE_EXCEEDED,
+        UNAVAILABLE, INTERNAL.
         Needs the role "read".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -48,6 +48,8 @@ class DeploymentServiceServicer:
 
     def GetDeployment(self, request, context):
         """Returns what this process serves now, and how the bundles beside it do.
+        Errors: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, CANCELLED, DEADLINE_EXCEEDED,
+        UNAVAILABLE, INTERNAL.
         Needs the role "admin".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -52,6 +52,8 @@ class FeedbackServiceServicer:
         An event that is acknowledged is on disk, reaches the online store (the next Retrieve of its user reflects it, within a
         second) and the log that the next dataset is built from, also if a process or the store dies in between. Events may come
         late, out of order, and more than once: the event id decides.
+        Errors: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, CANCELLED, DEADLINE_EXCEEDED,
+        UNAVAILABLE, INTERNAL.
         Needs the role "write".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -49,8 +49,9 @@ class RetrievalServiceServicer:
     def Retrieve(self, request, context):
         """Returns the k best items, best first.
 
-        Errors: INVALID_ARGUMENT names the field that is wrong; RESOURCE_EXHAUSTED when the server has more to do than it can,
-        DEADLINE_EXCEEDED when the caller's time is up. If the online store cannot be read in time the answer is `degraded`.
+        INVALID_ARGUMENT names the field that is wrong. If the online store cannot be read in time the answer is `degraded`.
+        Errors: INVALID_ARGUMENT, FAILED_PRECONDITION, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, CANCELLED,
+        DEADLINE_EXCEEDED, UNAVAILABLE, DATA_LOSS, INTERNAL.
         Needs the role "read".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -26,6 +26,7 @@ from rf_serving.server.call import REQUEST_ID, Call, begin_call, note
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.roles import REFLECTION_ROLE, Role
 from rf_serving.server.service import Service
+from rf_serving.server.statuses import METHOD_STATUSES
 from rf_serving.server.told import INTERNAL, told
 from rf_serving.server.tracing import NO_TRACING, Tracing
 
@@ -55,6 +56,8 @@ class _Method:
 
     name: str
     role: Role
+    statuses: frozenset[str]
+    """What it may be answered with."""
     admission: Admission
     refuse: Callable[["_Method", Any], Awaitable[bytes]]
 
@@ -134,7 +137,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             for name, role in service.roles.items():
                 admission = self._admission if role is Role.READ else self._writes
                 self._methods[f"/{service.name}/{name}"] = _Method(
-                    name=name, role=role, admission=admission, refuse=self._refuse
+                    name=name,
+                    role=role,
+                    statuses=frozenset(METHOD_STATUSES[service.descriptor.name][name]),
+                    admission=admission,
+                    refuse=self._refuse,
                 )
 
     async def wait_until_idle(self) -> None:
@@ -249,11 +256,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
                 raise self._overloaded(method, context, request_id)
             return await self._in_time(handler, method, request, context)
         except RfError as error:
-            status = grpc.StatusCode[error.grpc_status]
+            known = error.grpc_status in method.statuses
+            status = grpc.StatusCode[error.grpc_status] if known else grpc.StatusCode.INTERNAL
             notes["error"] = str(error)
             if error.__cause__ is not None:
                 notes["cause"] = repr(error.__cause__)
-            await context.abort(status, told(error))
+            await context.abort(status, told(error) if known else INTERNAL)
         except asyncio.CancelledError:
             # The caller went away, or its deadline has passed.
             late = (left := context.time_remaining()) is not None and left <= 0
