@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rf_platform.errors import ConfigError
+from rf_platform.sql import sqlite_url
 from rf_platform.workspace import Workspace
 
 
@@ -75,8 +76,8 @@ class Settings(BaseSettings):
         """Settle relative paths now: definitions are imported from inside their repository, in another directory."""
         if path is None:
             return None
-        if set(str(path.resolve())) & set("*?["):
-            raise ValueError(f"the path {path.resolve()} must not contain '*', '?' or '['")
+        if "?" in str(path.resolve()):  # DuckDB takes what follows for options, and its log of changes for another file
+            raise ValueError(f"the path {path.resolve()} must not contain '?'")
         return path.resolve()
 
     @property
@@ -87,7 +88,7 @@ class Settings(BaseSettings):
     @property
     def platform_registry_url(self) -> str:
         """SQLAlchemy URL of the platform's registry, with the default filled in."""
-        return self.registry_url or f"sqlite:///{self.workspace.root / 'registry.db'}"
+        return self.registry_url or sqlite_url(self.workspace.root / "registry.db")
 
 
 def use_home(home: Path) -> Path:

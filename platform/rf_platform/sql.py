@@ -1,7 +1,8 @@
-"""Names and texts inside generated SQL."""
+"""Names and texts inside generated SQL, and paths inside the URLs of databases."""
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 
 def identifier(name: str) -> str:
@@ -27,3 +28,8 @@ def pattern_literal(path: str | Path) -> str:
         exact = exact.rpartition("/")[0]
     escaped = "".join(f"[{c}]" if c in "*?[" else c for c in exact)
     return literal(escaped + text[len(exact) :])
+
+
+def sqlite_url(path: Path) -> str:
+    """Return SQLAlchemy's URL of an SQLite file, which may have percent signs and blanks in its path."""
+    return f"sqlite:///{quote(str(path))}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rf_platform.data.bad_rows import Reason
 from rf_platform.data.blank import trimmed_sql
 from rf_platform.data.convert_time import time_checks, time_value
-from rf_platform.data.raw import TEXT, RawColumn, RawFile
+from rf_platform.data.raw import EMPTY, TEXT, RawColumn, RawFile
 from rf_platform.data.specs import Field, Kind
 from rf_platform.data.text_stream import UNDECODABLE
 from rf_platform.errors import DataError
@@ -19,6 +19,17 @@ NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 WHOLE = r"[+-]?[0-9]+(\.0*)?"
 _NUMBER_NAN_INF = rf"{NUMBER}|[+-]?([nN][aA][nN]|[iI][nN][fF]([iI][nN][iI][tT][yY])?)"
 _TRUE, _FALSE = "('true', 't', 'yes', 'y', '1')", "('false', 'f', 'no', 'n', '0')"
+SQL_TYPES = {
+    Kind.INT: "BIGINT",
+    Kind.FLOAT: "DOUBLE",
+    Kind.BOOL: "BIGINT",
+    Kind.STRING: "VARCHAR",
+    Kind.TIME: "TIMESTAMPTZ",
+    Kind.INTS: "BIGINT[]",
+    Kind.FLOATS: "FLOAT[]",
+    Kind.STRINGS: "VARCHAR[]",
+}
+"""DuckDB's type of a converted column."""
 _LISTS = {Kind.INTS: Kind.INT, Kind.FLOATS: Kind.FLOAT, Kind.STRINGS: Kind.STRING}
 _EXPECTED = {
     Kind.INT: "expected a whole number",
@@ -118,7 +129,10 @@ def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conv
     """
     column = raw.column(field)
     kind_of_raw = family(column.type)
-    if field.kind is Kind.TIME:
+    sql: str | None
+    if column.type == EMPTY:
+        sql = f"CAST(NULL AS {SQL_TYPES[field.kind]})"
+    elif field.kind is Kind.TIME:
         sql = time_value(field, column, kind_of_raw, base, raw.file.name)
     elif field.kind in _LISTS:
         sql = _list(field, kind_of_raw, base)

@@ -1,22 +1,38 @@
 """Times in all the forms that files hold them in, to ``TIMESTAMPTZ`` (microseconds, UTC)."""
 
+from functools import cache
+
+import duckdb
+
 from rf_platform.data.bad_rows import Reason
 from rf_platform.data.raw import RawColumn
 from rf_platform.data.specs import Field, TimeFormat
 from rf_platform.errors import ConfigError, DataError
+from rf_platform.sql import literal
 
 NUMERIC_TIME = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-ISO_TIME = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([T ].*)?"
-"""Keeps out 'infinity', 'epoch' and years that DuckDB would read as something else."""
+ISO_TIME = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?"
+"""What is meant as an ISO 8601 time; keeps out 'infinity', 'epoch' and years that DuckDB would read as something else."""
+_CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
+_WALL = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}[Tt ]" + _CLOCK
+_IN_UTC = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ]" + _CLOCK + " ?[Zz]?)?"
+_OFFSET = r" ?([+-])(0[0-9]|1[0-8]):?([0-5][0-9])?:?([0-5][0-9])?"
+_NAME = r"[A-Za-z][A-Za-z0-9_+/-]*"
+_WITH_OFFSET = rf"{_WALL}{_OFFSET}(\[{_NAME}\])?"
+_WITH_NAME = rf"{_WALL}( ?[Zz]?\[{_NAME}\]| {_NAME})"
 _POSITION_START = "946684800000000"  # 2000-01-01T00:00:00Z
 _POSITION_STEP = "3600000000"  # one hour
 _SCALES = {TimeFormat.SECONDS: 1_000_000, TimeFormat.MS: 1_000, TimeFormat.US: 1}
+SMALLEST = {TimeFormat.MS: 10**11, TimeFormat.US: 10**14, TimeFormat.NS: 10**17}
+"""Numbers from which on a time is taken for one in this unit: the year 1973."""
 _MOST_MICROSECONDS = 900_000_000_000_000_000  # beyond this DuckDB's own range is near; far in the future either way
 _EXPECTED = {
     TimeFormat.SECONDS: "expected seconds since 1970",
     TimeFormat.MS: "expected milliseconds since 1970",
     TimeFormat.US: "expected microseconds since 1970",
-    TimeFormat.ISO: "expected an ISO 8601 time such as 2024-05-31T18:00:00Z",
+    TimeFormat.NS: "expected nanoseconds since 1970",
+    TimeFormat.ISO: "expected an ISO 8601 time such as 2024-05-31T18:00:00Z; a zone is an offset or a name like Europe/Berlin, "
+    "whose clocks did not skip it",
     TimeFormat.POSITION: "expected a whole number from 0",
 }
 
@@ -45,17 +61,60 @@ def time_value(field: Field, column: RawColumn, family: str, base: str, file: st
     if written is TimeFormat.ISO:
         if family != "text":
             return None
-        return f"CASE WHEN regexp_full_match({base}, '{ISO_TIME}') THEN TRY_CAST({base} AS TIMESTAMPTZ) END"
+        return _iso(base)
     whole, number = _numbers(base, family)
     if written is TimeFormat.POSITION:
         even = f"CASE WHEN {number} = floor({number}) THEN CAST({_bounded(number, 100_000_000)} AS BIGINT) END"
         whole = f"coalesce({whole}, {even})"
         return f"make_timestamptz({_POSITION_START} + {_bounded(whole, 100_000_000)} * {_POSITION_STEP})"
+    if written is TimeFormat.NS:
+        most = 10 * _MOST_MICROSECONDS
+        rounded = f"CAST(round({_bounded(number, most)} / 1000) AS BIGINT)"
+        return f"make_timestamptz(coalesce({_bounded(whole, most)} // 1000, {rounded}))"
     scale = _SCALES[written]
     most = _MOST_MICROSECONDS // scale
     # A double holds the microseconds of any time before the year 2255; whole numbers stay exact beyond it, too.
     rounded = f"CAST(round({_bounded(number, most)} * {scale}) AS BIGINT)"
     return f"make_timestamptz(coalesce({_bounded(whole, most)} * {scale}, {rounded}))"
+
+
+def _iso(text: str) -> str:
+    """Return the SQL of an ISO 8601 time, with or without an offset or a zone; without one it is UTC.
+
+    Never by DuckDB's cast to TIMESTAMPTZ: after a text with a zone's name, that takes texts without one for times of that zone.
+    Of two moments with the same local time, when clocks are set back, the first one is meant (as RFC 5545 has it).
+    """
+    wall = _wall(f"regexp_extract({text}, '^{_WALL}')")
+    part = [
+        f"TRY_CAST(nullif(regexp_extract({text}, '{_OFFSET}(\\[{_NAME}\\])?$', {n}), '') AS BIGINT)" for n in (2, 3, 4)
+    ]
+    seconds = f"{part[0]} * 3600 + coalesce({part[1]}, 0) * 60 + coalesce({part[2]}, 0)"
+    sign = f"CASE WHEN regexp_extract({text}, '{_OFFSET}(\\[{_NAME}\\])?$', 1) = '-' THEN 1 ELSE -1 END"
+    zone = f"regexp_extract({text}, '({_NAME})\\]?$', 1)"
+    there = f"timezone({zone}, {wall})"
+    earlier = f"{there} - INTERVAL 1 HOUR"
+    return f"""CASE
+        WHEN regexp_full_match({text}, '{_IN_UTC}') THEN CAST({_wall(f"rtrim({text}, 'Zz ')")} AS TIMESTAMPTZ)
+        WHEN regexp_full_match({text}, '{_WITH_OFFSET}') THEN CAST({wall} AS TIMESTAMPTZ) + to_seconds({sign} * ({seconds}))
+        WHEN regexp_full_match({text}, '{_WITH_NAME}') AND {zone} IN ({", ".join(map(literal, _zones()))}) THEN
+            CASE WHEN timezone({zone}, {earlier}) = {wall} THEN {earlier} WHEN timezone({zone}, {there}) = {wall} THEN {there} END
+        END"""
+
+
+def _wall(text: str) -> str:
+    """Return the SQL of a time without a zone, TIMESTAMP; a leap second is the next one, as for every system clock."""
+    plain = f"upper(replace({text}, ',', '.'))"
+    minute = f"TRY_CAST(regexp_replace({plain}, ':60([.][0-9]+)?$', ':59') AS TIMESTAMP)"
+    leap = f"CASE WHEN regexp_matches({plain}, ':59:60([.][0-9]+)?$') THEN {minute} + INTERVAL 1 SECOND END"
+    return f"coalesce(TRY_CAST({plain} AS TIMESTAMP), {leap})"
+
+
+@cache
+def _zones() -> tuple[str, ...]:
+    """Return the names of zones that mean one: EST, IST or BST are taken for different ones in different places."""
+    with duckdb.connect() as db:
+        names = [name for (name,) in db.execute("SELECT name FROM pg_timezone_names()").fetchall()]
+    return tuple(sorted({"UTC", "GMT", *(n for n in names if "/" in n or n != n.upper())}))
 
 
 def _numbers(base: str, family: str) -> tuple[str, str]:
@@ -77,17 +136,21 @@ def _bounded(number: str, most: int) -> str:
 def time_checks(field: Field, base: str, value: str, now: str) -> list[tuple[Reason, str, str]]:
     """Return reason, condition and detail of everything that makes a time bad."""
     expected = _EXPECTED.get(field.time_format, "")
-    wrong_type = (Reason.WRONG_TYPE, f"{base} IS NOT NULL AND {value} IS NULL", expected)
+    wrong_type = [(Reason.WRONG_TYPE, f"{base} IS NOT NULL AND {value} IS NULL", expected)]
+    if field.time_found and field.time_format in SMALLEST:  # a zero is one in every unit
+        small = f"abs(TRY_CAST({base} AS DOUBLE)) BETWEEN 1 AND {SMALLEST[field.time_format] - 1}"
+        said = f"{expected}, as most rows of the file have; name the format if these are right"
+        wrong_type.append((Reason.OUT_OF_RANGE, small, said))
     if not field.key:  # an attribute may well lie in the future, or before 1970: a date of release, the end of an offer
         outside = f"year({value} AT TIME ZONE 'UTC') NOT BETWEEN 1 AND 9999"
-        return [wrong_type, (Reason.OUT_OF_RANGE, outside, "expected a year from 1 to 9999")]
+        return [*wrong_type, (Reason.OUT_OF_RANGE, outside, "expected a year from 1 to 9999")]
     earliest = (
         (Reason.OUT_OF_RANGE, f"{value} < make_timestamptz({_POSITION_START})", "a position counts from 0")
         if field.time_format is TimeFormat.POSITION
         else (Reason.TOO_EARLY, f"{value} < make_timestamptz(0)", "is the format right?")
     )
     return [
-        wrong_type,
+        *wrong_type,
         earliest,
         (Reason.FUTURE, f"{value} > {now}", "it lies after the time of this import"),
     ]

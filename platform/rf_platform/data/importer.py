@@ -20,7 +20,7 @@ from rf_platform.data.replacing import replacing
 from rf_platform.data.report import FileCounts, ImportReport, load_report
 from rf_platform.data.specs import TABLES, EventTime, Kind, SourceSpec, TableSpec
 from rf_platform.data.stage import EVENT_TIME, shown_time, stage, staged
-from rf_platform.data.verdict import count_files, implausible, refuse, undescribed
+from rf_platform.data.verdict import changed_ids, count_files, implausible, refuse, undescribed
 from rf_platform.data.write import QUARANTINE, sha256, write_bare_items, write_quarantine, write_table
 from rf_platform.errors import DataError, NotFoundError, RunError, UsageError
 from rf_platform.sql import identifier
@@ -71,7 +71,7 @@ def import_tables(
         work = fresh / "work"
         work.mkdir()
         source = read_source(request, work)
-        check_catalog(workspace, source.name, replace)
+        before = check_catalog(workspace, source.name, replace)
         connection = _connect(source, work, threads)
         try:
             with track(f"import {source.name}", _steps(source)) as tracker:
@@ -83,7 +83,7 @@ def import_tables(
                 counts = count_files(connection, tables, bad)
                 refuse(counts, bad, any_bad_row=on_error is OnError.FAIL)
                 rows = _write(connection, tables, counts, fresh, tracker)
-            report = _report(connection, request, source, tables, counts, rows, fresh)
+            report = _report(connection, request, source, tables, counts, rows, fresh, before)
         except duckdb.Error as error:
             raise _explained(error) from error
         finally:
@@ -104,23 +104,27 @@ def _explained(error: Exception) -> Exception:
     return error
 
 
-def check_catalog(workspace: Workspace, name: str, replace: bool) -> None:
+def check_catalog(workspace: Workspace, name: str, replace: bool) -> ImportReport | None:
     """Make sure that the tables of another catalog are replaced only if that is asked for.
+
+    Returns:
+        The report of the import that is to be replaced, if it was one of the same catalog.
 
     Raises:
         UsageError: the workspace holds another catalog than ``name``, and it is not to be replaced.
     """
     if replace:
-        return
+        return None
     try:
-        present = load_report(workspace.tables).name
+        present = load_report(workspace.tables)
     except NotFoundError:
-        return
-    if present != name:
+        return None
+    if present.name != name:
         raise UsageError(
-            f"the workspace {workspace.root} holds the catalog {present!r}; put {name!r} into another one "
+            f"the workspace {workspace.root} holds the catalog {present.name!r}; put {name!r} into another one "
             f"(rf --home DIR, or RF_HOME), or give --replace to replace its tables"
         )
+    return present
 
 
 def _connect(source: SourceSpec, work: Path, threads: int | None) -> duckdb.DuckDBPyConnection:
@@ -209,6 +213,7 @@ def _report(
     counts: tuple[FileCounts, ...],
     rows: dict[str, int],
     fresh: Path,
+    before: ImportReport | None,
 ) -> ImportReport:
     first, last, users = connection.execute(
         f"SELECT {shown_time(f'min({EVENT_TIME})')}, {shown_time(f'max({EVENT_TIME})')}, count(DISTINCT user_id) "
@@ -230,7 +235,11 @@ def _report(
         display=source.display,
         first_event=first,
         last_event=last,
-        warnings=(*undescribed(connection, tables), *implausible(connection, EventWindow().since)),
+        warnings=(
+            *changed_ids(connection, tables, before),
+            *undescribed(connection, tables),
+            *implausible(connection, EventWindow().since),
+        ),
         bounds={
             f.name: (f.minimum, f.maximum)
             for t in tables

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from rf_platform.data.convert import NUMBER, base_value, family
-from rf_platform.data.convert_time import ISO_TIME
-from rf_platform.data.raw import TEXT, RawFile
+from rf_platform.data.convert import EXACT, NUMBER, base_value, family
+from rf_platform.data.convert_time import ISO_TIME, SMALLEST
+from rf_platform.data.raw import EMPTY, TEXT, RawFile
 from rf_platform.data.specs import Field, Kind, TableSpec, TimeFormat
 from rf_platform.errors import ConfigError
 from rf_platform.sql import identifier
 
 # Only such texts are numbers of an id or a code: 007 and +7 would not come back as they were.
-_CANONICAL_WHOLE = "0|-?[1-9][0-9]*"
+CANONICAL_WHOLE = "0|-?[1-9][0-9]*"
 _NATIVE = {
     "int": Kind.INT,
     "float": Kind.FLOAT,
@@ -27,7 +27,7 @@ _NATIVE = {
     "float[]": Kind.FLOATS,
     "text[]": Kind.STRINGS,
 }
-_TIME_CLASSES = (TimeFormat.ISO, TimeFormat.SECONDS, TimeFormat.MS, TimeFormat.US)
+_TIME_CLASSES = (TimeFormat.ISO, TimeFormat.SECONDS, *SMALLEST)
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,25 @@ def settle(connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable])
     """
     ids = {side: _id_kind(connection, tables, side) for side in ("user", "item")}
 
-    def settled(field: Field, files: tuple[RawFile, ...]) -> Field:
+    return [_settled(connection, table, ids) for table in tables]
+
+
+def _settled(connection: duckdb.DuckDBPyConnection, table: LoadedTable, ids: dict[str, Kind]) -> LoadedTable:
+    fields, files = [], table.files
+    for field in table.spec.fields:
         if field.id_of is not None:
-            return replace(field, kind=ids[field.id_of])
-        if field.kind is Kind.AUTO:
+            field = replace(field, kind=ids[field.id_of])
+        elif field.kind is Kind.AUTO:
             field = replace(field, kind=_kind(connection, files, field))
         if field.kind is Kind.TIME and field.time_format is TimeFormat.AUTO:
-            field = replace(field, time_format=_time_format(connection, files, field))
-        return field
-
-    return [
-        LoadedTable(replace(t.spec, fields=tuple(settled(f, t.files) for f in t.spec.fields)), t.files) for t in tables
-    ]
+            form, of_file = _time_formats(connection, files, field)
+            files = tuple(
+                replace(raw, time_formats={**raw.time_formats, field.name: own or form})
+                for raw, own in zip(files, of_file, strict=True)
+            )
+            field = replace(field, time_format=form, time_found=True)
+        fields.append(field)
+    return LoadedTable(replace(table.spec, fields=tuple(fields)), files)
 
 
 def _id_kind(connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable], side: str) -> Kind:
@@ -69,66 +76,116 @@ def _id_kind(connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable
         )
     if declared:
         return declared.pop()
-    whole = all(_all_fit(connection, raw, f, _CANONICAL_WHOLE) for f, files in fields for raw in files)
-    return Kind.INT if whole else Kind.STRING
+    votes = [_values(connection, raw, f) for f, files in fields for raw in files]
+    whole = {votes.whole_in_64_bits for votes in votes if votes.values}
+    return Kind.INT if whole == {True} else Kind.STRING
 
 
 def _kind(connection: duckdb.DuckDBPyConnection, files: tuple[RawFile, ...], field: Field) -> Kind:
+    """Return the type that the values of all files have; a file without a value has no vote."""
     kinds: set[Kind] = set()
-    for raw in files:
-        column = raw.column(field)
-        if column.type != TEXT:
-            kinds.add(_NATIVE.get(family(column.type), Kind.STRING))
-        elif _all_fit(connection, raw, field, _CANONICAL_WHOLE):
-            kinds.add(Kind.INT)
+    found = [values for raw in files if (values := _values(connection, raw, field)).values]
+    for values in found:
+        if values.in_text_file:
+            # Whole numbers beyond 64 bits are codes: as a float they would lose their last digits.
+            plain = Kind.FLOAT if values.numbers and not values.whole else Kind.STRING
+            kinds.add(Kind.INT if values.whole_in_64_bits else plain)
+        elif values.family == "int":
+            kinds.add(Kind.INT if values.whole_in_64_bits else Kind.STRING)
         else:
-            kinds.add(Kind.FLOAT if _all_fit(connection, raw, field, NUMBER, leading_zeros=False) else Kind.STRING)
+            kinds.add(_NATIVE.get(values.family, Kind.STRING))
     if len(kinds) == 1:
         return kinds.pop()
-    return Kind.FLOAT if kinds == {Kind.INT, Kind.FLOAT} else Kind.STRING
+    if kinds == {Kind.INT, Kind.FLOAT}:
+        # A whole number that no float holds exactly stays one beside floats that are whole (pandas: a column with gaps).
+        exact = any(v.beyond_floats for v in found) and all(v.whole_in_64_bits for v in found)
+        return Kind.INT if exact else Kind.FLOAT
+    return Kind.FLOATS if kinds == {Kind.INTS, Kind.FLOATS} else Kind.STRING
 
 
-def _all_fit(
-    connection: duckdb.DuckDBPyConnection, raw: RawFile, field: Field, pattern: str, leading_zeros: bool = True
-) -> bool:
-    """Whether there are values and all of them are numbers written as ``pattern``, within 64 bits if whole."""
+@dataclass(frozen=True, kw_only=True)
+class _Values:
+    """What the values of a column in one file have in common."""
+
+    family: str
+    in_text_file: bool
+    """A text of a Parquet file is one, whatever it says."""
+    values: int
+    """How many there are."""
+    whole_in_64_bits: bool = False
+    """All are whole numbers within 64 bits, written as such."""
+    whole: bool = False
+    """All are whole numbers of any size, written as such."""
+    numbers: bool = False
+    """All are numbers, none with leading zeros."""
+    beyond_floats: bool = False
+    """There is a whole number that a 64-bit float may not hold exactly."""
+
+
+def _values(connection: duckdb.DuckDBPyConnection, raw: RawFile, field: Field) -> _Values:
     column = raw.column(field)
     kind = family(column.type)
-    base = base_value(raw, column, Kind.STRING)
-    if kind == "int":
-        return True
-    if kind == "float":
-        fits = "b = TRY_CAST(b AS BIGINT)"
-    elif kind == "text":
-        fits = f"regexp_full_match(b, '{pattern}')"
-        fits += " AND TRY_CAST(b AS BIGINT) IS NOT NULL" if pattern == _CANONICAL_WHOLE else ""
-        fits += "" if leading_zeros else " AND NOT regexp_matches(b, '^[+-]?0[0-9]')"
+    if column.type == EMPTY:
+        return _Values(family=kind, in_text_file=False, values=0)
+    number = "true"
+    if kind == "text":
+        whole = f"regexp_full_match(b, '{CANONICAL_WHOLE}')"
+        number = f"(regexp_full_match(b, '{NUMBER}') AND NOT regexp_matches(b, '^[+-]?0[0-9]'))"
+    elif kind in ("int", "float"):
+        whole = "true" if kind == "int" else "b = TRY_CAST(b AS BIGINT)"
     else:
-        return False
-    found = connection.execute(
-        f"SELECT count(b), count(*) FILTER (b IS NOT NULL AND {fits}) "
-        f"FROM (SELECT {base} AS b FROM {identifier(raw.relation)})"
+        whole = number = "false"
+    integer = "CAST(NULL AS BIGINT)" if whole == "false" else "TRY_CAST(b AS BIGINT)"
+    counted = connection.execute(
+        f"SELECT count(b), count(b) FILTER (whole AND integer IS NOT NULL), count(b) FILTER (whole), "
+        f"count(b) FILTER (whole OR {number}), "
+        f"count(b) FILTER (whole AND integer NOT BETWEEN {-EXACT['DOUBLE']} AND {EXACT['DOUBLE']}) "
+        f"FROM (SELECT b, {whole} AS whole, {integer} AS integer FROM "
+        f"(SELECT {base_value(raw, column, Kind.STRING)} AS b FROM {identifier(raw.relation)}))"
     ).fetchone()
-    assert found is not None
-    return bool(found[0] == found[1] and found[0] > 0)
+    values, *fitting, large = counted or (0, 0, 0, 0, 0)
+    small, all_whole, numbers = (values > 0 and n == values for n in fitting)
+    return _Values(
+        family=kind,
+        in_text_file=column.type == TEXT,
+        values=values,
+        whole_in_64_bits=small,
+        whole=all_whole,
+        numbers=numbers,
+        beyond_floats=large > 0 and kind != "float",
+    )
 
 
-def _time_format(connection: duckdb.DuckDBPyConnection, files: tuple[RawFile, ...], field: Field) -> TimeFormat:
-    """Return the form that most values have: a few bad ones must not turn seconds into milliseconds."""
+def _time_formats(
+    connection: duckdb.DuckDBPyConnection, files: tuple[RawFile, ...], field: Field
+) -> tuple[TimeFormat, list[TimeFormat | None]]:
+    """Return how most times of a table are written, and those of each file (None: no time at all).
+
+    The form is that of most values of a file: a few bad ones must not turn seconds into milliseconds.
+    """
     votes = dict.fromkeys(_TIME_CLASSES, 0)
+    of_file: list[TimeFormat | None] = []
     for raw in files:
         column = raw.column(field)
         kind = family(column.type)
         if kind not in ("text", "int", "float"):
-            return TimeFormat.ISO
-        base = base_value(raw, column, Kind.TIME)
-        iso = f"regexp_full_match(b, '{ISO_TIME}')" if kind == "text" else "false"
-        found = connection.execute(
-            f"SELECT count(*) FILTER ({iso}), count(*) FILTER (n < 1e11), count(*) FILTER (n >= 1e11 AND n < 1e14), "
-            f"count(*) FILTER (n >= 1e14) FROM (SELECT b, abs(TRY_CAST(b AS DOUBLE)) AS n "
-            f"FROM (SELECT {base} AS b FROM {identifier(raw.relation)}))"
-        ).fetchone()
-        assert found is not None
-        for form, count in zip(_TIME_CLASSES, found, strict=True):
+            counts = [0] * len(_TIME_CLASSES) if column.type == EMPTY else [raw.rows, *[0] * (len(_TIME_CLASSES) - 1)]
+        else:
+            base = base_value(raw, column, Kind.TIME)
+            iso = f"regexp_full_match(b, '{ISO_TIME}')" if kind == "text" else "false"
+            limits = [1, *SMALLEST.values()]
+            sizes = (
+                f"count(*) FILTER (n >= {low}" + (f" AND n < {high})" if high else ")")
+                for low, high in zip(limits, [*limits[1:], None], strict=True)
+            )
+            found = connection.execute(
+                f"SELECT count(*) FILTER ({iso}), {', '.join(sizes)}, count(*) FILTER (n < 1) "
+                f"FROM (SELECT b, abs(TRY_CAST(b AS DOUBLE)) AS n FROM (SELECT {base} AS b FROM {identifier(raw.relation)}))"
+            ).fetchone()
+            *counts, zeros = found or [0] * (len(_TIME_CLASSES) + 1)
+            if not any(counts):  # a zero is one in every unit
+                counts[_TIME_CLASSES.index(TimeFormat.SECONDS)] = zeros
+        for form, count in zip(_TIME_CLASSES, counts, strict=True):
             votes[form] += count
-    return max(_TIME_CLASSES, key=lambda form: votes[form])
+        of_file.append(_TIME_CLASSES[counts.index(max(counts))] if any(counts) else None)
+    return max(_TIME_CLASSES, key=lambda form: votes[form]), of_file

@@ -3,9 +3,11 @@
 import glob
 import shutil
 import zipfile
-from fnmatch import fnmatch
-from pathlib import Path
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 
+from rf_platform.data.compression import DAMAGED, hidden
 from rf_platform.data.specs import InputFile
 from rf_platform.errors import DataError, NotFoundError
 
@@ -39,27 +41,48 @@ class Location:
         return found[0] if found else None
 
     def match(self, pattern: str) -> list[InputFile]:
-        """Return the files whose path below the top fits a glob pattern, sorted by path."""
+        """Return the files whose path below the top fits a glob pattern, sorted by path; ``**`` is any number of directories.
+
+        Hidden files and what systems and tools leave beside data (``__MACOSX``, ``_SUCCESS``) fit no pattern, only their own
+        name.
+        """
         if self._members is not None:
-            depth = pattern.count("/")
-            names = [m for m in self._members if m.count("/") == depth and fnmatch(m, pattern)]
+            parts = PurePosixPath(pattern).parts
             # A name may hold characters that mean something in a pattern.
-            names = [pattern] if pattern in self._members else names
+            names = (
+                [pattern]
+                if pattern in self._members
+                else [m for m in self._members if _fits(m.split("/"), parts) and not hidden(m)]
+            )
             return [InputFile(path=self._unpack(m), name=f"{self.path.name}/{m}") for m in names]
         exact = self.path / pattern
-        root = "" if Path(pattern).is_absolute() else f"{glob.escape(str(self.path))}/"
-        paths = [exact] if exact.is_file() else sorted(p for p in map(Path, glob.glob(root + pattern)) if p.is_file())
-        return [
-            InputFile(path=p, name=str(p.relative_to(self.path) if p.is_relative_to(self.path) else p)) for p in paths
-        ]
+        if exact.is_file():
+            paths = [exact]
+        else:
+            root = "" if Path(pattern).is_absolute() else f"{glob.escape(str(self.path))}/"
+            found = (Path(p) for p in glob.glob(root + pattern, recursive=True))
+            paths = sorted({p for p in found if p.is_file() and not hidden(self._name(p))})
+        return [InputFile(path=p, name=self._name(p)) for p in paths]
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self.path) if path.is_relative_to(self.path) else path)
 
     def _unpack(self, member: str) -> Path:
-        target = self._scratch / f"member-{(self._members or []).index(member)}{''.join(Path(member).suffixes[-2:])}"
+        target = self._scratch / f"member-{(self._members or []).index(member)}"
         if target.exists():
             return target
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(member) as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy, 1 << 20)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:  # damaged or encrypted
+        except DAMAGED as error:  # or encrypted
             raise DataError(f"{self.path}: member {member!r} cannot be unpacked: {error}") from error
         return target
+
+
+def _fits(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether the parts of a path fit those of a pattern, as :mod:`glob` has it."""
+    if not path or not pattern:
+        return not path and not pattern
+    if pattern[0] != "**":
+        return fnmatchcase(path[0], pattern[0]) and _fits(path[1:], pattern[1:])
+    return len(pattern) == 1 or any(_fits(path[n:], pattern[1:]) for n in range(len(path)))

@@ -55,7 +55,7 @@ class TimeColumn(_Part):
     """Where the time is and how it is written; short form: the column's name."""
 
     column: _Column
-    format: Literal["auto", "seconds", "ms", "us", "iso", "position"] = "auto"
+    format: Literal["auto", "seconds", "ms", "us", "ns", "iso", "position"] = "auto"
 
     @field_validator("format", mode="before")
     @classmethod
@@ -95,7 +95,7 @@ class ExtraColumn(_Part):
 
     column: _Column
     type: Literal["auto", "string", "int", "float", "bool", "time", "strings", "ints", "floats"] = "auto"
-    format: Literal["auto", "seconds", "ms", "us", "iso"] | None = None
+    format: Literal["auto", "seconds", "ms", "us", "ns", "iso"] | None = None
     separator: str | None = Field(default=None, min_length=1)
     display: bool = False
 

@@ -1,20 +1,24 @@
 """Input files as DuckDB relations: raw values, row numbers, nothing judged yet."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rf_platform.data.bad_rows import BadRows
-from rf_platform.data.specs import Field, InputFile, ParquetFormat, TableSpec, TextFormat
+from rf_platform.data.specs import Field, InputFile, ParquetFormat, TableSpec, TextFormat, TimeFormat
 from rf_platform.data.text_reader import load_text
 from rf_platform.data.text_stream import shown_bytes_sql
 from rf_platform.errors import DataError
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, literal, pattern_literal
 
 TEXT = "TEXT"
 """Type of every column of a text file, whose values are trimmed; Parquet columns have DuckDB's type names."""
+EMPTY = "NULL"
+"""Type of a Parquet column without a single value: whatever its type is, it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +42,13 @@ class RawFile:
     """All data rows, broken ones included."""
     undecodable: bool
     null_values: tuple[str, ...]
+    time_formats: dict[str, TimeFormat] = field(default_factory=dict)
+    """How the times of a field are written in this file, where that was found out: files of one table may differ."""
 
     @property
     def row(self) -> str:
         """SQL of the 1-based data row number."""
-        return '"row"' if next(iter(self.columns.values())).type == TEXT else "(file_row_number + 1)"
+        return '"row"' if next(iter(self.columns.values())).type == TEXT else "(file_row + 1)"
 
     @property
     def record(self) -> str:
@@ -96,14 +102,14 @@ def load_file(
     """
     relation = f"raw_{number}"
     if isinstance(table.format, ParquetFormat):
-        columns, rows = _view_parquet(connection, relation, file)
+        columns, rows = _view_parquet(connection, relation, file, {f.column for f in table.fields})
         raw = RawFile(
             number=number, file=file, relation=relation, columns=columns, rows=rows, undecodable=False, null_values=()
         )
     else:
         raw = _load_text(connection, relation, file, number, table.format, bad, consumed)
-    for field in table.fields:
-        raw.column(field)
+    for needed in table.fields:
+        raw.column(needed)
     return raw
 
 
@@ -132,18 +138,31 @@ def _load_text(
 
 
 def _view_parquet(
-    connection: duckdb.DuckDBPyConnection, relation: str, file: InputFile
+    connection: duckdb.DuckDBPyConnection, relation: str, file: InputFile, needed: set[str]
 ) -> tuple[dict[str, RawColumn], int]:
-    source = f"read_parquet({literal(str(file.path))}, file_row_number = true, hive_partitioning = false)"
+    source = f"read_parquet({pattern_literal(file.path)}, hive_partitioning = false)"
     try:
-        connection.execute(f"CREATE VIEW {identifier(relation)} AS SELECT * FROM {source}")
-        described = connection.execute(f"DESCRIBE {identifier(relation)}").fetchall()
-        counted = connection.execute(f"SELECT count(*) FROM {identifier(relation)}").fetchone()
-    except duckdb.Error as error:
+        names = pq.read_schema(file.path).names
+        # DuckDB takes names that differ in case only for one, and renames the second: columns go by their place.
+        described = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+        # Its own number of a row hides behind a column of that name.
+        taken = any(name.lower() == "file_row_number" for name in names)
+        row = "row_number() OVER () - 1" if taken else "file_row_number"
+        listed = ", ".join(f"{identifier(d[0])} AS c{i}" for i, d in enumerate(described))
+        connection.execute(f"CREATE VIEW {identifier(relation)} AS SELECT {listed}, {row} AS file_row FROM {source}")
+        read = [i for i, name in enumerate(names) if name in needed]
+        counted = connection.execute(
+            f"SELECT count(*){''.join(f', count(c{i})' for i in read)} FROM {identifier(relation)}"
+        ).fetchone()
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise DataError(f"{file.name} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    rows = int(counted[0]) if counted else 0
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise DataError(f"{file.name}: two columns are called {twice!r}; rename one of them")
+    rows, *values = (int(n) for n in counted or (0,))
     if rows == 0:
         raise DataError(f"{file.name} is empty: it has no data rows")
-    columns = {name: RawColumn(sql=identifier(name), type=kind) for name, kind, *_ in described}
-    del columns["file_row_number"]
-    return columns, rows
+    empty = {i for i, n in zip(read, values, strict=True) if n == 0}
+    return {
+        name: RawColumn(sql=f"c{i}", type=EMPTY if i in empty else described[i][1]) for i, name in enumerate(names)
+    }, rows

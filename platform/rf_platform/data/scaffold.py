@@ -17,7 +17,7 @@ from rf_platform.data.report import ImportReport, load_report
 from rf_platform.data.specs import EventTime
 from rf_platform.data.stage import EVENT_TIME
 from rf_platform.errors import UsageError
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, pattern_literal
 from rf_platform.workspace import Workspace
 
 _DTYPES = {
@@ -90,7 +90,7 @@ def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
 def _columns(path: Path) -> dict[str, _Column]:
     schema = pq.read_schema(path)
     counts = ", ".join(f"count({identifier(n)}), count(DISTINCT {identifier(n)})" for n in schema.names)
-    found = duckdb.sql(f"SELECT {counts} FROM read_parquet({literal(str(path))})").fetchall()[0]
+    found = duckdb.sql(f"SELECT {counts} FROM read_parquet({pattern_literal(str(path))})").fetchall()[0]
     return {
         f.name: _Column(name=f.name, dtype=_dtype(f.type), values=found[2 * i], distinct=found[2 * i + 1])
         for i, f in enumerate(schema)

@@ -30,6 +30,7 @@ class TimeFormat(StrEnum):
     SECONDS = "seconds"
     MS = "ms"
     US = "us"
+    NS = "ns"
     ISO = "iso"
     POSITION = "position"
 
@@ -96,6 +97,8 @@ class Field:
     minimum: float | None = None
     maximum: float | None = None
     time_format: TimeFormat = TimeFormat.AUTO
+    time_found: bool = False
+    """The format was found out from the values, not declared."""
     separator: str | None = None
     """Between the values of a multi-valued attribute that is written as text."""
 

@@ -4,26 +4,18 @@ A row is refused once, for the first thing that is wrong with it: field by field
 beside other rows (order, duplicates).
 """
 
+from dataclasses import replace
+
 import duckdb
 
 from rf_platform.data.bad_rows import BadRows, Reason
-from rf_platform.data.convert import Check, convert
+from rf_platform.data.convert import SQL_TYPES, Check, convert
 from rf_platform.data.infer import LoadedTable
 from rf_platform.data.raw import RawFile
 from rf_platform.data.specs import Kind, TableName, TableSpec
 from rf_platform.data.text_stream import shown_bytes_sql
 from rf_platform.sql import identifier, literal
 
-_TYPES = {
-    Kind.INT: "BIGINT",
-    Kind.FLOAT: "DOUBLE",
-    Kind.BOOL: "BIGINT",
-    Kind.STRING: "VARCHAR",
-    Kind.TIME: "TIMESTAMPTZ",
-    Kind.INTS: "BIGINT[]",
-    Kind.FLOATS: "FLOAT[]",
-    Kind.STRINGS: "VARCHAR[]",
-}
 EVENT_TIME = "event_timestamp"
 # Names of our own in staged tables; no column of a catalog may hold two underscores in a row.
 FILE, ROW, INPUT_ORDER = "__file", "__row", "__order"
@@ -44,7 +36,7 @@ def stage(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRow
         now: SQL of the moment after which a time lies in the future.
     """
     spec, target = table.spec, identifier(staged(table.spec.table))
-    columns = ", ".join(f"{identifier(f.name)} {_TYPES[f.kind]}" for f in spec.fields)
+    columns = ", ".join(f"{identifier(f.name)} {SQL_TYPES[f.kind]}" for f in spec.fields)
     connection.execute(f"CREATE TABLE {target} ({FILE} INTEGER, {ROW} BIGINT, {INPUT_ORDER} BIGINT, {columns})")
     offset = 0
     for raw in table.files:
@@ -61,7 +53,8 @@ def _stage_file(
     bases, values, picked = [], [], []
     checks: list[tuple[int, Check]] = []
     for i, field in enumerate(spec.fields):
-        conversion = convert(raw, field, f"b{i}", f"v{i}", now)
+        written = raw.time_formats.get(field.name, field.time_format)
+        conversion = convert(raw, replace(field, time_format=written), f"b{i}", f"v{i}", now)
         bases.append(f"{conversion.base} AS b{i}")
         same = field.kind is Kind.STRING and conversion.value == f"b{i}"  # a text need not be kept twice
         values += [] if same else [f"{conversion.value} AS v{i}"]

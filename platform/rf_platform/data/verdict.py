@@ -6,10 +6,10 @@ from datetime import date
 import duckdb
 
 from rf_platform.data.bad_rows import BadRows
-from rf_platform.data.infer import LoadedTable
-from rf_platform.data.report import FileCounts
-from rf_platform.data.specs import TABLES
-from rf_platform.data.stage import EVENT_TIME, FILE, shown_time, staged
+from rf_platform.data.infer import CANONICAL_WHOLE, LoadedTable
+from rf_platform.data.report import FileCounts, ImportReport
+from rf_platform.data.specs import TABLES, Field, Kind
+from rf_platform.data.stage import EVENT_TIME, FILE, INPUT_ORDER, ROW, shown_time, staged
 from rf_platform.data.write import sha256
 from rf_platform.errors import DataError
 from rf_platform.sql import identifier
@@ -101,3 +101,41 @@ def implausible(connection: duckdb.DuckDBPyConnection, since: date) -> tuple[str
     return (
         f"{count:,} interactions happened before {since}, the first at {first}: is the format of their times right?",
     )
+
+
+def changed_ids(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable], before: ImportReport | None
+) -> tuple[str, ...]:
+    """Return a warning per side whose ids have another type than in the tables of the import before."""
+    found = []
+    for side in ("user", "item"):
+        ids = [(t, f) for t in tables for f in t.spec.fields if f.id_of == side]
+        was = before.columns["interactions"].get(f"{side}_id") if before else None
+        kind = ids[0][1].kind
+        if was is None or was == {Kind.INT: "int64", Kind.STRING: "string"}[kind]:
+            continue
+        example = (
+            next(filter(None, (_first_text_id(connection, t, f) for t, f in ids)), "") if kind is Kind.STRING else ""
+        )
+        old, new, value_type = ("whole numbers", "text", "STRING")
+        mistake = "if that is a mistake, declare `type: int` for the column; else "
+        if kind is Kind.INT:
+            old, new, value_type, mistake = "text", "whole numbers", "INT64", ""
+        found.append(
+            f"{side} ids were {old} in the import before and are {new} now{example}: what was made from the earlier tables does "
+            f"not fit them; {mistake}set the value_type of entity '{side}' to {value_type}, and the dtype of fields that keep "
+            f"these ids, then apply, materialise, build and train again"
+        )
+    return tuple(found)
+
+
+def _first_text_id(connection: duckdb.DuckDBPyConnection, table: LoadedTable, field: Field) -> str | None:
+    row = connection.execute(
+        f"SELECT {field.name}, {FILE}, {ROW} FROM {identifier(staged(table.spec.table))} "
+        f"WHERE NOT regexp_full_match({field.name}, '{CANONICAL_WHOLE}') OR TRY_CAST({field.name} AS BIGINT) IS NULL "
+        f"ORDER BY {INPUT_ORDER} LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    file = next(raw.file.name for raw in table.files if raw.number == row[1])
+    return f" (the first that is no whole number: {row[0]!r} in {file}, row {row[2]})"

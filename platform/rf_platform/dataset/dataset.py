@@ -18,7 +18,7 @@ from rf_platform.errors import CorruptError, NotFoundError
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec
 from rf_platform.features.vocabulary import FIRST_ID
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, pattern_literal
 
 __all__ = ["FORMAT", "HISTORY", "TEST", "TRAIN", "VALIDATION", "Dataset", "Sequences"]
 
@@ -210,7 +210,7 @@ class Dataset:
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             events, items, users = (
-                f"read_parquet({literal(path / f'{n}.parquet')})" for n in ("events", "items", "users")
+                f"read_parquet({pattern_literal(path / f'{n}.parquet')})" for n in ("events", "items", "users")
             )
             return connection.execute(
                 f"""SELECT u.{identifier(user)}, i.{identifier(item)}, e.event_timestamp, {", ".join([*features, "e.split"])}

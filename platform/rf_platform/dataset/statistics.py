@@ -10,7 +10,7 @@ from rf_platform.errors import DataError
 from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_STRING, DomainSpec, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import Vocabulary, arrow_type
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, pattern_literal
 
 _NO_DEVIATION = 1e-12
 """Share of the mean up to which a deviation is rounding: a 64-bit float has sixteen digits."""
@@ -30,12 +30,12 @@ def learn_encoder(
     """
     db.execute(
         f"""CREATE OR REPLACE TEMP VIEW train AS
-        SELECT * FROM read_parquet({literal(content / "events.parquet")}) WHERE split = 0"""
+        SELECT * FROM read_parquet({pattern_literal(content / "events.parquet")}) WHERE split = 0"""
     )
     for side in ("item", "user"):
         db.execute(
             f"""CREATE OR REPLACE TEMP VIEW train_{side} AS
-            SELECT t.*, n FROM read_parquet({literal(content / f"{side}s.parquet")}) t
+            SELECT t.*, n FROM read_parquet({pattern_literal(content / f"{side}s.parquet")}) t
             JOIN (SELECT {side}_version AS version, count(*) AS n FROM train GROUP BY 1) USING (version)"""
         )
     db.execute("CREATE OR REPLACE TEMP VIEW train_context AS SELECT *, 1 AS n FROM train")
@@ -96,7 +96,7 @@ def _numeric(db: duckdb.DuckDBPyConnection, f: FieldSpec, warnings: list[str]) -
 
 def _width(db: duckdb.DuckDBPyConnection, f: FieldSpec, content: Path) -> int:
     widths = db.execute(
-        f"""SELECT DISTINCT len({identifier(f.name)}) FROM read_parquet({literal(content / f"{f.side}s.parquet")})
+        f"""SELECT DISTINCT len({identifier(f.name)}) FROM read_parquet({pattern_literal(content / f"{f.side}s.parquet")})
         WHERE len({identifier(f.name)}) > 0 ORDER BY 1"""
     ).fetchall()
     if len(widths) > 1:

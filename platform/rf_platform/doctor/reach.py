@@ -10,6 +10,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, make_url
 
 from rf_platform.errors import ConfigError
+from rf_platform.sql import sqlite_url
 
 _QUICK_CHECK_BYTES = 256 << 20
 """Larger SQLite files are opened only: reading them through would take too long."""
@@ -81,7 +82,7 @@ def online_store_url(config: Any) -> str:
     section = config.online_store
     match section.type:
         case "sqlite":
-            return f"sqlite:///{Path(str(config.repo_path or '.')) / section.path}"
+            return sqlite_url(Path(str(config.repo_path or ".")) / section.path)
         case "redis":
             first, *options = str(section.connection_string).split(",")
             named = dict(option.split("=", 1) for option in options if "=" in option)

@@ -16,7 +16,7 @@ from rf_platform.errors import ConfigError
 from rf_platform.features.log_source import check_log_id, log_column
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, literal, pattern_literal
 
 _IMPORTED = ("interactions.parquet", "items.parquet", "users.parquet", "quarantine.parquet")
 
@@ -89,7 +89,7 @@ def _write(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, inte
         temporary = target.with_suffix(".tmp")
         log.execute(f"COPY ({query}) TO {literal(temporary)} (FORMAT parquet)")
         os.replace(temporary, target)
-        counted = log.execute(f"SELECT count(*) FROM read_parquet({literal(target)})").fetchone()
+        counted = log.execute(f"SELECT count(*) FROM read_parquet({pattern_literal(target)})").fetchone()
         users = int(counted[0]) if counted else 0
     return users
 

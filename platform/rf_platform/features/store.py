@@ -19,6 +19,7 @@ import yaml
 
 from rf_platform.errors import ConfigError, NotFoundError
 from rf_platform.settings import Settings
+from rf_platform.sql import sqlite_url
 
 if TYPE_CHECKING:
     from feast import FeatureStore, RepoConfig
@@ -87,7 +88,7 @@ def _registry(given: Any, settings: Settings) -> dict[str, Any]:
         section |= {"registry_type": "sql", "path": url}
     elif "path" not in section:
         settings.workspace.feast.mkdir(parents=True, exist_ok=True)
-        section["path"] = f"sqlite:///{settings.workspace.feast / 'registry.db'}"
+        section["path"] = sqlite_url(settings.workspace.feast / "registry.db")
     return section
 
 

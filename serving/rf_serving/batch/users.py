@@ -15,7 +15,7 @@ from rf_platform.features.read import FeatureDefinitions
 from rf_platform.features.spec import IdType
 from rf_platform.features.view_rows import ID_TYPES
 from rf_platform.settings import Settings
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, pattern_literal
 from rf_serving.retrieval.ids import parse_id
 
 _READ_ROWS = 65_536
@@ -48,11 +48,11 @@ def all_users(settings: Settings, definitions: FeatureDefinitions, at_once: int)
     kind = ID_TYPES[spec.user.id_type]
     # The history is written by `rf features materialize`: before that there is none.
     sources = [s for s in definitions.sources if s.side != "item" and ("://" in s.path or glob(s.path))]
-    parts = [(identifier(source.join_key), f"read_parquet({literal(source.path)})") for source in sources]
+    parts = [(identifier(source.join_key), f"read_parquet({pattern_literal(source.path)})") for source in sources]
     with ExitStack() as ending, duckdb.connect() as db:
         files = ending.enter_context(seal(settings).reading())
         if files:
-            parts.append((USER, f"read_parquet([{', '.join(map(literal, files))}], union_by_name = true)"))
+            parts.append((USER, f"read_parquet([{', '.join(map(pattern_literal, files))}], union_by_name = true)"))
         if not parts:
             raise NotFoundError(
                 f"no users are known in {settings.workspace.root}; run `rf data import`, or give --users FILE"
@@ -72,7 +72,7 @@ def users_of_file(path: Path, join_key: str, id_type: IdType, at_once: int) -> I
         raise UsageError(f"--users {path} is no file")
     if path.suffix == ".parquet":
         with duckdb.connect() as db:
-            relation = f"read_parquet({literal(path)})"
+            relation = f"read_parquet({pattern_literal(path)})"
             try:
                 columns = [row[0] for row in db.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
             except duckdb.Error as error:

@@ -15,7 +15,7 @@ from rf_platform.features.history import history_sql
 from rf_platform.features.read import FeatureDefinitions
 from rf_platform.features.seen_rows import seen_rows
 from rf_platform.features.store import quiet
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, literal, pattern_literal
 from rf_serving.events.history import as_microseconds, as_time
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class HistoryRebuilder:
             db.register("waiting", events_table([event for event in waiting if event.sequence > sealed]))
             events = "SELECT * FROM waiting"
             if files:
-                listed = ", ".join(literal(path) for path in files)
+                listed = ", ".join(pattern_literal(path) for path in files)
                 wanted = ", ".join(literal(user) for user in users)
                 events += (
                     f" UNION ALL BY NAME SELECT * FROM read_parquet([{listed}], union_by_name = true) "
@@ -88,9 +88,8 @@ class HistoryRebuilder:
     def _imported(self, users: Sequence[str]) -> str:
         user = self._definitions.spec.user
         wanted = ", ".join(users if user.id_type == "int64" else [literal(each) for each in users])
-        return (
-            f"SELECT * FROM read_parquet({literal(self._interactions)}) WHERE {identifier(user.join_key)} IN ({wanted})"
-        )
+        log = f"read_parquet({pattern_literal(self._interactions)})"
+        return f"SELECT * FROM {log} WHERE {identifier(user.join_key)} IN ({wanted})"
 
     def _converted(self, db: duckdb.DuckDBPyConnection) -> dict[str, tuple[dict[str, Any], datetime]]:
         """Convert rows as Feast does when it materialises."""

@@ -75,7 +75,7 @@ interactions:
         (f"name: a\n{_LOG}, sorted: perhaps}}\n", "interactions.sorted: Input should be a valid boolean"),
         (
             "name: a\ninteractions: {file: e, user: u, item: i, timestamp: {column: t, format: minutes}}\n",
-            "interactions.timestamp.format: Input should be 'auto', 'seconds', 'ms', 'us', 'iso' or 'position' "
+            "interactions.timestamp.format: Input should be 'auto', 'seconds', 'ms', 'us', 'ns', 'iso' or 'position' "
             "(given: 'minutes')",
         ),
         (f"name: a\n{_LOG}, context: [rating]}}\n", "interactions: 'rating' is taken"),

@@ -4,12 +4,19 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from rf_platform.data.convert_time import time_value
+from rf_platform.data.raw import TEXT, RawColumn
 from rf_platform.data.report import ImportReport
+from rf_platform.data.specs import Field, Kind, TimeFormat
 from rf_platform.errors import ConfigError, DataError
 from rf_platform.workspace import Workspace
 
@@ -42,6 +49,20 @@ def _times(rows: Rows) -> list[datetime]:
         ("2024-05-31 12:00:00.000", "iso"),
         ("2024-05-31T14:00:00+02:00", "iso"),
         ("2024-05-31T07:30:00-04:30", "iso"),
+        (_SECONDS * 1_000_000_000, "ns"),
+        ("2024-05-31t12:00z", "iso"),
+        ("2024-05-31 12:00:00,000 UTC", "iso"),
+        ("2024-05-31 12:00:00 GMT", "iso"),
+        ("2024-05-31T17:30:00+0530", "iso"),
+        ("2024-05-31 17:30:00 +05:30", "iso"),
+        ("2024-05-31T14:00+02", "iso"),
+        ("2024-05-31T14:00:00+02:00[Europe/Berlin]", "iso"),
+        ("2024-05-31T12:00:00Z[UTC]", "iso"),
+        ("2024-05-31 14:00:00 Europe/Berlin", "iso"),
+        ("2024-05-31T08:00:00[America/New_York]", "iso"),
+        ("2024-05-31 21:00:00 Japan", "iso"),
+        ("2024-05-31 07:00:00 Etc/GMT+5", "iso"),
+        ("2024-05-31 11:59:60", "iso"),
     ],
 )
 def test_forms_of_one_moment(written: object, form: str, bring: Bring, rows: Rows) -> None:
@@ -83,7 +104,20 @@ def test_the_form_is_that_of_most_rows(bring: Bring, rows: Rows) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["infinity", "epoch", "2024-13-01", "31.05.2024", "20240531", "2024", "12:00", "today"]
+    "text",
+    [
+        *("infinity", "epoch", "2024-13-01", "31.05.2024", "20240531", "2024", "12:00", "today", "2024-02-30"),
+        "2024-05-31 18:00:00 Nowhere/Land",
+        "2024-05-31 18:00:00 EST",  # -5 hours in one place, +10 in another
+        "2024-05-31 18:00:00 IST",
+        "2024-05-31T18:00:00+25:00",
+        "2024-05-31T18:00:00+02:60",
+        "2024-05-31 Europe/Berlin",
+        "2024-05-31T18:00:60Z",
+        "2024-05-31T18:61:00Z",
+        "2024-05-31T25:00:00Z",
+        "2024-03-31 02:30:00 Europe/Berlin",  # the clocks skipped it
+    ],
 )
 def test_what_is_no_iso_time(text: str, bring: Bring) -> None:
     with pytest.raises(DataError, match=r"row 1, column t: wrong type .*expected an ISO 8601 time"):
@@ -186,3 +220,61 @@ def test_the_written_types_are_those_every_reader_counts_on(bring: Bring, worksp
         "weekday": "int64",
         "input_order": "int64",
     }
+
+
+_ZONES = ("", "Z", "+05:30", " -0800", " America/New_York", "[Europe/Berlin]", " UTC", " Asia/Kolkata", " Nowhere/Land")
+_WALLS = st.datetimes(datetime(1971, 1, 1), datetime(2024, 12, 30)).map(lambda t: t.replace(microsecond=0))
+
+
+def _moment(wall: datetime, zone: str) -> datetime | None:
+    """Return the moment of a local time by Python's own rules, None if there is none."""
+    name = zone.strip(" []")
+    if name == "Nowhere/Land":
+        return None
+    if name in ("", "Z", "UTC"):
+        return wall.replace(tzinfo=UTC)
+    if name[0] in "+-":
+        return datetime.strptime(f"{wall.isoformat()}{name}", "%Y-%m-%dT%H:%M:%S%z").astimezone(UTC)
+    moment = wall.replace(tzinfo=ZoneInfo(name)).astimezone(UTC)
+    return moment if moment.astimezone(ZoneInfo(name)).replace(tzinfo=None) == wall else None
+
+
+@settings(max_examples=60, deadline=None)
+@given(times=st.lists(st.tuples(_WALLS, st.sampled_from(_ZONES)), min_size=1, max_size=12))
+@example(times=[(datetime(2024, 10, 27, 2, 30), "[Europe/Berlin]"), (datetime(2024, 3, 31, 2, 30), "[Europe/Berlin]")])
+@example(times=[(datetime(2024, 5, 31, 18), " America/New_York"), (datetime(2024, 5, 31, 18), "")])
+def test_no_time_depends_on_those_before_it(times: list[tuple[datetime, str]]) -> None:
+    texts = [f"{wall.isoformat(' ')}{zone}" for wall, zone in times]
+    field = Field(name="t", column="t", kind=Kind.TIME, time_format=TimeFormat.ISO)
+    sql = time_value(field, RawColumn(sql="t", type=TEXT), "text", "t", "e.csv")
+    with duckdb.connect() as db:
+        db.execute("SET TimeZone = 'UTC'")
+        db.register("written", pa.table({"t": texts}))
+        found = [row[0] for row in db.execute(f"SELECT {sql} FROM written").fetchall()]
+    assert found == [_moment(wall, zone) for wall, zone in times]
+
+
+def test_files_of_one_table_may_write_their_times_differently(bring: Bring, rows: Rows) -> None:
+    forms = {"a": "2024-05-31T14:00:00+02:00", "b": _SECONDS, "c": _SECONDS * 1000, "d": _SECONDS * 10**9}
+    report = bring(
+        _MAPPING % ("'*.csv'", "auto"),
+        {f"{name}.csv": f"u,i,t\n{n},1,{time}\n" for n, (name, time) in enumerate(forms.items())},
+    )
+    assert (_times(rows), [f.kept for f in report.inputs]) == ([_NOON] * 4, [1] * 4)
+
+
+def test_parquet_times_beside_numbers(bring: Bring, rows: Rows) -> None:
+    tables = {"a": pa.array([_SECONDS], pa.int64()), "b": pa.array([_NOON], pa.timestamp("us", tz="UTC"))}
+    files = {f"{name}.parquet": pa.table({"u": [n], "i": [1], "t": t}) for n, (name, t) in enumerate(tables.items())}
+    bring(_MAPPING % ("'*.parquet'", "auto"), files)
+    assert _times(rows) == [_NOON] * 2
+
+
+def test_a_number_in_another_unit_than_most_is_bad_and_not_1970(bring: Bring, rows: Rows) -> None:
+    for scale, said in ((1000, "milliseconds"), (10**6, "microseconds"), (10**9, "nanoseconds")):
+        times = (_SECONDS * scale, 0, _SECONDS * scale + 1, _SECONDS)
+        expected = f"row 4, column t: out of range '{_SECONDS}' .*expected {said} since 1970, as most"
+        with pytest.raises(DataError, match=expected):
+            bring(_MAPPING % ("e.csv", "auto"), _csv(*times))
+        bring(_MAPPING % ("e.csv", "auto"), on_error="quarantine")
+        assert len(rows("interactions")) == 3

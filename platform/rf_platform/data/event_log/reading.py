@@ -11,7 +11,7 @@ from rf_platform.data.event_log.event import ORDER_OFFSET
 from rf_platform.data.event_log.parts import ITEM, SEQUENCE, TIME, USER
 from rf_platform.data.specs import EventTime
 from rf_platform.settings import Settings
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, literal, pattern_literal
 
 _KEY = ("user_id", "item_id", "event_timestamp", "event_type")
 
@@ -50,10 +50,10 @@ def log_relation(
         files: of the event log.
         clock: whether event times are times; else `hour` and `weekday` are null, as in the imported table.
     """
-    imported = f"read_parquet({literal(interactions)})"
+    imported = f"read_parquet({pattern_literal(interactions)})"
     if not files:
         return imported
-    listed = ", ".join(literal(path) for path in files)
+    listed = ", ".join(pattern_literal(path) for path in files)
     return union_with(db, imported, f"read_parquet([{listed}], union_by_name = true)", clock=clock)
 
 

@@ -10,6 +10,7 @@ from rf_platform.errors import ConfigError, UnavailableError
 from rf_platform.registry.engine import database_file, explained, make_engine, parse_url, writing
 from rf_platform.registry.schema import use_wal
 from rf_platform.settings import Settings
+from rf_platform.sql import sqlite_url
 
 FORMAT = 1
 WAIT_SECONDS = 20
@@ -43,7 +44,7 @@ def log_url(settings: Settings) -> str:
     url = settings.platform_registry_url
     if database_file(parse_url(url)) is None:
         return url
-    return f"sqlite:///{settings.workspace.events / 'log.db'}"
+    return sqlite_url(settings.workspace.events / "log.db")
 
 
 def open_database(url: str) -> Engine:
