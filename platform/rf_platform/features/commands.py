@@ -47,9 +47,6 @@ def apply(json: Json = False) -> None:
 
 def _warn_of_misfits(spec: "FeatureSpec") -> None:
     """Name the bundles in use that read what the definitions no longer have."""
-    from rich.markup import escape
-
-    from rf_platform.cli.console import err_console
     from rf_platform.doctor.stores import existing_registry
     from rf_platform.errors import ConfigError, RfError
     from rf_platform.registry import check_spec
@@ -57,7 +54,7 @@ def _warn_of_misfits(spec: "FeatureSpec") -> None:
     try:
         registry = existing_registry(get_settings())
         plan = None if registry is None else registry.traffic.plan()
-    except RfError:  # a matter of whoever serves, and of `rf doctor`
+    except RfError:  # a matter for `rf serve` and `rf doctor`
         return
     for record in (plan.active, plan.challenger, plan.shadow) if plan is not None else ():
         try:

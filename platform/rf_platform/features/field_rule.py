@@ -61,7 +61,8 @@ class FieldRule:
             return None
         if not isinstance(value, list | tuple):
             raise UnfitError(f"{shown(value)} is no list, which {self.dtype} is")
-        read = [self._element(each, element_of(self.dtype)) for each in value]
+        element = element_of(self.dtype)
+        read = [self._element(each, element) for each in value]
         kept = [each for each in read if each is not None]
         if self.width is None or not kept:
             return kept or None

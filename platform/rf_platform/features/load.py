@@ -2,8 +2,8 @@
 
 Feast's own materialisation reads rows through pandas, which turns whole numbers beside a gap into floats, takes any of the rows
 of one time, and rows that are not known yet. Here the store gets the very rows that a dataset finds, read by the same SQL
-(:mod:`~rf_platform.features.view_rows`). Expired rows are loaded as well: readers look at their time, so a longer ttl has its
-effect at once.
+(:mod:`~rf_platform.features.view_rows`). Expired rows are loaded as well: readers look at their time, so a longer ttl needs no
+load.
 
 What somebody wrote to the store directly (``FeatureStore.push``) since the last load, with a newer event timestamp than the
 tables have, stays this time: the tables may not have caught up yet.

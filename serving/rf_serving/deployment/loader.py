@@ -56,7 +56,7 @@ class BundleLoader:
 
         Args:
             record: the bundle.
-            beside: what answers meanwhile; a bundle that reads the same features shares its connection.
+            beside: what answers meanwhile; a bundle that reads the same features, by the same ttls, shares its connection.
             verified: its checksums have just been compared.
 
         Raises:
@@ -86,10 +86,9 @@ class BundleLoader:
         engine = Engine(bundle, catalog, reranking=reranking, offered=self.offered)
         catalog.prepare = engine.warm
         engine.warm(catalog.snapshot, beside.engine if beside is not None else None)
-        if beside is not None and beside.fetcher.serves(bundle.spec):
+        fetcher = FeatureFetcher(self._store, bundle)
+        if beside is not None and beside.fetcher.reads_as(fetcher):
             fetcher = beside.fetcher
-        else:
-            fetcher = FeatureFetcher(self._store, bundle)
         loaded = Loaded(record=record, route=Route(engine=engine, fetcher=fetcher), catalog=catalog)
         check_answers(loaded.route)
         catalog.follow()

@@ -47,9 +47,10 @@ class FeatureFetcher:
         self._rows = OnlineRows(store, fields, clock, more=(seen_view(store, spec), [ITEMS]))
         self._told = Event()
 
-    def serves(self, spec: FeatureSpec) -> bool:
-        """Whether bundles of a specification read just these fields."""
-        return (self._profile, self._context, self._items) == _read_by(spec)
+    def reads_as(self, other: "FeatureFetcher") -> bool:
+        """Whether another one reads the same fields by the same times to live."""
+        mine, others = ((each._profile, each._context, each._items, each._rows.ttls) for each in (self, other))
+        return mine == others
 
     @property
     def at_hand(self) -> bool:

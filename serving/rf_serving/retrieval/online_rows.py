@@ -11,7 +11,7 @@ one of SQL. Times are compared as the engine keeps them, SQLite's in whole secon
 
 import copy
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,11 @@ class OnlineRows:
         self._read_more: _Read | None = None
         self._look_at = 0.0
         self._online: Any = None
+
+    @property
+    def ttls(self) -> dict[str, timedelta]:
+        """Ttl of each view whose rows expire, as of the definitions when it was resolved."""
+        return {self._views[i][0].name: ttl for i, ttl in self._ttls}
 
     def connected(self, wait_seconds: float = WAIT_SECONDS) -> "OnlineRows":
         """Return one that reads the same over a connection of its own, for another thread.

@@ -12,11 +12,14 @@ from structlog.testing import LogCapture
 from rf_platform.errors import ConfigError
 from rf_platform.features.apply import apply_definitions
 from rf_platform.features.materialize import materialize
+from rf_platform.features.store import open_store
 from rf_platform.registry import promote, roll_back
+from rf_platform.registry.journal import CatalogJournal
 from rf_platform.settings import Settings
 from rf_protos.v1.deployment_pb2 import GetDeploymentRequest, GetDeploymentResponse
 from rf_protos.v1.deployment_pb2_grpc import DeploymentServiceStub
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
+from rf_serving.deployment.loader import BundleLoader
 
 if TYPE_CHECKING:
     from rf_platform.registry import Registry
@@ -149,6 +152,29 @@ def test_a_server_takes_over_no_bundle_that_does_not_fit(
             pair_registry.promote(SECOND)
             wait_until(lambda: deployment(running).refused, 60)
         wait_until(lambda: deployment(running).active.name == SECOND, 60)  # the definitions are back
+
+
+def test_a_bundle_is_loaded_by_the_definitions_of_the_moment(pair: Settings, pair_registry: "Registry") -> None:
+    """Fields that were added, and a ttl that was set, after the store was opened: the new bundle does not read by the old ttl."""
+    store = open_store(pair)
+    journal = CatalogJournal.open(pair.platform_registry_url)
+    loader = BundleLoader(pair, store, journal)
+    first = loader.load(pair_registry.bundle(FIRST))
+    again = loader.load(pair_registry.bundle(SECOND), first.route)
+    assert again.route.fetcher is first.route.fetcher
+    (user,) = first.route.fetcher.fetch_many([1])
+    assert all(value is not None for value in user.profile.values())
+    ttl = ("users.py", "    online=True,", '    online=True,\n    ttl=__import__("datetime").timedelta(days=1),')
+    with edited(pair, NEW_FIELDS[0], ttl):
+        second = loader.load(pair_registry.bundle(SECOND), first.route)
+    assert "user_profile__country" in loader.offered.profile
+    (expired,) = second.route.fetcher.fetch_many([1])
+    assert list(expired.items) == list(user.items)
+    assert not any(expired.profile.values())
+    for loaded in (first, again, second):
+        loaded.route.fetcher.close()
+        loaded.close()
+    journal.close()
 
 
 def history_lengths(running: Any) -> list[int]:
