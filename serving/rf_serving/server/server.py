@@ -29,6 +29,7 @@ WRITES = 32
 _STREAMS = 1024  # of one connection; a client keeps further calls to itself
 _PENDING_SLACK = 8  # gRPC ends some calls from the limit on and all from here on
 _LINGER_SECONDS = 0.5
+_KEEPALIVE_WAIT_SECONDS = 20.0
 _FIRST_FETCH_SECONDS = 30.0  # the first read opens connections and imports drivers
 
 
@@ -148,19 +149,19 @@ class RetrievalServer:
 
 def _connection_options(options: ServeOptions) -> list[tuple[str, int]]:
     """Return how long connections live, in gRPC's words; what is not set is for ever."""
-    found = [
+    seconds = {
         # A connection that says nothing, not even HTTP/2's first words.
-        ("grpc.server_handshake_timeout_ms", options.deadline_seconds),
-        ("grpc.keepalive_time_ms", options.keepalive_seconds),
-        ("grpc.keepalive_timeout_ms", min(20.0, options.keepalive_seconds)),
-        ("grpc.keepalive_permit_without_calls", 0.001),
+        "grpc.server_handshake_timeout_ms": options.deadline_seconds,
+        "grpc.keepalive_time_ms": options.keepalive_seconds,
+        "grpc.keepalive_timeout_ms": min(_KEEPALIVE_WAIT_SECONDS, options.keepalive_seconds),
         # Clients that ping more often are taken for broken ones, and sent away.
-        ("grpc.http2.min_ping_interval_without_data_ms", options.min_ping_seconds),
-        ("grpc.max_connection_idle_ms", options.connection_idle_seconds),
-        ("grpc.max_connection_age_ms", options.connection_age_seconds),
-        ("grpc.max_connection_age_grace_ms", options.drain_seconds),
-    ]
-    return [(name, max(1, round(seconds * 1000))) for name, seconds in found if seconds is not None]
+        "grpc.http2.min_ping_interval_without_data_ms": options.min_ping_seconds,
+        "grpc.max_connection_idle_ms": options.connection_idle_seconds,
+        "grpc.max_connection_age_ms": options.connection_age_seconds,
+        "grpc.max_connection_age_grace_ms": options.drain_seconds,
+    }
+    set_ = [(name, max(1, round(value * 1000))) for name, value in seconds.items() if value is not None]
+    return [*set_, ("grpc.keepalive_permit_without_calls", 1)]
 
 
 async def _try(retriever: Retriever) -> None:

@@ -62,6 +62,13 @@ def test_clients_may_ping_as_often_as_the_server_says_and_no_more_often(server: 
     assert ping(server.server.address, 8)[-1] == GOAWAY  # within five seconds there
 
 
+@pytest.mark.parametrize("limit", ["connection_idle_seconds", "connection_age_seconds"])
+def test_connections_have_a_life(settings: Settings, home: Any, start_server: Callable[..., Any], limit: str) -> None:
+    with start_server(settings, min_ping_seconds=0.02, **{limit: 0.3}) as running:
+        assert GOAWAY in ping(running.server.address, 100)
+        assert len(running.stub.Retrieve(RetrieveRequest(user_id="1", k=3), timeout=20).items) == 3
+
+
 def test_a_connection_that_says_nothing_is_closed(hasty: Any) -> None:
     for said in (b"", PREFACE[:10], PREFACE):
         with connect(hasty.server.address) as silent:
