@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from rf_platform.errors import ConfigError
+from rf_platform.features.seen import VIEW as SEEN
 from rf_platform.features.spec import FieldSpec, Side
 
 
@@ -46,6 +47,8 @@ def check_view(view: Any, side: Side) -> None:
     Raises:
         ConfigError: it is not; the message names the view, and what to do.
     """
+    if view.name.lower() == SEEN:
+        raise ConfigError(f"view '{view.name}' has the name of the platform's table of seen sets: rename the view")
     if not getattr(view, "enabled", True):
         raise ConfigError(f"view '{view.name}' has enabled=False: enable it, or take it out of the service")
     if getattr(view, "source_views", None) or any(

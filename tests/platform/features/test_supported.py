@@ -85,6 +85,7 @@ def versioned() -> FeatureView:
         (lambda: view().with_name("parent"), ("'v'", "with_name('parent')", "define a view")),
         (versioned, ("'v'", "version 2")),
         (disabled, ("'v'", "enabled=False")),
+        (lambda: view("RF_seen"), ("'RF_seen'", "rename the view")),
         (lambda: view(entity=USER, online=False), ("'v'", "online=False", "online=True")),
         (lambda: view(entity=USER, schema=HISTORY, ttl=timedelta(days=9)), ("'v'", "ttl 9 days", "history_length")),
         (lambda: view(entity=USER, schema=HISTORY, online=False), ("'v'", "online=False")),
