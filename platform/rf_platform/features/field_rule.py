@@ -5,7 +5,7 @@ white space around it, as an import reads it, and an empty one is missing.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,8 +62,11 @@ class FieldRule:
         if not isinstance(value, list | tuple):
             raise UnfitError(f"{shown(value)} is no list, which {self.dtype} is")
         element = element_of(self.dtype)
-        read = [self._element(each, element) for each in value]
-        kept = [each for each in read if each is not None]
+        if self.width is not None and _are_usable_floats(value):  # most vectors are, and need no look at each number
+            kept = read = list(value)
+        else:
+            read = [self._element(each, element) for each in value]
+            kept = [each for each in read if each is not None]
         if self.width is None or not kept:
             return kept or None
         if len(read) != self.width or len(kept) != self.width:
@@ -134,6 +137,13 @@ def rules_of(
 def element_of(dtype: str) -> str:
     """Return the type of a list's elements, or the type itself."""
     return dtype.removeprefix("Array(").removesuffix(")")
+
+
+def _are_usable_floats(values: Sequence[Any]) -> bool:
+    if {*map(type, values)} != {float}:
+        return False
+    # A sum with NaN or infinity is not finite either; of the others, smallest and largest tell.
+    return math.isfinite(sum(values)) and min(values) >= -FLOAT32_MAX and max(values) <= FLOAT32_MAX
 
 
 def _finite(value: float, *, single: bool) -> float:

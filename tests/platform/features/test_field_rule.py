@@ -99,6 +99,13 @@ def test_vectors_have_their_width_and_a_bound() -> None:
             fit.of(wrong)
 
 
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, 1e39, -1e39])
+def test_a_vector_with_a_number_that_is_none_is_no_vector(wrong: float) -> None:
+    for vector in ([wrong, 1.0], [1.0, wrong], [wrong, -wrong]):
+        with pytest.raises(UnfitError, match="is not a usable number; leave out"):
+            FieldRule(dtype="Array(Float32)", width=2).of(vector)
+
+
 def test_numbers_are_bounded_by_what_training_saw() -> None:
     usual = FieldRule(dtype="Float32", numeric=NumericStats(10.0, 2.0))
     assert usual.of(10.0 + 2 * EXTREME) == 10.0 + 2 * EXTREME
