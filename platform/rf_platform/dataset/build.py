@@ -55,7 +55,7 @@ class BuildOptions:
     clock: bool = True
     """Whether event times are times; see :func:`~rf_platform.data.event_log.log_relation`."""
     moment_us: int | None = None
-    """When the newest states of items and users are those of, in microseconds since 1970; default: the present."""
+    """Moment of the newest states of items and users, in microseconds since 1970; default: the present."""
     after_version: int = 0
     """The new version gets a higher number than this, and than any version on disk."""
 

@@ -37,12 +37,12 @@ class Materialized(Loaded):
 
     @property
     def warnings(self) -> list[str]:
-        """What somebody should know of it, in sentences."""
+        """Warnings about the load, one sentence each; empty if there are none."""
         said = []
         if self.rows and self.expired == self.rows:
             said.append(
                 f"all {self.rows:,} rows of view '{self.view}' have expired: its ttl is {self.ttl}, its newest row is of "
-                f"{self.newest}; nobody has a value of it"
+                f"{self.newest}; no entity has a value of it at present"
             )
         if self.kept:
             said.append(

@@ -1,4 +1,4 @@
-"""Rehearsal of a bundle: the changes of the live catalog are encoded by its item tower before anybody is served from it."""
+"""Rehearsal of a bundle: its item tower encodes the changes of the live catalog before it serves."""
 
 import structlog
 
@@ -14,7 +14,7 @@ class Rehearsal:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.notes: list[str] = []
-        """Which items the bundle does not have as they were recorded, in words."""
+        """Items that the bundle does not have as they were recorded, in words."""
 
     def __call__(self, record: BundleRecord) -> None:
         """Replay the journal by a bundle.
