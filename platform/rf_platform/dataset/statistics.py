@@ -1,6 +1,7 @@
 """What is learned from the training split: vocabularies, means and deviations, vector widths, counts."""
 
 import math
+import sys
 from pathlib import Path
 
 import duckdb
@@ -87,7 +88,7 @@ def _numeric(db: duckdb.DuckDBPyConnection, f: FieldSpec, warnings: list[str]) -
     if left_out:
         warnings.append(f"{f.view}.{f.field}: {left_out}")
     if std <= _NO_DEVIATION * abs(mean):
-        return NumericStats(mean=float(f"{mean:.9g}"), std=1.0)
+        return NumericStats(mean=float(f"{mean:.9g}"), std=1.0, reach=sys.float_info.max)
     # The mean to a billionth of the deviation: nine digits of a time of today are a second.
     digits = 9 + max(0, math.ceil(math.log10(abs(mean) / std))) if mean else 9
     rounded = None if reach is None else float(f"{reach:.9g}")

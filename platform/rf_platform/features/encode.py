@@ -32,7 +32,8 @@ class NumericStats:
     mean: float
     std: float
     reach: float | None = None
-    """Where outliers were left out of both: how many deviations they lie from the mean, at most."""
+    """Where outliers were left out of both: how many deviations they lie from the mean, at most. The largest float where all
+    values are equal or there are none: then no number is unusual."""
 
     def deviations(self, value: float) -> float:
         """Return how many standard deviations a number lies above the mean."""

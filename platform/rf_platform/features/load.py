@@ -5,8 +5,8 @@ of one time, and rows that are not known yet. Here the store gets the very rows 
 (:mod:`~rf_platform.features.view_rows`). Expired rows are loaded as well: readers look at their time, so a longer ttl needs no
 load.
 
-Rows that were written to the store directly (``FeatureStore.push``) since the last load, with newer event timestamps than the tables
-have, stay this time: the tables may not have caught up yet.
+Rows that were written to the store directly (``FeatureStore.push``) since the last load, with newer event timestamps than the
+tables have, stay this time: the tables may not have caught up yet.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,6 @@
 """Means and deviations relative to the values, whatever their size."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -10,10 +11,11 @@ import pytest
 
 from rf_platform.dataset.statistics import learn_encoder
 from rf_platform.features.encode import FeatureEncoder
+from rf_platform.features.field_rule import FieldRule
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
 
 
-def learned(directory: Path, values: list[float]) -> FeatureEncoder:
+def learned(directory: Path, values: Sequence[float | None]) -> FeatureEncoder:
     """Learn from one training event of each of some items."""
     rows = range(len(values))
     field = FieldSpec(view="v", field="x", side="item", kind="numeric", role="feature", dtype="Float64")
@@ -40,6 +42,16 @@ def test_a_deviation_counts_relative_to_the_values(tmp_path: Path, scale: float,
     encoder = learned(tmp_path, [float(v) for v in (plain + offset) * scale])
     inputs = encoder.numeric["v__x"].standardise((plain + offset) * scale)
     np.testing.assert_allclose(inputs, (plain - plain.mean()) / plain.std(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [5.0, None], [None, None]])
+def test_without_a_deviation_no_number_is_unusual(tmp_path: Path, values: list[float | None]) -> None:
+    """Such as the first values of a column that had none, or only zeros, when the model was trained."""
+    encoder = learned(tmp_path, values)
+    encoder.save(tmp_path)
+    rule = FieldRule(dtype="Float64", numeric=FeatureEncoder.load(encoder.spec, tmp_path).numeric["v__x"])
+    for number in (0.0, 15_000.0, -1e30, 1.7e308):
+        assert rule.of(number) == number
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, -0.1, 1.7e9, 1e30])
