@@ -20,7 +20,7 @@ from rf_platform.data.replacing import replacing
 from rf_platform.data.report import FileCounts, ImportReport, load_report
 from rf_platform.data.specs import TABLES, EventTime, Kind, SourceSpec, TableSpec
 from rf_platform.data.stage import EVENT_TIME, shown_time, stage, staged
-from rf_platform.data.verdict import changed_ids, count_files, implausible, refuse, undescribed
+from rf_platform.data.verdict import changed_ids, count_files, implausible, refuse, swallowed, undescribed
 from rf_platform.data.write import QUARANTINE, sha256, write_bare_items, write_quarantine, write_table
 from rf_platform.errors import DataError, NotFoundError, RunError, UsageError
 from rf_platform.sql import identifier
@@ -236,6 +236,7 @@ def _report(
         first_event=first,
         last_event=last,
         warnings=(
+            *swallowed(tables),
             *changed_ids(connection, tables, before),
             *undescribed(connection, tables),
             *implausible(connection, EventWindow().since),

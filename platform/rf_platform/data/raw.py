@@ -42,6 +42,8 @@ class RawFile:
     """All data rows, broken ones included."""
     undecodable: bool
     null_values: tuple[str, ...]
+    swallowing: tuple[int, ...] = ()
+    """See :attr:`rf_platform.data.text_reader.LoadedText.swallowing`."""
     time_formats: dict[str, TimeFormat] = field(default_factory=dict)
     """How the times of a field are written in this file, where that was found out: files of one table may differ."""
 
@@ -133,6 +135,7 @@ def _load_text(
         columns={name: RawColumn(sql=f"c{i}", type=TEXT) for i, name in enumerate(loaded.header)},
         rows=loaded.rows,
         undecodable=loaded.undecodable,
+        swallowing=loaded.swallowing,
         null_values=layout.null_values,
     )
 

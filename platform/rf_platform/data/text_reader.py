@@ -4,13 +4,15 @@ Arrow's CSV reader is used rather than DuckDB's because it says which record is 
 in files with mixed line ends or line breaks inside quotes.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pc
+import pyarrow.compute as pc
+import pyarrow.csv as csv
 
 from rf_platform.data.bad_rows import BadRows, Malformed, Reason
 from rf_platform.data.blank import trimmed
@@ -35,6 +37,8 @@ class LoadedText:
     """Records in the file, broken ones included, without the header and without empty lines."""
     undecodable: bool
     """Some bytes were not text in the file's encoding; see :data:`rf_platform.data.text_stream.UNDECODABLE`."""
+    swallowing: tuple[int, ...]
+    """Rows with a quoted field that holds lines like whole rows, as when quotes of two rows are taken for a pair."""
 
 
 def load_text(
@@ -62,13 +66,14 @@ def load_text(
         target = f"{relation}_lines" if layout.splits_lines else relation
         listed = ", ".join(f"{identifier(c)} VARCHAR" for c in columns)
         connection.execute(f'CREATE TABLE {identifier(target)} ("row" BIGINT, {listed})')
-        rows = _Loading(connection, target, columns, header, file, layout).run(records, number, bad)
+        loading = _Loading(connection, target, columns, header, file, layout)
+        rows = loading.run(records, number, bad)
     if rows == 0:
         headed = "a header line and " if layout.header is None else ""
         raise DataError(f"{file.name} is empty: it has {headed}no data rows")
     if layout.splits_lines:
         _split_lines(connection, target, relation, number, len(header), layout.delimiter, bad)
-    return LoadedText(header=header, rows=rows, undecodable=stream.undecodable)
+    return LoadedText(header=header, rows=rows, undecodable=stream.undecodable, swallowing=tuple(loading.swallowing))
 
 
 def _header(records: Records, file: InputFile, layout: TextFormat) -> tuple[str, ...]:
@@ -98,6 +103,7 @@ class _Loading:
     file: InputFile
     layout: TextFormat
     malformed: list[Malformed] = field(default_factory=list)
+    swallowing: list[int] = field(default_factory=list)
     refusal: str | None = None
     """Why the whole file is refused; set inside Arrow's callback, which cannot raise."""
 
@@ -112,6 +118,7 @@ class _Loading:
                 total = table.num_rows + len(broken)
                 numbers = np.setdiff1d(np.arange(row, row + total), broken, assume_unique=True)
                 row += total
+                self._look_for_rows_in_fields(table, numbers)
                 numbered = pa.Table.from_arrays([pa.array(numbers), *table.columns], names=["row", *self.columns])
                 self.connection.register("batch", numbered)
                 self.connection.execute(f"INSERT INTO {identifier(self.target)} SELECT * FROM batch")
@@ -125,25 +132,35 @@ class _Loading:
         bad.add_malformed(number, self.malformed)
         return row - 1
 
+    def _look_for_rows_in_fields(self, table: pa.Table, numbers: np.ndarray) -> None:
+        width = len(self.columns)
+        if self.layout.quote is None or width < 3:  # a line of a text may well have one comma
+            return
+        like_a_row = r"[\r\n]" + re.escape(self.layout.delimiter).join([r"[^\r\n]*"] * width)
+        for column in table.columns:
+            if pc.any(pc.match_substring(column, "\n")).as_py():
+                found = pc.match_substring_regex(column, like_a_row).to_numpy()
+                self.swallowing += [int(n) for n in numbers[found]]
+
     def _read(self, chunk: bytes, row: int, records: Records) -> pa.Table:
-        return pc.read_csv(
+        return csv.read_csv(
             pa.BufferReader(chunk),
-            read_options=pc.ReadOptions(use_threads=False, block_size=len(chunk) + 1, column_names=self.columns),
-            parse_options=pc.ParseOptions(
+            read_options=csv.ReadOptions(use_threads=False, block_size=len(chunk) + 1, column_names=self.columns),
+            parse_options=csv.ParseOptions(
                 delimiter=NO_DELIMITER.decode() if self.layout.splits_lines else self.layout.delimiter,
                 quote_char=self.layout.quote or False,
                 escape_char=self.layout.escape or False,
                 newlines_in_values=self.layout.quote is not None or self.layout.escape is not None,
                 invalid_row_handler=lambda record: self._set_aside(record, row + record.number - 1, records),
             ),
-            convert_options=pc.ConvertOptions(
+            convert_options=csv.ConvertOptions(
                 column_types=dict.fromkeys(self.columns, pa.string()),
                 strings_can_be_null=False,
                 check_utf8=False,  # the stream is valid UTF-8
             ),
         )
 
-    def _set_aside(self, record: pc.InvalidRow, row: int, records: Records) -> str:
+    def _set_aside(self, record: csv.InvalidRow, row: int, records: Records) -> str:
         if len(self.malformed) == _MOST_MALFORMED:
             self.refusal = f"row {row}: {_MOST_MALFORMED:,} rows before are broken; is the delimiter right?"
             return "error"

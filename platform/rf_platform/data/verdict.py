@@ -72,6 +72,17 @@ def refuse(counts: Sequence[FileCounts], bad: BadRows, *, any_bad_row: bool) -> 
     )
 
 
+def swallowed(tables: Sequence[LoadedTable]) -> tuple[str, ...]:
+    """Return a warning per file with quoted fields that hold lines like whole rows."""
+    return tuple(
+        f"{raw.file.name}: in {len(raw.swallowing):,} rows, the first is row {raw.swallowing[0]}, a quoted field holds lines "
+        f"that look like rows of their own; if quotes are ordinary characters here, say `csv: {{quote: null}}`"
+        for table in tables
+        for raw in table.files
+        if raw.swallowing
+    )
+
+
 def undescribed(connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable]) -> tuple[str, ...]:
     """Return a warning per side whose interactions name ids that the attribute table lacks."""
     present = {t.spec.table for t in tables}

@@ -8,7 +8,7 @@ from rf_platform.doctor.reach import online_store_url
 from rf_platform.features.seen import ITEMS, VIEW, seen_view
 from rf_platform.registry.engine import database_file
 from rf_platform.settings import Settings
-from rf_platform.sql import identifier, literal
+from rf_platform.sql import identifier, pattern_literal
 
 _SAMPLE = 16
 _REMEDY = "`rf features materialize`; until then exclude_seen leaves out the items of the history alone"
@@ -37,7 +37,7 @@ def check_seen_sets(settings: Settings) -> Finding:
     (entity,) = view.entity_columns
     with duckdb.connect() as db:
         rows = db.execute(
-            f"SELECT DISTINCT {identifier(spec.user.join_key)} FROM read_parquet({literal(interactions)}) LIMIT {_SAMPLE}"
+            f"SELECT DISTINCT {identifier(spec.user.join_key)} FROM read_parquet({pattern_literal(interactions)}) LIMIT {_SAMPLE}"
         ).fetchall()
     values = python_values_to_proto_values([row[0] for row in rows], entity.dtype.to_value_type()) if rows else []
     keys = [EntityKey(join_keys=[entity.name], entity_values=[value]) for value in values]

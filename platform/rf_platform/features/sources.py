@@ -104,9 +104,11 @@ def view_columns(db: duckdb.DuckDBPyConnection, source: ViewSource, spec: Featur
     ]
     for column in needed:
         if column not in columns:
+            alike = any(name.lower() == column.lower() for name in columns)
+            hint = "; case counts, and no two columns may differ in case only" if alike else ""
             raise ConfigError(
                 f"view '{source.view}' needs the column {column!r}, which {source.path} does not have "
-                f"(it has: {', '.join(columns)})"
+                f"(it has: {', '.join(columns)}){hint}"
             )
     entity = spec.item if source.side == "item" else spec.user
     key, checks = _key(source, columns[source.join_key], entity)

@@ -94,6 +94,16 @@ def test_a_stray_quote_costs_its_own_line_and_no_other(
     assert (bad["row"], bad["column"], bad["record"]) == (2, column, json.dumps({"text": first}, separators=(",", ":")))
 
 
+def test_two_stray_quotes_that_look_like_a_pair_are_warned_of(bring: Bring, rows: Rows) -> None:
+    content = 'u,i,t,n\n1,2,3,"17 inch\n4,5,6,hat\n7,8,9,15"\n5,5,5,"a text, of\ntwo, lines"\n'
+    report = bring(_MAPPING % "e.csv", {"e.csv": content})
+    assert report.inputs[0].kept == 2
+    (warning,) = [w for w in report.warnings if "quoted field" in w]
+    assert warning.startswith("e.csv: in 1 rows, the first is row 1, a quoted field holds lines that look like rows")
+    bring(_MAPPING % "e.csv" + "  csv: {quote: null}\n", on_error="quarantine")
+    assert {r["user_id"] for r in rows("interactions")} >= {1, 4, 7}
+
+
 def test_a_record_longer_than_a_block_is_refused(bring: Bring, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("_BLOCK_BYTES", "_LONGEST_RECORD"):
         monkeypatch.setattr(text_reader, limit, 1 << 10)

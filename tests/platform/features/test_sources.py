@@ -107,6 +107,14 @@ def test_a_missing_file_column_or_another_format_is_named(tmp_path: Path) -> Non
         columns(path, "String")
 
 
+def test_columns_whose_names_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "v.parquet"
+    for columns_ in ({"Col": ["x"]}, {"Col": ["x"], "col": ["a"]}):
+        pq.write_table(pa.table({"item_id": [1], "ts": pa.array([0], pa.timestamp("us")), **columns_}), path)
+        with pytest.raises(ConfigError, match=r"needs the column 'col', .*no two columns may differ in case only"):
+            columns(path, "String")
+
+
 def test_quotes_in_paths(tmp_path: Path) -> None:
     directory = tmp_path / "it's"
     directory.mkdir()
