@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rf_platform.errors import DataError
+from rf_platform.errors import DataError, UsageError
 from rf_platform.features.encode import EncodedTable, FeatureEncoder, NumericStats
 from rf_platform.features.spec import MISSING_INTEGER, DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
 from rf_platform.features.vocabulary import Vocabulary
+from rf_protos.v1.features_pb2 import FeatureValue
+from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.retrieval import folded_tokens
 from rf_serving.retrieval.features import KnownFeatures
 from rf_serving.retrieval.online_encoder import OnlineEncoder
@@ -414,3 +416,26 @@ def test_whatever_is_stored_the_query_is_a_direction(batch: list[KnownFeatures])
     encoder = encoder_of(*SINGLE)
     queries = np.array(encode(model_of(encoder), encoder, batch))
     np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-4)
+
+
+NUMBERS = st.floats(allow_nan=False) | st.sampled_from([1e30, -1e38, 3.4e38, 1e308, 5e-324, 2.0 + 3e4, 2.0 - 3e4, 0.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(numbers=st.lists(NUMBERS, min_size=1, max_size=4))
+def test_every_item_that_is_taken_in_is_a_direction_and_survives_the_journal(numbers: list[float]) -> None:
+    encoder = encoder_of(*SINGLE)
+    model, schema = model_of(encoder), ItemSchema.of(encoder)
+    taken = []
+    for number in numbers:
+        try:
+            taken.append(schema.read({"v__x": FeatureValue(double_value=number)}, "items[0].features"))
+        except UsageError:
+            refused = abs(number - 2) > 3e4 * (1 - 1e-6)  # 10,000 deviations of 3 from the mean 2
+            assert refused
+    assert [schema.parse(schema.text(values)).values for values in taken] == taken
+    if taken:
+        items = encoder.encode_items(schema.table(list(range(100, 100 + len(taken))), taken))
+        with torch.inference_mode():
+            h_ND = model.encode_items(FeatureTensors.from_encoded(items))
+        np.testing.assert_allclose(torch.nn.functional.normalize(h_ND, dim=-1).norm(dim=-1), 1, atol=1e-4)
