@@ -24,16 +24,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python infra/check_roles.py
-	$(BIN)/python infra/check_statuses.py
+	$(BIN)/python infra/check_contracts.py
 	$(BIN)/python infra/check_stubs.py
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q
 
 stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs, and what is written of roles and statuses
-	$(BIN)/python infra/check_roles.py --write
-	$(BIN)/python infra/check_statuses.py --write
+	$(BIN)/python infra/check_contracts.py --write
 	$(BIN)/python infra/check_stubs.py --write
 
 lock: ## resolve the dependencies anew

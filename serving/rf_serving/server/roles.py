@@ -1,7 +1,7 @@
 """Roles of callers, and the one table of the role that each method needs.
 
 The server enforces this table; the comments of the ``.proto`` files and the table in ``docs/operations.md`` are generated from
-it (``infra/check_roles.py``).
+it (``infra/check_contracts.py``).
 """
 
 from collections.abc import Mapping

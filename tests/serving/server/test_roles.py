@@ -1,4 +1,4 @@
-"""Contracts and documents say the roles that the server enforces: ``infra/check_roles.py``."""
+"""Contracts and documents say the roles that the server enforces: ``infra/check_contracts.py``."""
 
 import importlib.util
 import re
@@ -8,13 +8,13 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "docs" / "operations.md"
+PAGES = [ROOT / "docs" / name for name in ("operations.md", "serving.md")]
 PROTOS = sorted((ROOT / "protos" / "rf_protos" / "v1").glob("*.proto"))
 
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_roles", ROOT / "infra" / "check_roles.py")
+    spec = importlib.util.spec_from_file_location("check_contracts", ROOT / "infra" / "check_contracts.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -22,8 +22,8 @@ def check() -> ModuleType:
     return module
 
 
-def test_what_is_written_is_what_is_enforced(check: ModuleType) -> None:
-    assert {path for path, _, _ in check.stated()} == {*PROTOS, PAGE}
+def test_what_is_written_of_roles_and_statuses_is_what_holds(check: ModuleType) -> None:
+    assert {path for path, _, _ in check.stated()} == {*PROTOS, *PAGES}
     for path, text, right in check.stated():
         assert text == right, f"{path}: run `make stubs`"
 
@@ -46,7 +46,7 @@ def test_a_method_without_a_role_is_no_contract_of_ours(check: ModuleType) -> No
 
 
 def test_the_table_of_roles_by_hand(check: ModuleType) -> None:
-    assert check.with_table("before\n<!-- roles -->\nold\n<!-- /roles -->\nafter\n").splitlines() == [
+    assert check.with_role_table("before\n<!-- roles -->\nold\n<!-- /roles -->\nafter\n").splitlines() == [
         "before",
         "<!-- roles -->",
         "| role | may call |",

@@ -1,4 +1,4 @@
-"""Contracts and documents say the statuses that the server answers with: ``infra/check_statuses.py``."""
+"""Contracts and documents say the statuses that the server answers with: ``infra/check_contracts.py``."""
 
 import importlib.util
 import re
@@ -14,24 +14,17 @@ from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_serving.server.statuses import METHOD_STATUSES, STATUSES
 
 ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "docs" / "serving.md"
 PROTOS = sorted((ROOT / "protos" / "rf_protos" / "v1").glob("*.proto"))
 
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_statuses", ROOT / "infra" / "check_statuses.py")
+    spec = importlib.util.spec_from_file_location("check_contracts", ROOT / "infra" / "check_contracts.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_what_is_written_is_what_is_answered(check: ModuleType) -> None:
-    assert {path for path, _, _ in check.stated()} == {*PROTOS, PAGE}
-    for path, text, right in check.stated():
-        assert text == right, f"{path}: run `make stubs`"
 
 
 @pytest.mark.parametrize("proto", [p for p in PROTOS if "rpc " in p.read_text()], ids=lambda path: path.stem)
