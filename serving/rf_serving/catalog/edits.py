@@ -1,7 +1,7 @@
 """Upserts and deletes on their way through the journal into the catalog.
 
-First :class:`Upsert` or :class:`Delete` checks what is asked for; then ``changes`` are recorded; then ``reply`` shows what became
-of them, from the catalog that has them.
+First :class:`Upsert` or :class:`Delete` checks what is asked for; then ``changes`` are recorded and taken into all catalogs that
+answer; then ``reply`` shows what became of them.
 
 Shapes: T items, B queries, D width.
 """
@@ -76,22 +76,15 @@ class Upsert:
         """To be recorded."""
 
     def reply(self, recorded: Sequence[Recorded]) -> UpsertItemsResponse:
-        """Take the changes into the catalog and return what became of them.
-
-        Raises:
-            UnavailableError: the journal cannot be read; the changes are recorded, and appear when it can be.
-        """
-        catalog = self._catalog
-        if self.changes:
-            catalog.catch_up()
+        """Return what became of the changes, which the catalog has by now."""
         for place, change in zip(self._accepted, recorded, strict=True):
             status = self._statuses[place]
             status.sequence = change.sequence
             status.outcome = UpsertStatus.CHANGED if change.before is not None else UpsertStatus.ADDED
             if not change.fresh:
                 status.outcome = UpsertStatus.UNCHANGED
-        self._probe(catalog.snapshot)
-        return UpsertItemsResponse(statuses=self._statuses, bundle=catalog.bundle.name)
+        self._probe(self._catalog.snapshot)
+        return UpsertItemsResponse(statuses=self._statuses, bundle=self._catalog.bundle.name)
 
     def _reject(self, place: int, message: str) -> None:
         self._statuses[place].outcome, self._statuses[place].message = UpsertStatus.REJECTED, message
@@ -173,13 +166,7 @@ class Delete:
         """To be recorded."""
 
     def reply(self, recorded: Sequence[Recorded]) -> DeleteItemsResponse:
-        """Take the changes into the catalog and return what became of them.
-
-        Raises:
-            UnavailableError: the journal cannot be read; the items are gone when it can be.
-        """
-        if self.changes:
-            self._catalog.catch_up()
+        """Return what became of the changes, which the catalog has by now."""
         for place, change in zip(self._accepted, recorded, strict=True):
             status = self._statuses[place]
             status.sequence = change.sequence

@@ -70,7 +70,7 @@ class LiveCatalog:
         self._store: CompactedCatalogs | None = None
         self._compactor: Compactor | None = None
         self._follower: Follower | None = None
-        self._apply(journal.newest(base.sequence))
+        self._apply(journal.newest(base.sequence), self._put)
         self.snapshot = self._state.snapshot(self._sequence)
 
     @classmethod
@@ -113,17 +113,28 @@ class LiveCatalog:
     def catch_up(self) -> int:
         """Apply all changes that are recorded by now, and return the number of the last one.
 
+        An item that cannot be encoded is left out, named by the log and counted: it keeps no other change away.
+
         Raises:
             UnavailableError: the journal cannot be read.
         """
         with self._lock:
             before = self._sequence
             try:
-                self._apply(self._journal.read(before))
+                self._apply(self._journal.read(before), self._take)
             finally:
                 if self._sequence != before:
                     self.snapshot = self._state.snapshot(self._sequence)
             return self._sequence
+
+    def reach(self, sequence: int) -> None:
+        """Have the change of a number, and all before it, in the snapshot; reads the journal only if they are not there yet.
+
+        Raises:
+            UnavailableError: the journal cannot be read.
+        """
+        if self.snapshot.sequence < sequence:
+            self.catch_up()
 
     def follow(self) -> None:
         """Look for changes of other processes from now on, and compact the catalog when it is time to."""
@@ -147,7 +158,7 @@ class LiveCatalog:
             self._state = self._state.moved_to(base)
             self.snapshot = self._state.snapshot(self._sequence)
 
-    def _apply(self, entries: Iterable[Entry]) -> None:
+    def _apply(self, entries: Iterable[Entry], put: Callable[[Mapping[int | str, Entry]], None]) -> None:
         rest = iter(entries)
         while some := list(islice(rest, _AT_ONCE)):
             newest = {entry.item_id: entry for entry in some}
@@ -157,7 +168,7 @@ class LiveCatalog:
             known = {item: newest[text] for text, item in ids.items() if item is not None}
             upserts = {item: entry for item, entry in known.items() if entry.features is not None}
             if upserts:
-                self._put(list(upserts), list(upserts.values()))
+                put(upserts)
             self._state.remove({item: entry.sequence for item, entry in known.items() if entry.features is None})
             self._sequence = some[-1].sequence
 
@@ -167,14 +178,28 @@ class LiveCatalog:
         except UsageError:
             return None
 
-    def _put(self, items: Sequence[int | str], entries: Sequence[Entry]) -> None:
+    def _take(self, upserts: Mapping[int | str, Entry]) -> None:
+        """Put items, one by one where one of them breaks the others; what cannot be encoded at all is removed."""
+        try:
+            self._put(upserts)
+        except Exception:
+            if len(upserts) > 1:
+                for item, entry in upserts.items():
+                    self._take({item: entry})
+                return
+            self._log.exception("encoding failed", item_ids=[str(item) for item in upserts])
+            self._report("items cannot be encoded", dict.fromkeys(upserts, ()))
+            self._state.remove({item: entry.sequence for item, entry in upserts.items()})
+
+    def _put(self, upserts: Mapping[int | str, Entry]) -> None:
+        items, entries = list(upserts), list(upserts.values())
         parsed = [self.schema.parse(entry.features or "{}") for entry in entries]
         self._complete(items, parsed)
         table = self.schema.table(items, [each.values for each in parsed])
+        encoded = self._encode(entries, table)
         self._report(
             "values do not fit", {item: each.unfit for item, each in zip(items, parsed, strict=True) if each.unfit}
         )
-        encoded = self._encode(entries, table)
         rows = np.flatnonzero(encoded.usable_N).tolist()
         self._state.put(
             LiveItems(

@@ -177,8 +177,12 @@ class Deployments:
         for name, loaded in kept.items():
             if name not in _loaded(before):
                 loaded.catalog.catch_up()
-        self.serving = after
-        self._route(plan, after)
+        with self._retriever.switching:
+            # An acknowledgement waits for the bundles that answer: not for one that is about to, be it new or a shadow so far.
+            for loaded in kept.values():
+                loaded.catalog.catch_up()
+            self.serving = after
+            self._route(plan, after)
         if after.swaps != before.swaps:
             self._metrics.swaps.inc()
             self._log.info("bundle took over", bundle=after.active.name, before=before.active.name)

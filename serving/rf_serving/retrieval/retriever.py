@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Lock
 
 from rf_platform.errors import CorruptError, DataError, UnavailableError
 from rf_protos.v1.retrieval_pb2 import Session
@@ -56,6 +57,13 @@ class Retriever:
         )
         self.routing = Routing(active=route)
         """Which bundle answers whom; assigned as a whole when another one takes over."""
+        self.switching = Lock()
+        """Held by a thread that makes the bundles of another routing ready and assigns it."""
+
+    def settled(self) -> Routing:
+        """Return the routing, the new one if it is just being replaced; blocks until it is."""
+        with self.switching:
+            return self.routing
 
     @property
     def engine(self) -> Engine:

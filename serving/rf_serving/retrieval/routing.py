@@ -51,6 +51,11 @@ class Routing:
     """Of the split: another salt is another choice of users."""
     shadow: Observer | None = None
 
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """All bundles whose answers are seen."""
+        return (self.active,) if self.challenger is None else (self.active, self.challenger)
+
     def route_of(self, query: Query) -> Route:
         """Return the bundle for whoever asks: the same one as long as the split lasts; a growing share only adds users."""
         if self.challenger is None or place(self.salt, subject_key(query.subject)) >= self.percent:

@@ -1,7 +1,7 @@
 """The RPCs that change and show the catalog: parse, record, encode."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rf_platform.errors import UsageError
 from rf_platform.registry.group_commit import GroupCommit
-from rf_platform.registry.journal import CatalogJournal
+from rf_platform.registry.journal import CatalogJournal, Change, Recorded
 from rf_protos.v1 import catalog_pb2
 from rf_protos.v1.catalog_pb2 import (
     CatalogItem,
@@ -28,6 +28,7 @@ from rf_serving.one_thread import use_one_thread
 from rf_serving.retrieval.ids import parse_id
 from rf_serving.retrieval.offered import OfferedFeatures
 from rf_serving.retrieval.retriever import Retriever
+from rf_serving.retrieval.routing import Route
 from rf_serving.server.interceptor import note
 from rf_serving.server.limits import Limits
 from rf_serving.server.service import Service
@@ -53,9 +54,8 @@ class CatalogServicer(CatalogServiceServicer):
         catalog = self.catalog
         offered = self._offered.items
         upsert = await self._in_thread(lambda: Upsert(catalog, request.items, request.neighbours, offered))
-        recorded = await asyncio.wrap_future(self._commits.submit(upsert.changes)) if upsert.changes else []
+        recorded = await self._record(upsert.changes, catalog)
         response = await self._in_thread(lambda: upsert.reply(recorded))
-        await self._catch_up_beside(catalog)
         note(items=len(request.items), recorded=sum(change.fresh for change in recorded))
         return response
 
@@ -64,9 +64,8 @@ class CatalogServicer(CatalogServiceServicer):
         self._limits.check_batch("item_ids", len(request.item_ids))
         catalog = self.catalog
         delete = await self._in_thread(lambda: Delete(catalog, request.item_ids))
-        recorded = await asyncio.wrap_future(self._commits.submit(delete.changes)) if delete.changes else []
+        recorded = await self._record(delete.changes, catalog)
         response = await self._in_thread(lambda: delete.reply(recorded))
-        await self._catch_up_beside(catalog)
         note(items=len(request.item_ids), recorded=sum(change.fresh for change in recorded))
         return response
 
@@ -83,18 +82,35 @@ class CatalogServicer(CatalogServiceServicer):
 
     @property
     def catalog(self) -> LiveCatalog:
-        """The catalog that answers."""
-        catalog = self._retriever.engine.catalog
-        assert isinstance(catalog, LiveCatalog)
-        return catalog
+        """The catalog of the active bundle."""
+        return _live(self._retriever.routing.active)
 
-    async def _catch_up_beside(self, catalog: LiveCatalog) -> None:
-        """Take a change that was made while another bundle took over into that one's catalog before it is acknowledged."""
-        if (other := self.catalog) is not catalog:
-            await self._in_thread(other.catch_up)
+    async def _record(self, changes: Sequence[Change], catalog: LiveCatalog) -> list[Recorded]:
+        """Record changes and take them into ``catalog`` and all that answer by then; what is acknowledged later is visible.
+
+        Raises:
+            UnavailableError: the journal cannot be written, or not be read: then the changes are recorded, and appear when it
+                can be.
+        """
+        if not changes:
+            return []
+        recorded = await asyncio.wrap_future(self._commits.submit(changes))
+        await self._in_thread(lambda: self._show(max(change.sequence for change in recorded), catalog))
+        return recorded
+
+    def _show(self, sequence: int, catalog: LiveCatalog) -> None:
+        catalog.reach(sequence)
+        # A bundle that takes over has what was recorded before it did, or is among these.
+        for route in self._retriever.settled().routes:
+            _live(route).reach(sequence)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _live(route: Route) -> LiveCatalog:
+    assert isinstance(route.engine.catalog, LiveCatalog)
+    return route.engine.catalog
 
 
 def get_items(catalog: LiveCatalog, request: GetItemsRequest) -> GetItemsResponse:
