@@ -15,6 +15,8 @@ ISO_TIME = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?"
 """What is meant as an ISO 8601 time; keeps out 'infinity', 'epoch' and years that DuckDB would read as something else."""
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
 _WALL = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}[Tt ]" + _CLOCK
+_USUAL = "[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}:[0-5][0-9]([.][0-9]+)?Z?)?"
+"""Nearly all times of most files; DuckDB's cast to TIMESTAMP passes over the Z."""
 _IN_UTC = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ]" + _CLOCK + " ?[Zz]?)?"
 _OFFSET = r" ?([+-])(0[0-9]|1[0-8]):?([0-5][0-9])?:?([0-5][0-9])?"
 _NAME = r"[A-Za-z][A-Za-z0-9_+/-]*"
@@ -94,6 +96,7 @@ def _iso(text: str) -> str:
     there = f"timezone({zone}, {wall})"
     earlier = f"{there} - INTERVAL 1 HOUR"
     return f"""CASE
+        WHEN regexp_full_match({text}, '{_USUAL}') THEN make_timestamptz(epoch_us(TRY_CAST({text} AS TIMESTAMP)))
         WHEN regexp_full_match({text}, '{_IN_UTC}') THEN CAST({_wall(f"rtrim({text}, 'Zz ')")} AS TIMESTAMPTZ)
         WHEN regexp_full_match({text}, '{_WITH_OFFSET}') THEN CAST({wall} AS TIMESTAMPTZ) + to_seconds({sign} * ({seconds}))
         WHEN regexp_full_match({text}, '{_WITH_NAME}') AND {zone} IN ({", ".join(map(literal, _zones()))}) THEN
