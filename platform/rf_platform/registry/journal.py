@@ -43,6 +43,8 @@ class Change:
     """Canonical JSON, so that equal features are equal texts; None: the item is to be deleted."""
     built: str | None = None
     """Features of the item in the served bundle, in the same form; None: the bundle does not have it."""
+    agreed: bool = True
+    """Whether all bundles that answer have it like this; if not, it is recorded also where the served one has it already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +182,7 @@ class _Plan:
         """Decide on one change."""
         entry = self._newest.get(change.item_id)
         before = change.built if entry is None else entry.features
-        known = entry is not None or change.built is not None
+        known = entry is not None or (change.built is not None and change.agreed)
         if before == change.features and known:
             return Recorded(entry.sequence if entry is not None else 0, before, fresh=False)
         self._last += 1

@@ -39,7 +39,12 @@ class Upsert:
     """Items to be added or changed; those that cannot be do not keep the others out."""
 
     def __init__(
-        self, catalog: LiveCatalog, items: Sequence[Item], neighbours: int, offered: ItemSchema | None = None
+        self,
+        catalog: LiveCatalog,
+        items: Sequence[Item],
+        neighbours: int,
+        offered: ItemSchema | None = None,
+        beside: Sequence[LiveCatalog] = (),
     ) -> None:
         """Check and encode.
 
@@ -49,6 +54,8 @@ class Upsert:
             neighbours: how many of the nearest items are wanted.
             offered: fields of items that the feature store has; those that the catalog's bundle does not know are recorded for
                 bundles that do.
+            beside: catalogs of other bundles that answer; what one of them has otherwise is recorded, also if nothing changes
+                in ``catalog``.
 
         Raises:
             UsageError: ``neighbours`` is out of range.
@@ -68,10 +75,15 @@ class Upsert:
                 self._reject(place, str(error))
         self._encode(checked)
         self._accepted = {place: name for place, (name, _) in checked.items() if not self._statuses[place].outcome}
-        built = _texts(catalog, list(self._accepted.values()))
+        built, *others = (_texts(each, list(self._accepted.values())) for each in (catalog, *beside))
         self.changes = [
-            Change(item_id=str(name), features=catalog.schema.text(checked[place][1]), built=before)
-            for (place, name), before in zip(self._accepted.items(), built, strict=True)
+            Change(
+                item_id=str(name),
+                features=catalog.schema.text(checked[place][1]),
+                built=before,
+                agreed=all(texts[row] == before for texts in others),
+            )
+            for row, ((place, name), before) in enumerate(zip(self._accepted.items(), built, strict=True))
         ]
         """To be recorded."""
 

@@ -51,9 +51,9 @@ class CatalogServicer(CatalogServiceServicer):
     async def UpsertItems(self, request: UpsertItemsRequest, context: Any) -> UpsertItemsResponse:  # noqa: N802 (gRPC's name)
         """Add items, or replace the features of existing ones."""
         self._limits.check_batch("items", len(request.items))
-        catalog = self.catalog
+        catalog, *beside = map(_live, self._retriever.routing.routes)
         offered = self._offered.items
-        upsert = await self._in_thread(lambda: Upsert(catalog, request.items, request.neighbours, offered))
+        upsert = await self._in_thread(lambda: Upsert(catalog, request.items, request.neighbours, offered, beside))
         recorded = await self._record(upsert.changes, catalog)
         response = await self._in_thread(lambda: upsert.reply(recorded))
         note(items=len(request.items), recorded=sum(change.fresh for change in recorded))

@@ -13,8 +13,10 @@ import torch
 from structlog.testing import LogCapture
 
 from rf_platform.registry.journal import CatalogJournal, Change
+from rf_protos.v1.catalog_pb2 import Item, UpsertStatus
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.edits import Upsert
 from rf_serving.catalog.item_encoder import ItemEncoder
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.catalog.live import LiveCatalog
@@ -157,6 +159,27 @@ def test_of_fields_that_came_after_a_change_the_bundles_values_stay(
     assert found["100"] == {"item_attributes__genres": ["War"]}
     vector = ItemEncoder(bundle).encode(schema.table([3], [found["3"]])).vectors_ND[0]
     np.testing.assert_allclose(state(catalog)["3"][0], vector, atol=2e-5)
+
+
+def test_what_a_bundle_beside_was_built_without_is_recorded(
+    bundle: ServedBundle, journal: CatalogJournal, tmp_path: Path
+) -> None:
+    """Another journal makes a catalog of other items here: one bundle has item 5 no more, and item 6 otherwise."""
+    elsewhere = CatalogJournal.open(f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    elsewhere.record(
+        [[Change(item_id="5", features=None), Change(item_id="6", features='{"item_attributes__release_year":1900}')]]
+    )
+    catalog, beside = LiveCatalog.open(bundle, journal), LiveCatalog.open(bundle, elsewhere)
+    built = catalog.schema.rows(catalog.schema.cast(CatalogBase.of(bundle).items))
+    items = [Item(item_id=str(n), features=catalog.schema.message(built[n - 1])) for n in (5, 6, 7)]
+    for others, fresh in (([], [False] * 3), ([beside], [True, True, False]), ([beside], [False] * 3)):
+        upsert = Upsert(catalog, items, 0, beside=others)
+        (recorded,) = journal.record([upsert.changes])
+        assert [change.fresh for change in recorded] == fresh
+        catalog.catch_up()
+        outcomes = [UpsertStatus.CHANGED if new else UpsertStatus.UNCHANGED for new in fresh]
+        assert [status.outcome for status in upsert.reply(recorded).statuses] == outcomes
+    elsewhere.close()
 
 
 def test_an_item_whose_vector_is_not_finite_for_this_tower_is_not_returned(
