@@ -138,7 +138,7 @@ def _values(connection: duckdb.DuckDBPyConnection, raw: RawFile, field: Field) -
     integer = "CAST(NULL AS BIGINT)" if whole == "false" else "TRY_CAST(b AS BIGINT)"
     counted = connection.execute(
         f"SELECT count(b), count(b) FILTER (whole AND integer IS NOT NULL), count(b) FILTER (whole), "
-        f"count(b) FILTER (whole OR {number}), "
+        f"count(b) FILTER (CASE WHEN whole THEN true ELSE {number} END), "
         f"count(b) FILTER (whole AND integer NOT BETWEEN {-EXACT['DOUBLE']} AND {EXACT['DOUBLE']}) "
         f"FROM (SELECT b, {whole} AS whole, {integer} AS integer FROM "
         f"(SELECT {base_value(raw, column, Kind.STRING)} AS b FROM {identifier(raw.relation)}))"
