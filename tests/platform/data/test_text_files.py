@@ -222,6 +222,7 @@ def test_compressed_files_are_told_by_their_content(kind: str, bring: Bring, row
         (gzip.compress(b"x" * 257 + b"ustar"), "e.csv is a tar archive: unpack it"),
         ("u,i,t,n\n1,2,3,x\n".encode("utf-16-le"), "e.csv holds NUL characters.*encoding: utf-16-le"),
     ],
+    ids=["parquet", "7z", "tar", "tar.gz", "utf-16"],
 )
 def test_what_is_no_text_is_named(content: bytes, said: str, bring: Bring) -> None:
     with pytest.raises(DataError, match=said):
