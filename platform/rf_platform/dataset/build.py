@@ -10,23 +10,21 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow.parquet as pq
 
 from rf_platform.cli.console import Tracker, track
 from rf_platform.data.event_log.reading import log_relation
-from rf_platform.dataset.array_file import ArrayFile
 from rf_platform.dataset.asof import first_sql, join_sql, latest_sql, rows_sql
 from rf_platform.dataset.dataset import FORMAT, Dataset
 from rf_platform.dataset.fingerprint import fingerprint
 from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
+from rf_platform.dataset.sequence_files import write_sequences
 from rf_platform.dataset.splitting import split_events
 from rf_platform.dataset.statistics import learn_encoder, split_counts
 from rf_platform.errors import ConfigError, DataError, NotFoundError
@@ -336,41 +334,11 @@ class _Builder:
 
     def _arrays(self) -> None:
         """Write the arrays that loaders memory-map."""
-        directory = self.content / "sequences"
-        directory.mkdir()
-        numeric = [f for f in self.spec.inputs("context") if f.kind == "numeric"]
         events = pq.ParquetFile(self.content / "events.parquet")
-        total = events.metadata.num_rows
-        types = {
-            "item": np.int32,
-            "item_version": np.int32,
-            "user_version": np.int32,
-            "context": np.int32,
-            "timestamp": np.int64,
-            "split": np.int8,
-        }
-        events_per_user = np.zeros(int(self._one("SELECT count(*) FROM user_index")), np.int64)
-        if total != self._one("SELECT count(*) FROM log"):
+        if events.metadata.num_rows != self._one("SELECT count(*) FROM log"):
             raise AssertionError("the join lost or doubled events")
-        with ExitStack() as stack:
-            arrays = {
-                name: stack.enter_context(ArrayFile(directory / f"{name}.npy", dtype, (total,)))
-                for name, dtype in types.items()
-            }
-            shape = (total, len(numeric))
-            numbers = stack.enter_context(ArrayFile(directory / "context_numbers.npy", np.float32, shape))
-            for batch in events.iter_batches(200_000):
-                for name in ("item", "item_version", "user_version", "context", "split"):
-                    arrays[name].write(batch[name].to_numpy(zero_copy_only=False))
-                arrays["timestamp"].write(batch["event_timestamp"].cast("int64").to_numpy(zero_copy_only=False))
-                values = np.empty((batch.num_rows, len(numeric)), np.float32)
-                for j, f in enumerate(numeric):
-                    column = batch[f.name].cast("float64", safe=False).to_numpy(zero_copy_only=False)
-                    values[:, j] = np.where(np.isfinite(column), column, np.nan)
-                numbers.write(values)
-                users = batch["user"].to_numpy(zero_copy_only=False)
-                events_per_user += np.bincount(users, minlength=len(events_per_user))
-        np.save(directory / "offsets.npy", np.concatenate([[0], np.cumsum(events_per_user)]))
+        users = int(self._one("SELECT count(*) FROM user_index"))
+        write_sequences(events, self.spec, users, self.content / "sequences")
 
     def _finish(self) -> None:
         """Learn the encoder on the training split and write spec, statistics and manifest."""
