@@ -22,8 +22,12 @@ class LossWatch:
     def __init__(self, device: torch.device) -> None:
         self._every = 1 if device.type == "cpu" else READ_EVERY
         self._unread: list[tuple[Tensor, Callable[[float], str]]] = []
-        self.latest = math.nan
-        """The last one that was read."""
+        self._latest: float | None = None
+
+    @property
+    def note(self) -> str:
+        """The last loss that was read, for the line of progress; empty until there is one."""
+        return "" if self._latest is None else f"loss {self._latest:.3f}"
 
     def add(self, loss: Tensor, fault: Callable[[float], str]) -> list[float]:
         """Take in the loss of a step.
@@ -54,5 +58,5 @@ class LossWatch:
         for value, (_, fault) in zip(values, unread, strict=True):
             if not math.isfinite(value):
                 raise RunError(fault(value))
-        self.latest = values[-1]
+        self._latest = values[-1]
         return values

@@ -49,7 +49,7 @@ class TrainResult:
     steps: int
     """Optimiser steps in all."""
     cold: ColdCalibration | None
-    """How cold items were calibrated; None for a model without ids or a recipe without a budget for it."""
+    """How cold items were calibrated; None where they were not, see :func:`rf_training.cold.calibrate`."""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainResult":
@@ -157,7 +157,7 @@ class Trainer:
             terms, norm = self.step(batch)
             if position.total_steps % READ_EVERY == 0:
                 self._log(board, terms, norm)
-            progress.advance(note=f"loss {self.losses.latest:.3f}")
+            progress.advance(note=self.losses.note)
             if position.step % train.checkpoint_steps == 0 and position.step < self.steps:
                 self._save()
         self.losses.read()

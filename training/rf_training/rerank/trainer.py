@@ -91,7 +91,7 @@ def fit(
                 torch.nn.utils.clip_grad_norm_(ranker.parameters(), settings.clip_norm)
                 optimizer.step()
                 step += 1
-                progress.advance(note=f"loss {watch.latest:.3f}")
+                progress.advance(note=watch.note)
             losses += watch.read()
             weight, metrics = validate(ranker, towers, validation)
             history.append({"epoch": epoch + 1.0, "loss": float(np.mean(losses)), "weight": weight, **metrics})
