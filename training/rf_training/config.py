@@ -28,7 +28,7 @@ class TrainConfig:
 
     objective: Literal["sampled", "full"] = "sampled"
     """``sampled``: InfoNCE over the batch's positives and uniform negatives (R9). ``full``: the exact softmax over all items of
-    the training split, for catalogs up to some 100,000 items."""
+    the training split, for catalogs up to some 50,000 items."""
 
     positions: Literal["all", "one"] = "all"
     """``all``: every position of a window is a training example. ``one``: one of them, at random, as the paper trains."""

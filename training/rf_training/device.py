@@ -9,7 +9,7 @@ import torch
 from rf_platform.errors import ConfigError
 
 AskedDevice = Literal["auto", "cpu", "cuda"]
-"""What a command may be told: ``auto`` is the run's own device where it is there, and the CPU elsewhere."""
+"""Device that a command names: ``auto`` is the run's own device where it is there, and the CPU elsewhere."""
 CPU = torch.device("cpu")
 MEMORY_SHARE = 1 / 64
 """Share of a device's memory for numbers that are made a chunk at a time."""
@@ -21,7 +21,7 @@ def device_of(config: Mapping[str, Any], asked: AskedDevice = "auto") -> torch.d
 
     Args:
         config: of the run, as the registry has it.
-        asked: by the person.
+        asked: device that the command names.
 
     Raises:
         ConfigError: there is no such device.

@@ -105,7 +105,7 @@ def _kind(connection: duckdb.DuckDBPyConnection, files: tuple[RawFile, ...], fie
 
 @dataclass(frozen=True, kw_only=True)
 class _Values:
-    """What the values of a column in one file have in common."""
+    """Properties that all values of a column in one file have."""
 
     family: str
     in_text_file: bool

@@ -38,7 +38,7 @@ OnlineRow = tuple[Any, dict[str, Any], datetime, datetime | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """What a load did to the rows of one view, in the online store."""
+    """Effect of a load on the rows of one view, in the online store."""
 
     rows: int = 0
     """Entities of the file that have a row by now."""

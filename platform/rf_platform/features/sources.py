@@ -44,7 +44,7 @@ def fits(dtype: str, column_type: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewColumns:
-    """What is read of a view's file, as SQL over the file's columns."""
+    """Columns that are read of a view's file, as SQL."""
 
     key: str
     """The id, of the type of the entity's ids, without white space at its ends."""

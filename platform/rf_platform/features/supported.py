@@ -1,4 +1,4 @@
-"""What of Feast's language the platform honours: the rest is refused by name before anything is registered, never ignored."""
+"""Limits of the platform beside Feast's language: what is not honoured is refused by name before anything is registered."""
 
 from collections.abc import Iterable
 from datetime import timedelta

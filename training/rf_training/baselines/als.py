@@ -66,7 +66,7 @@ class ALS:
         return cls(model, alpha=cls.SETTINGS["alpha"], trained=state["trained"].numpy())
 
     def state(self) -> FittedState:
-        """What was fitted: the items' factors, and which items have training events."""
+        """Return what was fitted: the items' factors, and which items have training events."""
         return {
             "item_factors": torch.from_numpy(np.array(self.model.item_factors)),
             "trained": torch.from_numpy(self.trained),

@@ -1,4 +1,4 @@
-"""What a fitted baseline is kept as: weights and plain values, from which it is built again. Nothing that is read can be code."""
+"""State of a fitted baseline on disk: weights and plain values, from which it is built again. Nothing that is read can be code."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,4 +11,4 @@ class Keepable(Protocol):
     """A fitted baseline that can be kept."""
 
     def state(self) -> FittedState:
-        """What was fitted."""
+        """Return what was fitted."""

@@ -94,7 +94,7 @@ class GRU4Rec:
         return cls(model, IdSequences(state["item_rows"].numpy(), n_items=data.n_items, first=0))
 
     def state(self) -> FittedState:
-        """What was fitted: the shape and the weights of the network, and the items in the order of its ids."""
+        """Return what was fitted: the shape and the weights of the network, and the items in the order of its ids."""
         return {
             "arguments": {name: getattr(self.model, name) for name in _SHAPE},
             "weights": self.model.state_dict(),

@@ -121,7 +121,7 @@ class RecToolsModel(ABC):
         return cls(torch_model, items, state["length"])
 
     def state(self) -> FittedState:
-        """What was fitted: the weights, how many events are read, and the items in the order of their ids."""
+        """Return what was fitted: the weights, how many events are read, and the items in the order of their ids."""
         return {
             "weights": self.torch_model.state_dict(),
             "item_rows": torch.from_numpy(self.items.item_rows),

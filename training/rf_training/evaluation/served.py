@@ -1,4 +1,4 @@
-"""What a server returns, as a ranking: the seen set is left out whole, the target with it if the user has had it before."""
+"""Ranking as a server returns it: the seen set is left out whole, the target with it if the user has had it before."""
 
 from dataclasses import dataclass
 

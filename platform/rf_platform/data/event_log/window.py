@@ -13,7 +13,7 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, kw_only=True)
 class EventWindow:
-    """When an event may have happened: ``RF_EVENTS_SINCE`` and ``RF_EVENTS_AHEAD_SECONDS``."""
+    """First and last time that an event may have: ``RF_EVENTS_SINCE`` and ``RF_EVENTS_AHEAD_SECONDS``."""
 
     since: date = date(1980, 1, 1)
     """The first day; earlier times are most likely in another unit. In 1970: times count from anywhere, and no unit is told."""
