@@ -44,15 +44,20 @@ class Location:
         """Return the files whose path below the top fits a glob pattern, sorted by path; ``**`` is any number of directories.
 
         Hidden files and what systems and tools leave beside data (``__MACOSX``, ``_SUCCESS``) fit no pattern, only their own
-        name.
+        name; in directories that the pattern names as they are, whatever is not hidden there fits.
         """
+        parts = PurePosixPath(pattern).parts
+        named = next((n for n, part in enumerate(parts) if glob.has_magic(part)), 0)
         if self._members is not None:
-            parts = PurePosixPath(pattern).parts
             # A name may hold characters that mean something in a pattern.
             names = (
                 [pattern]
                 if pattern in self._members
-                else [m for m in self._members if _fits(m.split("/"), parts) and not hidden(m)]
+                else [
+                    m
+                    for m in self._members
+                    if _fits(m.split("/"), parts) and not hidden("/".join(m.split("/")[named:]))
+                ]
             )
             return [InputFile(path=self._unpack(m), name=f"{self.path.name}/{m}") for m in names]
         exact = self.path / pattern
@@ -61,7 +66,8 @@ class Location:
         else:
             root = "" if Path(pattern).is_absolute() else f"{glob.escape(str(self.path))}/"
             found = (Path(p) for p in glob.glob(root + pattern, recursive=True))
-            paths = sorted({p for p in found if p.is_file() and not hidden(self._name(p))})
+            top = self.path.joinpath(*parts[:named])
+            paths = sorted({p for p in found if p.is_file() and not hidden(str(p.relative_to(top)))})
         return [InputFile(path=p, name=self._name(p)) for p in paths]
 
     def _name(self, path: Path) -> str:

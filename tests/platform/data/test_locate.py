@@ -65,12 +65,25 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
         ("**/01/*", ["e/2024/01/c.csv"]),
         ("e/*", ["e/a.csv", "e/[1].csv", "e/per%2Fcent.csv", 'e/it\'s a "q" ü.csv']),
         ("e/._a.csv", ["e/._a.csv"]),  # asked for by name
+        ("e/.hidden/*.csv", ["e/.hidden/a.csv"]),  # the directory is, too
+        ("e/_delta_log/**", ["e/_delta_log/x.csv"]),
         ("nowhere/**/*.csv", []),
         ("**/*.parquet", []),
     ],
 )
 def test_patterns_find_data_wherever_it_lies(place: Location, pattern: str, found: list[str]) -> None:
     assert sorted(f.path.read_text() for f in place.match(pattern)) == sorted(found)
+
+
+def test_a_pattern_that_says_where_the_data_lie_may_lead_through_hidden_directories(tmp_path: Path) -> None:
+    data = tmp_path / ".cache" / "in"
+    for name in ("a.csv", ".b.csv", ".old/c.csv"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text(name)
+    (tmp_path / "mapping").mkdir()
+    place = Location(tmp_path / "mapping", tmp_path)
+    for pattern in (str(data / "*.csv"), f"{data}/**/*.csv", "../.cache/in/*.csv"):
+        assert [f.path.read_text() for f in place.match(pattern)] == ["a.csv"]
 
 
 def test_all_files_of_a_pattern_are_imported(bring: Bring, inbox: Path) -> None:
