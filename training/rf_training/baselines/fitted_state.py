@@ -1,4 +1,4 @@
-"""State of a fitted baseline on disk: weights and plain values, from which it is built again. Nothing that is read can be code."""
+"""State of a fitted baseline: weights and plain values, from which it is built again; nothing that is read can be code."""
 
 from typing import Any, Protocol, runtime_checkable
 
