@@ -22,6 +22,8 @@ _OFFSET = r" ?([+-])(0[0-9]|1[0-8]):?([0-5][0-9])?:?([0-5][0-9])?"
 _NAME = r"[A-Za-z][A-Za-z0-9_+/-]*"
 _WITH_OFFSET = rf"{_WALL}{_OFFSET}(\[{_NAME}\])?"
 _WITH_NAME = rf"{_WALL}( ?[Zz]?\[{_NAME}\]| {_NAME})"
+_SET_BACK = ("2 hours", "1 hour", "30 minutes")
+"""By how much clocks are set back: an hour, but in Antarctica/Troll and Australia/Lord_Howe."""
 _POSITION_START = "946684800000000"  # 2000-01-01T00:00:00Z
 _POSITION_STEP = "3600000000"  # one hour
 _SCALES = {TimeFormat.SECONDS: 1_000_000, TimeFormat.MS: 1_000, TimeFormat.US: 1}
@@ -94,13 +96,13 @@ def _iso(text: str) -> str:
     sign = f"CASE WHEN regexp_extract({text}, '{_OFFSET}(\\[{_NAME}\\])?$', 1) = '-' THEN 1 ELSE -1 END"
     zone = f"regexp_extract({text}, '({_NAME})\\]?$', 1)"
     there = f"timezone({zone}, {wall})"
-    earlier = f"{there} - INTERVAL 1 HOUR"
+    moments = ", ".join([*(f"{there} - INTERVAL '{step}'" for step in _SET_BACK), there])
     return f"""CASE
         WHEN regexp_full_match({text}, '{_USUAL}') THEN make_timestamptz(epoch_us(TRY_CAST({text} AS TIMESTAMP)))
         WHEN regexp_full_match({text}, '{_IN_UTC}') THEN CAST({_wall(f"rtrim({text}, 'Zz ')")} AS TIMESTAMPTZ)
         WHEN regexp_full_match({text}, '{_WITH_OFFSET}') THEN CAST({wall} AS TIMESTAMPTZ) + to_seconds({sign} * ({seconds}))
         WHEN regexp_full_match({text}, '{_WITH_NAME}') AND {zone} IN ({", ".join(map(literal, _zones()))}) THEN
-            CASE WHEN timezone({zone}, {earlier}) = {wall} THEN {earlier} WHEN timezone({zone}, {there}) = {wall} THEN {there} END
+            list_filter([{moments}], lambda moment: timezone({zone}, moment) = {wall})[1]
         END"""
 
 

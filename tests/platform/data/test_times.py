@@ -242,6 +242,15 @@ def _moment(wall: datetime, zone: str) -> datetime | None:
 @settings(max_examples=60, deadline=None)
 @given(times=st.lists(st.tuples(_WALLS, st.sampled_from(_ZONES)), min_size=1, max_size=12))
 @example(times=[(datetime(2024, 10, 27, 2, 30), "[Europe/Berlin]"), (datetime(2024, 3, 31, 2, 30), "[Europe/Berlin]")])
+@example(
+    times=[
+        (datetime(2024, 4, 7, 1, 45), " Australia/Lord_Howe"),
+        (datetime(2024, 10, 6, 2, 15), "[Australia/Lord_Howe]"),
+    ]
+)
+@example(
+    times=[(datetime(2024, 10, 27, 1, 30), " Antarctica/Troll"), (datetime(2024, 10, 27, 3), "[Antarctica/Troll]")]
+)
 @example(times=[(datetime(2024, 5, 31, 18), " America/New_York"), (datetime(2024, 5, 31, 18), "")])
 def test_no_time_depends_on_those_before_it(times: list[tuple[datetime, str]]) -> None:
     texts = [f"{wall.isoformat(' ')}{zone}" for wall, zone in times]
