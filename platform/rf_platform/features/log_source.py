@@ -3,6 +3,7 @@
 import duckdb
 
 from rf_platform.errors import ConfigError
+from rf_platform.features.field_rule import element_of
 from rf_platform.features.sources import fits, sql_type
 from rf_platform.features.spec import EntitySpec, FieldSpec
 
@@ -48,7 +49,7 @@ def log_column(
     Raises:
         ConfigError: the log has no such column, or one of another type.
     """
-    element = field.dtype.removeprefix("Array(").removesuffix(")")
+    element = element_of(field.dtype)
     found = columns.get(str(field.of))
     if found is None:
         raise ConfigError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rf_platform.errors import ConfigError, NotFoundError
+from rf_platform.features.field_rule import element_of
 from rf_platform.features.spec import (
     ITEM_ID_DOMAIN,
     EntitySpec,
@@ -245,7 +246,7 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
             raise ConfigError(
                 f"{where} has role=history and dtype {dtype}; a history is an array, such as Array(Int64)"
             )
-        value = dtype.removeprefix("Array(").removesuffix(")")
+        value = element_of(dtype)
     allowed = _KINDS.get(value, ())
     if role == "history" and value not in _HISTORY_VALUES:
         raise ConfigError(

@@ -9,6 +9,7 @@ import duckdb
 from rf_platform.data.convert import EXACT, base_sql, family, inexact, scalar, too_large
 from rf_platform.data.specs import Kind
 from rf_platform.errors import ConfigError, DataError, NotFoundError
+from rf_platform.features.field_rule import element_of
 from rf_platform.features.read import ViewSource
 from rf_platform.features.spec import EntitySpec, FeatureSpec
 from rf_platform.sql import identifier, pattern_literal
@@ -31,13 +32,13 @@ _DTYPES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def sql_type(dtype: str) -> str:
     """Return DuckDB's type for a Feast dtype, such as ``VARCHAR[]`` for ``Array(String)``."""
-    element = dtype.removeprefix("Array(").removesuffix(")")
+    element = element_of(dtype)
     return _DTYPES[element][0] + ("[]" if element != dtype else "")
 
 
 def fits(dtype: str, column_type: str) -> bool:
     """Return whether a column of this DuckDB type may hold values of this Feast dtype."""
-    element = dtype.removeprefix("Array(").removesuffix(")")
+    element = element_of(dtype)
     base = re.sub(r"\[\d*\]$", "", column_type)  # lists, and arrays of a fixed size
     return (element != dtype) == (base != column_type) and base in _DTYPES[element][1]
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from rf_platform.features.encode import without_markers
+from rf_platform.features.field_rule import element_of
 from rf_serving.filtering.condition import Condition, Operator, Value
 
 _TYPES: dict[str, pa.DataType] = {
@@ -156,7 +157,7 @@ class FeatureColumn:
             column = pa.array([], column.type) if column.num_chunks == 0 else column.chunk(0)
         if self._dtype == "UnixTimestamp":
             return column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-        element = _TYPES[self._dtype.removeprefix("Array(").removesuffix(")")]
+        element = _TYPES[element_of(self._dtype)]
         if self._dtype.startswith("Array("):
             column = column.cast(pa.list_(element))
             return _lists_of(column, self._plain(column.flatten()))
