@@ -43,6 +43,14 @@ def test_by_hand() -> None:
     assert loss.norm_penalty(3 * x, 2 * y).item() == 9 + 4
 
 
+def test_versions_of_the_target_and_positives_of_its_window_are_no_negatives() -> None:
+    """Candidates are versions of items: the third is the first one's item at another price, the fifth the second one's."""
+    item_C, target_Q, window_Q = torch.tensor([0, 1, 0, 2, 1]), torch.tensor([0, 4, 3]), torch.tensor([0, 0, 1])
+    assert loss.hits(item_C, target_Q).int().tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 0, 1], [0, 0, 0, 1, 0]]
+    of_windows = loss.hits(item_C, target_Q, window_Q, windows=2)
+    assert of_windows.int().tolist() == [[1, 1, 1, 0, 1], [1, 1, 1, 0, 1], [0, 0, 0, 1, 0]]
+
+
 def test_accidental_hits_carry_no_loss_and_no_gradient() -> None:
     torch.manual_seed(0)
     x, y, target = unit(2, 4), unit(5, 4).requires_grad_(), torch.tensor([0, 1])

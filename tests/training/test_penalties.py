@@ -9,7 +9,7 @@ import torch
 from rf_platform.dataset import Dataset
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import Batch, BatchLoader
-from rf_training.loss import norm_penalty, uniformity_of, variance_penalty
+from rf_training.loss import info_nce, norm_penalty, uniformity_of, variance_penalty
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.step import batch_loss
@@ -100,6 +100,23 @@ def test_the_norm_penalty_of_a_step_is_of_vectors_before_they_are_normalised(dat
     torch.testing.assert_close(step(dataset, TRAIN), step(dataset, TRAIN, scale=3.0), atol=1e-5, rtol=1e-5)
     penalised = replace(TRAIN, norm_penalty=1.0)
     assert step(dataset, penalised, scale=3.0) > step(dataset, penalised) + 1
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_step_takes_positives_of_the_own_window_for_negatives_or_not(dataset: Dataset, own: bool) -> None:
+    train = replace(TRAIN, mask_own_positives=own)
+    model, batch = start(dataset, train)
+    u, v = outputs(model, batch)
+    window = torch.repeat_interleave(torch.arange(len(batch.real_BR)), batch.real_BR.sum(1))
+    hits = torch.stack(
+        [
+            torch.isin(batch.item_C, batch.item_C[batch.target_Q[window == w if own else [q]]])
+            for q, w in enumerate(window)
+        ]
+    )
+    x, y = (torch.nn.functional.normalize(each, dim=-1) for each in (u, v))
+    expected = info_nce(x, y, model.bias(v), batch.target_Q, hits, batch.log_weight_C, train.temperature)
+    torch.testing.assert_close(batch_loss(model, batch, train).loss, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_hard_negatives_reach_the_step(dataset: Dataset) -> None:
