@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RF_HOME ?= .rf
+TEST_PROCESSES ?= 2
 export RF_HOME
 
 .PHONY: demo install install-gpu install-bench test lint unit stubs lock clean
@@ -28,7 +29,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/python infra/check_stubs.py
 
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
 stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs, and what is written of roles and statuses
 	$(BIN)/python infra/check_contracts.py --write

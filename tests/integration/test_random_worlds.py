@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -242,7 +243,7 @@ def test_online_reads(world: tuple[Any, FeatureDefinitions, Path], rows: list[Ro
     fetcher = FeatureFetcher(store, bundle, lambda: present[0])
     slow: Any = FeatureFetcher(store, bundle, lambda: present[0])
     slow._rows._online = store._get_provider().online_store
-    slow._rows._read = slow._rows._by_view
+    slow._rows._read = partial(slow._rows._by_view, slow._rows._views)
     for moment in moments:
         present[0] = START_US + moment * HOURS
         expected = [

@@ -88,7 +88,7 @@ def test_an_error_is_one_requests_own(engine: Engine) -> None:
     assert [message.split(":")[0] for message in messages] == [
         "session.history[0].item_id",
         "filter.where[0].feature",
-        "the features give no usable query vector; values are extreme in interaction_context__ratings",
+        'session.history[0].context["interaction_context__ratings"]',
         "filter.deny_items[0]",
     ]
     for answer, expected in zip([each for each in found if isinstance(each, Answer)], alone, strict=True):

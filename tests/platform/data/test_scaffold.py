@@ -101,6 +101,7 @@ def test_the_repository_round_trips_through_feast(shop: ImportReport, workspace:
     }
     assert {m.view: m.rows for m in materialize(settings)} == {
         "interaction_context": 7,
+        "rf_seen": 7,
         "item_attributes": 120,
         "user_profile": 7,
     }

@@ -116,7 +116,7 @@ def test_a_service_that_is_not_registered(applied: Applied) -> None:
     )
     assert result.status is Status.FAIL
     assert "no feature service 'other'" in result.detail
-    assert result.remedy == "run `rf features apply`"
+    assert result.remedy == "run `rf features apply`, or set RF_FEATURE_SERVICE to the name it has now"
 
 
 @pytest.mark.parametrize("scheme", ["redis", "postgresql"])
