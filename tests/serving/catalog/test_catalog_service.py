@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import grpc
@@ -220,6 +221,7 @@ def test_without_the_registry_answers_go_on_and_changes_are_refused(
     upsert: Callable[..., UpsertItemsResponse],
     logs: LogCapture,
 ) -> None:
+    logs.entries.clear()  # of other tests
     before = all_items(running)
     with closing(sqlite3.connect(workspace / "registry.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -227,7 +229,11 @@ def test_without_the_registry_answers_go_on_and_changes_are_refused(
         assert all_items(running) == before
         assert call.code() is grpc.StatusCode.UNAVAILABLE
         assert call.details().startswith("a store behind the server cannot be used at the moment; try again")
-        (line,) = [entry for entry in logs.entries if entry.get("status") == "UNAVAILABLE"][-1:]
+        for _ in range(200):  # the log has it after the caller
+            if lines := [entry for entry in logs.entries if entry.get("status") == "UNAVAILABLE"]:
+                break
+            sleep(0.05)
+        (line,) = lines[-1:]
         assert "database is locked" in line["error"] + line["cause"]
         assert all_items(running) == before
         assert list(catalog.GetItems(GetItemsRequest(item_ids=["150"])).absent) == ["150"]

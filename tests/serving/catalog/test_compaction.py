@@ -220,6 +220,7 @@ def test_searches_and_changes_go_on_while_the_catalog_is_compacted_and_nothing_i
 def test_a_builder_that_fails_is_reported_and_the_catalog_serves_on(
     bundle: ServedBundle, journal: CatalogJournal, put: Put, tmp_path: Path, logs: LogCapture
 ) -> None:
+    logs.entries.clear()  # of other tests
     put({n: values(n) for n in range(100, 125)})
     catalog = LiveCatalog.open(bundle, journal, tmp_path / "cache", compaction=SOON)
     (directory,) = (tmp_path / "cache").iterdir()

@@ -199,6 +199,7 @@ def test_an_item_whose_vector_is_not_finite_for_this_tower_is_not_returned(
 def test_changes_of_others_appear_by_themselves_and_the_log_tells_once_of_a_registry_that_is_down(
     bundle: ServedBundle, journal: CatalogJournal, put: Put, tmp_path: Path, logs: LogCapture
 ) -> None:
+    logs.entries.clear()  # of other tests
     catalog = LiveCatalog.open(bundle, journal)
     catalog.follow()
     try:

@@ -159,6 +159,7 @@ def test_an_item_that_one_bundle_cannot_encode_is_missing_there_alone(
         return right(encoder, items)
 
     monkeypatch.setattr(ItemEncoder, "encode", fails)
+    logs.entries.clear()  # of other tests
     upsert(running, 900, 901, 902)
     assert [seen(running, user) for user in users] == [{900, 901, 902}, {900, 902}]
     delete(running, 900, 901)

@@ -24,6 +24,7 @@ def fuzzed(running: Any, seed: int, count: int = COUNT) -> Verdict:
 def test_every_answer_is_one_that_a_caller_can_use(
     pair: Settings, start_server: Callable[..., Any], logs: LogCapture
 ) -> None:
+    logs.entries.clear()  # of other tests
     with start_server(pair) as running:
         verdict = fuzzed(running, seed=1)
         assert verdict.violations == []

@@ -403,6 +403,7 @@ def test_what_is_too_much_is_refused_at_once(
     wait_until: Callable[..., None],
     logs: LogCapture,
 ) -> None:
+    logs.entries.clear()  # of other tests
     with start_server(settings, max_in_flight=4) as running:
         slow = Slow(running, monkeypatch)
         taken = [running.stub.Retrieve.future(REQUEST) for _ in range(4)]
