@@ -80,9 +80,10 @@ def seen_rows(
     for entity in (spec.user, spec.item):
         check_log_id(columns, entity, named)
     user, item = identifier(spec.user.join_key), identifier(spec.item.join_key)
+    missing = literal(MISSING_STRING)
+    kind = f"coalesce(event_type, {missing})" if "event_type" in columns else missing  # not every log has types
     triples = log.execute(
-        f"SELECT DISTINCT {user} AS user, coalesce(event_type, {literal(MISSING_STRING)}) AS type, {item} AS item FROM log "
-        "ORDER BY ALL"
+        f"SELECT DISTINCT {user} AS user, {kind} AS type, {item} AS item FROM log ORDER BY ALL"
     ).to_arrow_reader(_TRIPLES)
     rest = triples.schema.empty_table()
     for batch in triples:

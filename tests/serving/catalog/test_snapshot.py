@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any, cast
 
 import numpy as np
@@ -232,9 +232,9 @@ def test_ten_thousand_changed_items_cost_a_search_less_than_a_millisecond() -> N
     def seconds(of: CatalogSnapshot) -> float:
         times = []
         for _ in range(50):
-            start = perf_counter()
+            start = process_time()
             of.search(query, 100)
-            times.append(perf_counter() - start)
+            times.append(process_time() - start)
         return min(times)
 
     assert seconds(snapshot) - seconds(alone) < 1e-3

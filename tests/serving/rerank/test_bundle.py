@@ -116,7 +116,10 @@ def test_a_re_ranker_that_gives_no_numbers_is_not_built_in(
     assert not (home / "bundles" / "tiny-run-3").exists()
 
 
-def test_rf_bundles_says_which_bundles_have_one(ranked_home: Path, run_rf: Callable[..., tuple[int, str, str]]) -> None:
+def test_rf_bundles_says_which_bundles_have_one(
+    ranked_home: Path, run_rf: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # narrow terminals break words
     code, out, _ = run_rf(ranked_home, "bundles", "--json")
     assert code == 0
     by_name = {row["name"]: row for row in json.loads(out)["bundles"]}
