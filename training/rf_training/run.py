@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rf_platform.cli.console import err_console
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import open_run_dataset, open_with_ids_of
 from rf_platform.errors import ConfigError, NotFoundError, RfError, RunError, UsageError
@@ -21,7 +22,7 @@ from rf_training.continuing.parent import Parent, open_parent
 from rf_training.continuing.recipe import continued_recipe
 from rf_training.continuing.start import Start, check_start
 from rf_training.distributed.config import ShardingConfig
-from rf_training.distributed.plan_table import print_plan, write_plan
+from rf_training.distributed.plan_table import plan_table, write_plan
 from rf_training.distributed.world import World
 from rf_training.model.config import ModelConfig
 from rf_training.model_scorer import ModelScorer
@@ -211,7 +212,7 @@ def _train(
         trainer = Trainer(recipe, dataset, directory, world)
         if world.main:
             write_plan(directory, trainer.parallel.plan, world.size, recipe.train.device)
-            print_plan(trainer.parallel.plan, world.size)
+            err_console().print(plan_table(trainer.parallel.plan, world.size))
         result = trainer.run(resume)
     except KeyboardInterrupt:
         world.broken = True

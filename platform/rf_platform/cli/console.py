@@ -8,20 +8,43 @@ from functools import cache
 from time import monotonic
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.table import Table
+
+_UNBOUNDED = 100_000
+"""Columns of a file or a pipe, which have no width."""
+
+
+class WholeConsole(Console):
+    """Console that never cuts a value off: people copy names, paths and fingerprints out of its tables.
+
+    On a terminal a table folds what does not fit; in a file or a pipe a line is as long as what it says.
+    """
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        width = None if (sys.stderr if stderr else sys.stdout).isatty() else _UNBOUNDED
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, width=width)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render anything; the columns of a table fold."""
+        if isinstance(renderable, Table):
+            for column in renderable.columns:
+                column.overflow, column.no_wrap = "fold", False
+        yield from super().render(renderable, options)
 
 
 @cache
 def out_console() -> Console:
     """Console on standard output."""
-    return Console()
+    return WholeConsole(soft_wrap=True)
 
 
 @cache
 def err_console() -> Console:
     """Console on standard error, where progress and errors go."""
-    return Console(stderr=True)
+    return WholeConsole(stderr=True)
 
 
 def print_json(value: Any) -> None:

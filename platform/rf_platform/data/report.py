@@ -95,11 +95,11 @@ def load_report(tables: Path) -> ImportReport:
 def counts_table(report: ImportReport) -> Table:
     """Return the rows read, kept and quarantined of every input file, with a line of sums."""
     table = Table(title=f"{report.name}: rows by input file", title_justify="left")
-    table.add_column("file", overflow="fold")
+    table.add_column("file")
     table.add_column("table")
     for column in ("read", "kept", "quarantined"):
         table.add_column(column, justify="right")
-    table.add_column("why", overflow="fold")
+    table.add_column("why")
     for f in report.inputs:
         why = ", ".join(f"{number:,} {reason}" for reason, number in f.reasons.items())
         table.add_row(escape(f.file), f.table, f"{f.read:,}", f"{f.kept:,}", f"{f.quarantined:,}", why)
@@ -113,7 +113,7 @@ def columns_table(report: ImportReport) -> Table:
     """Return the columns of the written tables with their types."""
     table = Table(title="columns", title_justify="left")
     for column in ("table", "rows", "column", "type", "found out"):
-        table.add_column(column, overflow="fold", justify="right" if column == "rows" else "left")
+        table.add_column(column, justify="right" if column == "rows" else "left")
     for name, columns in report.columns.items():
         for i, (column, kind) in enumerate(columns.items()):
             rows = f"{report.counts[name]:,}" if i == 0 else ""

@@ -200,6 +200,7 @@ def show(
     if json:
         print_json({**dataset.manifest, "targets": dataset.targets, "path": str(dataset.path)})
         return
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"dataset {dataset.name}", show_header=False)
@@ -215,7 +216,7 @@ def show(
         "path": str(dataset.path),
     }
     for key, value in rows.items():
-        table.add_row(key, value)
+        table.add_row(escape(key), escape(value))
     out_console().print(table)
 
 

@@ -14,7 +14,7 @@ def memory_tables(report: MemoryReport) -> tuple[Table, Table]:
 def _domains(report: MemoryReport) -> Table:
     table = Table(title="embedding tables, one per domain", title_justify="left")
     for column in ("domain", "read by"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column)
     for column in ("rows", "dim", "weights", "un-shared", "AdamW state", "row-wise Adagrad"):
         table.add_column(column, justify="right")
     for domain in report.to_dict()["tables"]:
@@ -37,7 +37,7 @@ def _choices(report: MemoryReport) -> Table:
         title=f"a catalog of {report.items:,} items, {report.dim} wide: weights and what an optimiser keeps beside them",
         title_justify="left",
     )
-    table.add_column("what is embedded", overflow="fold")
+    table.add_column("what is embedded")
     for column in ("parameters", "weights", "with AdamW", "with row-wise Adagrad", "of the first"):
         table.add_column(column, justify="right")
     choices = report.to_dict()["choices"]

@@ -52,13 +52,13 @@ def shown_settings(settings: "Settings") -> dict[str, str]:
 
 def _show(values: dict[str, str], results: "list[CheckResult]") -> None:
     from rich.markup import escape
-    from rich.table import Column, Table
+    from rich.table import Table
 
     from rf_platform.cli.console import out_console
 
     for name, value in values.items():
         out_console().print(f"{name}={value}", highlight=False, markup=False, soft_wrap=True)
-    table = Table("", "check", Column("found", overflow="fold"), Column("remedy", overflow="fold"))
+    table = Table("", "check", "found", "remedy")
     for result in results:
         status = f"[{_COLOURS[result.status]}]{result.status}[/]"
         table.add_row(status, escape(result.name), escape(result.detail), escape(result.remedy))

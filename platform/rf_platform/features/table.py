@@ -16,7 +16,7 @@ def spec_table(spec: FeatureSpec) -> Table:
         title_style="",
     )
     for column in ("field", "dtype", "role", "kind", "embedding domain"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column)
     for side in ("item", "user", "context"):
         views = sorted({f.view for f in spec.fields if f.side == side})
         for view in views:

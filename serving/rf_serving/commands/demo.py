@@ -15,6 +15,8 @@ _ELSEWHERE = (
     "RF_FEATURE_REPO",
     "RF_FEATURE_SERVICE",
 )
+_RULE = 100
+"""Columns of the lines between the steps, at most."""
 RATIO = 2.0
 """How many times popularity's Recall@20 the model has to reach."""
 
@@ -48,7 +50,7 @@ def demo(
 
     def step(*arguments: str, shown: str = "") -> None:
         console.print()
-        console.print(Rule(f"[bold]rf {shown or ' '.join(arguments)}", align="left"))
+        console.print(Rule(f"[bold]rf {shown or ' '.join(arguments)}", align="left"), width=_RULE)
         rf(list(arguments), standalone_mode=False)
 
     step("data", "import", "movielens-100k")
@@ -62,13 +64,13 @@ def demo(
     bundle = _newest_bundle()
     step("promote", bundle)
     console.print()
-    console.print(Rule("[bold]rf serve", align="left"))
+    console.print(Rule("[bold]rf serve", align="left"), width=_RULE)
     with BackgroundServer(home) as server:
         console.print(f"{server.serving['bundle']} answers at {server.address}", highlight=False)
         for user in USERS:
             step("query", "--user", user, "-k", "8", "--address", server.address, shown=f"query --user {user} -k 8")
     console.print()
-    console.print(Rule("[bold]done", align="left"))
+    console.print(Rule("[bold]done", align="left"), width=_RULE)
     _conclude(perf_counter() - start)
 
 

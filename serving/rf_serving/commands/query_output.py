@@ -68,10 +68,10 @@ def print_answer(response: RetrieveResponse, who: str, *, explained: bool) -> No
     table.add_column("#", justify="right")
     table.add_column("item")
     for name in names:
-        table.add_column(_short_name(name), overflow="fold")
+        table.add_column(_short_name(name))
     table.add_column("score", justify="right")
     if explained:
-        table.add_column("because of", overflow="fold")
+        table.add_column("because of")
     for rank, item in enumerate(response.items, 1):
         shown = [escape(_text(fields.get(item.item_id, {}).get(name))) for name in names]
         why = []

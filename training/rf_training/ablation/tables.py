@@ -100,7 +100,7 @@ def terminal(result: AblationResult) -> Renderables:
         title = group.title + (f" (all with {_settings(group.fixed)})" if group.fixed else "")
         table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for i in shown:
-            table.add_column(_narrow(heads[i]), justify="right" if i else "left", no_wrap=True)
+            table.add_column(_narrow(heads[i]), justify="right" if i else "left")
         for arm, row in zip(group.arms, _rows(result, group, interval=_half_width), strict=True):
             cells = [escape(row[i]).replace(" ±", "\n±") for i in shown]
             table.add_row(*cells, style="bold" if arm.base else None)

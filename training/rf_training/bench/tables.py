@@ -36,7 +36,7 @@ def _rigs(title: str, rigs: list[dict[str, Any]], speed: dict[str, dict[str, flo
     several = len({rig["processes"] for rig in rigs}) > 1
     names = [f"{rig['name']} x {rig['processes']}" if several else rig["name"] for rig in rigs]
     table = Table(title=title, title_justify="left")
-    table.add_column("training", overflow="fold")
+    table.add_column("training")
     for column in ("ms a step", "CPU ms", "sequences/s", "events/s", "memory", ratio, "by CPU"):
         table.add_column(column, justify="right")
     for name, rig in zip(names, rigs, strict=True):
@@ -63,7 +63,7 @@ def _rigs(title: str, rigs: list[dict[str, Any]], speed: dict[str, dict[str, flo
 
 def _memory(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="memory of the tables: counted on the tensors, and by arithmetic", title_justify="left")
-    table.add_column("table", overflow="fold")
+    table.add_column("table")
     table.add_column("rows", justify="right")
     table.add_column("optimiser")
     for column in ("weights", "expected", "state", "expected"):

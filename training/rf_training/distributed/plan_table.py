@@ -6,26 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from rf_platform.cli.byte_size import byte_size
-from rf_platform.cli.console import err_console
 from rf_training.distributed.plan import TablePlan
 
 FILE = "sharding.json"
-
-
-PLAIN_WIDTH = 120
-"""Columns for the table where there is no terminal that has a width."""
-
-
-def print_plan(tables: Sequence[TablePlan], processes: int) -> None:
-    """Show the plan where progress is shown."""
-    console = err_console()
-    if not console.is_terminal:
-        console = Console(stderr=True, width=PLAIN_WIDTH)
-    console.print(plan_table(tables, processes))
 
 
 def plan_table(tables: Sequence[TablePlan], processes: int) -> Table:

@@ -51,9 +51,9 @@ def _caption(report: EvaluationReport, interval: str) -> str:
 
 def _table(section: Section) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", overflow="fold")
+    table.add_column("")
     for column in section.columns:
-        table.add_column(escape(_header(column)), justify="right", no_wrap=True)
+        table.add_column(escape(_header(column)), justify="right")
     for name, cells in section.rows:
         table.add_row(escape(name), *(_terminal_cell(cell, section.signed) for cell in cells))
     return table

@@ -106,7 +106,7 @@ def filter_(
     table = RichTable(title=f"filtered search, {k} results, {queries} queries of each filter")
     shown = [place for place, head in enumerate(heads) if head not in ("p99", "index ms", "index recall")]
     for place in shown:
-        table.add_column(heads[place], justify="left" if heads[place] in ("items", "filter") else "right", no_wrap=True)
+        table.add_column(heads[place], justify="left" if heads[place] in ("items", "filter") else "right")
     for row in rows:
         table.add_row(*(row[place] for place in shown))
     out_console().print(table)

@@ -54,7 +54,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
     """Return a table for the terminal."""
     table = Table(title="Search on one thread, 100 results a query")
     for head in HEADS[:SHORT]:
-        table.add_column(head, justify="left" if head in ("items", "kind") else "right", no_wrap=True)
+        table.add_column(head, justify="left" if head in ("items", "kind") else "right")
     for row in result_rows(result):
         table.add_row(*row[:SHORT])
     return table

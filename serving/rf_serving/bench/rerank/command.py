@@ -97,7 +97,7 @@ def rerank(
     for each in page.tables[:2]:
         table = RichTable(title=each.caption)
         for head in each.heads:
-            table.add_column(head, justify="left" if head == "re-ranker" else "right", no_wrap=True)
+            table.add_column(head, justify="left" if head == "re-ranker" else "right")
         for row in each.rows:
             table.add_row(*row)
         out_console().print(table)
