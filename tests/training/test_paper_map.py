@@ -13,7 +13,7 @@ from rf_training.model.config import ModelConfig
 from rf_training.recipes import get_recipe, override
 
 ROOT = Path(__file__).parents[2]
-ROOTS = [ROOT / name for name in ("platform", "training", "serving", "protos")]
+ROOTS = [ROOT / name for name in ("platform", "training", "serving", "protos", "tests/benchmarks")]
 LINES = [
     line for line in (ROOT / "docs" / "paper.md").read_text(encoding="utf-8").splitlines() if line.startswith("| R")
 ]

@@ -42,9 +42,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "items": CommandEntry("rf_serving.commands.items:app", "Add, change, delete and show items while they are served."),
     "query": CommandEntry("rf_serving.commands.query:app", "Ask a running server for recommendations, with titles."),
     "batch": CommandEntry("rf_serving.commands.batch:app", "Write the best items of all users to a Parquet file."),
-    "bench": CommandEntry(
-        "rf_serving.commands.bench:app", "Measure how fast it is, each benchmark with ratios in one run."
-    ),
+    "bench": CommandEntry("rf_bench.commands:app", "Measure how fast it is, each benchmark with ratios in one run."),
     "doctor": CommandEntry(
         "rf_platform.doctor.commands:app", "Check the installation, the stores and the served bundle."
     ),

@@ -7,11 +7,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from rf_bench.rerank.command import app
+from rf_bench.rerank.measure import PARTS, Contender, Measured, measure
+from rf_bench.rerank.options import KINDS, RerankBenchOptions, powers
+from rf_bench.rerank.summary import ratios, tables, verdict
 from rf_platform.errors import UsageError
-from rf_serving.bench.rerank.command import app
-from rf_serving.bench.rerank.measure import PARTS, Contender, Measured, measure
-from rf_serving.bench.rerank.options import KINDS, RerankBenchOptions, powers
-from rf_serving.bench.rerank.summary import ratios, tables, verdict
 from rf_training.rerank import RerankConfig, make_ranker
 
 TINY = {"candidates": 128, "history": 128, "items": 200, "dim": 8, "rounds": 1}

@@ -12,13 +12,13 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from rf_serving.bench.serve import sweep
-from rf_serving.bench.serve.benchmark import ServeBenchmark, measure_echo
-from rf_serving.bench.serve.load import Load, open_loop, run_on_time
-from rf_serving.bench.serve.processes import usage
-from rf_serving.bench.serve.soak import Soak
-from rf_serving.bench.serve.stages import Told, told_by
-from rf_serving.bench.serve.sweep import LIMITS, Limit, Stretch, Target, find_capacity, keeps_up
+from rf_bench.serve import sweep
+from rf_bench.serve.benchmark import ServeBenchmark, measure_echo
+from rf_bench.serve.load import Load, open_loop, run_on_time
+from rf_bench.serve.processes import usage
+from rf_bench.serve.soak import Soak
+from rf_bench.serve.stages import Told, told_by
+from rf_bench.serve.sweep import LIMITS, Limit, Stretch, Target, find_capacity, keeps_up
 from rf_serving.server.metrics import ServerMetrics, exposed
 
 METHOD = "/test.Test/Call"

@@ -9,10 +9,10 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from rf_bench.catalog import events
+from rf_bench.catalog.benchmark import CatalogLoad, Measured, Seen, measure
 from rf_platform.errors import RunError
 from rf_platform.settings import Settings
-from rf_serving.bench.catalog import events
-from rf_serving.bench.catalog.benchmark import CatalogLoad, Measured, Seen, measure
 
 REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 

@@ -21,7 +21,7 @@ PROCESS = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from rf_serving.bench.latency.memory import anonymous_bytes, mapped_bytes
+from rf_bench.latency.memory import anonymous_bytes, mapped_bytes
 from rf_serving.index import ExactIndex, open_index
 
 directory, kind = Path(sys.argv[1]), sys.argv[2]

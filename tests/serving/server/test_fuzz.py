@@ -8,11 +8,11 @@ import grpc
 import pytest
 from structlog.testing import LogCapture
 
+from rf_fuzz.requests import SERVICES, requests
+from rf_fuzz.verdict import Verdict, ask_all
+from rf_fuzz.words import Words
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
-from rf_serving.bench.fuzz.requests import SERVICES, requests
-from rf_serving.bench.fuzz.verdict import Verdict, ask_all
-from rf_serving.bench.fuzz.words import Words
 
 COUNT = 1000
 

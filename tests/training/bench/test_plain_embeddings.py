@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rf_bench.train.plain_embeddings import PlainEmbeddings
 from rf_platform.dataset import Dataset
-from rf_training.bench.plain_embeddings import PlainEmbeddings
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
 from rf_training.model.config import BagPooling, ModelConfig

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from rf_bench.train.benchmark import unsharded, with_sharded_ids
+from rf_bench.train.processes import launch
+from rf_bench.train.rig import PARTS, Rig, Tables
+from rf_bench.train.worker import RigPlan, WorkPlan, work
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.memory import memory_report
-from rf_training.bench.benchmark import unsharded, with_sharded_ids
-from rf_training.bench.processes import launch
-from rf_training.bench.rig import PARTS, Rig, Tables
-from rf_training.bench.worker import RigPlan, WorkPlan, work
 from rf_training.config import Recipe, TrainConfig
 from rf_training.distributed.config import ShardingConfig
 from rf_training.distributed.world import World

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from rf_training.bench.rig import PARTS
-from rf_training.bench.summary import speed_ratio, throughput
+from rf_bench.train.rig import PARTS
+from rf_bench.train.summary import speed_ratio, throughput
 
 
 def round_of(wall: float, sequences: int = 10, loading: float = 0.1, steps: int = 2) -> dict[str, Any]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from rf_bench.train.plain_embeddings import PlainEmbeddings
 from rf_platform.dataset import Dataset
 from rf_platform.errors import ConfigError
 from rf_training import device, loss
-from rf_training.bench.plain_embeddings import PlainEmbeddings
 from rf_training.config import Recipe, TrainConfig
 from rf_training.device import device_of, numbers_at_once, prefer_determinism
 from rf_training.loading.batches import BatchLoader

@@ -1,0 +1,1 @@
+"""Encoding requests: what one costs, alone and together with others."""

@@ -1,0 +1,1 @@
+"""Reads of the online store, beside Feast's own call."""

@@ -1,0 +1,102 @@
+"""A synthetic catalog with an HNSW graph and with features to filter by.
+
+Shapes: N items, B queries, D width.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rf_bench.latency.step import QUERIES, VECTORS
+from rf_bench.latency.towers import item_vectors, query_vectors, trained_towers
+from rf_bench.latency.world import CHUNK, World, feature_encoder
+from rf_platform.features.encode import Jagged
+from rf_platform.features.spec import FeatureSpec, FieldSpec
+from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.item_schema import ItemSchema
+from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.index import open_index
+from rf_serving.index.hnsw import HnswIndex
+from rf_serving.index.tune import tune
+
+RECALL = 0.95
+"""That the graph is tuned for, as `rf index build` does."""
+GRAPH, SETTINGS = "graph.faiss", "graph.json"
+LOT, PRICE, TOPIC = "item__lot", "item__price", "item__topic"
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredCatalog:
+    """What is searched."""
+
+    spec: FeatureSpec
+    catalog: CatalogSnapshot
+    queries_BD: npt.NDArray[np.float32]
+
+
+def filtered_catalog(root: Path, items: int, queries: int, *, dim: int, seed: int, steps: int) -> FilteredCatalog:
+    """Encode and link a catalog, or read what an earlier run left in ``root``.
+
+    Its items have a price that follows their topic, a topic, and a lot that nothing follows.
+    """
+    world, directory = World(seed), root / f"{items}-{dim}-{seed}-{steps}"
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / QUERIES).exists():
+        model = trained_towers(world, dim, steps, directory / "towers")
+        np.save(directory / VECTORS, np.concatenate(list(item_vectors(model, world, items, CHUNK))))
+        np.save(directory / QUERIES, query_vectors(model, world, items, 1000))
+    vectors_ND: npt.NDArray[np.float32] = np.load(directory / VECTORS, mmap_mode="r")
+    drawn_BD = np.load(directory / QUERIES)
+    if not (directory / SETTINGS).exists():
+        graph = HnswIndex.build(vectors_ND)
+        tune(graph, vectors_ND, drawn_BD[1::2], RECALL)
+        graph.save(directory / GRAPH)
+        (directory / SETTINGS).write_text(json.dumps(graph.settings))
+    encoder = feature_encoder()
+    lot = FieldSpec(view="item", field="lot", side="item", kind="numeric", role="display", dtype="Float64")
+    spec = replace(encoder.spec, fields=tuple(sorted((*encoder.spec.fields, lot), key=lambda f: f.name)))
+    schema = ItemSchema.of(encoder)
+    base = CatalogBase(
+        path=directory,
+        schema=schema,
+        ids=range(items),
+        row_of={},
+        index=open_index("hnsw", directory / GRAPH, vectors_ND, json.loads((directory / SETTINGS).read_text())),
+        vectors_ND=vectors_ND,
+        tokens_ND=np.zeros((0, dim), np.float32),
+        read_items=lambda: _table(world, items, schema),
+    )
+    alive_N = np.ones(items, np.bool_)
+    catalog = CatalogSnapshot(
+        # Searching needs nothing of a bundle.
+        bundle=cast(Any, None),
+        base=base,
+        sequence=0,
+        alive_N=alive_N,
+        alive=items,
+        alive_base=items,
+    )
+    return FilteredCatalog(spec, catalog, drawn_BD[::2][:queries])
+
+
+def _table(world: World, items: int, schema: ItemSchema) -> pa.Table:
+    encoded = world.items(0, items)
+
+    def lists(bags: Jagged) -> pa.Array:
+        offsets = np.concatenate([bags.starts, [len(bags.values)]]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(bags.values))
+
+    columns = {
+        "item_id": np.arange(items),
+        LOT: np.random.default_rng(world.seed).random(items),
+        PRICE: encoded.numbers[PRICE].astype(np.float64),
+        TOPIC: encoded.ids[TOPIC].values,
+        "item__brand": encoded.ids["item__brand"].values,
+        "item__tags": lists(encoded.ids["item__tags"]),
+    }
+    return schema.cast(pa.table(columns))

@@ -1,0 +1,107 @@
+"""``rf bench latency``."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def latency(
+    sizes: Annotated[str, typer.Option(help="Items of the catalogs, such as 10k,1m.")] = "10k,100k,1m,10m",
+    kinds: Annotated[str, typer.Option(help="Indexes beside the exact scan.")] = "hnsw,ivf-pq",
+    queries: Annotated[
+        int, typer.Option(min=20, help="Queries that are timed; as many others tune the indexes.")
+    ] = 1000,
+    recall: Annotated[float, typer.Option(help="Recall@100 that approximate indexes are tuned for.")] = 0.95,
+    dim: Annotated[int, typer.Option(min=8, help="Width of the model.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the catalog, of its users and of the towers.")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often the kinds take turns.")] = 10,
+    hnsw_limit: Annotated[
+        str, typer.Option(help="Largest catalog with HNSW; ten times as many items take hours.")
+    ] = "1m",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the results; default: bench/latency in the workspace.", show_default=False),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what this directory has results of.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave vectors and indexes on disk: 3 GB for 10m.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Search: latency, recall, memory and build time of the exact scan, HNSW and IVF-PQ with exact re-scoring.
+
+    The vectors are those of a RetrievalFormer, trained for a moment on a synthetic catalog with skewed attributes; queries are
+    the vectors of other users. Single queries on one thread, all kinds in turns in one process. Building uses RF_THREADS threads,
+    by default one. docs/benchmarks.md explains the figures.
+
+    Every size goes step by step in processes of their own; an interrupted benchmark goes on where it stopped when the same
+    command is given again.
+
+    [bold]Examples[/]
+
+        rf bench latency                                  # all sizes; 10m takes 15 GB of disk and memory, and most of an hour
+        rf bench latency --sizes 10k,100k --queries 200   # a first look
+    """
+    from rf_bench.latency.benchmark import benchmark
+    from rf_bench.latency.chart import draw
+    from rf_bench.latency.options import LatencyOptions, parse_sizes
+    from rf_bench.latency.tables import HEADS, markdown, result_rows, result_table, verdict
+    from rf_bench.page import Page, Table, write_page
+    from rf_platform.cli.console import out_console, print_json
+    from rf_platform.errors import UsageError
+    from rf_platform.settings import get_settings
+
+    limit = parse_sizes(hnsw_limit)
+    if len(limit) != 1:
+        raise UsageError(f"--hnsw-limit={hnsw_limit!r} must be one number of items, such as 1m")
+    settings = get_settings()
+    options = LatencyOptions(
+        sizes=parse_sizes(sizes),
+        kinds=tuple(kind.strip() for kind in kinds.split(",")),
+        queries=queries,
+        dim=dim,
+        seed=seed,
+        recall=recall,
+        threads=settings.threads or 1,
+        rounds=rounds,
+        hnsw_limit=limit[0],
+    )
+    root = output or settings.workspace.root / "bench" / "latency"
+    result = benchmark(options, root, fresh=fresh, keep=keep)
+    (root / "latency.json").write_text(json_module.dumps(result, indent=2) + "\n")
+    (root / "latency.md").write_text(markdown(result))
+    machine = result["machine"]
+    page = Page(
+        title="Search latency",
+        lead="Single queries for 100 results on one thread, all kinds in turns. " + (verdict(result) or ""),
+        facts={
+            "Processor": f"{machine['cpu']}, {machine['cores']} cores",
+            "FAISS": f"{machine['faiss']} ({machine['faiss_built_for']})",
+            "Catalog": result["catalog"],
+            "Options": ", ".join(f"{name} {value}" for name, value in result["options"].items()),
+            "Finished": machine["finished"],
+        },
+        tables=[
+            Table(
+                caption="Results; CPU time is that of a query, building is in CPU seconds",
+                heads=HEADS,
+                rows=result_rows(result),
+            )
+        ],
+        charts=draw(result),
+    )
+    files = write_page(page, root / "latency.html")
+    if json:
+        print_json(result)
+        return
+    out_console().print(result_table(result))
+    if (sentence := verdict(result)) is not None:
+        out_console().print(sentence, highlight=False, soft_wrap=True)
+    out_console().print(
+        f"written: {root / 'latency.json'}, latency.md, latency.html and {len(files) - 1} charts beside it",
+        highlight=False,
+        soft_wrap=True,
+    )

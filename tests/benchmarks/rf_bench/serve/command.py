@@ -1,0 +1,104 @@
+"""``rf bench serve``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    items: Annotated[int, typer.Option(min=1000, help="Catalog.")] = 1_000_000,
+    users: Annotated[int, typer.Option(min=10, help="Users with a history.")] = 5_000,
+    history: Annotated[int, typer.Option(min=1, max=50, help="Interactions the model reads.")] = 50,
+    dim: Annotated[int, typer.Option(min=8, help="Width of the model.")] = 64,
+    k: Annotated[int, typer.Option(min=1, help="Items a request asks for.")] = 20,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Online store: sqlite, or a URL as in RF_ONLINE_STORE_URL. Repeatable; default: sqlite.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes of the server.")] = 1,
+    max_pending: Annotated[int, typer.Option(min=1, help="As of rf serve.")] = 128,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each rate is held.")] = 10.0,
+    lowest: Annotated[float, typer.Option(min=1, help="First rate, in calls a second.")] = 50.0,
+    overload: Annotated[bool, typer.Option(help="Also three times the peak.")] = True,
+    soak: Annotated[
+        float, typer.Option(min=0, help="Minutes of steady load while bundles, items and events change.")
+    ] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the results; default: bench/serve in the workspace."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Load a real server at rising rates: throughput within latency limits, CPU a call, stages, overload, soak.
+
+    Calls are due at random moments whether or not earlier ones were answered (an open loop), and their latency counts from when
+    they were due. The generator runs in this process, beside the server: on a small machine it takes its share of the
+    cores. A server that only echoes shows, in the same run, what gRPC and the generator cost by themselves.
+
+    The catalog is synthetic; the model is trained on it for a moment, so that items lie in clusters as those of real models do.
+    Making a workspace of a million items takes minutes; it is kept and used again.
+    """
+    import json
+    import platform as machine
+
+    from rich.table import Table
+
+    from rf_bench.serve.benchmark import ServeBenchmark, measure_echo, measure_server, options_dict, summary
+    from rf_bench.serve.plots import draw_latency, draw_stages
+    from rf_bench.serve.workspace import ServiceSize, prepare
+    from rf_platform.cli.console import err_console, out_console, print_json
+    from rf_platform.settings import get_settings
+
+    console = err_console()
+
+    def note(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    output = output or get_settings().home / "bench" / "serve"
+    output.mkdir(parents=True, exist_ok=True)
+    options = ServeBenchmark(
+        seconds=seconds,
+        workers=workers,
+        max_pending=max_pending,
+        k=k,
+        lowest=lowest,
+        overload=overload,
+        soak_minutes=soak,
+    )
+    size = ServiceSize(items=items, users=users, history=history, dim=dim)
+    servers = []
+    for each in store or ["sqlite"]:
+        service = prepare(
+            get_settings().home / "bench", size, None if each == "sqlite" else each, bundles=2 if soak else 1
+        )
+        note(f"requests are of the {service.full_histories:.0%} of the users who have a history of {history} or more")
+        servers.append(measure_server(service, options, note))
+    echo = measure_echo(servers[0].reply_bytes, options, note)
+    found = summary(echo, servers)
+    result = {
+        "size": {"items": items, "users": users, "history": history, "dim": dim},
+        "options": options_dict(options),
+        "machine": {"processor": machine.processor() or machine.machine(), "python": machine.python_version()},
+        "summary": found,
+        "echo": echo.to_dict(),
+        "servers": [each.to_dict() for each in servers],
+    }
+    (output / "serve.json").write_text(json.dumps(result, indent=2) + "\n")
+    capacities = {each.store: each.capacity for each in servers} | {"echo": echo}
+    draw_latency(capacities, output / "latency.png")
+    draw_stages(capacities, output / "stages.png")
+    if as_json:
+        print_json(result)
+        return
+    table = Table("server", *next(iter(found["servers"].values())))
+    for name, row in found["servers"].items():
+        table.add_row(name, *(str(value) for value in row.values()))
+    out_console().print(table)
+    out_console().print(f"echo: {found['echo']}; everything is in {output}", highlight=False, soft_wrap=True)

@@ -1,0 +1,104 @@
+"""``rf bench train``."""
+
+import json as json_module
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Dataset version to train on; default: a synthetic one, made for the purpose.", show_default=False
+        ),
+    ] = None,
+    users: Annotated[int, typer.Option(help="People of synthetic datasets.", min=10)] = 20_000,
+    events: Annotated[int, typer.Option(help="Events of synthetic datasets.", min=100)] = 400_000,
+    items: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Catalog for which the objectives are compared; repeatable. Default: 10000 and 100000. The first is also the "
+            "synthetic dataset of everything else.",
+            show_default=False,
+            min=10,
+        ),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(help="Sequences of a step where the objectives are compared, with one target each.", min=2)
+    ] = 512,
+    rounds: Annotated[
+        int, typer.Option(help="How often everything is timed, in turns; medians are reported.", min=1)
+    ] = 5,
+    steps: Annotated[int, typer.Option(help="Steps of a round.", min=1)] = 20,
+    processes: Annotated[int, typer.Option(help="Processes that are compared with one.", min=2)] = 2,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change one setting of the recipe, e.g. model.dim=128. Repeatable.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory for train.json and train.png; default: bench/ in the workspace.", show_default=False
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Measure training: the parts of a step, TorchRec beside plain tables, one process beside several, and the objectives.
+
+    What is compared takes turns, round by round, on the same batches; medians, least and most of the rounds are reported, with
+    wall and CPU time. docs/scaling.md explains the figures.
+
+    [bold]Examples[/]
+
+        rf bench train                                      # everything, some 20 minutes of two cores
+        rf bench train --rounds 2 --steps 5 --items 10000   # a first look
+    """
+    from rf_bench.train.benchmark import BenchOptions, benchmark
+    from rf_bench.train.chart import draw
+    from rf_bench.train.tables import result_tables
+    from rf_platform.cli.console import out_console, print_json
+    from rf_platform.dataset import Dataset
+    from rf_platform.errors import UsageError
+    from rf_platform.registry import Registry
+    from rf_platform.settings import get_settings
+
+    if events < 3 * users:
+        raise UsageError(
+            f"--events={events} for --users={users}: a user needs three events to learn from; ask for more events"
+        )
+    own = get_settings()
+    opened = None
+    if dataset is not None:
+        opened = Dataset.open(Registry.open(own.platform_registry_url, root=own.workspace.root).dataset(dataset).path)
+    options = BenchOptions(
+        users=users,
+        events=events,
+        catalogs=tuple(items or (10_000, 100_000)),
+        batch=batch,
+        rounds=rounds,
+        steps=steps,
+        processes=processes,
+        threads=own.threads or max(1, (os.cpu_count() or 2) // 2),
+        changes=tuple(settings or ()),
+    )
+    result = benchmark(options, opened)
+    directory = output or own.workspace.root / "bench"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "train.json").write_text(json_module.dumps(result, indent=2) + "\n")
+    draw(result, directory / "train.png")
+    if json:
+        print_json(result)
+        return
+    for table in result_tables(result):
+        out_console().print(table)
+    out_console().print(
+        f"written: {directory / 'train.json'} and {directory / 'train.png'}", highlight=False, soft_wrap=True
+    )

@@ -1,0 +1,62 @@
+"""Launch the processes of a benchmark and wait for what they found."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rf_bench.train.worker import WorkPlan
+from rf_platform.errors import RunError
+
+TAIL = 15
+"""Lines of a failed process's messages that are shown."""
+
+
+def launch(plan: WorkPlan, processes: int) -> list[dict[str, Any]]:
+    """Work a plan off in fresh processes, and return what each of them found, by rank.
+
+    Raises:
+        RunError: one of them failed; the message ends with what it said.
+    """
+    with tempfile.TemporaryDirectory(prefix="rf-bench-") as scratch:
+        asked, found = Path(scratch, "plan.json"), Path(scratch, "result.json")
+        asked.write_text(plan.to_json())
+        command = [sys.executable, "-m", "rf_bench.train.worker", str(asked), str(found)]
+        port = _free_port()
+        logs = [Path(scratch, f"rank{rank}.log") for rank in range(processes)]
+        started = []
+        try:
+            for rank, log in enumerate(logs):
+                place: dict[str, int | str] = {
+                    "RANK": rank,
+                    "WORLD_SIZE": processes,
+                    "LOCAL_RANK": rank,
+                    "LOCAL_WORLD_SIZE": processes,
+                }
+                place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": plan.threads}
+                environment = os.environ | {name: str(value) for name, value in place.items()}
+                environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+                with log.open("w") as output:
+                    started.append(subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT))
+            codes = [process.wait() for process in started]
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+        for rank, code in enumerate(codes):
+            if code:
+                said = "\n".join(logs[rank].read_text().splitlines()[-TAIL:])
+                raise RunError(f"process {rank} of {processes} ended with {code}:\n{said}")
+        ranks: list[dict[str, Any]] = json.loads(found.read_text())["ranks"]
+        return ranks
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
