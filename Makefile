@@ -7,7 +7,7 @@ RF_HOME ?= .rf
 TEST_PROCESSES ?= 2
 export RF_HOME
 
-.PHONY: demo install install-gpu install-bench test lint unit stubs lock clean
+.PHONY: demo install install-gpu install-bench test lint unit fuzz stubs lock clean
 
 demo: $(VENV)/.installed ## features -> dataset -> training -> bundle -> Retrieve, on MovieLens-100K
 	$(BIN)/rf demo
@@ -31,6 +31,9 @@ lint: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
+fuzz: $(VENV)/.installed-dev ## 20,000 random and malformed requests to a server on a copy of the workspace; FUZZ="--seed 1"
+	PYTHONPATH=tests/serving/fuzz $(BIN)/python -m rf_fuzz $(FUZZ)
+
 stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs, and what is written of roles and statuses
 	$(BIN)/python infra/check_contracts.py --write
 	$(BIN)/python infra/check_stubs.py --write
@@ -50,16 +53,17 @@ $(VENV)/.installed: infra/requirements-cpu.txt pyproject.toml
 	$(PIP) install -q --no-deps --no-build-isolation -e .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed infra/requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed infra/requirements-dev.txt tests/benchmarks/pyproject.toml
 	$(PIP) install -q --no-deps -r infra/requirements-dev.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e tests/benchmarks
 	touch $@
 
 # The CUDA libraries that torch and faiss-gpu declare are in the lock. The builds for CPUs are the same modules and must go first.
-$(VENV)/.installed-gpu: infra/requirements-gpu.txt infra/requirements-dev.txt pyproject.toml
+$(VENV)/.installed-gpu: infra/requirements-gpu.txt infra/requirements-dev.txt pyproject.toml tests/benchmarks/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) uninstall -q -y torch faiss-cpu fbgemm-gpu-cpu
 	$(PIP) install -q --no-deps -r infra/requirements-gpu.txt -r infra/requirements-dev.txt
-	$(PIP) install -q --no-deps --no-build-isolation -e .
+	$(PIP) install -q --no-deps --no-build-isolation -e . -e tests/benchmarks
 	touch $(VENV)/.installed $(VENV)/.installed-dev $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev infra/requirements-bench.txt

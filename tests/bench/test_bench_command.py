@@ -1,16 +1,29 @@
 """`rf bench`: a table of benchmarks that are imported when they are run."""
 
+import os
 import subprocess
 import sys
 
+import pytest
 from typer.testing import CliRunner
 
 from rf_bench.commands import BENCHMARKS
 from rf_platform.cli.app import app
 
 
+def python(code: str, *arguments: str, path: list[str] = sys.path) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter that sees what this one does, or what a ``path`` has."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path)), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_every_benchmark_loads_and_none_is_heavy() -> None:
-    code = """
+    done = python("""
 import importlib, sys, typer
 from rf_bench.commands import BENCHMARKS
 for name, entry in BENCHMARKS.items():
@@ -19,9 +32,36 @@ for name, entry in BENCHMARKS.items():
     assert len(benchmark.registered_commands) == 1, name
     heavy = {"torch", "feast", "faiss", "matplotlib"} & set(sys.modules)
     assert not heavy, f"{name} imports {heavy}"
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+""")
     assert done.returncode == 0, done.stderr
+
+
+# As it is after `make demo` and after the installation of a wheel: the directory of the benchmarks is on no path.
+WITHOUT = """
+import sys
+from pathlib import Path
+from rf_platform.cli import main
+sys.path = [place for place in sys.path if not Path(place, "rf_bench").is_dir()]
+main()
+"""
+
+
+def test_without_the_development_set_it_is_not_listed() -> None:
+    assert " bench " in python("from rf_platform.cli import main; main()", "--help").stdout
+    done = python(WITHOUT, "--help")
+    assert done.returncode == 0, done.stderr
+    assert " doctor " in done.stdout
+    assert "bench" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["latency"], ["latency", "--sizes", "10k"]])
+def test_without_the_development_set_it_says_how_to_get_it(arguments: list[str]) -> None:
+    done = python(WITHOUT, "bench", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "error: 'bench' is not installed: benchmarks belong to the development set; run `make install` in a checkout of the "
+        "repository"
+    ]
 
 
 def test_all_are_listed() -> None:

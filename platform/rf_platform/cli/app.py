@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from rf_platform.cli.commands import COMMANDS, CommandEntry
 from rf_platform.cli.console import err_console
-from rf_platform.errors import RfError
+from rf_platform.errors import NotFoundError, RfError
 
 
 class LazyGroup(TyperGroup):
@@ -22,8 +22,8 @@ class LazyGroup(TyperGroup):
     table: ClassVar[Mapping[str, CommandEntry]] = COMMANDS
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of all commands in the table's order."""
-        return list(self.table)
+        """Return the names of all installed commands in the table's order."""
+        return [name for name, entry in self.table.items() if entry.installed]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a stand-in that carries the summary; :meth:`resolve_command` loads the real command."""
@@ -36,7 +36,10 @@ class LazyGroup(TyperGroup):
         name, stand_in, rest = super().resolve_command(ctx, args)
         if name is None or stand_in is None:
             return name, stand_in, rest
-        module, attribute = self.table[name].target.split(":")
+        entry = self.table[name]
+        if not entry.installed:
+            raise NotFoundError(f"'{name}' is not installed: {entry.remedy}")
+        module, attribute = entry.target.split(":")
         command = get_command(getattr(importlib.import_module(module), attribute))
         command.name = name
         return name, command, rest
@@ -63,10 +66,10 @@ def root(
         use_home(home)
 
 
-def main() -> None:
-    """Run the command line; an expected failure ends with one sentence and its exit code."""
+def main(commands: typer.Typer = app) -> None:
+    """Run a command line; an expected failure ends with one sentence and its exit code."""
     try:
-        app(standalone_mode=True)
+        commands(standalone_mode=True)
     except RfError as error:
         err_console().print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)

@@ -1,5 +1,6 @@
 """Names, places and one-line summaries of all commands, in the order ``rf --help`` shows them."""
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 
@@ -9,6 +10,13 @@ class CommandEntry(NamedTuple):
     target: str
     """``module:attribute`` of a ``typer.Typer`` application."""
     summary: str
+    remedy: str | None = None
+    """How to install a command that does not come with the platform."""
+
+    @property
+    def installed(self) -> bool:
+        """Whether the command's package is there; finding out imports nothing."""
+        return self.remedy is None or find_spec(self.target.partition(".")[0]) is not None
 
 
 COMMANDS: dict[str, CommandEntry] = {
@@ -42,7 +50,11 @@ COMMANDS: dict[str, CommandEntry] = {
     "items": CommandEntry("rf_serving.commands.items:app", "Add, change, delete and show items while they are served."),
     "query": CommandEntry("rf_serving.commands.query:app", "Ask a running server for recommendations, with titles."),
     "batch": CommandEntry("rf_serving.commands.batch:app", "Write the best items of all users to a Parquet file."),
-    "bench": CommandEntry("rf_bench.commands:app", "Measure how fast it is, each benchmark with ratios in one run."),
+    "bench": CommandEntry(
+        "rf_bench.commands:app",
+        "Measure how fast it is, each benchmark with ratios in one run.",
+        "benchmarks belong to the development set; run `make install` in a checkout of the repository",
+    ),
     "doctor": CommandEntry(
         "rf_platform.doctor.commands:app", "Check the installation, the stores and the served bundle."
     ),

@@ -26,7 +26,6 @@ BENCHMARKS: dict[str, CommandEntry] = {
     "catalog": CommandEntry(
         "rf_bench.catalog.command:app", "Live catalog: from an upsert to the answers of another server."
     ),
-    "fuzz": CommandEntry("rf_fuzz.command:app", "Robustness: random and malformed requests to every method."),
     "rerank": CommandEntry(
         "rf_bench.rerank.command:app",
         "Re-ranking: cost by candidates and history, LIME beside the full ranker.",

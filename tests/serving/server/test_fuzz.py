@@ -1,4 +1,4 @@
-"""Random and malformed requests: never a crash, never INTERNAL for a caller's mistake. `rf bench fuzz` sends many more."""
+"""Random and malformed requests: never a crash, never INTERNAL for a caller's mistake. `make fuzz` sends many more."""
 
 import asyncio
 from collections.abc import Callable

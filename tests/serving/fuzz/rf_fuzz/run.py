@@ -1,4 +1,4 @@
-"""The benchmark: a server on a copy of the workspace, requests, and how it is afterwards."""
+"""A run: a server on a copy of the workspace, requests, and how it is afterwards."""
 
 import asyncio
 import shutil
@@ -41,7 +41,7 @@ def run(settings: Settings, count: int, seed: int, together: int) -> dict[str, A
     ):
         if value is not None:
             raise ConfigError(
-                f"{variable} is set, and what some of the requests record would end up there; unset it: the benchmark runs on a "
+                f"{variable} is set, and what some of the requests record would end up there; unset it: the fuzzer runs on a "
                 f"copy of the workspace's files"
             )
     words = _words(settings)

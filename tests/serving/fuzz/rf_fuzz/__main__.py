@@ -1,9 +1,11 @@
-"""``rf bench fuzz``: random and malformed requests to every method."""
+"""``make fuzz``, or ``python -m rf_fuzz``: random and malformed requests to every method."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from rf_platform.cli.app import main
 
 app = typer.Typer()
 
@@ -55,3 +57,7 @@ def _show(result: dict[str, Any]) -> None:
     out_console().print(text, highlight=False, soft_wrap=True)
     for violation in result["violations"][:10]:
         out_console().print(violation, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(app)
