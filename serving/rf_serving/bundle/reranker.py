@@ -12,8 +12,8 @@ import torch
 
 from rf_platform.errors import CorruptError, RunError
 from rf_serving.bundle import files
+from rf_training.rerank.kinds import load_ranker
 from rf_training.rerank.ranker import Ranker
-from rf_training.rerank.storage import load_ranker
 
 KEPT = np.dtype(np.float16)
 """Type of what is kept of items: half the memory of float32, for scores that differ by less than a thousandth."""

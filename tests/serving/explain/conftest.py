@@ -133,7 +133,7 @@ def lime(
     from rf_serving.retrieval.features import KnownFeatures
     from rf_serving.retrieval.reranker import histories_of
     from rf_training.rerank.config import RerankConfig
-    from rf_training.rerank.make import make_ranker
+    from rf_training.rerank.kinds import make_ranker
 
     def first(known: KnownFeatures, events: int) -> KnownFeatures:
         times = None if known.timestamps is None else known.timestamps[:events]

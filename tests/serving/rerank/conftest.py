@@ -33,7 +33,7 @@ def _random_ranker(seed: int = 0, dim: int = DIM, **config: Any) -> "Ranker":
 
 
 def _store(run: Path, ranker: "Ranker", name: str = "lime") -> None:
-    from rf_training.rerank.storage import save_ranker
+    from rf_training.rerank.kinds import save_ranker
     from rf_training.rerank.store import choose_reranker, publish_reranker, towers_sha256, write_facts
 
     with publish_reranker(run, name) as directory:

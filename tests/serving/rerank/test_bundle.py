@@ -16,8 +16,8 @@ from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_serving.bundle.build import build_bundle
 from rf_serving.bundle.served import ServedBundle
+from rf_training.rerank.kinds import save_ranker
 from rf_training.rerank.ranker import Ranker
-from rf_training.rerank.storage import save_ranker
 
 RANKED = "tiny-run-2"
 

@@ -11,10 +11,9 @@ from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.rerank.cases import make_cases
 from rf_training.rerank.config import RerankConfig
+from rf_training.rerank.kinds import load_ranker, save_ranker
 from rf_training.rerank.ranker import Ranker
-from rf_training.rerank.recipe import RerankRecipe
-from rf_training.rerank.settings import RerankTraining
-from rf_training.rerank.storage import load_ranker, save_ranker
+from rf_training.rerank.recipe import RerankRecipe, RerankTraining
 from rf_training.rerank.towers import Towers
 from rf_training.rerank.training_run import fit_recipe, make_views, retriever_metrics
 

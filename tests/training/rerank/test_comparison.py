@@ -10,11 +10,10 @@ import torch
 from rf_training.evaluation.sequences import Split
 from rf_training.rerank import Ranker, RerankConfig, make_ranker
 from rf_training.rerank.cases import RerankCases, make_cases
-from rf_training.rerank.comparison import DOT, Comparison, compare_rerankers
+from rf_training.rerank.comparison import DOT, Comparison, compare_rerankers, comparison_markdown
 from rf_training.rerank.config import RankerKind
 from rf_training.rerank.quality import METRICS, measure
 from rf_training.rerank.scoring import item_sides
-from rf_training.rerank.tables import comparison_markdown
 from rf_training.rerank.towers import Towers
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rf_training.rerank.config import RERANKERS, RerankConfig
-from rf_training.rerank.settings import RerankTraining
+from rf_training.rerank.recipe import RerankTraining
 
 ROOT = Path(__file__).parents[3]
 ROOTS = [ROOT / name for name in ("training", "serving", "platform")]

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from rf_platform.dataset.dataset import TRAIN
 from rf_training.rerank.examples import make_view, training_places
-from rf_training.rerank.leave_out import find_strength, left_out
-from rf_training.rerank.settings import RerankTraining
+from rf_training.rerank.jackknife import find_strength, left_out
+from rf_training.rerank.recipe import RerankTraining
 from rf_training.rerank.towers import Towers
 from rf_training.rerank.trainer import Steps
 

@@ -15,8 +15,7 @@ from rf_training.rerank import experiment
 from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.experiment import run_experiment
 from rf_training.rerank.grid import GRID, Cell, cells
-from rf_training.rerank.recipe import RerankRecipe
-from rf_training.rerank.settings import RerankTraining
+from rf_training.rerank.recipe import RerankRecipe, RerankTraining
 from rf_training.rerank.towers import Towers
 
 BASE = RerankRecipe(

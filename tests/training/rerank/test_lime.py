@@ -7,13 +7,10 @@ from torch.nn import functional as F
 
 from rf_training.rerank import RerankConfig, make_ranker
 from rf_training.rerank.config import RankerKind
-from rf_training.rerank.hstu import HstuBlock
-from rf_training.rerank.lime import Lime, LimeUser
-from rf_training.rerank.lime_mha import LimeMha
-from rf_training.rerank.lime_xor import LimeXor, XorBlock
-from rf_training.rerank.link_attention import LinkAttention
+from rf_training.rerank.history import BUCKETS, EXACT, buckets
+from rf_training.rerank.lime import Lime, LimeMha, LimeUser, LimeXor, LinkAttention, XorBlock
 from rf_training.rerank.ranker import Histories
-from rf_training.rerank.recency import BUCKETS, EXACT, buckets
+from rf_training.rerank.target_attention import HstuBlock
 
 B, L, S, D, H = 2, 3, 7, 16, 2
 

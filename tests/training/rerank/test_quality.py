@@ -16,8 +16,8 @@ from rf_training.rerank import RERANKERS, Histories, Ranker, RerankConfig, make_
 from rf_training.rerank.candidates import Candidates
 from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.config import RankerKind
-from rf_training.rerank.correction import CorrectingRanker
 from rf_training.rerank.quality import METRICS, Quality, measure, measure_weighted
+from rf_training.rerank.ranker import CorrectingRanker
 from rf_training.rerank.scoring import item_sides, score_candidates
 from rf_training.rerank.towers import Towers
 

@@ -15,11 +15,10 @@ from rf_training.rerank.candidates import Candidates
 from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.config import RankerKind
 from rf_training.rerank.examples import Examples, make_view, training_places
-from rf_training.rerank.losses import Clicks, ListwiseSoftmax
 from rf_training.rerank.quality import SELECTION
-from rf_training.rerank.settings import RerankTraining
+from rf_training.rerank.recipe import RerankTraining
 from rf_training.rerank.towers import EncodedPlaces, Towers
-from rf_training.rerank.trainer import fit
+from rf_training.rerank.trainer import Clicks, ListwiseSoftmax, fit
 
 SETTINGS = RerankTraining(places=6, hard=8, uniform=4, batch_size=32, epochs=3, patience=3, learning_rate=5e-3)
 

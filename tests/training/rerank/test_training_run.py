@@ -14,8 +14,7 @@ from rf_platform.errors import CorruptError, NotFoundError, RunError, UsageError
 from rf_platform.settings import Settings, get_settings
 from rf_training.recipes import override
 from rf_training.rerank.config import RerankConfig
-from rf_training.rerank.recipe import RerankRecipe
-from rf_training.rerank.settings import RerankTraining
+from rf_training.rerank.recipe import RerankRecipe, RerankTraining
 from rf_training.rerank.store import (
     choose_reranker,
     chosen_reranker,

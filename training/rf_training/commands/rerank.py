@@ -135,9 +135,8 @@ def compare(
     from rf_training.evaluation import Split
     from rf_training.rerank import RerankConfig, make_ranker
     from rf_training.rerank.cases import make_cases
-    from rf_training.rerank.comparison import DOT, compare_rerankers
+    from rf_training.rerank.comparison import DOT, compare_rerankers, comparison_markdown, comparison_table
     from rf_training.rerank.store import open_reranker, reranker_names
-    from rf_training.rerank.tables import comparison_markdown, comparison_table
     from rf_training.rerank.training_run import open_towers
     from rf_training.run import completed_run, use_threads
 

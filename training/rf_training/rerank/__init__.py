@@ -1,8 +1,7 @@
 """Re-rankers: the second stage, which orders what the index found."""
 
 from rf_training.rerank.config import RERANKERS, RerankConfig
-from rf_training.rerank.make import make_ranker
+from rf_training.rerank.kinds import load_ranker, make_ranker, save_ranker
 from rf_training.rerank.ranker import Histories, Ranker
-from rf_training.rerank.storage import load_ranker, save_ranker
 
 __all__ = ["RERANKERS", "Histories", "Ranker", "RerankConfig", "load_ranker", "make_ranker", "save_ranker"]

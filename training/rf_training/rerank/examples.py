@@ -15,8 +15,8 @@ from rf_platform.dataset import Dataset
 from rf_training.evaluation.jagged import gather
 from rf_training.loading.windows import check_training_events, ranges
 from rf_training.rerank.candidates import CANDIDATES, find_candidates
-from rf_training.rerank.leave_out import find_strength, left_out
-from rf_training.rerank.settings import RerankTraining
+from rf_training.rerank.jackknife import find_strength, left_out
+from rf_training.rerank.recipe import RerankTraining
 from rf_training.rerank.towers import EncodedPlaces, Noise, Places, Towers
 
 
@@ -43,7 +43,7 @@ class Examples:
     places: int
     """Places before those without a found positive were left out."""
     strength: float
-    """How much of an event was taken out of its own item's vector, see :mod:`rf_training.rerank.leave_out`."""
+    """How much of an event was taken out of its own item's vector, see :mod:`rf_training.rerank.jackknife`."""
     known: float
     """Share of the positives that were among the first :data:`BAR` before it was."""
 

@@ -14,13 +14,13 @@ from rf_platform.errors import RunError
 from rf_training.evaluation.sequences import Split
 from rf_training.recipes import override
 from rf_training.rerank.cases import RerankCases, make_cases
+from rf_training.rerank.comparison import head, markdown
 from rf_training.rerank.examples import Examples
 from rf_training.rerank.grid import Cell
 from rf_training.rerank.quality import SELECTION, measure
 from rf_training.rerank.recipe import RerankRecipe
 from rf_training.rerank.scoring import item_sides
 from rf_training.rerank.store import towers_sha256
-from rf_training.rerank.tables import head, markdown
 from rf_training.rerank.towers import Towers
 from rf_training.rerank.training_run import fit_recipe, make_views, retriever_metrics
 

@@ -1,4 +1,4 @@
-"""A history as the attention of a re-ranker reads it.
+"""Tokens of a history, as the attention of a re-ranker reads them, and the layers around that attention.
 
 Shapes: B users, T longest history, S = 1 + T tokens, D width of the towers.
 """
@@ -11,7 +11,45 @@ from torch.nn import functional as F
 
 from rf_training.model.dropout import Dropout
 from rf_training.rerank.ranker import Histories
-from rf_training.rerank.recency import BUCKETS, buckets
+
+EXACT = 16
+"""Distances below it have a bucket of their own."""
+PER_OCTAVE = 4
+"""Buckets each time the distance doubles, beyond."""
+BUCKETS = EXACT + 10 * PER_OCTAVE
+"""The last bucket begins at 13,778 interactions and has no end: a history may be of any length."""
+
+
+def buckets(distance: Tensor) -> Tensor:
+    """Return the bucket of each distance, 0 to ``BUCKETS - 1``; distances are int64 and not negative."""
+    octaves = torch.log2(distance.clamp(min=EXACT) / EXACT)
+    beyond = EXACT + (octaves * PER_OCTAVE).long()
+    return torch.where(distance < EXACT, distance, beyond).clamp(max=BUCKETS - 1)
+
+
+def identity(dim: int, bias: bool = True) -> nn.Linear:
+    """Return a layer that starts by passing its input on: the space of the items is kept where it is useful."""
+    layer = nn.Linear(dim, dim, bias=bias)
+    nn.init.eye_(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def small(inner: int, outer: int) -> nn.Linear:
+    """Return the last layer of a branch that starts close to zero."""
+    layer = nn.Linear(inner, outer)
+    nn.init.normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def silent(inner: int) -> nn.Linear:
+    """Return the last layer of a score's correction, which starts at zero; its gradient does not."""
+    layer = nn.Linear(inner, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Tokens(NamedTuple):

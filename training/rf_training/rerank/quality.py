@@ -14,8 +14,7 @@ from torch import Tensor
 from rf_platform.cli.console import Tracker
 from rf_training.evaluation.metrics import NDCG, Metric, Recall
 from rf_training.rerank.cases import RerankCases
-from rf_training.rerank.correction import CorrectingRanker
-from rf_training.rerank.ranker import Ranker
+from rf_training.rerank.ranker import CorrectingRanker, Ranker
 from rf_training.rerank.scoring import score_candidates
 
 CUTOFFS = (5, 10, 20)

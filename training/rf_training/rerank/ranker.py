@@ -1,12 +1,13 @@
-"""What every re-ranker is: something per item beforehand, something per user, and little per pair.
+"""Interface of a re-ranker: numbers per item beforehand, a user state per request, and little per pair.
 
-Shapes: N items, B users, T longest history, K candidates, D width of the towers, W width of what is kept of an item.
+Shapes: N items, B users, T longest history, K candidates, D width of the towers, W width of an item's state.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from rf_training.rerank.config import RankerKind, RerankConfig
@@ -62,3 +63,39 @@ class Ranker(nn.Module, ABC):
             item_BKW: the candidates' rows of :meth:`item_side`.
             dot_BK: the retriever's scores: dot products, with what it adds for the item alone.
         """
+
+
+class DotProduct(Ranker):
+    """Scores a candidate as the retriever did; has no parameters, keeps nothing of items and needs nothing of users."""
+
+    kind = "dot"
+
+    def __init__(self, config: RerankConfig, dim: int) -> None:
+        super().__init__(config, dim)
+        self.item_width = 0
+
+    def item_side(self, items_ND: Tensor) -> Tensor:
+        """Return rows of no width [N, 0]."""
+        return items_ND[:, :0]
+
+    def user_side(self, histories: Histories) -> None:
+        """Return nothing."""
+
+    def forward(self, user: None, item_BKW: Tensor, dot_BK: Tensor) -> Tensor:
+        """Return the retriever's scores [B, K]."""
+        return dot_BK
+
+
+class CorrectingRanker(Ranker):
+    """Scores are the retriever's, times a learned factor, and a correction that starts at zero."""
+
+    def __init__(self, config: RerankConfig, dim: int) -> None:
+        super().__init__(config, dim)
+        self.log_scale = nn.Parameter(torch.tensor(config.scale).log())
+        self.residual_weight: Tensor
+        # Set after training, on users it did not see; 0 is the order of the retriever.
+        self.register_buffer("residual_weight", torch.ones(()))
+
+    def corrected(self, correction_BK1: Tensor, dot_BK: Tensor) -> Tensor:
+        """Return the scores [B, K]."""
+        return torch.addcmul(correction_BK1.squeeze(2) * self.residual_weight, dot_BK, self.log_scale.exp())

@@ -12,8 +12,8 @@ from uuid import uuid4
 from rf_platform.bundle.name import check_name
 from rf_platform.errors import CorruptError, NotFoundError, UsageError
 from rf_platform.staging import staged
+from rf_training.rerank.kinds import CONFIG, load_ranker
 from rf_training.rerank.ranker import Ranker
-from rf_training.rerank.storage import CONFIG, load_ranker
 
 RERANKERS_DIRECTORY = "rerankers"
 CHOSEN = "reranker"

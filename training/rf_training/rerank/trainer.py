@@ -1,6 +1,6 @@
-"""Training of a re-ranker on frozen towers: passes over the examples, validation after each, the best weights kept.
+"""Training of a re-ranker on frozen towers: its losses, passes over the examples, validation after each, the best weights kept.
 
-Shapes: B examples of a step, C = 1 + hard + uniform items of an example, the positive first.
+Shapes: B examples of a step, C = 1 + hard + uniform items of an example, K candidates of a loss, the positive first.
 """
 
 import math
@@ -18,15 +18,50 @@ from rf_platform.cli.console import track
 from rf_training.loss_watch import LossWatch
 from rf_training.optimizer import BETAS
 from rf_training.rerank.cases import RerankCases
-from rf_training.rerank.correction import CorrectingRanker
 from rf_training.rerank.examples import Examples
-from rf_training.rerank.losses import Clicks, ListwiseSoftmax
 from rf_training.rerank.quality import SELECTION, measure, measure_weighted
-from rf_training.rerank.ranker import Ranker
+from rf_training.rerank.ranker import CorrectingRanker, Ranker
+from rf_training.rerank.recipe import RerankTraining
 from rf_training.rerank.scoring import item_sides
-from rf_training.rerank.settings import RerankTraining
 from rf_training.rerank.towers import Towers
 from rf_training.schedule import WarmupCosine
+
+
+class ListwiseSoftmax(nn.Module):
+    """Cross-entropy of the positive among its candidates (ListNet's top-one loss, Cao et al., 2007, ICML).
+
+    The negatives that were drawn stand for all, as in the sampled softmax: otherwise the scores would learn how likely each was
+    drawn.
+    """
+
+    def forward(self, score_BK: Tensor, log_weight_BK: Tensor) -> Tensor:
+        """Return the mean loss.
+
+        Args:
+            score_BK: the re-ranker's scores; column 0 is the positive.
+            log_weight_BK: log of how many candidates each stands for, 0 for the positive; -inf where a candidate is none.
+        """
+        loss: Tensor = ((score_BK + log_weight_BK).logsumexp(dim=1) - score_BK[:, 0]).mean()
+        return loss
+
+
+class Clicks(nn.Module):
+    """Binary cross-entropy of every candidate by itself; the negatives of an example weigh as much as its positive.
+
+    A learned offset stands for the rate of positives. It is no part of the re-ranker: it changes no order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(()))
+
+    def forward(self, score_BK: Tensor, log_weight_BK: Tensor) -> Tensor:
+        """Return the mean loss; arguments as for :class:`ListwiseSoftmax`."""
+        logit_BK = score_BK + self.offset
+        weight_BN = log_weight_BK[:, 1:].softmax(dim=1)
+        loss: Tensor = (F.softplus(-logit_BK[:, 0]) + (F.softplus(logit_BK[:, 1:]) * weight_BN).sum(1)).mean()
+        return loss
+
 
 WEIGHTS = (1.0, 0.25, 0.5, 0.75, 1.5)
 """What is tried on the validation targets as weight of what a re-ranker adds to the retriever's score."""

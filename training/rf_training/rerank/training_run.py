@@ -15,13 +15,11 @@ from rf_training.evaluation.sequences import Split
 from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.examples import BAR, Examples, make_view, training_places
-from rf_training.rerank.make import make_ranker
+from rf_training.rerank.kinds import make_ranker, save_ranker
 from rf_training.rerank.quality import SELECTION, measure
 from rf_training.rerank.ranker import Ranker
-from rf_training.rerank.recipe import RerankRecipe
+from rf_training.rerank.recipe import RerankRecipe, RerankTraining
 from rf_training.rerank.scoring import item_sides
-from rf_training.rerank.settings import RerankTraining
-from rf_training.rerank.storage import save_ranker
 from rf_training.rerank.store import (
     check_free,
     choose_reranker,

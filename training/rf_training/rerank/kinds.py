@@ -1,4 +1,4 @@
-"""Re-rankers on disk: ``config.json`` and ``weights.pt``."""
+"""Kinds of re-rankers by name; making, writing and reading one: ``config.json`` and ``weights.pt``."""
 
 import json
 from dataclasses import asdict
@@ -8,9 +8,26 @@ import torch
 
 from rf_platform.errors import ConfigError, CorruptError
 from rf_platform.staging import put_file
-from rf_training.rerank.config import RerankConfig
-from rf_training.rerank.make import make_ranker
-from rf_training.rerank.ranker import Ranker
+from rf_training.rerank.config import RankerKind, RerankConfig
+from rf_training.rerank.lime import LimeMha, LimeXor
+from rf_training.rerank.ranker import DotProduct, Ranker
+from rf_training.rerank.target_attention import TargetAttention, TruncatedAttention
+
+_RANKERS: dict[RankerKind, type[Ranker]] = {
+    each.kind: each for each in (LimeMha, LimeXor, TargetAttention, TruncatedAttention, DotProduct)
+}
+
+
+def make_ranker(config: RerankConfig, dim: int) -> Ranker:
+    """Return a new re-ranker for towers of width ``dim``; its parameters depend on torch's seed.
+
+    Raises:
+        ConfigError: the width is no multiple of the number of heads.
+    """
+    if dim % config.heads:
+        raise ConfigError(f"rerank.heads={config.heads} must divide the width of the towers, model.dim={dim}")
+    return _RANKERS[config.kind](config, dim)
+
 
 CONFIG, WEIGHTS = "config.json", "weights.pt"
 
