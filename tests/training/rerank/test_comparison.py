@@ -10,14 +10,14 @@ import torch
 from rf_training.evaluation.sequences import Split
 from rf_training.rerank import Ranker, RerankConfig, make_ranker
 from rf_training.rerank.cases import RerankCases, make_cases
-from rf_training.rerank.comparison import DOT, Comparison, compare_rerankers, comparison_markdown
-from rf_training.rerank.config import RankerKind
+from rf_training.rerank.comparison import Comparison, compare_rerankers, comparison_markdown
 from rf_training.rerank.quality import METRICS, measure
+from rf_training.rerank.ranker import DOT
 from rf_training.rerank.scoring import item_sides
 from rf_training.rerank.towers import Towers
 
 
-def ranker(kind: RankerKind, seed: int = 0) -> Ranker:
+def ranker(kind: str, seed: int = 0) -> Ranker:
     torch.manual_seed(seed)
     made = make_ranker(RerankConfig(kind=kind, links=4, width=8, hidden=8), 16).eval()
     for name, weight in made.named_parameters():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rf_training.rerank.config import RERANKERS, RerankConfig
+from rf_training.rerank import RERANKERS, RerankConfig
 from rf_training.rerank.recipe import RerankTraining
 
 ROOT = Path(__file__).parents[3]

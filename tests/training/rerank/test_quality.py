@@ -15,7 +15,6 @@ from rf_training.model_scorer import ModelScorer
 from rf_training.rerank import RERANKERS, Histories, Ranker, RerankConfig, make_ranker
 from rf_training.rerank.candidates import Candidates
 from rf_training.rerank.cases import RerankCases, make_cases
-from rf_training.rerank.config import RankerKind
 from rf_training.rerank.quality import METRICS, Quality, measure, measure_weighted
 from rf_training.rerank.ranker import CorrectingRanker
 from rf_training.rerank.scoring import item_sides, score_candidates
@@ -139,7 +138,7 @@ def test_a_weight_of_what_is_added_is_that_of_the_reranker(cases: RerankCases, t
 
 @pytest.mark.parametrize("kind", RERANKERS)
 def test_cases_of_new_users_alone_keep_the_order_of_the_retriever(
-    cases: RerankCases, towers: Towers, kind: RankerKind
+    cases: RerankCases, towers: Towers, kind: str
 ) -> None:
     none = replace(cases.encoded, length_P=torch.zeros_like(cases.encoded.length_P))
     ranker = make_ranker(RerankConfig(kind=kind), towers.unit_ND.shape[1]).eval()

@@ -13,7 +13,6 @@ from rf_training.evaluation.sequences import Split
 from rf_training.rerank import Ranker, RerankConfig, make_ranker
 from rf_training.rerank.candidates import Candidates
 from rf_training.rerank.cases import RerankCases, make_cases
-from rf_training.rerank.config import RankerKind
 from rf_training.rerank.examples import Examples, make_view, training_places
 from rf_training.rerank.quality import SELECTION
 from rf_training.rerank.recipe import RerankTraining
@@ -33,7 +32,7 @@ def view(towers: Towers) -> Examples:
     return make_view(towers, SETTINGS, 0.9)
 
 
-def lime(kind: RankerKind = "lime-mha", dim: int = 16) -> Ranker:
+def lime(kind: str = "lime-mha", dim: int = 16) -> Ranker:
     torch.manual_seed(0)
     return make_ranker(RerankConfig(kind=kind, links=4, width=8, hidden=8, dropout=0.0), dim)
 
@@ -85,7 +84,7 @@ def test_a_loss_that_is_no_number_is_told(towers: Towers, cases: RerankCases, vi
 
 
 @pytest.mark.parametrize("kind", ["lime-mha", "lime-xor", "target-attention"])
-def test_a_pairwise_signal_that_the_dot_product_lacks_is_learned(towers: Towers, kind: RankerKind) -> None:
+def test_a_pairwise_signal_that_the_dot_product_lacks_is_learned(towers: Towers, kind: str) -> None:
     """The positive is the item that lies near the oldest of the interactions; queries say nothing, they are random."""
     torch.manual_seed(0)
     unit_ND = torch.nn.functional.normalize(torch.randn(towers.n_items, 16), dim=1)

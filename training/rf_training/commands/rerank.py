@@ -1,13 +1,13 @@
 """``rf rerank``: the second stage."""
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.lazy_help import listing
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
@@ -16,14 +16,22 @@ app = typer.Typer(
 )
 
 
-class Kind(StrEnum):
-    """Kinds of re-rankers as they are written on the command line."""
+def _kinds() -> list[str]:
+    from rf_training.rerank import RERANKERS
 
-    LIME_MHA = "lime-mha"
-    LIME_XOR = "lime-xor"
-    TARGET_ATTENTION = "target-attention"
-    TRUNCATED = "truncated"
-    DOT = "dot"
+    return list(RERANKERS)
+
+
+def _served() -> list[str]:
+    from rf_training.rerank.kinds import served_kinds
+
+    return served_kinds()
+
+
+def _groups() -> list[str]:
+    from rf_training.rerank.grid import GRID
+
+    return list(GRID)
 
 
 Run = Annotated[str | None, typer.Option(help="Completed run; default: the last one.", show_default=False)]
@@ -36,14 +44,14 @@ Changes = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=listing(kinds=_kinds, served=_served))
 def train(
     run: Run = None,
     kind: Annotated[
-        list[Kind] | None,
+        list[str] | None,
         typer.Option(
-            help="lime-mha and lime-xor can be served, the others are there to be compared with; repeatable, which encodes the "
-            "examples once for all. Default: lime-mha.",
+            help="One of {kinds}. Those that can be served are {served}, the others are there to be compared with. Repeatable, "
+            "which encodes the examples once for all. Default: lime-mha.",
             show_default=False,
         ),
     ] = None,
@@ -65,10 +73,13 @@ def train(
     The next `rf index build` puts it into the bundle, if it is of a kind that is served. docs/reranking.md explains all settings.
     """
     from rf_training.recipes import override
+    from rf_training.rerank import RERANKERS, RerankConfig
     from rf_training.rerank.recipe import RerankRecipe
     from rf_training.rerank.training_run import best_served, train_rerankers
 
-    kinds = list(dict.fromkeys(str(each) for each in kind or [Kind.LIME_MHA]))
+    kinds = list(dict.fromkeys(kind or [RerankConfig.kind]))
+    if unknown := [each for each in kinds if each not in RERANKERS]:
+        raise UsageError(f"--kind {unknown[0]}: no such re-ranker; choose from {', '.join(RERANKERS)}")
     if any(setting.startswith("rerank.kind=") for setting in settings or ()):
         raise UsageError("--set rerank.kind: the kind is given by --kind")
     if name is not None and len(kinds) > 1:
@@ -135,7 +146,8 @@ def compare(
     from rf_training.evaluation import Split
     from rf_training.rerank import RerankConfig, make_ranker
     from rf_training.rerank.cases import make_cases
-    from rf_training.rerank.comparison import DOT, compare_rerankers, comparison_markdown, comparison_table
+    from rf_training.rerank.comparison import compare_rerankers, comparison_markdown, comparison_table
+    from rf_training.rerank.ranker import DOT
     from rf_training.rerank.store import open_reranker, reranker_names
     from rf_training.rerank.training_run import open_towers
     from rf_training.run import completed_run, use_threads
@@ -147,7 +159,7 @@ def compare(
     names = [name for name in rerankers or reranker_names(record.path) if name != DOT]
     rankers = {name: open_reranker(record.path, name) for name in names}
     record, towers = open_towers(settings, record.name)
-    rankers = {DOT: make_ranker(RerankConfig(kind="dot"), towers.unit_ND.shape[1]).eval(), **rankers}
+    rankers = {DOT: make_ranker(RerankConfig(kind=DOT), towers.unit_ND.shape[1]).eval(), **rankers}
     cases = make_cases(towers, Split.TEST if split == "test" else Split.VALIDATION, seed=seed)
     on_device = {name: ranker.to(towers.device) for name, ranker in rankers.items()}
     found = compare_rerankers(record.name, towers, cases, on_device, seed=seed)
@@ -159,13 +171,13 @@ def compare(
         out_console().print(comparison_table(found))
 
 
-@app.command()
+@app.command(cls=listing(groups=_groups))
 def experiment(
     run: Run = None,
     group: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this group: rankers, links, weights, scorer, dropout, loss, events, places or negatives. Repeatable.",
+            help="Only this group, one of {groups}. Repeatable.",
             show_default=False,
         ),
     ] = None,

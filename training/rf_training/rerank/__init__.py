@@ -1,7 +1,7 @@
 """Re-rankers: the second stage, which orders what the index found."""
 
-from rf_training.rerank.config import RERANKERS, RerankConfig
-from rf_training.rerank.kinds import load_ranker, make_ranker, save_ranker
+from rf_training.rerank.config import RerankConfig
+from rf_training.rerank.kinds import RERANKERS, load_ranker, make_ranker, save_ranker
 from rf_training.rerank.ranker import Histories, Ranker
 
 __all__ = ["RERANKERS", "Histories", "Ranker", "RerankConfig", "load_ranker", "make_ranker", "save_ranker"]

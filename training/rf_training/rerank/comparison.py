@@ -17,14 +17,13 @@ from rf_platform.cli.console import track
 from rf_training.evaluation.bootstrap import CONFIDENCE, Estimate, bootstrap_means, estimates
 from rf_training.rerank.cases import RerankCases
 from rf_training.rerank.quality import AUC, METRICS, SELECTION, Quality, measure
-from rf_training.rerank.ranker import Ranker
+from rf_training.rerank.ranker import DOT, Ranker
 from rf_training.rerank.scoring import item_sides
+from rf_training.rerank.target_attention import TargetAttention
 from rf_training.rerank.towers import Towers
 
 RESAMPLES = 1000
-DOT = "dot"
-"""Name of the retriever's own order, which everything is compared with."""
-BOUND = "target-attention"
+BOUND = TargetAttention.kind
 """Kind of the full ranker, whose AUC is the bound of quality."""
 
 

@@ -6,8 +6,6 @@ from typing import Literal, get_args
 
 from rf_platform.errors import ConfigError
 
-RankerKind = Literal["lime-mha", "lime-xor", "target-attention", "truncated", "dot"]
-RERANKERS: tuple[RankerKind, ...] = get_args(RankerKind)
 LinkWeights = Literal["softmax", "silu"]
 
 
@@ -15,10 +13,10 @@ LinkWeights = Literal["softmax", "silu"]
 class RerankConfig:
     """Everything that decides a re-ranker's parameters and their arithmetic, but the width of the towers."""
 
-    kind: RankerKind = "lime-mha"
-    """``lime-mha`` and ``lime-xor``: LIME with one attention layer, or with blocks of XOR attention. ``target-attention``: every
-    candidate attends the whole history, encoded by HSTU-like blocks: the bound of quality and of cost. ``truncated``: the same
-    over the last ``links`` interactions only. ``dot``: the order of the retriever."""
+    kind: str = "lime-mha"
+    """Name in :data:`rf_training.rerank.RERANKERS`. ``lime-mha`` and ``lime-xor``: LIME with one attention layer, or with blocks
+    of XOR attention. ``target-attention``: every candidate attends the whole history, encoded by HSTU-like blocks: the bound of
+    quality and cost. ``truncated``: the same over the last ``links`` interactions only. ``dot``: the order of the retriever."""
 
     links: int = 16
     """Learnable links of LIME, and the interactions that ``truncated`` reads."""
@@ -53,6 +51,5 @@ class RerankConfig:
             raise ConfigError(f"rerank.dropout={self.dropout} must be in [0, 1)")
         if not (self.scale > 0 and math.isfinite(self.scale)):
             raise ConfigError(f"rerank.scale={self.scale} must be a positive number")
-        for name, known in {"kind": RERANKERS, "weights": get_args(LinkWeights)}.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"rerank.{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, known))}")
+        if self.weights not in (known := get_args(LinkWeights)):
+            raise ConfigError(f"rerank.weights={self.weights!r} must be one of {', '.join(map(repr, known))}")

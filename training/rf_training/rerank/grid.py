@@ -4,14 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rf_platform.errors import UsageError
+from rf_training.rerank.kinds import RERANKERS
+from rf_training.rerank.ranker import DOT
 
 GRID: dict[str, dict[str, Mapping[str, object]]] = {
-    "rankers": {
-        "lime-mha": {"rerank.kind": "lime-mha"},
-        "lime-xor": {"rerank.kind": "lime-xor"},
-        "truncated": {"rerank.kind": "truncated"},
-        "target-attention": {"rerank.kind": "target-attention"},
-    },
+    "rankers": {kind: {"rerank.kind": kind} for kind in RERANKERS if kind != DOT},
     "links": {f"{links} links": {"rerank.links": links} for links in (4, 8, 16, 32)},
     "weights": {name: {"rerank.weights": name} for name in ("softmax", "silu")},
     "scorer": {

@@ -8,28 +8,44 @@ import torch
 
 from rf_platform.errors import ConfigError, CorruptError
 from rf_platform.staging import put_file
-from rf_training.rerank.config import RankerKind, RerankConfig
+from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.lime import LimeMha, LimeXor
 from rf_training.rerank.ranker import DotProduct, Ranker
 from rf_training.rerank.target_attention import TargetAttention, TruncatedAttention
 
-_RANKERS: dict[RankerKind, type[Ranker]] = {
+RERANKERS: dict[str, type[Ranker]] = {
     each.kind: each for each in (LimeMha, LimeXor, TargetAttention, TruncatedAttention, DotProduct)
 }
+"""All kinds by name: what recipes, options, experiments and bundles choose from."""
+
+CONFIG, WEIGHTS = "config.json", "weights.pt"
+
+
+def served_kinds() -> list[str]:
+    """Return the kinds that bundles take as their second stage."""
+    return [kind for kind, ranker in RERANKERS.items() if ranker.served]
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind that is not in :data:`RERANKERS`.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if kind not in RERANKERS:
+        raise ConfigError(f"rerank.kind={kind!r} must be one of {', '.join(map(repr, RERANKERS))}")
 
 
 def make_ranker(config: RerankConfig, dim: int) -> Ranker:
     """Return a new re-ranker for towers of width ``dim``; its parameters depend on torch's seed.
 
     Raises:
-        ConfigError: the width is no multiple of the number of heads.
+        ConfigError: there is no such kind, or the width is no multiple of the number of heads.
     """
+    check_kind(config.kind)
     if dim % config.heads:
         raise ConfigError(f"rerank.heads={config.heads} must divide the width of the towers, model.dim={dim}")
-    return _RANKERS[config.kind](config, dim)
-
-
-CONFIG, WEIGHTS = "config.json", "weights.pt"
+    return RERANKERS[config.kind](config, dim)
 
 
 def save_ranker(directory: Path, ranker: Ranker) -> None:

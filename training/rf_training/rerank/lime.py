@@ -35,6 +35,8 @@ class Lime(CorrectingRanker):
     small layer.
     """
 
+    served = True
+
     def __init__(self, config: RerankConfig, dim: int) -> None:
         super().__init__(config, dim)
         L, H, E, G = config.links, config.heads, config.width, config.hidden

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rf_training.rerank.config import RankerKind, RerankConfig
+from rf_training.rerank.config import RerankConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,10 @@ class Ranker(nn.Module, ABC):
     Every re-ranker starts with the order of the retriever: what it adds to the retriever's score starts at zero.
     """
 
-    kind: ClassVar[RankerKind]
+    kind: ClassVar[str]
     """Name in recipes, bundles and tables."""
+    served: ClassVar[bool] = False
+    """Whether bundles take it as their second stage: its cost hardly grows with candidates and history."""
     item_width: int
     """W: numbers kept of an item."""
 
@@ -65,10 +67,14 @@ class Ranker(nn.Module, ABC):
         """
 
 
+DOT = "dot"
+"""Kind of the retriever's own order, which every other one is compared with."""
+
+
 class DotProduct(Ranker):
     """Scores a candidate as the retriever did; has no parameters, keeps nothing of items and needs nothing of users."""
 
-    kind = "dot"
+    kind = DOT
 
     def __init__(self, config: RerankConfig, dim: int) -> None:
         super().__init__(config, dim)

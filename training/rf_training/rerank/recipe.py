@@ -5,6 +5,7 @@ from typing import Literal
 
 from rf_platform.errors import ConfigError
 from rf_training.rerank.config import RerankConfig
+from rf_training.rerank.kinds import check_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +91,7 @@ class RerankRecipe:
 
     train: RerankTraining = field(default_factory=RerankTraining)
     """Its training."""
+
+    def __post_init__(self) -> None:
+        """Check that the kind exists."""
+        check_kind(self.rerank.kind)

@@ -12,7 +12,7 @@ from uuid import uuid4
 from rf_platform.bundle.name import check_name
 from rf_platform.errors import CorruptError, NotFoundError, UsageError
 from rf_platform.staging import staged
-from rf_training.rerank.kinds import CONFIG, load_ranker
+from rf_training.rerank.kinds import CONFIG, load_ranker, served_kinds
 from rf_training.rerank.ranker import Ranker
 
 RERANKERS_DIRECTORY = "rerankers"
@@ -51,18 +51,13 @@ def choose_reranker(run: Path, name: str) -> None:
         UsageError: it is of a kind that is no second stage but a bound or a baseline of one.
     """
     kind = json.loads((_existing(run, name) / CONFIG).read_text())["kind"]
-    if not servable(kind):
+    if kind not in (served := served_kinds()):
         raise UsageError(
-            f"re-ranker '{name}' is of the kind {kind}, which is there to be compared with; only lime-mha and lime-xor are served"
+            f"re-ranker '{name}' is of the kind {kind}, which is there to compare with; only {' and '.join(served)} are served"
         )
     temporary = run / f".{CHOSEN}-{uuid4().hex}"
     temporary.symlink_to(Path(RERANKERS_DIRECTORY, name))
     os.replace(temporary, run / CHOSEN)
-
-
-def servable(kind: str) -> bool:
-    """Whether a kind of re-ranker is put into bundles: one whose cost hardly grows with candidates and history."""
-    return kind.startswith("lime-")
 
 
 def open_reranker(run: Path, name: str) -> Ranker:

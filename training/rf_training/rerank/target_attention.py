@@ -3,14 +3,14 @@
 Shapes: N items, B users, T longest history, S = 1 + T tokens, K candidates, D width of the towers, H heads, E = D / H.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rf_training.model.dropout import Dropout
-from rf_training.rerank.config import RankerKind, RerankConfig
+from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.history import (
     BUCKETS,
     HistoryInput,
@@ -42,7 +42,7 @@ class TargetAttention(CorrectingRanker):
     Costs O(T^2) per user and O(K * T) for the candidates: what LIME is measured against, in quality and in time.
     """
 
-    kind: ClassVar[RankerKind] = "target-attention"
+    kind = "target-attention"
 
     def __init__(self, config: RerankConfig, dim: int) -> None:
         super().__init__(config, dim)

@@ -15,16 +15,15 @@ from rf_training.evaluation.sequences import Split
 from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.examples import BAR, Examples, make_view, training_places
-from rf_training.rerank.kinds import make_ranker, save_ranker
+from rf_training.rerank.kinds import make_ranker, save_ranker, served_kinds
 from rf_training.rerank.quality import SELECTION, measure
-from rf_training.rerank.ranker import Ranker
+from rf_training.rerank.ranker import DOT, Ranker
 from rf_training.rerank.recipe import RerankRecipe, RerankTraining
 from rf_training.rerank.scoring import item_sides
 from rf_training.rerank.store import (
     check_free,
     choose_reranker,
     publish_reranker,
-    servable,
     towers_sha256,
     write_facts,
 )
@@ -124,7 +123,9 @@ def train_rerankers(
 
 def best_served(results: Sequence[RerankResult]) -> RerankResult | None:
     """Return the best re-ranker by validation among those of a kind that is served; None without any."""
-    return max(filter(lambda each: servable(each.kind), results), key=lambda r: r.validation[SELECTION], default=None)
+    return max(
+        (each for each in results if each.kind in served_kinds()), key=lambda r: r.validation[SELECTION], default=None
+    )
 
 
 def fit_recipe(
@@ -153,7 +154,7 @@ def make_views(towers: Towers, training: RerankTraining, validation: RerankCases
 
 def retriever_metrics(towers: Towers, cases: RerankCases) -> dict[str, float]:
     """Return the metrics of the retriever's own order."""
-    dot = make_ranker(RerankConfig(kind="dot"), towers.unit_ND.shape[1]).to(towers.device).eval()
+    dot = make_ranker(RerankConfig(kind=DOT), towers.unit_ND.shape[1]).to(towers.device).eval()
     return measure(dot, item_sides(dot, towers.unit_ND), cases).means
 
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from rf_platform.errors import UsageError
 from rf_training.rerank import RerankConfig
-from rf_training.rerank.config import RankerKind
 
-KINDS: tuple[RankerKind, ...] = ("lime-mha", "lime-xor", "target-attention")
+KINDS: tuple[str, ...] = ("lime-mha", "lime-xor", "target-attention")
 LEAST = 64
 """Where both ranges start."""
 
@@ -42,7 +41,7 @@ class RerankBenchOptions:
         if not self.limit > 0:
             raise UsageError(f"--limit={self.limit} must be above 0")
 
-    def config(self, kind: RankerKind) -> RerankConfig:
+    def config(self, kind: str) -> RerankConfig:
         """Return the configuration of a re-ranker; what is no option is as the platform trains it."""
         return RerankConfig(kind=kind, links=self.links, heads=self.heads)
 

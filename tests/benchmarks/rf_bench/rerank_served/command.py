@@ -47,7 +47,7 @@ def rerank_served(
     from rf_platform.settings import get_settings
     from rf_serving.bundle.served import ServedBundle
     from rf_serving.server.opening import open_registry, record_to_serve
-    from rf_training.rerank.config import RERANKERS
+    from rf_training.rerank import RERANKERS, RerankConfig
 
     if kind is not None and kind not in RERANKERS:
         raise UsageError(f"--kind={kind} is no re-ranker; choose {', '.join(RERANKERS)}")
@@ -55,7 +55,7 @@ def rerank_served(
     opened = ServedBundle.open(record.path)
     trained = kind is None and opened.ranker is not None
     if not trained:
-        opened = with_untrained(opened, next((each for each in RERANKERS if each == kind), RERANKERS[0]), seed)
+        opened = with_untrained(opened, kind or RerankConfig.kind, seed)
     assert opened.ranker is not None
     counts = candidates or [1000]
     found = measure(opened, counts, k=k, history=history, requests=requests, seed=seed)

@@ -21,7 +21,6 @@ from rf_serving.retrieval.query import Query
 from rf_serving.retrieval.reranking import Reranking, name_of
 from rf_serving.retrieval.stopwatch import Stopwatch
 from rf_training.rerank import RerankConfig, make_ranker
-from rf_training.rerank.config import RankerKind
 
 _WARM = 20
 _ORDERS = (RERANK_NONE, RERANK_EXACT, RERANK_LIME)
@@ -64,7 +63,7 @@ def measure(
         return [row for count in candidates for row in _measure(bundle, count, sessions, k)]
 
 
-def with_untrained(bundle: ServedBundle, kind: RankerKind, seed: int) -> ServedBundle:
+def with_untrained(bundle: ServedBundle, kind: str, seed: int) -> ServedBundle:
     """Return a bundle with a re-ranker that nobody trained: it costs what a trained one does."""
     torch.manual_seed(seed)
     dim = bundle.model.config.dim
