@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 from rf_platform.cli.app import app
 from rf_platform.errors import RunError, UsageError
 from rf_platform.settings import Settings, get_settings
+from rf_training.experiments import reranking as experiment
+from rf_training.experiments.rerank_grid import GRID, Cell, cells
+from rf_training.experiments.reranking import run_experiment
 from rf_training.recipes import override
-from rf_training.rerank import experiment
 from rf_training.rerank.config import RerankConfig
-from rf_training.rerank.experiment import run_experiment
-from rf_training.rerank.grid import GRID, Cell, cells
 from rf_training.rerank.recipe import RerankRecipe, RerankTraining
 from rf_training.rerank.towers import Towers
 

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from rf_platform.cli.app import app
 from rf_platform.errors import ConfigError
+from rf_training.experiments.rerank_grid import GRID
 from rf_training.recipes import override
 from rf_training.rerank import RERANKERS, Histories, Ranker, RerankConfig, make_ranker
-from rf_training.rerank.grid import GRID
 from rf_training.rerank.kinds import served_kinds
 from rf_training.rerank.ranker import DotProduct
 from rf_training.rerank.recipe import RerankRecipe

@@ -11,7 +11,7 @@ from rf_platform.errors import RunError, UsageError
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
-    from rf_training.ablation import Plan
+    from rf_training.experiments import Plan
 
 app = typer.Typer()
 
@@ -71,8 +71,8 @@ def ablate(
 
         groups: {history: {variants: {short: {model.max_history: 10}}}}
     """
-    from rf_training.ablation import Ablation, Plan, terminal
     from rf_training.evaluation import Split
+    from rf_training.experiments import Ablation, Plan, terminal
     from rf_training.run import use_threads
 
     workspace = get_settings()
@@ -113,7 +113,7 @@ def ablate(
 
 
 def _directory(name: str) -> Path:
-    from rf_training.ablation import ablation_directory
+    from rf_training.experiments import ablation_directory
 
     return ablation_directory(get_settings(), name)
 
@@ -129,7 +129,7 @@ def _selected(
 ) -> "Plan":
     from rf_platform.dataset import Dataset
     from rf_platform.registry import Registry
-    from rf_training.ablation import Plan, get_grid, no_seed, read_grid, select
+    from rf_training.experiments import Plan, get_grid, no_seed, read_grid, select
     from rf_training.recipes import DatasetStatistics, get_recipe, override
 
     no_seed(settings)
@@ -151,7 +151,7 @@ def _selected(
 
 def _show(plan: "Plan", json: bool) -> None:
     """List the runs of a plan and where they stand."""
-    from rf_training.ablation import CellRuns
+    from rf_training.experiments import CellRuns
 
     found = CellRuns(get_settings()).find_all(plan.cells)
     standing = {name: str(found[name].status) if name in found else "to train" for name in plan.cells}

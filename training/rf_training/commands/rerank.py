@@ -29,7 +29,7 @@ def _served() -> list[str]:
 
 
 def _groups() -> list[str]:
-    from rf_training.rerank.grid import GRID
+    from rf_training.experiments.rerank_grid import GRID
 
     return list(GRID)
 
@@ -191,9 +191,9 @@ def experiment(
     rerank-experiments/NAME: table.md, results.json.
     """
     from rf_platform.bundle.name import check_name
+    from rf_training.experiments.rerank_grid import cells
+    from rf_training.experiments.reranking import run_experiment
     from rf_training.recipes import override
-    from rf_training.rerank.experiment import run_experiment
-    from rf_training.rerank.grid import cells
     from rf_training.rerank.recipe import RerankRecipe
     from rf_training.rerank.training_run import open_towers
     from rf_training.run import use_threads

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from rf_training.ablation.results import AblationResult, Arm, GroupResult
+from rf_training.experiments.results import AblationResult, Arm, GroupResult
 from rf_training.report.drawing import MUTED, PNG_DPI, REST, SERIES, TEXT, style
 
 PANEL_WIDTH = 5.2

@@ -9,14 +9,14 @@ from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RfError
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
-from rf_training.ablation.chart import draw
-from rf_training.ablation.measure import Measured, Measurements
-from rf_training.ablation.plan import Plan
-from rf_training.ablation.results import AblationResult, build_result
-from rf_training.ablation.runner import train_cells
-from rf_training.ablation.runs import CellRuns
-from rf_training.ablation.tables import csv_text, markdown
 from rf_training.evaluation import Split
+from rf_training.experiments.chart import draw
+from rf_training.experiments.measure import Measured, Measurements
+from rf_training.experiments.plan import Plan
+from rf_training.experiments.results import AblationResult, build_result
+from rf_training.experiments.runner import train_cells
+from rf_training.experiments.runs import CellRuns
+from rf_training.experiments.tables import csv_text, markdown
 
 
 class Ablation:

@@ -9,8 +9,8 @@ from typer.testing import Result
 
 from rf_platform.errors import ConfigError, NotFoundError, RfError, UsageError
 from rf_platform.settings import Settings
-from rf_training.ablation import GRIDS, Group, read_grid, select
 from rf_training.config import Recipe
+from rf_training.experiments import GRIDS, Group, read_grid, select
 from rf_training.recipes import RECIPES, get_recipe
 
 BASE = Recipe(name="base")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from yaml.nodes import MappingNode
 
 from rf_platform.errors import ConfigError, NotFoundError, RfError, UsageError
-from rf_training.ablation.grid import Group
+from rf_training.experiments.grid import Group
 
 EXAMPLE = "groups: {NAME: {variants: {NAME: {model.max_history: 10}}}}"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from rf_platform.cli.console import Tracker, track
 from rf_platform.errors import RfError, RunError
 from rf_platform.settings import Settings
-from rf_training.ablation.claim import claimed
-from rf_training.ablation.cost import measured
-from rf_training.ablation.plan import Cell
-from rf_training.ablation.runs import CellRuns
+from rf_training.experiments.cells import claimed
+from rf_training.experiments.cost import measured
+from rf_training.experiments.plan import Cell
+from rf_training.experiments.runs import CellRuns
 from rf_training.run import resume_run, start_run
 
 

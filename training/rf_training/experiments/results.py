@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rf_training.ablation.grid import Group
-from rf_training.ablation.measure import SEED, Measured
-from rf_training.ablation.plan import Plan, changed_settings
 from rf_training.evaluation import EvaluationCases, TargetRanks
 from rf_training.evaluation.bootstrap import CONFIDENCE, Estimate, bootstrap_means, estimates
 from rf_training.evaluation.sampled import METRIC_KEYS, metric_values
+from rf_training.experiments.grid import Group
+from rf_training.experiments.measure import SEED, Measured
+from rf_training.experiments.plan import Plan, changed_settings
 from rf_training.validation import SELECTION_METRIC
 
 RESAMPLES = 1000

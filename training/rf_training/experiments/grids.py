@@ -1,7 +1,7 @@
 """The grids that come with the platform."""
 
 from rf_platform.errors import NotFoundError
-from rf_training.ablation.grid import Group, known
+from rf_training.experiments.grid import Group, known
 
 _SAMPLED = {"train.objective": "sampled", "train.label_smoothing": "0"}
 _FULL = {"train.objective": "full", "train.hard_negatives": "0"}

@@ -10,9 +10,9 @@ from rich.console import Group as Renderables
 from rich.markup import escape
 from rich.table import Table
 
-from rf_training.ablation.results import AMONG_COLD, AblationResult, Arm, GroupResult, Score
 from rf_training.evaluation.bootstrap import Estimate
 from rf_training.evaluation.sampled import METRIC_KEYS
+from rf_training.experiments.results import AMONG_COLD, AblationResult, Arm, GroupResult, Score
 
 CPU, WALL = "CPU s/epoch", "s/epoch"
 NONE = "–"  # noqa: RUF001 - an en dash is what is meant

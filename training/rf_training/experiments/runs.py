@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
-from rf_training.ablation.plan import PREFIX, Cell
 from rf_training.config import Recipe
+from rf_training.experiments.plan import PREFIX, Cell
 from rf_training.run import recipe_from_dict
 
 

@@ -12,11 +12,11 @@ from typing import Any
 from rf_platform.cli.console import track
 from rf_platform.errors import RunError
 from rf_training.evaluation.sequences import Split
+from rf_training.experiments.rerank_grid import Cell
 from rf_training.recipes import override
 from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.comparison import head, markdown
 from rf_training.rerank.examples import Examples
-from rf_training.rerank.grid import Cell
 from rf_training.rerank.quality import SELECTION, measure
 from rf_training.rerank.recipe import RerankRecipe
 from rf_training.rerank.scoring import item_sides
