@@ -1,5 +1,6 @@
 """Grids: those of the platform fit the recipes, and a wrong one is refused before anything is trained."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from rf_platform.errors import ConfigError, NotFoundError, RfError, UsageError
 from rf_platform.settings import Settings
 from rf_training.config import Recipe
 from rf_training.experiments import GRIDS, Group, read_grid, select
+from rf_training.experiments.cells import digest
 from rf_training.recipes import RECIPES, get_recipe
 
 BASE = Recipe(name="base")
@@ -24,6 +26,13 @@ def test_the_grids_fit_the_recipes(group: Group, recipe: str) -> None:
     assert group.base(get_recipe(recipe)) in arms
     distinct = {repr(arm) for arm in arms.values()}
     assert len(distinct) == len(arms)  # no two variants are the same
+
+
+def test_the_identity_of_settings_is_the_one_of_earlier_versions() -> None:
+    text = '{"dataset": "d", "train": {"epochs": 1, "seed": 0}}'
+    assert (
+        digest({"train": {"seed": 0, "epochs": 1}, "dataset": "d"}, 8) == hashlib.sha256(text.encode()).hexdigest()[:8]
+    )
 
 
 def test_all_is_every_group_of_the_others() -> None:

@@ -63,7 +63,7 @@ def test_the_split_and_what_was_found_are_told(found: Comparison, cases: RerankC
 def test_markdown_has_a_line_for_each(found: Comparison, tmp_path: Path) -> None:
     text = comparison_markdown(found)
     assert "24 test targets" in text
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 3
     assert len({line.count("|") for line in lines}) == 1
     assert f"| {DOT} | {found.rows[0].metrics['recall@5'].value:.4f} [" in text

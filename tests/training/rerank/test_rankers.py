@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from rf_platform.cli.app import app
 from rf_platform.errors import ConfigError
-from rf_training.experiments.rerank_grid import GRID
+from rf_training.experiments.grids import RERANKING
 from rf_training.recipes import override
 from rf_training.rerank import RERANKERS, Histories, Ranker, RerankConfig, make_ranker
 from rf_training.rerank.kinds import served_kinds
@@ -237,7 +237,7 @@ def test_a_kind_is_known_everywhere_by_its_one_line_in_the_table(monkeypatch: py
 
 
 def test_the_experiment_compares_all_kinds_that_learn() -> None:
-    assert list(GRID["rankers"]) == [kind for kind in RERANKERS if kind != "dot"]
+    assert list(RERANKING["rankers"].variants) == [kind for kind in RERANKERS if kind != "dot"]
 
 
 def test_heads_must_divide_the_width_of_the_towers() -> None:

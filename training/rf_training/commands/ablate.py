@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.lazy_help import listing
 from rf_platform.errors import RunError, UsageError
 from rf_platform.settings import get_settings
 
@@ -16,11 +17,17 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command()
+def _grids() -> list[str]:
+    from rf_training.experiments import GRIDS
+
+    return list(GRIDS)
+
+
+@app.command(cls=listing(grids=_grids))
 def ablate(
     grid: Annotated[
         str,
-        typer.Option(help="table3 (the paper's), objective, warm-cold, architecture, all, or a YAML file of your own."),
+        typer.Option(help="One of {grids}, or a YAML file of your own; table3 is the paper's."),
     ] = "table3",
     group: Annotated[
         list[str] | None,
@@ -153,7 +160,7 @@ def _show(plan: "Plan", json: bool) -> None:
     """List the runs of a plan and where they stand."""
     from rf_training.experiments import CellRuns
 
-    found = CellRuns(get_settings()).find_all(plan.cells)
+    found = CellRuns(get_settings(), plan.dataset).find_all(plan.cells)
     standing = {name: str(found[name].status) if name in found else "to train" for name in plan.cells}
     if json:
         print_json({"name": plan.name, "dataset": plan.dataset, "runs": standing})

@@ -29,9 +29,9 @@ def _served() -> list[str]:
 
 
 def _groups() -> list[str]:
-    from rf_training.experiments.rerank_grid import GRID
+    from rf_training.experiments.grids import RERANKING
 
-    return list(GRID)
+    return list(RERANKING)
 
 
 Run = Annotated[str | None, typer.Option(help="Completed run; default: the last one.", show_default=False)]
@@ -177,7 +177,7 @@ def experiment(
     group: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this group, one of {groups}. Repeatable.",
+            help="Only this group, one of {groups}, or only some of its variants: loss, or loss:bce. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -191,19 +191,20 @@ def experiment(
     rerank-experiments/NAME: table.md, results.json.
     """
     from rf_platform.bundle.name import check_name
-    from rf_training.experiments.rerank_grid import cells
-    from rf_training.experiments.reranking import run_experiment
+    from rf_training.experiments import select
+    from rf_training.experiments.grids import RERANKING
+    from rf_training.experiments.reranking import RerankExperiment
     from rf_training.recipes import override
     from rf_training.rerank.recipe import RerankRecipe
     from rf_training.rerank.training_run import open_towers
     from rf_training.run import use_threads
 
     use_threads(get_settings())
-    chosen = cells(group or ())
+    groups = select(RERANKING, group or ())
     base = override(RerankRecipe(), settings or ())
     record, towers = open_towers(get_settings(), run)
     directory = record.path / "rerank-experiments" / check_name("experiment", name)
-    retriever, results = run_experiment(record.path, towers, chosen, base, directory)
+    retriever, results = RerankExperiment(record.path, towers, groups, base, directory).run()
     if json:
         print_json({"run": record.name, "retriever": retriever, "cells": [asdict(each) for each in results]})
         return

@@ -1,6 +1,7 @@
 """An evaluation report as tables for the terminal and for Markdown."""
 
 import textwrap
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -71,10 +72,15 @@ def _terminal_cell(cell: Cell, signed: bool) -> str:
 
 
 def _markdown_table(section: Section) -> str:
-    lines = ["| | " + " | ".join(section.columns) + " |", "|---|" + "---:|" * len(section.columns)]
-    for name, cells in section.rows:
-        lines.append(f"| {name} | " + " | ".join(_markdown_cell(cell, section.signed) for cell in cells) + " |")
-    return "\n".join(lines)
+    lines = [[name, *(_markdown_cell(cell, section.signed) for cell in cells)] for name, cells in section.rows]
+    return markdown_table(["", *section.columns], lines).rstrip("\n")
+
+
+def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
+    """Return a Markdown table, a line break after every row; the columns behind the first ``text_columns`` are set right."""
+    rule = f"|{'---|' * text_columns}{'---:|' * (len(heads) - text_columns)}\n"
+    head, *rows = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in (heads, *lines))
+    return "".join((head, rule, *rows))
 
 
 def _markdown_cell(cell: Cell, signed: bool) -> str:

@@ -14,6 +14,8 @@ METRIC_LABELS = (*(metric.label for metric in REPORT_METRICS), AUC().label)
 """All metrics of a report, in order."""
 METRIC_KEYS = tuple(label.lower() for label in METRIC_LABELS)
 """The same as in JSON."""
+LABELS = dict(zip(METRIC_KEYS, METRIC_LABELS, strict=True))
+"""Names in tables by those in JSON."""
 
 Key = tuple[str, Seen]
 """A scorer under one treatment of seen items."""

@@ -14,8 +14,7 @@ from rf_training.experiments.chart import draw
 from rf_training.experiments.measure import Measured, Measurements
 from rf_training.experiments.plan import Plan
 from rf_training.experiments.results import AblationResult, build_result
-from rf_training.experiments.runner import train_cells
-from rf_training.experiments.runs import CellRuns
+from rf_training.experiments.runs import CellRuns, train_runs
 from rf_training.experiments.tables import csv_text, markdown
 
 
@@ -44,7 +43,7 @@ class Ablation:
         Raises:
             RunError: interrupted.
         """
-        return train_cells(self.settings, self.plan.name, selected.cells, self._early)
+        return train_runs(self.settings, selected, self._early)
 
     def _early(self) -> None:
         self.write_tables(self.result({}))
@@ -56,7 +55,7 @@ class Ablation:
             failed: by cell: why it failed just now.
         """
         missing: dict[str, str] = {}
-        runs = CellRuns(self.settings).find_all(self.plan.cells)
+        runs = CellRuns(self.settings, self.plan.dataset).find_all(self.plan.cells)
         for name in self.plan.cells:
             run = runs.get(name)
             if run is None:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from rf_training.evaluation.sampled import LABELS
 from rf_training.experiments.results import AblationResult, Arm, GroupResult
 from rf_training.report.drawing import MUTED, PNG_DPI, REST, SERIES, TEXT, style
 
@@ -64,7 +65,7 @@ def _panel(axes: Axes, group: GroupResult, kind: str, result: AblationResult) ->
     axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if abs(value) < 1e-12 else f"{value:+.10g}"))
-    axes.set_xlabel(f"difference in {_label(result.metric)} from the base, in bold")
+    axes.set_xlabel(f"difference in {LABELS[result.metric]} from the base, in bold")
 
 
 def _arm(axes: Axes, row: int, arm: Arm, kind: str, result: AblationResult) -> None:
@@ -123,14 +124,10 @@ def _key(figure: Figure, result: AblationResult) -> None:
         handles.append(axes.plot([], [], color=REST.light, linewidth=1.4, label="± deviation of seeds")[0])
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.6, columnspacing=1.4)
     figure.supxlabel(
-        f"Lines: paired {result.confidence:.0%} bootstrap intervals over users. Right: {_label(result.metric)} on the "
+        f"Lines: paired {result.confidence:.0%} bootstrap intervals over users. Right: {LABELS[result.metric]} on the "
         f"{result.split} split, seen items excluded.",
         fontsize=8.5,
         color=MUTED.light,
         x=0.01,
         ha="left",
     )
-
-
-def _label(metric: str) -> str:
-    return metric.replace("recall", "Recall").replace("ndcg", "NDCG")

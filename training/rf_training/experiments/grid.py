@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from rf_platform.errors import ConfigError, NotFoundError, RfError, UsageError
-from rf_training.config import Recipe
 from rf_training.recipes import override
+from rf_training.recipes.overrides import RecipeT
 
 SEED = "train.seed"
 """The setting that a grid may not have: every variant is trained with every seed of the ablation."""
@@ -37,7 +37,15 @@ class Group:
                     f"variant with each of these seeds"
                 )
 
-    def arms(self, recipe: Recipe) -> dict[str, Recipe]:
+    def recipes(self, recipe: RecipeT) -> dict[str, RecipeT]:
+        """Return the recipe of every variant.
+
+        Raises:
+            ConfigError: a variant has a setting that does not exist, a value that cannot be, or a contradiction.
+        """
+        return {name: self._apply(recipe, settings, f"variant '{name}'") for name, settings in self.variants.items()}
+
+    def arms(self, recipe: RecipeT) -> dict[str, RecipeT]:
         """Return the recipe of every variant, the group's base among them.
 
         The base is the variant that leaves the recipe (with ``fixed``) as it is; where there is none, it comes in addition.
@@ -46,26 +54,26 @@ class Group:
             ConfigError: a variant has a setting that does not exist, a value that cannot be, or a contradiction.
         """
         base = self._apply(recipe, {}, "what all its variants have")
-        arms = {name: self._apply(recipe, settings, f"variant '{name}'") for name, settings in self.variants.items()}
+        arms = self.recipes(recipe)
         if base in arms.values():
             return arms
         value = self._varied_value(base)
         name = self._free("base") if value is None or value in arms else value
         return _in_order({name: base}, arms)
 
-    def base(self, recipe: Recipe) -> str:
+    def base(self, recipe: RecipeT) -> str:
         """Return the name of the arm that the others are compared with."""
         base = override(recipe, _as_set(self.fixed))
         return next(name for name, arm in self.arms(recipe).items() if arm == base)
 
-    def _apply(self, recipe: Recipe, settings: Mapping[str, str], what: str) -> Recipe:
+    def _apply(self, recipe: RecipeT, settings: Mapping[str, str], what: str) -> RecipeT:
         try:
             return override(recipe, _as_set({**self.fixed, **settings}))
         except RfError as error:
             reason = str(error).removeprefix("--set ")
             raise ConfigError(f"group '{self.name}', {what}: {reason}") from error
 
-    def _varied_value(self, base: Recipe) -> str | None:
+    def _varied_value(self, base: RecipeT) -> str | None:
         """Return the base's value of the one setting that the group varies; None if it varies several."""
         varied = {path for settings in self.variants.values() for path in settings}
         if len(varied) != 1:
@@ -138,7 +146,7 @@ def _as_set(settings: Mapping[str, str]) -> list[str]:
     return [f"{path}={value}" for path, value in settings.items()]
 
 
-def _in_order(base: dict[str, Recipe], arms: dict[str, Recipe]) -> dict[str, Recipe]:
+def _in_order(base: dict[str, RecipeT], arms: dict[str, RecipeT]) -> dict[str, RecipeT]:
     """Put the base first, or among the variants where all names are numbers."""
     both = {**base, **arms}
     try:

@@ -2,6 +2,8 @@
 
 from rf_platform.errors import NotFoundError
 from rf_training.experiments.grid import Group, known
+from rf_training.rerank.kinds import RERANKERS
+from rf_training.rerank.ranker import DOT
 
 _SAMPLED = {"train.objective": "sampled", "train.label_smoothing": "0"}
 _FULL = {"train.objective": "full", "train.hard_negatives": "0"}
@@ -105,6 +107,60 @@ ARCHITECTURE = _grid(
     Group(name="bags", title="Pooling of bags", variants=_values("model.bag_pooling", "mean", "sum", "attention")),
 )
 """Shape of the user tower's sequence, what its interactions carry (RQ2 of the paper), and bags (R1, R6, R7, R8)."""
+
+RERANKING = _grid(
+    Group(
+        name="rankers",
+        title="Kind of re-ranker",
+        variants={kind: {"rerank.kind": kind} for kind in RERANKERS if kind != DOT},
+    ),
+    Group(
+        name="links",
+        title="Links",
+        variants={f"{links} links": {"rerank.links": links} for links in ("4", "8", "16", "32")},
+    ),
+    Group(name="weights", title="Link weights of an item", variants=_values("rerank.weights", "softmax", "silu")),
+    Group(
+        name="scorer",
+        title="Width of the scorer",
+        variants={
+            "1 number, hidden 1": {"rerank.width": "1", "rerank.hidden": "1"},
+            "32 numbers, hidden 32": {"rerank.width": "32", "rerank.hidden": "32"},
+            "64 numbers, hidden 64": {"rerank.width": "64", "rerank.hidden": "64"},
+        },
+    ),
+    Group(
+        name="dropout",
+        title="Dropout",
+        variants={f"dropout {rate}": {"rerank.dropout": rate} for rate in ("0.1", "0.3")},
+    ),
+    Group(name="loss", title="Loss", variants=_values("train.loss", "softmax", "bce")),
+    Group(
+        name="events",
+        title="Training events that the towers know",
+        variants={
+            "own event left out": {"train.leave_out": "true"},
+            "as trained": {"train.leave_out": "false"},
+            "towers with dropout": {"train.leave_out": "false", "train.tower_dropout": "true"},
+            "half of the ids unknown": {"train.leave_out": "false", "train.unknown": "0.5"},
+        },
+    ),
+    Group(
+        name="places",
+        title="Training positions of a user",
+        variants={f"{places} latest": {"train.places": places} for places in ("1", "2", "4")},
+    ),
+    Group(
+        name="negatives",
+        title="Negatives",
+        variants={
+            "hard and uniform": {"train.hard": "48", "train.uniform": "16"},
+            "hard only": {"train.hard": "64", "train.uniform": "0"},
+            "uniform only": {"train.hard": "0", "train.uniform": "64"},
+        },
+    ),
+)
+"""The choices that the paper of LIME leaves open, around a recipe of a re-ranker."""
 
 GRIDS = {
     "table3": TABLE3,

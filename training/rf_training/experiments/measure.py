@@ -10,7 +10,7 @@ from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
 from rf_platform.registry import RunRecord
 from rf_training.evaluation import EvaluationCases, Split, TargetRanks, rank_targets
-from rf_training.experiments.cost import Cost, read_cost
+from rf_training.experiments.runs import Cost, read_cost
 from rf_training.model_scorer import ModelScorer
 from rf_training.report.model_size import model_size
 from rf_training.run_model import load_run_model

@@ -1,6 +1,5 @@
 """The plan of an ablation: which runs it needs, each of them once."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,21 +12,12 @@ from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, NotFoundError, UsageError
 from rf_training.config import Recipe
 from rf_training.distributed.config import ShardingConfig
+from rf_training.experiments.cells import Cell, digest
 from rf_training.experiments.grid import Group
 from rf_training.run import recipe_from_dict
 
 PREFIX = "ablate"
 """How the names of an ablation's runs begin."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One training: an arm with a seed."""
-
-    name: str
-    """Name of its run, the same for the same settings, dataset and seed."""
-    dataset: str
-    recipe: Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,26 +57,26 @@ class Plan:
         _ = plan.cells
         return plan
 
-    def arm_cells(self, group: Group) -> dict[str, list[Cell]]:
+    def arm_cells(self, group: Group) -> dict[str, list[Cell[Recipe]]]:
         """Return the cells of every arm of a group, one for each seed."""
         return {
             name: [self._cell(recipe, seed) for seed in self.seeds] for name, recipe in group.arms(self.recipe).items()
         }
 
     @cached_property
-    def cells(self) -> dict[str, Cell]:
+    def cells(self) -> dict[str, Cell[Recipe]]:
         """All cells by name: what several groups have in common, such as the base, is there once.
 
         The first seed of everything comes before the second of anything, so that an early table is broad.
         """
-        by_seed: list[dict[str, Cell]] = [{} for _ in self.seeds]
+        by_seed: list[dict[str, Cell[Recipe]]] = [{} for _ in self.seeds]
         for group in self.groups.values():
             for cells in self.arm_cells(group).values():
                 for known, cell in zip(by_seed, cells, strict=True):
                     known[cell.name] = cell
         return {name: cell for known in by_seed for name, cell in known.items()}
 
-    def _cell(self, recipe: Recipe, seed: int) -> Cell:
+    def _cell(self, recipe: Recipe, seed: int) -> Cell[Recipe]:
         settings = {
             "dataset": self.dataset,
             "model": asdict(recipe.model),
@@ -94,15 +84,11 @@ class Plan:
             # Only where it says something: most grids leave it alone, and their runs keep their names.
             **({} if recipe.sharding == ShardingConfig() else {"sharding": asdict(recipe.sharding)}),
         }
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
         changed = changed_settings(recipe, self.recipe)
         words = "-".join(f"{path.partition('.')[2]}-{value}" for path, value in changed.items()) or "base"
         readable = re.sub(r"[^A-Za-z0-9._]+", "-", words)[:80].strip("-")
-        return Cell(
-            name=f"{PREFIX}-{readable}-{digest}-s{seed}",
-            dataset=self.dataset,
-            recipe=replace(recipe, train=replace(recipe.train, seed=seed)),
-        )
+        name = f"{PREFIX}-{readable}-{digest(settings, 8)}-s{seed}"
+        return Cell(name=name, label=name, recipe=replace(recipe, train=replace(recipe.train, seed=seed)))
 
     def extended(self, earlier: "Plan") -> "Plan":
         """Return this plan with the groups, variants and seeds of an earlier one of the same name.

@@ -1,6 +1,5 @@
-"""The grid of settings on the validation split: a short training each, resumable, and one table."""
+"""Experiment on a run's re-rankers: a short training for every variant, compared on the validation split."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -9,15 +8,14 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
-from rf_platform.cli.console import track
-from rf_platform.errors import RunError
+from rf_platform.errors import CorruptError
+from rf_training.evaluation.rendering import markdown_table
 from rf_training.evaluation.sequences import Split
-from rf_training.experiments.rerank_grid import Cell
-from rf_training.recipes import override
+from rf_training.experiments.cells import Cell, digest, run_cells
+from rf_training.experiments.grid import Group
 from rf_training.rerank.cases import RerankCases, make_cases
-from rf_training.rerank.comparison import head, markdown
 from rf_training.rerank.examples import Examples
-from rf_training.rerank.quality import SELECTION, measure
+from rf_training.rerank.quality import LABELS, SELECTION, measure
 from rf_training.rerank.recipe import RerankRecipe
 from rf_training.rerank.scoring import item_sides
 from rf_training.rerank.store import towers_sha256
@@ -30,89 +28,123 @@ _OF_EXAMPLES = ("places", "hard", "leave_out", "tower_dropout", "unknown", "view
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellResult:
-    """What came of a cell."""
+class VariantResult:
+    """The measured training of one variant."""
 
     group: str
     variant: str
     recipe: str
-    """Identity of the recipe, towers and cases: equal ones are trained once."""
+    """Name of the cell, the identity of the recipe and the towers: equal ones are trained once."""
     best_epoch: int
     cpu_s: float
     """Processor time of training and validation, without the encoding of examples."""
     validation: dict[str, float]
 
 
-def run_experiment(
-    run: Path, towers: Towers, cells: Sequence[Cell], base: RerankRecipe, directory: Path
-) -> tuple[dict[str, float], list[CellResult]]:
-    """Train the cells that are not there yet, and write ``table.md`` and ``results.json``, after every one of them anew.
+class RerankExperiment:
+    """Groups of variants around a recipe of a re-ranker, on the towers of one run.
+
+    A result is kept in ``cells/IDENTITY.json`` as soon as it is there; ``table.md`` and ``results.json`` are written anew after
+    every cell.
 
     Args:
         run: directory of the run.
         towers: of it.
-        cells: what to train.
-        base: what their changes are applied to.
-        directory: where results are kept; that of cells that were trained before is used again.
-
-    Returns:
-        The retriever's metrics and those of the cells, in their order.
+        groups: what varies.
+        base: what the groups vary.
+        directory: where results are kept; those of earlier calls are used again.
 
     Raises:
-        UsageError: a change of a cell names no setting.
-        RunError: interrupted; the same call goes on.
+        ConfigError: a variant is not usable; nothing was trained.
     """
-    recipes = [override(base, cell.changes) for cell in cells]
-    keys = [_identity(run, recipe) for recipe in recipes]
-    kept = directory / "cells"
-    kept.mkdir(parents=True, exist_ok=True)
-    validation = make_cases(towers, Split.VALIDATION, seed=base.train.seed)
-    retriever = retriever_metrics(towers, validation)
-    # One set of examples is held at a time: cells that share one come after each other.
-    order = sorted(range(len(cells)), key=lambda i: _examples_key(recipes[i]))
-    held: tuple[str, list[Examples]] | None = None
-    try:
-        with track("experiment", len(cells)) as progress:
-            for i in order:
-                path = kept / f"{keys[i]}.json"
-                if not path.exists():
-                    if held is None or held[0] != _examples_key(recipes[i]):
-                        held = None
-                        held = _examples_key(recipes[i]), make_views(towers, recipes[i].train, validation)
-                    _write(path, _train(recipes[i], towers, validation, held[1]))
-                progress.advance(note=f"{cells[i].group}: {cells[i].variant}")
-                write_tables(directory, retriever, _results(kept, cells, keys))
-    except KeyboardInterrupt:
-        raise RunError(
-            f"the experiment was interrupted; the same command goes on with it, results are in {directory}"
-        ) from None
-    return retriever, _results(kept, cells, keys)
 
+    def __init__(
+        self, run: Path, towers: Towers, groups: Mapping[str, Group], base: RerankRecipe, directory: Path
+    ) -> None:
+        self._towers, self._directory = towers, directory
+        sha256 = towers_sha256(run)
+        self._variants = [
+            (group.name, variant, _cell(f"{group.name}: {variant}", recipe, sha256))
+            for group in groups.values()
+            for variant, recipe in group.recipes(base).items()
+        ]
+        self._seed = base.train.seed
+        self._examples: tuple[str, list[Examples]] | None = None
 
-def write_tables(directory: Path, retriever: Mapping[str, float], results: Sequence[CellResult]) -> None:
-    """Write ``table.md`` and ``results.json``."""
-    lines = [("", "retriever (dot)", *(f"{retriever[name]:.4f}" for name in SHOWN), "", "", "")]
-    for result in results:
-        gain = result.validation[SELECTION] / retriever[SELECTION] - 1 if retriever[SELECTION] else float("nan")
-        lines.append(
-            (
-                result.group,
-                result.variant,
-                *(f"{result.validation[name]:.4f}" for name in SHOWN),
-                f"{gain:+.1%}",
-                str(result.best_epoch),
-                f"{result.cpu_s:.0f}",
-            )
+    def run(self) -> tuple[dict[str, float], list[VariantResult]]:
+        """Train the cells that have no result yet.
+
+        Returns:
+            The retriever's metrics and the results of the variants, in their order.
+
+        Raises:
+            RunError: interrupted; the same call goes on. Or a training failed.
+        """
+        validation = make_cases(self._towers, Split.VALIDATION, seed=self._seed)
+        retriever = retriever_metrics(self._towers, validation)
+        # One set of examples is held at a time: cells that share one come after each other.
+        cells = {cell.name: cell for _, _, cell in reversed(self._variants)}  # equal ones once, as the first of them
+        waiting = [cell for cell in reversed(cells.values()) if not self._path(cell).exists()]
+        run_cells(
+            "experiment",
+            sorted(waiting, key=lambda cell: _examples_key(cell.recipe)),
+            train=lambda cell: self._train(cell, validation),
+            lock=lambda cell: self._directory / ".locks" / cell.name,
+            after_each=lambda: self._write_tables(retriever),
+            interrupted=lambda left: (
+                f"the experiment was interrupted with {left} trainings to go; the same command goes on with it, results are in "
+                f"{self._directory}"
+            ),
         )
-    heads = ("group", "variant", *(head(name) for name in SHOWN), "Δ NDCG@10", "best pass", "CPU s")
-    _write_text(directory / "table.md", markdown(heads, lines))
-    _write_text(
-        directory / "results.json",
-        json.dumps({"retriever": dict(retriever), "cells": [asdict(each) for each in results]}, indent=2) + "\n",
-    )
+        self._write_tables(retriever)
+        return retriever, self.results()
+
+    def results(self) -> list[VariantResult]:
+        """Return the results that are there, in the order of the variants.
+
+        Raises:
+            CorruptError: a file is damaged.
+        """
+        found = []
+        for group, variant, cell in self._variants:
+            path = self._path(cell)
+            if not path.exists():
+                continue
+            try:
+                values = json.loads(path.read_text())
+                kept = {name: values[name] for name in ("best_epoch", "cpu_s", "validation")}
+            except (ValueError, KeyError, TypeError) as error:
+                raise CorruptError(f"{path} is not usable ({error}); delete it and give the command again") from error
+            found.append(VariantResult(group=group, variant=variant, recipe=cell.name, **kept))
+        return found
+
+    def _path(self, cell: Cell[RerankRecipe]) -> Path:
+        return self._directory / "cells" / f"{cell.name}.json"
+
+    def _train(self, cell: Cell[RerankRecipe], validation: RerankCases) -> None:
+        path = self._path(cell)
+        if path.exists():
+            return
+        key = _examples_key(cell.recipe)
+        if self._examples is None or self._examples[0] != key:
+            self._examples = None
+            self._examples = key, make_views(self._towers, cell.recipe.train, validation)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = train_variant(cell.recipe, self._towers, validation, self._examples[1])
+        _write(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+    def _write_tables(self, retriever: Mapping[str, float]) -> None:
+        results = self.results()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        _write(self._directory / "table.md", _table(retriever, results))
+        values = {"retriever": dict(retriever), "cells": [asdict(each) for each in results]}
+        _write(self._directory / "results.json", json.dumps(values, indent=2) + "\n")
 
 
-def _train(recipe: RerankRecipe, towers: Towers, validation: RerankCases, views: list[Examples]) -> dict[str, Any]:
+def train_variant(
+    recipe: RerankRecipe, towers: Towers, validation: RerankCases, views: list[Examples]
+) -> dict[str, Any]:
+    """Train a re-ranker and return its result, as a file keeps it."""
     start = process_time()
     ranker, fitted = fit_recipe(recipe, towers, validation, views)
     return {
@@ -124,37 +156,27 @@ def _train(recipe: RerankRecipe, towers: Towers, validation: RerankCases, views:
     }
 
 
-def _results(kept: Path, cells: Sequence[Cell], keys: Sequence[str]) -> list[CellResult]:
-    results = []
-    for cell, key in zip(cells, keys, strict=True):
-        path = kept / f"{key}.json"
-        if path.exists():
-            found = json.loads(path.read_text())
-            results.append(
-                CellResult(
-                    group=cell.group,
-                    variant=cell.variant,
-                    recipe=key,
-                    **{name: found[name] for name in ("best_epoch", "cpu_s", "validation")},
-                )
-            )
-    return results
+def _table(retriever: Mapping[str, float], results: Sequence[VariantResult]) -> str:
+    lines = [("", "retriever (dot)", *(f"{retriever[name]:.4f}" for name in SHOWN), "", "", "")]
+    for result in results:
+        gain = result.validation[SELECTION] / retriever[SELECTION] - 1 if retriever[SELECTION] else float("nan")
+        shown = (f"{result.validation[name]:.4f}" for name in SHOWN)
+        lines.append(
+            (result.group, result.variant, *shown, f"{gain:+.1%}", str(result.best_epoch), f"{result.cpu_s:.0f}")
+        )
+    heads = ("group", "variant", *(LABELS[name] for name in SHOWN), f"Δ {LABELS[SELECTION]}", "best pass", "CPU s")
+    return markdown_table(heads, lines, text_columns=2)
 
 
-def _identity(run: Path, recipe: RerankRecipe) -> str:
-    known = json.dumps({"towers": towers_sha256(run), **asdict(recipe)}, sort_keys=True)
-    return hashlib.sha256(known.encode()).hexdigest()[:16]
+def _cell(label: str, recipe: RerankRecipe, towers_sha256: str) -> Cell[RerankRecipe]:
+    return Cell(name=digest({"towers": towers_sha256, **asdict(recipe)}, 16), label=label, recipe=recipe)
 
 
 def _examples_key(recipe: RerankRecipe) -> str:
     return json.dumps([getattr(recipe.train, name) for name in _OF_EXAMPLES])
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
-    _write_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(text)
     os.replace(temporary, path)

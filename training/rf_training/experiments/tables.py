@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from rf_training.evaluation.bootstrap import Estimate
-from rf_training.evaluation.sampled import METRIC_KEYS
+from rf_training.evaluation.rendering import markdown_table
+from rf_training.evaluation.sampled import LABELS, METRIC_KEYS
 from rf_training.experiments.results import AMONG_COLD, AblationResult, Arm, GroupResult, Score
 
 CPU, WALL = "CPU s/epoch", "s/epoch"
@@ -26,9 +27,7 @@ class _Column:
     difference: bool = False
 
     def head(self, cold: bool) -> str:
-        family, _, k = self.metric.partition("@")
-        label = {"recall": "Recall", "ndcg": "NDCG"}.get(family, family.upper()) + (f"@{k}" if k else "")
-        return ("Δ " if self.difference else "") + label + (f" {self.kind}" if cold else "")
+        return ("Δ " if self.difference else "") + LABELS[self.metric] + (f" {self.kind}" if cold else "")
 
     def cell(self, arm: Arm, interval: Callable[[Estimate], str]) -> str:
         score = arm.targets.get(self.kind, {}).get(self.metric)
@@ -78,11 +77,11 @@ def markdown(result: AblationResult) -> str:
         lines = [f"## {group.title}"]
         if group.fixed:
             lines += ["", f"All with {_settings(group.fixed)}."]
-        lines += ["", "| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
-        for arm, row in zip(group.arms, _rows(result, group, interval=_bounds), strict=True):
-            cells = [cell.replace("|", "\\|") for cell in row]
-            lines.append("| " + " | ".join([f"**{cells[0]}**" if arm.base else cells[0], *cells[1:]]) + " |")
-        sections.append("\n".join(lines))
+        rows = [
+            [f"**{name}**" if arm.base else name, *cells]
+            for arm, (name, *cells) in zip(group.arms, _rows(result, group, interval=_bounds), strict=True)
+        ]
+        sections.append("\n".join([*lines, "", markdown_table(heads, rows).rstrip("\n")]))
     if result.missing:
         missing = [f"- `{run}`: {' '.join(reason.split())}" for run, reason in result.missing.items()]
         sections.append("\n".join(["## Not in the tables", "", *missing]))

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from rf_platform.cli.console import track
 from rf_training.evaluation.bootstrap import CONFIDENCE, Estimate, bootstrap_means, estimates
+from rf_training.evaluation.rendering import markdown_table
 from rf_training.rerank.cases import RerankCases
-from rf_training.rerank.quality import AUC, METRICS, SELECTION, Quality, measure
+from rf_training.rerank.quality import AUC, LABELS, METRICS, SELECTION, Quality, measure
 from rf_training.rerank.ranker import DOT, Ranker
 from rf_training.rerank.scoring import item_sides
 from rf_training.rerank.target_attention import TargetAttention
@@ -137,16 +138,13 @@ def _ratio(values_PM: npt.NDArray[np.float64], means_RM: npt.NDArray[np.float64]
     return Estimate(float(values_PM[:, mine].mean() / values_PM[:, other].mean()), float(low), float(high))
 
 
-HEADS = {"auc": "AUC", "candidate auc": "AUC among candidates"}
-
-
 def comparison_table(comparison: Comparison) -> Table:
     """Return the table for the terminal: means, and what is gained over the retriever's order."""
     shown = ("recall@10", "ndcg@5", "ndcg@10", "ndcg@20", "auc", "candidate auc")
     table = Table(
         "re-ranker",
-        *map(head, shown),
-        f"Δ {head(SELECTION)}",
+        *(LABELS[name] for name in shown),
+        f"Δ {LABELS[SELECTION]}",
         "AUC of the full ranker's",
         box=SIMPLE_HEAD,
         title=_title(comparison),
@@ -164,7 +162,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Return a Markdown table with all metrics and intervals."""
-    heads = ("re-ranker", *map(head, METRICS), f"Δ {head(SELECTION)}", "AUC of the full ranker's", "parameters")
+    heads = ("re-ranker", *LABELS.values(), f"Δ {LABELS[SELECTION]}", "AUC of the full ranker's", "parameters")
     lines = [
         (
             row.name,
@@ -177,13 +175,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         )
         for row in comparison.rows
     ]
-    return f"{_title(comparison)}\n\n{markdown(heads, lines)}"
-
-
-def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{_title(comparison)}\n\n{markdown_table(heads, lines)}"
 
 
 def _title(comparison: Comparison) -> str:
@@ -191,12 +183,6 @@ def _title(comparison: Comparison) -> str:
         f"{comparison.dataset}, run {comparison.run}: {comparison.cases:,} {comparison.split} targets, "
         f"{comparison.found:.2%} of them among the {comparison.candidates:,} candidates, seen items excluded"
     )
-
-
-def head(metric: str) -> str:
-    """Return how a metric is called in a table."""
-    family, _, k = metric.partition("@")
-    return HEADS.get(metric) or {"recall": "Recall", "ndcg": "NDCG"}[family] + f"@{k}"
 
 
 def _interval(estimate: Estimate) -> str:

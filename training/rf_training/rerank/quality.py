@@ -22,12 +22,14 @@ RANKED: tuple[Metric, ...] = (*(Recall(k) for k in CUTOFFS), *(NDCG(k) for k in 
 """Metrics of the rank in the whole catalog."""
 AUC, CANDIDATE_AUC = "auc", "candidate auc"
 METRICS = (*(metric.label.lower() for metric in RANKED), AUC, CANDIDATE_AUC)
-"""All metrics, in order.
+"""All metrics, in order, by their names in JSON.
 
 ``auc`` is the chance that the target scores above an item drawn uniformly from those that the user has not had, ``candidate auc``
 the chance that it scores above another of the retriever's candidates. The target is scored whether the retriever found it or not,
 and equal scores count half (Hanley and McNeil, 1982, Radiology 143(1)). Both are means over users (Rendle et al., 2009, UAI).
 """
+LABELS = dict(zip(METRICS, (*(metric.label for metric in RANKED), "AUC", "AUC among candidates"), strict=True))
+"""Their names in tables."""
 SELECTION = "ndcg@10"
 """What chooses among epochs, settings and re-rankers, on the validation split."""
 
