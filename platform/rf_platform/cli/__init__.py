@@ -4,6 +4,6 @@
 the training and serving layers as text only.
 """
 
-from rf_platform.cli.app import main
+from rf_platform.cli.entry import main
 
 __all__ = ["main"]

@@ -1,19 +1,16 @@
-"""The root command: global options, lazy loading, and errors as one sentence."""
+"""The root command: global options and lazy loading."""
 
 import importlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from rf_platform.cli.commands import COMMANDS, CommandEntry
-from rf_platform.cli.console import err_console
-from rf_platform.errors import NotFoundError, RfError
+from rf_platform.errors import NotFoundError
 
 
 class LazyGroup(TyperGroup):
@@ -64,12 +61,3 @@ def root(
         from rf_platform.settings import use_home
 
         use_home(home)
-
-
-def main(commands: typer.Typer = app) -> None:
-    """Run a command line; an expected failure ends with one sentence and its exit code."""
-    try:
-        commands(standalone_mode=True)
-    except RfError as error:
-        err_console().print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)

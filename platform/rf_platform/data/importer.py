@@ -22,7 +22,8 @@ from rf_platform.data.specs import TABLES, EventTime, Kind, SourceSpec, TableSpe
 from rf_platform.data.stage import EVENT_TIME, shown_time, stage, staged
 from rf_platform.data.verdict import changed_ids, count_files, implausible, refuse, swallowed, undescribed
 from rf_platform.data.write import QUARANTINE, sha256, write_bare_items, write_quarantine, write_table
-from rf_platform.errors import DataError, NotFoundError, RunError, UsageError
+from rf_platform.errors import DataError, NotFoundError, UsageError
+from rf_platform.failures import translated
 from rf_platform.sql import identifier
 from rf_platform.workspace import Workspace
 
@@ -74,7 +75,10 @@ def import_tables(
         before = check_catalog(workspace, source.name, replace)
         connection = _connect(source, work, threads)
         try:
-            with track(f"import {source.name}", _steps(source)) as tracker:
+            with (
+                translated(f"the import of {source.name}", kind=DataError, place=workspace.root),
+                track(f"import {source.name}", _steps(source)) as tracker,
+            ):
                 bad = BadRows(connection)
                 tables = settle(connection, _load(connection, source, bad, tracker))
                 for table in tables:
@@ -84,24 +88,11 @@ def import_tables(
                 refuse(counts, bad, any_bad_row=on_error is OnError.FAIL)
                 rows = _write(connection, tables, counts, fresh, tracker)
             report = _report(connection, request, source, tables, counts, rows, fresh, before)
-        except duckdb.Error as error:
-            raise _explained(error) from error
         finally:
             connection.close()
             shutil.rmtree(work)
         report.save(fresh)
     return report
-
-
-def _explained(error: Exception) -> Exception:
-    """Return what DuckDB says about the input or the machine as an error of ours, and anything else as it is."""
-    said = str(error).splitlines()[0]
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return RunError(f"the import ran out of memory or of disk space for temporary files: {said}")
-    unreadable = (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException)
-    if isinstance(error, unreadable) or type(error) is duckdb.Error:
-        return DataError(f"a file cannot be read to its end: {said}")
-    return error
 
 
 def check_catalog(workspace: Workspace, name: str, replace: bool) -> ImportReport | None:

@@ -23,7 +23,7 @@ def replacing(directory: Path) -> Iterator[Path]:
     with directory.with_name(f".{directory.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UnavailableError(f"another import into {directory.parent} is running; wait for it to end") from error
         if previous.exists() and not directory.exists():
             previous.rename(directory)

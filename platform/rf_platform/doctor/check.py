@@ -8,6 +8,8 @@ from io import StringIO
 from typing import NamedTuple
 
 from rf_platform.errors import RfError
+from rf_platform.failures import as_rf_error
+from rf_platform.failures.system import first_line
 from rf_platform.settings import Settings
 
 
@@ -67,11 +69,9 @@ def run_checks(checks: Iterable[Check], settings: Settings) -> Iterator[CheckRes
         try:
             with redirect_stdout(StringIO()):  # libraries talk; a program reads our standard output
                 found = check.run(settings)
-        except RfError as error:
-            found = _of_error(error)
         except Exception as error:
-            lines = str(error).strip().splitlines()
-            found = fail(f"{type(error).__name__}: {lines[0] if lines else 'no message'}", "")
+            known = as_rf_error(error)
+            found = fail(f"{type(error).__name__}: {first_line(error)}", "") if known is None else _of_error(known)
         yield CheckResult(check.name, found.status, found.detail, found.remedy)
 
 

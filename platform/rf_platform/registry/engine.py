@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from rf_platform.errors import ConfigError, CorruptError, UnavailableError
+from rf_platform.failures import failure_of
 
 WAIT_SECONDS = 30
 """How long a writer waits for another one."""
@@ -51,6 +52,12 @@ def parse_url(url: str) -> URL:
 def database_file(url: URL) -> Path | None:
     """Return the file of an SQLite database, or None for a server."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def make_directory(url: URL) -> None:
+    """Make the directory of an SQLite database's file."""
+    if (file := database_file(url)) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def make_engine(url: URL, *, keep: bool = False, wait_seconds: int = WAIT_SECONDS) -> Engine:
@@ -96,24 +103,18 @@ def explained(url: URL) -> Iterator[None]:
     """
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise UnavailableError(
-            f"the registry {url.render_as_string()} cannot be used: {reason(error)}; check RF_REGISTRY_URL and that "
-            f"the database is up and writable"
-        ) from error
-    except DatabaseError as error:
-        if type(error) is not DatabaseError:  # constraint and programming errors are bugs
+    except (SQLAlchemyError, OSError) as error:
+        named, failure = f"the registry {url.render_as_string()}", failure_of(error)
+        if failure is None:  # constraints and wrong SQL are bugs
             raise
-        raise CorruptError(
-            f"the registry {url.render_as_string()} is damaged: {reason(error)}; restore it from a copy, or move it "
-            f"away to start with an empty one"
-        ) from error
-
-
-def reason(error: Exception) -> str:
-    """Return the first line of what the driver said."""
-    text = str(getattr(error, "orig", None) or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+        if failure.kind is CorruptError:
+            raise CorruptError(
+                f"{named} is damaged: {failure.what}; restore it from a copy, or move it away to start with an empty one"
+            ) from error
+        file = database_file(url)
+        reason = failure.reason(str(file or "the database"))
+        remedy = failure.remedy if failure.machine else "check RF_REGISTRY_URL and that the database is up and writable"
+        raise UnavailableError(f"{named} cannot be used: {reason}; {remedy}") from error
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

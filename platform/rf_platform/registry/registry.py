@@ -10,8 +10,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from rf_platform.bundle import check_name, to_plain
-from rf_platform.errors import UnavailableError, UsageError
-from rf_platform.registry.engine import database_file, explained, make_engine, parse_url, writing
+from rf_platform.errors import UsageError
+from rf_platform.registry.engine import explained, make_directory, make_engine, parse_url, writing
 from rf_platform.registry.lookup import HISTORY, NEWEST_DEPLOYMENT, all_rows, append_deployment, named, previous_bundle
 from rf_platform.registry.models import Bundle, Dataset, Run
 from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, RunStatus
@@ -51,13 +51,9 @@ class Registry:
             CorruptError: the file is no SQLite database.
         """
         parsed = parse_url(url or get_settings().platform_registry_url)
-        if (file := database_file(parsed)) is not None:
-            try:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UnavailableError(f"the registry {file} cannot be created: {error}; check RF_HOME") from error
         engine = make_engine(parsed)
         with explained(parsed):
+            make_directory(parsed)
             upgrade(engine)
         return cls(engine, root or get_settings().workspace.root)
 

@@ -35,6 +35,7 @@ def demo(
 
     from rf_platform.cli.app import app as rf
     from rf_platform.cli.console import out_console
+    from rf_platform.interrupts import received
     from rf_platform.settings import get_settings, use_home
     from rf_serving.background import BackgroundServer
 
@@ -52,6 +53,8 @@ def demo(
         console.print()
         console.print(Rule(f"[bold]rf {shown or ' '.join(arguments)}", align="left"), width=_RULE)
         rf(list(arguments), standalone_mode=False)
+        if received() is not None:  # it ends the command, not the process
+            raise KeyboardInterrupt
 
     step("data", "import", "movielens-100k")
     step("features", "apply")

@@ -1,19 +1,18 @@
-"""Errors of FAISS as errors of the platform: the one place that knows how they look.
+"""Errors of FAISS as errors of the platform, with what was being done to an index and the remedy.
 
 FAISS raises ``RuntimeError`` with a C++ function, a file and a line, ``MemoryError`` for a failed allocation on the CPU, and
-``AssertionError`` without a word where its Python side finds arguments that do not fit.
+``AssertionError`` without a word where its Python side finds arguments that do not fit; :mod:`rf_platform.failures.models` knows
+how they look.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from rf_platform.errors import CorruptError, RfError, RunError, UnavailableError
+from rf_platform.failures.models import faiss_reason, lacks_memory
+from rf_platform.failures.system import first_line, in_text
 
-_ORIGIN = re.compile(r"^Error in .*? at \S+:\d+: (?:Error: )?(?:'(?P<condition>.*)' failed(?:: )?)?", re.DOTALL)
-"""What stands before the reason: the C++ function, its place, and the condition that did not hold."""
-_NO_MEMORY = re.compile(r"out of memory|alloc fail|cudaMalloc|ALLOC_FAILED", re.IGNORECASE)
 CPU = "this machine"
 """What lacks memory where no device is concerned."""
 
@@ -30,16 +29,18 @@ def faiss_errors(doing: str, remedy: str, error: type[RfError] = RunError, where
 
     Raises:
         UnavailableError: there was not enough memory.
-        RfError: of the kind ``error``, for anything else.
+        RfError: of the kind ``error``, for anything else, unless the disk is full or may not be written.
     """
     try:
         yield
     except (RuntimeError, MemoryError, AssertionError) as cause:
-        reason = reason_of(cause)
-        if isinstance(cause, MemoryError) or _NO_MEMORY.search(str(cause)):
+        reason = faiss_reason(cause) or first_line(cause)
+        if lacks_memory(cause):
             raise UnavailableError(
                 f"{doing}: {where} has not enough memory ({reason}); {_more_memory(where)}"
             ) from cause
+        if (system := in_text(reason)) is not None and system.machine:
+            raise system.kind(f"{doing}: {system.reason('that file')}; {system.remedy}") from cause
         raise error(f"{doing}: FAISS failed ({reason}); {remedy}") from cause
 
 
@@ -61,17 +62,6 @@ def reading(path: Path) -> AbstractContextManager[None]:
 def writing(path: Path) -> AbstractContextManager[None]:
     """Translate what FAISS raises of a file that it cannot write."""
     return faiss_errors(f"writing {path}", "make room on that disk, or make the directory writable")
-
-
-def reason_of(cause: BaseException) -> str:
-    """Return the part of an error of FAISS that tells a person something."""
-    text = str(cause).strip()
-    if not text:
-        return "the number or the width of the rows does not fit" if isinstance(cause, AssertionError) else repr(cause)
-    origin = _ORIGIN.match(text)
-    if origin is None:
-        return text
-    return text[origin.end() :].strip() or f"'{origin['condition']}' does not hold"
 
 
 def _more_memory(where: str) -> str:

@@ -19,7 +19,8 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from rf_platform.errors import OverloadedError, RfError, UsageError
+from rf_platform.errors import OverloadedError, RfError, UnavailableError, UsageError
+from rf_platform.failures import as_rf_error
 from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
 from rf_serving.server.call import REQUEST_ID, Call, begin_call, note
@@ -267,10 +268,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             late = (left := context.time_remaining()) is not None and left <= 0
             status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
-        except Exception:
-            status = grpc.StatusCode.INTERNAL
+        except Exception as error:
+            meant = as_rf_error(error)  # a store or this machine is at fault, or it is a bug
+            lacking = meant if isinstance(meant, UnavailableError) else None
+            status = grpc.StatusCode.INTERNAL if lacking is None else grpc.StatusCode.UNAVAILABLE
             self._log.exception("failed", request_id=request_id, method=method.name, **notes)
-            await context.abort(status, INTERNAL)
+            await context.abort(status, INTERNAL if lacking is None else told(lacking))
         finally:
             seconds = perf_counter() - begin
             if admitted:

@@ -41,7 +41,9 @@ def test_a_failed_import_leaves_the_earlier_tables_untouched(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(importer, "write_bare_items", full_disk)  # when the interactions are written already
-    with pytest.raises(OSError, match=r"no space"):
+    with pytest.raises(
+        UnavailableError, match=rf"the import of shop: no space left on the disk of {workspace.root}; make room"
+    ):
         bring(_SHOP, {"e.csv": _EVENTS})
     assert _tree(workspace.root) == before
 

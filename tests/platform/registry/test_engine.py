@@ -69,7 +69,7 @@ def test_a_place_that_cannot_be_written_is_unavailable(tmp_path: Path, home: Pat
     with pytest.raises(UnavailableError, match="unable to open database file"):
         Registry.open(f"sqlite:///{tmp_path / 'directory'}")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnavailableError, match=r"registry\.db cannot be created: .*check RF_HOME"):
+    with pytest.raises(UnavailableError, match=r"registry\.db cannot be used: .*file exists already; check RF_REG"):
         Registry.open(f"sqlite:///{tmp_path / 'file' / 'registry.db'}")
 
 

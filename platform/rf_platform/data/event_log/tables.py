@@ -6,8 +6,8 @@ one SQLite file wait for each other. With PostgreSQL its tables are in the regis
 
 from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, MetaData, Table, Text, insert, select
 
-from rf_platform.errors import ConfigError, UnavailableError
-from rf_platform.registry.engine import database_file, explained, make_engine, parse_url, writing
+from rf_platform.errors import ConfigError
+from rf_platform.registry.engine import database_file, explained, make_directory, make_engine, parse_url, writing
 from rf_platform.registry.schema import use_wal
 from rf_platform.settings import Settings
 from rf_platform.sql import sqlite_url
@@ -56,14 +56,10 @@ def open_database(url: str) -> Engine:
         CorruptError: the file is no database.
     """
     parsed = parse_url(url)
-    if (file := database_file(parsed)) is not None:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnavailableError(f"the event log {file} cannot be created: {error}; check RF_HOME") from error
     engine = make_engine(parsed, keep=True, wait_seconds=WAIT_SECONDS)
     with explained(parsed):
-        if file is not None:
+        make_directory(parsed)
+        if database_file(parsed) is not None:
             use_wal(engine)
         with writing(engine).begin() as connection:
             metadata.create_all(connection)

@@ -3,7 +3,6 @@
 With ``browsing`` there is one more, a state of users that changes with every event and tells what they choose next.
 """
 
-import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from rf_platform.data.synth.choices import EVENT_TYPES, SynthEvents, make_events
 from rf_platform.data.synth.options import SynthOptions
 from rf_platform.data.synth.users import AGE_GROUPS, ARCHETYPES, COUNTRIES, SynthUsers, activity, make_users, tastes
 from rf_platform.data.write import TableWriter, sha256
-from rf_platform.errors import RunError
+from rf_platform.failures import writing
 from rf_platform.workspace import Workspace
 
 BROWSING = "browsing.parquet"
@@ -45,19 +44,12 @@ def synthesise(options: SynthOptions, *, workspace: Workspace, replace: bool = F
 
     Raises:
         UsageError: the workspace holds another catalog.
-        RunError: the tables cannot be written, for want of disk space for example.
-        UnavailableError: an import into this workspace is running.
+        UnavailableError: an import into this workspace is running, or the disk is full: an event takes about 15 bytes.
     """
     with replacing(workspace.tables) as fresh:
         check_catalog(workspace, CATALOG, replace)
-        try:
+        with writing(workspace.tables, "make fewer events or choose another disk with rf --home DIR"):
             report = _write(options, workspace.tables, fresh)
-        except OSError as error:
-            free = shutil.disk_usage(fresh).free >> 20
-            raise RunError(
-                f"the tables cannot be written to {workspace.tables}: {error} ({free:,} MiB are free); an event takes about "
-                f"15 bytes, so make fewer or choose another disk with rf --home DIR"
-            ) from error
         report.save(fresh)
     return report
 

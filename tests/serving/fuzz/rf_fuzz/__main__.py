@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rf_platform.cli.app import main
+from rf_platform.cli import main
 
 app = typer.Typer()
 

@@ -1,0 +1,26 @@
+"""What failed, in the terms of the platform."""
+
+from dataclasses import dataclass
+
+from rf_platform.errors import RfError
+
+PLACE = "{place}"
+"""Stands in :attr:`Failure.what` for a file or directory that the exception does not name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A failure of a library or of the system."""
+
+    kind: type[RfError]
+    """What is raised for it."""
+    what: str
+    """What failed and why, as the middle of a sentence."""
+    remedy: str
+    """What to do about it."""
+    machine: bool = False
+    """The machine lacks something (room, rights, memory), so kind and remedy are these, whatever was being done."""
+
+    def reason(self, place: str) -> str:
+        """Return what failed; ``place`` is named where the exception names no file."""
+        return self.what.replace(PLACE, place)

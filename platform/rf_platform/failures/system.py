@@ -1,0 +1,160 @@
+"""Failures of the system: full disks, rights, missing files, memory, connections, and text in another encoding."""
+
+import errno
+import os
+import re
+from typing import Any, NamedTuple
+
+from rf_platform.errors import ConfigError, CorruptError, NotFoundError, RfError, RunError, UnavailableError
+from rf_platform.failures.failure import PLACE, Failure
+
+
+class _Meaning(NamedTuple):
+    kind: type[RfError]
+    what: str
+    remedy: str
+    machine: bool = False
+
+
+_ROOM = "make room there, or use another disk (RF_HOME moves the workspace, TMPDIR the temporary files)"
+_RIGHTS = "mend the rights of the file or its directory, or use another path (RF_HOME moves the workspace)"
+_SERVER = "check the address and that the server is up"
+_MEANINGS = {
+    errno.ENOSPC: _Meaning(UnavailableError, "no space left on the disk of {place}", _ROOM, True),
+    errno.EDQUOT: _Meaning(UnavailableError, "the disk quota is used up on the disk of {place}", _ROOM, True),
+    errno.EFBIG: _Meaning(
+        UnavailableError, "{place} is larger than the system allows", "raise the limit (ulimit -f)", True
+    ),
+    errno.EROFS: _Meaning(
+        UnavailableError,
+        "{place} is on a read-only file system",
+        "mount it for writing, or use another path (RF_HOME moves the workspace)",
+        True,
+    ),
+    errno.EACCES: _Meaning(UnavailableError, "permission denied: {place}", _RIGHTS, True),
+    errno.EPERM: _Meaning(UnavailableError, "operation not permitted: {place}", _RIGHTS, True),
+    errno.EMFILE: _Meaning(
+        UnavailableError, "too many open files, the last is {place}", "raise the limit (ulimit -n)", True
+    ),
+    errno.ENFILE: _Meaning(
+        UnavailableError, "too many open files on this machine, the last is {place}", "close other programs", True
+    ),
+    errno.ENOMEM: _Meaning(
+        UnavailableError, "this machine has not enough memory", "free some, or use a larger machine", True
+    ),
+    errno.EIO: _Meaning(
+        UnavailableError,
+        "input/output error on the disk of {place}",
+        "look at the system's log and check the disk",
+        True,
+    ),
+    errno.ESTALE: _Meaning(UnavailableError, "the file system of {place} went away", "mount it again", True),
+    errno.ENOENT: _Meaning(NotFoundError, "no such file or directory: {place}", "correct the path, or make it first"),
+    errno.ENOTDIR: _Meaning(ConfigError, "not a directory: {place}, or what lies above it", "name a directory"),
+    errno.EISDIR: _Meaning(ConfigError, "{place} is a directory, and a file is needed", "name a file"),
+    errno.EEXIST: _Meaning(ConfigError, "{place} exists already", "choose another name, or remove it"),
+    errno.ENOTEMPTY: _Meaning(
+        ConfigError, "{place} exists already and is not empty", "choose another name, or remove it"
+    ),
+    errno.ENAMETOOLONG: _Meaning(ConfigError, "the name is too long: {place}", "choose a shorter one"),
+    errno.ELOOP: _Meaning(ConfigError, "too many links lead to {place}", "name the file itself"),
+    errno.ECONNREFUSED: _Meaning(UnavailableError, "connection refused", _SERVER),
+    errno.ECONNRESET: _Meaning(UnavailableError, "the connection was closed by the other side", _SERVER),
+    errno.EPIPE: _Meaning(UnavailableError, "the connection was closed by the other side", _SERVER),
+    errno.ETIMEDOUT: _Meaning(UnavailableError, "no answer in time", _SERVER),
+    errno.EHOSTUNREACH: _Meaning(UnavailableError, "the host cannot be reached", _SERVER),
+    errno.ENETUNREACH: _Meaning(UnavailableError, "the network cannot be reached", _SERVER),
+    errno.EADDRINUSE: _Meaning(UnavailableError, "the address is in use", "stop what uses it, or choose another one"),
+}
+_OF_CLASS = {
+    "FileNotFoundError": errno.ENOENT,
+    "PermissionError": errno.EACCES,
+    "IsADirectoryError": errno.EISDIR,
+    "NotADirectoryError": errno.ENOTDIR,
+    "FileExistsError": errno.EEXIST,
+    "TimeoutError": errno.ETIMEDOUT,
+    "ConnectionRefusedError": errno.ECONNREFUSED,
+}
+_SAID = {
+    **{os.strerror(number): number for number in _MEANINGS},
+    "is a directory": errno.EISDIR,
+    "file write failed": errno.ENOSPC,  # torch
+    "database or disk is full": errno.ENOSPC,  # SQLite
+    "attempt to write a readonly database": errno.EROFS,
+    "disk I/O error": errno.EIO,
+}
+_IN_TEXT = re.compile("|".join(re.escape(said) for said in sorted(_SAID, key=len, reverse=True)), re.IGNORECASE)
+_NUMBER_OF = {said.lower(): number for said, number in _SAID.items()}
+_QUOTED = re.compile(r"""["']([^"'\n]*/[^"'\n]*)["']""")
+_PATH = re.compile(r"(?:^|(?<=\s))(/[^\s:'\",;]+)")
+
+
+def of_number(number: int, place: str | None) -> Failure:
+    """Return the failure that an ``errno`` of the table stands for."""
+    meaning = _MEANINGS[number]
+    return Failure(
+        kind=meaning.kind,
+        what=meaning.what.replace("{place}", place or PLACE),
+        remedy=meaning.remedy,
+        machine=meaning.machine,
+    )
+
+
+def in_text(text: str) -> Failure | None:
+    """Return the failure that a library reports in the system's words, or None; a path in the text is its place."""
+    found = _IN_TEXT.search(text)
+    return None if found is None else of_number(_NUMBER_OF[found[0].lower()], path_in(text))
+
+
+def path_in(text: str) -> str | None:
+    """Return the first path that a message names."""
+    found = _QUOTED.search(text) or _PATH.search(text)
+    return found[1] if found else None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, or the name of its class."""
+    text = str(error).strip()
+    return text.splitlines()[0].strip() if text else type(error).__name__
+
+
+def of_os_error(error: Any) -> Failure:
+    """Return the failure behind an ``OSError``, also of libraries that raise one without a number."""
+    named = error.filename2 or error.filename
+    place = os.fsdecode(named) if isinstance(named, (str, bytes, os.PathLike)) else None
+    text = first_line(error)
+    number = error.errno
+    if number not in _MEANINGS:
+        number = next((n for c in type(error).__mro__ if (n := _OF_CLASS.get(c.__name__)) is not None), None)
+    if number is not None:
+        return of_number(number, place or path_in(text))
+    if (said := in_text(text)) is not None:
+        return said
+    if error.errno is None:  # libraries raise it for what they cannot read
+        return Failure(kind=CorruptError, what=text, remedy="restore the file, or make it again")
+    where = f"{place}: " if place else ""
+    return Failure(kind=RunError, what=f"{where}{error.strerror or text}", remedy="mend that, and try again")
+
+
+def of_connection(error: Any) -> Failure:
+    """Return the failure of an address that cannot be looked up, or of a connection."""
+    return Failure(
+        kind=UnavailableError, what=str(getattr(error, "strerror", None) or first_line(error)), remedy=_SERVER
+    )
+
+
+def of_memory(error: BaseException) -> Failure:
+    """Return the failure of an allocation."""
+    lacking = of_number(errno.ENOMEM, None)
+    said = str(error).strip()
+    return lacking if not said else Failure(**{**vars(lacking), "what": f"{lacking.what} ({first_line(error)})"})
+
+
+def of_text(error: Any) -> Failure:
+    """Return the failure of bytes that are no text, or of text that an encoding lacks."""
+    if isinstance(error, UnicodeDecodeError):
+        byte = f"byte 0x{error.object[error.start]:02x} at {error.start}"
+        return Failure(
+            kind=CorruptError, what=f"it is no {error.encoding.upper()} text ({byte})", remedy="save it as UTF-8 text"
+        )
+    return Failure(kind=ConfigError, what=first_line(error), remedy="use UTF-8 (PYTHONUTF8=1, or a UTF-8 locale)")

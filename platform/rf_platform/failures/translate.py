@@ -1,0 +1,97 @@
+"""Raise failures as errors of the platform, with what was being done and to which file."""
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rf_platform.errors import CorruptError, RfError
+from rf_platform.failures.failure import Failure
+from rf_platform.failures.system import first_line
+from rf_platform.failures.table import failure_of
+
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, AssertionError)
+"""What readers raise of content that is not theirs."""
+_RESTORE = "restore the file, or make it again"
+
+
+def as_rf_error(
+    error: BaseException,
+    *,
+    about: str = "",
+    place: Path | str = "",
+    kind: type[RfError] | None = None,
+    remedy: str | None = None,
+) -> RfError | None:
+    """Return what an exception means as an error of the platform, or None if it is a bug.
+
+    Args:
+        error: what was raised; an error of the platform is returned as it is.
+        about: what was being done, or to what; stands first in the message.
+        place: the file or directory, for exceptions that name none.
+        kind: what is raised, unless the machine is at fault.
+        remedy: what to do about it, unless the machine is at fault.
+    """
+    if isinstance(error, RfError):
+        return error
+    failure = failure_of(error)
+    return None if failure is None else _raised(failure, about, place, kind, remedy)
+
+
+@contextmanager
+def translated(
+    about: str,
+    remedy: str | None = None,
+    kind: type[RfError] | None = None,
+    *,
+    place: Path | str = "",
+    malformed: bool = False,
+) -> Iterator[None]:
+    """Translate what a library or the system raises inside the block; see :func:`as_rf_error`.
+
+    With ``malformed``, the block only reads something: whatever it raises then (``ValueError``, ``KeyError``, ...) tells of what
+    was read and is no bug.
+    """
+    try:
+        yield
+    except RfError:
+        raise
+    except Exception as error:
+        known = as_rf_error(error, about=about, place=place, kind=kind, remedy=remedy)
+        if known is None and malformed and isinstance(error, (*_MALFORMED, RuntimeError)):
+            said = first_line(error)
+            failure = Failure(kind=CorruptError, what=f"{type(error).__name__}: {said}", remedy=_RESTORE)
+            known = _raised(failure, about, place, kind, remedy)
+        if known is None:
+            raise
+        raise known from error
+
+
+def reading(
+    path: Path | str, remedy: str | None = None, kind: type[RfError] = CorruptError
+) -> AbstractContextManager[None]:
+    """Translate whatever reading a file raises: it is damaged, or of another format."""
+    return translated(f"{path} cannot be read", remedy, kind, place=path, malformed=True)
+
+
+def writing(path: Path | str, remedy: str | None = None) -> AbstractContextManager[None]:
+    """Translate what writing a file or directory raises."""
+    return translated(f"{path} cannot be written", remedy, place=path)
+
+
+def read_json(path: Path, remedy: str | None = None, kind: type[RfError] = CorruptError) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        RfError: of the given kind, if the file is damaged; see :func:`as_rf_error` for others.
+    """
+    with reading(path, remedy, kind):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _raised(failure: Failure, about: str, place: Path | str, kind: type[RfError] | None, remedy: str | None) -> RfError:
+    reason = failure.reason(str(place) or "the workspace")
+    chosen = failure.kind if failure.machine or kind is None else kind
+    what = f"{about}: {reason}" if about else reason
+    return chosen(f"{what}; {failure.remedy if failure.machine or remedy is None else remedy}")
