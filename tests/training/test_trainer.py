@@ -18,7 +18,7 @@ from rf_platform.errors import RunError
 from rf_training.checkpoint import last_checkpoint, load_state
 from rf_training.config import Recipe, TrainConfig
 from rf_training.model.config import ModelConfig
-from rf_training.schedule import WarmupCosine
+from rf_training.optimizer import WarmupCosine
 from rf_training.trainer import Trainer, TrainResult
 
 RECIPE = Recipe(

@@ -8,8 +8,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from rf_training.commands.train import train
-from rf_training.config import Recipe, TrainConfig
-from rf_training.distributed.config import ShardingConfig
+from rf_training.config import Recipe, ShardingConfig, TrainConfig
 from rf_training.model.config import ModelConfig
 from rf_training.recipes import RECIPES, override
 

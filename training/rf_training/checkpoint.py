@@ -17,8 +17,8 @@ import torch
 
 from rf_platform.errors import CorruptError, RunError
 from rf_platform.staging import exchange, sync, sync_tree
+from rf_training.distributed.process_group import World
 from rf_training.distributed.table_files import read_parts, write_parts
-from rf_training.distributed.world import World
 
 ROOT = "checkpoints"
 COMPLETE = "complete.json"

@@ -1,9 +1,11 @@
-"""Optimisers: AdamW for everything, or Muon for the matrices of the transformer with AdamW for the rest.
+"""Optimisers and their learning rate: AdamW for everything, or Muon for the matrices of the transformer with AdamW for the rest.
 
 Sharded tables have optimisers of their own, fused into the backward pass.
 """
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,9 +14,26 @@ from torch import nn
 from torchrec.optim.keyed import KeyedOptimizer
 
 from rf_training.average import replicated
-from rf_training.config import TrainConfig
-from rf_training.distributed.config import ShardingConfig
-from rf_training.distributed.quiet import quiet
+from rf_training.config import ShardingConfig, TrainConfig
+from rf_training.distributed.torchrec_logging import quiet
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupCosine:
+    """From ``final`` up to ``peak`` during ``warmup`` steps, then along a cosine back to ``final`` at step ``total``."""
+
+    peak: float
+    final: float
+    warmup: int
+    total: int
+
+    def at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        if step < self.warmup:
+            return self.final + (self.peak - self.final) * (step + 1) / self.warmup
+        progress = min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))
+        return self.final + (self.peak - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
 
 BETAS = (0.9, 0.98)
 ADAGRAD_RATE = 0.05

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rf_training.distributed.world import World
+from rf_training.distributed.process_group import World
 
 
 def seed_rank(seed: int, rank: int, steps: int = 0) -> None:

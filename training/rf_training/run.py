@@ -16,19 +16,18 @@ from rf_platform.dataset.run_dataset import open_run_dataset, open_with_ids_of
 from rf_platform.errors import ConfigError, NotFoundError, RfError, RunError, UsageError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
-from rf_training.baselines.beaten import Beaten, beaten_by
-from rf_training.config import Recipe, TrainConfig
-from rf_training.continuing.parent import Parent, open_parent
-from rf_training.continuing.recipe import continued_recipe
-from rf_training.continuing.start import Start, check_start
-from rf_training.distributed.config import ShardingConfig
+from rf_training.baselines.sanity_check import Beaten, beaten_by
+from rf_training.config import Recipe, ShardingConfig, TrainConfig
 from rf_training.distributed.plan_table import plan_table, write_plan
-from rf_training.distributed.world import World
+from rf_training.distributed.process_group import World
 from rf_training.model.config import ModelConfig
 from rf_training.model_scorer import ModelScorer
 from rf_training.recipes import DatasetStatistics, get_recipe, override
 from rf_training.run_model import load_run_model
 from rf_training.trainer import Trainer, TrainResult
+from rf_training.warm_start.parent import Parent, open_parent
+from rf_training.warm_start.recipe import continued_recipe
+from rf_training.warm_start.start import Start, check_start
 
 
 def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes: Iterable[str] = ()) -> Recipe:

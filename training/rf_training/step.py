@@ -6,11 +6,11 @@ from torch.nn import functional as F
 
 from rf_training import loss
 from rf_training.config import TrainConfig
-from rf_training.distributed.world import World
+from rf_training.device import product_dtype, products
+from rf_training.distributed.process_group import World
 from rf_training.loading.batches import Batch
 from rf_training.loss import LossTerms
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.precision import product_dtype, products
 
 
 class TrainingStep(nn.Module):

@@ -12,9 +12,8 @@ from rf_bench.train.rig import PARTS, Rig, Tables
 from rf_bench.train.worker import RigPlan, WorkPlan, work
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.memory import memory_report
-from rf_training.config import Recipe, TrainConfig
-from rf_training.distributed.config import ShardingConfig
-from rf_training.distributed.world import World
+from rf_training.config import Recipe, ShardingConfig, TrainConfig
+from rf_training.distributed.process_group import World
 from rf_training.model.config import ModelConfig
 
 RECIPE = Recipe(

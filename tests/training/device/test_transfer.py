@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rf_training.loading.transfer import moved
+from rf_training.device import moved
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,8 @@ from torch import Tensor
 from rf_platform.dataset import Dataset
 from rf_platform.errors import RunError
 from rf_training.checkpoint import ROOT
-from rf_training.config import Recipe, TrainConfig
-from rf_training.distributed.config import ShardingConfig
-from rf_training.distributed.world import World
+from rf_training.config import Recipe, ShardingConfig, TrainConfig
+from rf_training.distributed.process_group import World
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.trainer import Trainer

@@ -9,8 +9,7 @@ import torch
 
 from rf_platform.dataset import Dataset
 from rf_platform.errors import ConfigError
-from rf_training.config import Recipe, TrainConfig
-from rf_training.distributed.config import ShardingConfig
+from rf_training.config import Recipe, ShardingConfig, TrainConfig
 from rf_training.distributed.plan import TablePlan, sharded_domains
 from rf_training.distributed.plan_table import plan_table
 from rf_training.distributed.tables import initialise

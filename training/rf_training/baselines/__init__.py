@@ -1,7 +1,6 @@
 """Baselines that every model is compared with; fitted on the training split alone."""
 
 from rf_training.baselines.als import ALS
-from rf_training.baselines.beaten import Beaten, beaten_by
 from rf_training.baselines.comparison import BESIDE_EVERY_RUN, compare
 from rf_training.baselines.content_knn import ContentKNN
 from rf_training.baselines.fitted import FittedBaselines
@@ -10,6 +9,7 @@ from rf_training.baselines.item_knn import ItemKNN
 from rf_training.baselines.popularity import Popularity
 from rf_training.baselines.recency import Recency
 from rf_training.baselines.rectools_models import BERT4Rec, SASRec
+from rf_training.baselines.sanity_check import Beaten, beaten_by
 from rf_training.baselines.table import BASELINES, SIMPLE, baseline_names
 from rf_training.baselines.training_data import TrainingData
 

@@ -79,7 +79,7 @@ def train(
         )
     if nproc is not None and nproc > 1:
         raise typer.Exit(_launch(context, nproc))
-    from rf_training.distributed.world import World
+    from rf_training.distributed.process_group import World
     from rf_training.run import baselines_ahead, continue_run, recipe_for, recipe_from_dict, resume_run, start_run
     from rf_training.validation import SELECTION_METRIC
 

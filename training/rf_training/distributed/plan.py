@@ -14,10 +14,9 @@ from torchrec.distributed.types import ModuleSharder, ShardingPlan
 
 from rf_platform.errors import ConfigError
 from rf_platform.features.encode import FeatureEncoder
-from rf_training.config import Recipe
-from rf_training.distributed.config import ShardingConfig
-from rf_training.distributed.quiet import quiet
-from rf_training.distributed.world import World
+from rf_training.config import Recipe, ShardingConfig
+from rf_training.distributed.process_group import World
+from rf_training.distributed.torchrec_logging import quiet
 from rf_training.model.embeddings import PREFIX, FeatureEmbeddings, ShardedTables
 from rf_training.model.retrievalformer import RetrievalFormer
 

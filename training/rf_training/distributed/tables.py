@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
-from rf_training.distributed.quiet import quiet
-from rf_training.distributed.world import World
+from rf_training.distributed.process_group import World
+from rf_training.distributed.torchrec_logging import quiet
 from rf_training.model.embeddings import INIT_STD, FeatureEmbeddings
 
 BLOCK = 1 << 16

@@ -10,8 +10,7 @@ from typing import Any
 
 from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, NotFoundError, UsageError
-from rf_training.config import Recipe
-from rf_training.distributed.config import ShardingConfig
+from rf_training.config import Recipe, ShardingConfig
 from rf_training.experiments.cells import Cell, digest
 from rf_training.experiments.grid import Group
 from rf_training.run import recipe_from_dict

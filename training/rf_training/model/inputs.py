@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rf_platform.features.encode import EncodedTable
-from rf_training.loading.transfer import moved
+from rf_training.device import moved
 
 
 @dataclass(frozen=True)

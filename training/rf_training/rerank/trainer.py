@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from rf_platform.cli.console import track
 from rf_training.loss_watch import LossWatch
-from rf_training.optimizer import BETAS
+from rf_training.optimizer import BETAS, WarmupCosine
 from rf_training.rerank.cases import RerankCases
 from rf_training.rerank.examples import Examples
 from rf_training.rerank.quality import SELECTION, measure, measure_weighted
@@ -24,7 +24,6 @@ from rf_training.rerank.ranker import CorrectingRanker, Ranker
 from rf_training.rerank.recipe import RerankTraining
 from rf_training.rerank.scoring import item_sides
 from rf_training.rerank.towers import Towers
-from rf_training.schedule import WarmupCosine
 
 
 class ListwiseSoftmax(nn.Module):

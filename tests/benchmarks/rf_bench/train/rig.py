@@ -14,13 +14,13 @@ from rf_bench.train.plain_embeddings import PlainEmbeddings
 from rf_platform.dataset import Dataset
 from rf_training.average import WeightAverage, replicated
 from rf_training.config import Recipe
-from rf_training.distributed.parallel_model import ParallelModel, place
 from rf_training.distributed.plan import sharded_domains
-from rf_training.distributed.quiet import quiet
-from rf_training.distributed.world import World
+from rf_training.distributed.process_group import World
+from rf_training.distributed.torchrec_logging import quiet
 from rf_training.loading.batches import Batch, BatchLoader
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.optimizer import make_optimizer, table_rate
+from rf_training.parallel_model import ParallelModel, place
 
 Tables = Literal["plain", "torchrec"]
 PARTS = ("loading", "forward", "backward", "optimiser")

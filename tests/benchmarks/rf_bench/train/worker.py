@@ -16,7 +16,7 @@ from rf_bench.train.rig import Rig, Tables
 from rf_platform.dataset import Dataset
 from rf_platform.peak_memory import peak_bytes
 from rf_training.config import Recipe
-from rf_training.distributed.world import World
+from rf_training.distributed.process_group import World
 
 _RECIPE = TypeAdapter(Recipe)
 

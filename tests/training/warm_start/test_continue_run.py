@@ -21,7 +21,6 @@ from rf_platform.settings import Settings, get_settings
 from rf_serving.bundle.build import build_bundle
 from rf_training.baselines import TrainingData, compare
 from rf_training.config import Recipe, TrainConfig
-from rf_training.continuing.recipe import continued_recipe
 from rf_training.evaluation.sequences import Split
 from rf_training.loading.tables import EncodedSides
 from rf_training.model.config import ModelConfig
@@ -31,6 +30,7 @@ from rf_training.report.collect import collect
 from rf_training.run import continue_run, resume_run, start_run
 from rf_training.trainer import INITIAL, Trainer
 from rf_training.validation import Validation
+from rf_training.warm_start.recipe import continued_recipe
 
 RECIPE = Recipe(
     name="tiny",

@@ -16,15 +16,15 @@ from rf_platform.features.growth import grow
 from rf_platform.features.lineage import FIRST_VERSION, Ancestor
 from rf_platform.features.spec import DomainSpec, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import FIRST_ID, UNKNOWN_ID, Vocabulary
-from rf_training.continuing.parent import Parent
-from rf_training.continuing.start import Start
-from rf_training.continuing.weights import carry_over
 from rf_training.model.config import BagPooling, FusionKind, ModelConfig
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import save_model
 from rf_training.model_scorer import ModelScorer
 from rf_training.trainer import INITIAL
+from rf_training.warm_start.parent import Parent
+from rf_training.warm_start.start import Start
+from rf_training.warm_start.weights import carry_over
 
 CONFIG = ModelConfig(dim=16, max_history=6, fusion="mean", bag_pooling="sum")
 

@@ -13,12 +13,12 @@ from rf_platform.features.growth import Growth, grow
 from rf_platform.features.lineage import LINEAGE, Lineage
 from rf_platform.features.lineage_tables import lineage_tables
 from rf_training.checkpoint import last_checkpoint
-from rf_training.continuing.parent import Parent
-from rf_training.continuing.weights import carry_over
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import read_weights, save_weights
 from rf_training.trainer import INITIAL
+from rf_training.warm_start.parent import Parent
+from rf_training.warm_start.weights import carry_over
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

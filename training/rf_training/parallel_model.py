@@ -17,9 +17,9 @@ from torchrec.optim.keyed import KeyedOptimizer
 from rf_training.average import WeightAverage, copy_into, replicated
 from rf_training.config import Recipe
 from rf_training.distributed.plan import TablePlan, describe, make_plan
-from rf_training.distributed.quiet import quiet
+from rf_training.distributed.process_group import World
 from rf_training.distributed.tables import collect, initialise, sharded_tables, spread
-from rf_training.distributed.world import World
+from rf_training.distributed.torchrec_logging import quiet
 from rf_training.loading.batches import Batch
 from rf_training.loss import LossTerms
 from rf_training.model.embeddings import ShardedTables
