@@ -1,4 +1,4 @@
-"""Calibration of cold items: how much their scores are raised so that they compete with items known by their id.
+"""Calibration of cold items: the shift of their scores with which they compete with items known by their id.
 
 An item that training never met is encoded with the unknown id. The ids of the others were fitted to the training events, so
 their scores run ahead of what they are worth on events to come, and a cold item ranks too low among them. One number, added to
@@ -25,7 +25,7 @@ from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model_scorer import ModelScorer
 
 SHIFTS = np.round(np.arange(0, 0.605, 0.01), 2)
-"""What is tried, on the scale of a cosine."""
+"""Shifts that are tried, on the scale of a cosine."""
 SURE = 2.0
 """Standard errors that the gain on all targets must exceed for scores to be raised."""
 MIN_COLD = 100
@@ -42,12 +42,12 @@ SCORES = 1 << 29
 
 @dataclass(frozen=True, kw_only=True)
 class ColdCalibration:
-    """What each shift would do to the validation targets, seen items excluded."""
+    """Effect of each shift on the validation targets, seen items excluded."""
 
     shift: float
     """The one chosen, see :func:`best_shift`."""
     budget: ColdBudget
-    """What it was chosen by, ``train.cold_budget``."""
+    """Criterion of the choice, ``train.cold_budget``."""
     pretended: bool
     """Whether the cold items were known ones with their ids forgotten, for want of enough real ones."""
     warm_cases: int

@@ -205,7 +205,7 @@ class Recipe:
     """A named, complete configuration of a run."""
 
     name: str
-    """What `rf train --recipe` calls it."""
+    """Name that `rf train --recipe` takes."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """The model."""

@@ -66,7 +66,7 @@ def prefer_determinism(device: torch.device) -> None:
 
 
 CPU_UNITS = ("amx_bf16", "avx512_bf16")
-"""What a CPU that multiplies bfloat16 in hardware has one of: AMX tiles, or the dot products of AVX-512."""
+"""Capabilities of which a CPU that multiplies bfloat16 in hardware has one: AMX tiles, or the dot products of AVX-512."""
 
 
 def product_dtype(precision: Literal["auto", "float32", "bfloat16"], device: torch.device | None = None) -> torch.dtype:

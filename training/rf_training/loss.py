@@ -23,7 +23,7 @@ class LossTerms:
     """The loss and what is watched beside it (R13)."""
 
     loss: Tensor
-    """What is minimised: the mean contrastive loss, and penalties where the recipe asks for them."""
+    """Loss that is minimised: the mean contrastive loss, and penalties where the recipe asks for them."""
     alignment: Tensor
     """Mean squared distance of queries and their positives."""
     uniformity: Tensor

@@ -48,9 +48,9 @@ class ModelScorer:
         """Where it computes, and where vectors and queries are."""
         cold = torch.from_numpy(~dataset.trained_items)
         self.vectors_ND = encode_vectors(model, sides.items, cold, dataset.evaluation_items)
-        """What is searched [items, D], with one more dimension where scores have a part of the item alone."""
+        """Vectors that are searched [items, D], with one more dimension where scores have a part of the item alone."""
         self.history_tokens = HistoryTokens(model, sides.items, dataset.evaluation_items)
-        """What stands for items in histories."""
+        """Item tokens of histories."""
 
     @property
     def unit_vectors(self) -> Tensor:
@@ -64,7 +64,7 @@ class ModelScorer:
 
     @property
     def name(self) -> str:
-        """What the report calls the model."""
+        """Name of the model in reports."""
         return self._name
 
     def reading(self, most: int) -> "ModelScorer":
@@ -110,7 +110,7 @@ class ModelScorer:
 
 
 class HistoryTokens:
-    """What stands for items in histories, encoded when it is first asked for: of a catalog of millions few items are read.
+    """Item tokens of histories, encoded when it is first asked for: of a catalog of millions few items are read.
 
     Args:
         model: its towers encode the items.

@@ -15,7 +15,7 @@ from torchrec.optim.keyed import KeyedOptimizer
 
 from rf_training.average import replicated
 from rf_training.config import ShardingConfig, TrainConfig
-from rf_training.distributed.torchrec_logging import quiet
+from rf_training.distributed.torchrec_logging import quiet_torchrec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class Optimizer:
 
 def fuse_table_optimizer(parameters: Iterable[nn.Parameter], sharding: ShardingConfig) -> None:
     """Have sharded tables updated in the backward pass; called before they are spread. The rate is set at every step."""
-    with quiet():  # the package compiles functions by a deprecated way that is not needed here
+    with quiet_torchrec():  # the package compiles functions by a deprecated way that is not needed here
         from torch.distributed.optim.apply_optimizer_in_backward import _apply_optimizer_in_backward
     kind = {"rowwise_adagrad": torchrec.optim.RowWiseAdagrad, "adam": torch.optim.Adam}[sharding.optimizer]
     arguments: dict[str, Any] = {"lr": 0.0, "eps": 1e-8}

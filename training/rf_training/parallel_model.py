@@ -19,7 +19,7 @@ from rf_training.config import Recipe
 from rf_training.distributed.plan import TablePlan, describe, make_plan
 from rf_training.distributed.process_group import World
 from rf_training.distributed.tables import collect, initialise, sharded_tables, spread
-from rf_training.distributed.torchrec_logging import quiet
+from rf_training.distributed.torchrec_logging import quiet_torchrec
 from rf_training.loading.batches import Batch
 from rf_training.loss import LossTerms
 from rf_training.model.embeddings import ShardedTables
@@ -57,7 +57,7 @@ class ParallelModel:
         self.plan: list[TablePlan] = describe(model, plan, recipe, world)
         """Where every table lies."""
         if sharded or world.size > 1:
-            with quiet():
+            with quiet_torchrec():
                 self._step = DistributedModelParallel(
                     self._step,
                     env=ShardingEnv.from_process_group(world.group()),
@@ -85,7 +85,7 @@ class ParallelModel:
         """Return the state of the sharded tables' optimiser that this process holds, by name; writing to it changes it."""
         if self.fused is None:
             return {}
-        with quiet():
+        with quiet_torchrec():
             state = self.fused.state_dict()["state"]
         return {f"{parameter}/{name}": value for parameter, values in state.items() for name, value in values.items()}
 

@@ -16,7 +16,7 @@ from rf_platform.dataset.run_dataset import open_run_dataset, open_with_ids_of
 from rf_platform.errors import ConfigError, NotFoundError, RfError, RunError, UsageError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
-from rf_training.baselines.sanity_check import Beaten, beaten_by
+from rf_training.baselines.sanity_check import Beaten, baselines_ahead_of
 from rf_training.config import Recipe, ShardingConfig, TrainConfig
 from rf_training.distributed.plan_table import plan_table, write_plan
 from rf_training.distributed.process_group import World
@@ -25,9 +25,9 @@ from rf_training.model_scorer import ModelScorer
 from rf_training.recipes import DatasetStatistics, get_recipe, override
 from rf_training.run_model import load_run_model
 from rf_training.trainer import Trainer, TrainResult
-from rf_training.warm_start.parent import Parent, open_parent
 from rf_training.warm_start.recipe import continued_recipe
-from rf_training.warm_start.start import Start, check_start
+from rf_training.warm_start.source import SourceBundle, open_source
+from rf_training.warm_start.start import WarmStart, check_warm_start
 
 
 def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes: Iterable[str] = ()) -> Recipe:
@@ -118,19 +118,19 @@ def _begin_from(
     settings: Settings, bundle: str, dataset_name: str | None, name: str | None, changes: Iterable[str]
 ) -> tuple[Recipe, Path, Path]:
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
-    parent = open_parent(registry, bundle)
-    recipe = continued_recipe(recipe_from_dict(parent.config), changes)
-    return recipe, *_begin(settings, recipe, dataset_name, name, parent)
+    source = open_source(registry, bundle)
+    recipe = continued_recipe(recipe_from_dict(source.config), changes)
+    return recipe, *_begin(settings, recipe, dataset_name, name, source)
 
 
 def _begin(
-    settings: Settings, recipe: Recipe, dataset_name: str | None, name: str | None, parent: Parent | None = None
+    settings: Settings, recipe: Recipe, dataset_name: str | None, name: str | None, source: SourceBundle | None = None
 ) -> tuple[Path, Path]:
     """Record a new run; return its directory and that of its dataset."""
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     record = registry.dataset(dataset_name)
     dataset = Dataset.open(record.path)
-    start = None if parent is None else Start.of(parent, dataset)
+    start = None if source is None else WarmStart.of(source, dataset)
     name = name or _free_name(recipe.name, settings.workspace.runs)
     directory = settings.workspace.runs / name
     if directory.exists():
@@ -150,7 +150,7 @@ def _begin(
                 "name": name,
                 "dataset": str(record.path),
                 "dataset_fingerprint": dataset.fingerprint,
-                "from": None if parent is None else parent.ancestor.bundle,
+                "from": None if source is None else source.ancestor.bundle,
                 "recipe": asdict(recipe),
             },
             indent=2,
@@ -194,7 +194,7 @@ def _begin_again(settings: Settings, name: str | None) -> tuple[Recipe, Path, Pa
             f"run '{record.name}' was started on dataset '{record.dataset}' with the fingerprint {str(started_on)[:12]}, and "
             f"{dataset.path} now has {dataset.fingerprint[:12]}; start a new run with `rf train`"
         )
-    check_start(directory)
+    check_warm_start(directory)
     registry.start_run(
         record.name, dataset=record.dataset, recipe=record.recipe, config=record.config, path=directory, resume=True
     )
@@ -236,7 +236,7 @@ def baselines_ahead(settings: Settings, name: str) -> list[Beaten]:
     record = completed_run(settings, name)
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     dataset = open_run_dataset(registry, record)
-    return beaten_by(ModelScorer(load_run_model(record, dataset.encoder), dataset), dataset)
+    return baselines_ahead_of(ModelScorer(load_run_model(record, dataset.encoder), dataset), dataset)
 
 
 def use_threads(settings: Settings, processes: int = 1) -> None:

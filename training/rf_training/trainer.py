@@ -37,7 +37,7 @@ INITIAL = "initial"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a finished run reports."""
+    """Result of a finished run."""
 
     name: str
     """Name of the run."""

@@ -24,7 +24,7 @@ from rf_training.model.storage import load_model, save_model
 from rf_training.model_scorer import ModelScorer
 
 SELECTION_METRIC = "ndcg@20"
-"""What chooses the best checkpoint, on the validation split with seen items excluded."""
+"""Metric that chooses the best checkpoint, on the validation split with seen items excluded."""
 
 
 class Validation:

@@ -73,7 +73,7 @@ def open_reranker(bundle: Path, items: int, dim: int) -> tuple[Ranker | None, np
 def item_sides(ranker: Ranker, vectors_ND: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.floating]:
     """Return what a re-ranker keeps of items [N, W], from their vectors; a bias in these, beyond ``dim``, has no part in it."""
     parts = [
-        ranker.item_side(torch.from_numpy(np.array(vectors_ND[start : start + _AT_ONCE, :dim]))).numpy()
+        ranker.item_state(torch.from_numpy(np.array(vectors_ND[start : start + _AT_ONCE, :dim]))).numpy()
         for start in range(0, max(1, len(vectors_ND)), _AT_ONCE)
     ]
     # What is too large for the type becomes infinite, and is refused by whoever called.

@@ -61,7 +61,7 @@ class Reranked:
         if encoded:
             item_NW = item_sides(self._ranker, vectors_ND)
             dot_BN = np.stack([each.query_D for each in encoded.values()]) @ vectors_ND.T
-            user = self._ranker.user_side(histories_of(list(encoded.values())))
+            user = self._ranker.user_state(histories_of(list(encoded.values())))
             item_BNW = item_NW.expand(len(encoded), -1, -1)
             scores_BN[list(encoded)] = self._ranker(user, item_BNW, torch.from_numpy(dot_BN)).numpy()
         return scores_BN
@@ -69,5 +69,5 @@ class Reranked:
 
 def item_sides(ranker: Ranker, vectors_ND: npt.NDArray[np.float32]) -> Tensor:
     """Return what a re-ranker keeps of items [N, W], in full precision: a feature may weigh less than half of it rounds away."""
-    side_NW: Tensor = ranker.item_side(torch.from_numpy(np.array(vectors_ND[:, : ranker.dim])))
+    side_NW: Tensor = ranker.item_state(torch.from_numpy(np.array(vectors_ND[:, : ranker.dim])))
     return side_NW

@@ -66,7 +66,7 @@ class ReRanker:
 
     @torch.inference_mode()
     def _user_side(self, users: Sequence[EncodedUser]) -> Any:
-        return self.ranker.user_side(histories_of(users))
+        return self.ranker.user_state(histories_of(users))
 
 
 def histories_of(users: Sequence[EncodedUser]) -> Histories:

@@ -150,8 +150,8 @@ def lime(
     ranker = make_ranker(RerankConfig(kind=request.param, links=8, width=8, hidden=16, dropout=0.0), 16)
     optimizer = torch.optim.Adam(ranker.parameters(), 1e-2)
     for _ in range(50):
-        item_NW = ranker.item_side(items_ND[:, : ranker.dim])
-        scores_BN = ranker(ranker.user_side(histories), item_NW.expand(len(users), -1, -1), dot_BN)
+        item_NW = ranker.item_state(items_ND[:, : ranker.dim])
+        scores_BN = ranker(ranker.user_state(histories), item_NW.expand(len(users), -1, -1), dot_BN)
         loss = F.cross_entropy(scores_BN, next_B)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -244,7 +244,7 @@ def test_an_event_counts_as_far_as_the_links_of_an_item_read_it(
     histories = histories_of(encoder.encode_users([known], snapshot))
     attention_HLT = lime.link_attention(histories)[0].detach()
     units_KD = torch.from_numpy(snapshot.vectors(rows)[:, : lime.dim])
-    weight_KLH = lime.link_weights(lime.item_side(units_KD)).detach().abs()
+    weight_KLH = lime.link_weights(lime.item_state(units_KD)).detach().abs()
     for k in range(3):
         read_T = sum(
             float(weight_KLH[k, link, head]) * attention_HLT[head, link].numpy()

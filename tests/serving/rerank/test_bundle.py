@@ -25,7 +25,7 @@ RANKED = "tiny-run-2"
 def test_a_bundle_has_what_the_re_ranker_keeps_of_each_item(ranked: ServedBundle, random_ranker: Any) -> None:
     vectors = torch.from_numpy(np.array(ranked.vectors_ND))
     with torch.inference_mode():
-        expected = random_ranker().item_side(vectors[:, :16]).numpy()
+        expected = random_ranker().item_state(vectors[:, :16]).numpy()
     assert ranked.sides_NW is not None
     assert ranked.sides_NW.dtype == np.float16
     np.testing.assert_allclose(ranked.sides_NW, expected, rtol=2e-3, atol=1e-6)

@@ -87,8 +87,8 @@ def test_the_scores_are_the_models(engine: Engine, ranked: ServedBundle) -> None
             user_BD=torch.from_numpy(user.user_D)[None],
         )
         dot = vectors @ torch.from_numpy(user.query_D)
-        items = ranked.ranker.item_side(vectors[:, :16]).half().float()  # as a bundle keeps it
-        expected = ranked.ranker(ranked.ranker.user_side(histories), items[None], dot[None])[0].numpy()
+        items = ranked.ranker.item_state(vectors[:, :16]).half().float()  # as a bundle keeps it
+        expected = ranked.ranker(ranked.ranker.user_state(histories), items[None], dot[None])[0].numpy()
     np.testing.assert_allclose(found.scores, expected[found.ranked.rows_K], rtol=1e-4, atol=1e-5)
     assert np.ptp(expected) > 0.1
 
@@ -219,13 +219,13 @@ def test_the_users_part_is_computed_as_urgently_as_the_rest(engine: Engine, monk
     niceness: list[int] = []
     ranker = engine.bundle.ranker
     assert ranker is not None
-    user_side = ranker.user_side
+    user_state = ranker.user_state
 
     def noted(histories: Any) -> Any:
         niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        return user_side(histories)
+        return user_state(histories)
 
-    monkeypatch.setattr(ranker, "user_side", noted)
+    monkeypatch.setattr(ranker, "user_state", noted)
     here = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     def tries() -> None:

@@ -79,17 +79,17 @@ def test_every_user_gets_the_order_of_the_offline_computation(
     """By the code that evaluates re-rankers, for all users with their whole histories."""
     from rf_training.evaluation.jagged import Jagged
     from rf_training.rerank.candidates import find_candidates
-    from rf_training.rerank.scoring import item_sides, score_candidates
-    from rf_training.rerank.towers import Places, Towers
+    from rf_training.rerank.scoring import item_states, score_candidates
+    from rf_training.rerank.towers import Positions, Towers
 
     towers, ranker = Towers(model, dataset), random_ranker()
     offsets = np.asarray(dataset.sequences.offsets)
     users = np.arange(len(dataset.user_ids))[np.diff(offsets) > 0]
-    encoded = towers.encode(Places(users, np.diff(offsets)[users]))
+    encoded = towers.encode(Positions(users, np.diff(offsets)[users]))
     values = np.concatenate([np.asarray(dataset.sequences.item[offsets[u] : offsets[u + 1]]) for u in users])
     seen = Jagged(values, np.concatenate([[0], np.cumsum(np.diff(offsets)[users])]))
     found = find_candidates(encoded.query_PQ, towers.vectors_NQ, seen, candidates)
-    scores = score_candidates(ranker, item_sides(ranker, towers.unit_ND), encoded, found.item_PK, found.dot_PK)
+    scores = score_candidates(ranker, item_states(ranker, towers.unit_ND), encoded, found.item_PK, found.dot_PK)
     settings = Settings(home=ranked_home, feature_repo=REPOSITORY, rerank_candidates=candidates)
     compared = 0
     with start_server(settings, bundle=RANKED) as running:

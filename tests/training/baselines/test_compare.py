@@ -17,9 +17,9 @@ from rf_training.baselines import (
     FittedBaselines,
     TrainingData,
     baseline_names,
-    beaten,
-    beaten_by,
+    baselines_ahead_of,
     compare,
+    sanity_check,
 )
 from rf_training.baselines.library import import_library
 from rf_training.evaluation import EvaluationCases, EventSequences, Jagged, Scorer, Split
@@ -85,7 +85,7 @@ def test_an_empty_split_fails_before_anything_is_fitted(dataset: Dataset, capsys
 
 
 def test_a_model_that_knows_nothing_is_beaten(dataset: Dataset) -> None:
-    ahead = beaten_by(Constant(dataset, oracle=False), dataset)
+    ahead = baselines_ahead_of(Constant(dataset, oracle=False), dataset)
     assert {each.baseline for each in ahead} >= {"content-knn"}
     assert [each.value for each in ahead] == sorted((each.value for each in ahead), reverse=True)
     assert all(each.value > each.model for each in ahead)
@@ -93,15 +93,15 @@ def test_a_model_that_knows_nothing_is_beaten(dataset: Dataset) -> None:
 
 
 def test_of_many_events_popularity_alone_is_looked_at(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {each.baseline: each.value for each in beaten_by(Constant(dataset, oracle=False), dataset)}
-    monkeypatch.setattr(beaten, "EVENTS", 10)
-    many = {each.baseline: each.value for each in beaten_by(Constant(dataset, oracle=False), dataset)}
+    few = {each.baseline: each.value for each in baselines_ahead_of(Constant(dataset, oracle=False), dataset)}
+    monkeypatch.setattr(sanity_check, "EVENTS", 10)
+    many = {each.baseline: each.value for each in baselines_ahead_of(Constant(dataset, oracle=False), dataset)}
     assert set(many) <= {"popularity"}
     assert many.get("popularity") == few.get("popularity")
 
 
 def test_of_many_cases_some_are_looked_at(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beaten, "CASES", 7)
+    monkeypatch.setattr(sanity_check, "CASES", 7)
     model = Constant(dataset, oracle=True)
     looked_at: list[int] = []
     scores = model.scores
@@ -111,12 +111,12 @@ def test_of_many_cases_some_are_looked_at(dataset: Dataset, monkeypatch: pytest.
         return scores(users, histories)
 
     monkeypatch.setattr(model, "scores", counted)
-    beaten_by(model, dataset)
+    baselines_ahead_of(model, dataset)
     assert len(looked_at) == 7
 
 
 def test_a_perfect_model_is_not_beaten(dataset: Dataset) -> None:
-    assert beaten_by(Constant(dataset, oracle=True), dataset) == []
+    assert baselines_ahead_of(Constant(dataset, oracle=True), dataset) == []
 
 
 def test_names() -> None:

@@ -8,13 +8,13 @@ from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.sequences import Split
 from rf_training.rerank.candidates import find_candidates
-from rf_training.rerank.towers import Noise, Places, Towers
+from rf_training.rerank.towers import Noise, Positions, Towers
 
 
 def test_candidates_are_the_order_of_the_scorer_without_the_history(towers: Towers) -> None:
     cases = EvaluationCases.from_sequences(towers.dataset.sequences, n_items=towers.n_items, split=Split.TEST)
     histories = cases.histories(0, len(cases))
-    encoded = towers.encode(Places(cases.users, histories.lengths))
+    encoded = towers.encode(Positions(cases.users, histories.lengths))
     found = find_candidates(encoded.query_PQ, towers.vectors_NQ, histories, 20)
     scores = towers.scorer.scores(cases.users, histories).copy()
     scores[histories.row_of_value, histories.values] = -np.inf
@@ -46,7 +46,7 @@ def test_places_are_scanned_some_at_a_time(towers: Towers, monkeypatch: pytest.M
 
 
 def test_histories_of_places_are_what_the_tower_reads(towers: Towers) -> None:
-    places = Places(np.array([0, 0, 2]), np.array([0, 4, 9]))
+    places = Positions(np.array([0, 0, 2]), np.array([0, 4, 9]))
     encoded = towers.encode(places)
     assert encoded.length_P.tolist() == [0, 4, 6]
     histories = encoded.histories(torch.tensor([2, 0]))
@@ -59,7 +59,7 @@ def test_histories_of_places_are_what_the_tower_reads(towers: Towers) -> None:
 
 
 def test_noise_changes_tokens_and_queries_and_leaves_the_towers_as_they_were(towers: Towers) -> None:
-    places = Places(np.array([0, 1]), np.array([5, 6]))
+    places = Positions(np.array([0, 1]), np.array([5, 6]))
     plain = towers.encode(places)
     noisy = towers.encode(places, Noise(dropout=True, unknown=0.9, seed=3))
     again = towers.encode(places, Noise(dropout=True, unknown=0.9, seed=3))

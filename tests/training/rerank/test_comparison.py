@@ -13,7 +13,7 @@ from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.comparison import Comparison, compare_rerankers, comparison_markdown
 from rf_training.rerank.quality import METRICS, measure
 from rf_training.rerank.ranker import DOT
-from rf_training.rerank.scoring import item_sides
+from rf_training.rerank.scoring import item_states
 from rf_training.rerank.towers import Towers
 
 
@@ -43,7 +43,7 @@ def test_rows_are_the_means_and_paired_differences(found: Comparison, towers: To
     assert dot.differences is None
     assert lime.differences is not None
     mine = ranker("lime-mha")
-    want = measure(mine, item_sides(mine, towers.unit_ND), cases)
+    want = measure(mine, item_states(mine, towers.unit_ND), cases)
     for name in METRICS:
         assert lime.metrics[name].value == pytest.approx(want.mean(name))
         assert lime.differences[name].value == pytest.approx(lime.metrics[name].value - dot.metrics[name].value)

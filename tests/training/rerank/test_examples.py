@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from rf_platform.dataset.dataset import TRAIN
-from rf_training.rerank.examples import make_view, training_places
+from rf_training.rerank.examples import make_view, training_positions
 from rf_training.rerank.jackknife import find_strength, left_out
 from rf_training.rerank.recipe import RerankTraining
 from rf_training.rerank.towers import Towers
@@ -18,7 +18,7 @@ SETTINGS = RerankTraining(places=3, hard=5, uniform=4, batch_size=7)
 
 def test_places_are_the_latest_training_events_and_nothing_held_out(towers: Towers) -> None:
     sequences = towers.dataset.sequences
-    places, positive = training_places(towers.dataset, 3)
+    places, positive = training_positions(towers.dataset, 3)
     event = np.asarray(sequences.offsets)[places.user] + places.length
     assert (np.asarray(sequences.split)[event] == TRAIN).all()
     assert (places.length > 0).all()
@@ -47,7 +47,7 @@ def test_held_out_events_have_no_part_in_the_examples(towers: Towers) -> None:
 
 def test_hard_negatives_are_returned_there_and_neither_seen_nor_the_positive(towers: Towers) -> None:
     sequences = towers.dataset.sequences
-    places, positive = training_places(towers.dataset, 3)
+    places, positive = training_positions(towers.dataset, 3)
     view = make_view(towers, SETTINGS, 1.0)
     begin = np.asarray(sequences.offsets)
     for row in range(len(view)):

@@ -68,13 +68,13 @@ def test_every_block_of_lime_xor_counts() -> None:
     ranker = LimeXor(RerankConfig(kind="lime-xor", links=L, blocks=3), D).eval()
     moved(ranker)
     of = Histories(tokens_BTD=torch.randn(1, 5, D), length_B=torch.tensor([5]), user_BD=torch.randn(1, D))
-    whole = ranker.user_side(of).table_BWF
+    whole = ranker.user_state(of).table_BWF
     for block in ranker.blocks:
         weight = block.attention.value.weight  # type: ignore[union-attr]
         kept = weight.detach().clone()  # type: ignore[operator]
         with torch.no_grad():
             weight.mul_(-1)  # type: ignore[operator]
-            assert (ranker.user_side(of).table_BWF - whole).abs().max() > 1e-2
+            assert (ranker.user_state(of).table_BWF - whole).abs().max() > 1e-2
             weight.copy_(kept)  # type: ignore[operator]
 
 
@@ -84,7 +84,7 @@ def test_the_link_weights_of_an_item_are_those_of_the_global_links(weights: str)
     torch.manual_seed(0)
     ranker = LimeMha(RerankConfig(links=L, heads=H, weights=weights, width=4), D)  # type: ignore[arg-type]
     moved(ranker)
-    rows = ranker.item_side(torch.randn(5, D))
+    rows = ranker.item_state(torch.randn(5, D))
     parts = {name.partition(".")[0] for name, _ in ranker.named_parameters()}
     moving = {
         part
@@ -108,14 +108,14 @@ def test_the_link_weights_of_an_item_are_those_of_the_global_links(weights: str)
         assert (weight.sum(1) - 1).abs().max() > 1e-2
 
 
-def test_the_first_layer_over_the_weighted_sum_of_links_is_what_the_user_side_holds() -> None:
+def test_the_first_layer_over_the_weighted_sum_of_links_is_what_the_user_state_holds() -> None:
     """Score one user's candidates by the definition: attend to the personalised links, then the scorer."""
     torch.manual_seed(0)
     ranker = LimeMha(RerankConfig(links=L, heads=H, width=4, hidden=6, dropout=0.0), D).eval()
     moved(ranker)
     of = Histories(tokens_BTD=torch.randn(1, 5, D), length_B=torch.tensor([5]), user_BD=torch.randn(1, D))
     items, dot = torch.randn(9, D), torch.randn(9)
-    rows, u = ranker.item_side(items), F.normalize(of.user_BD[0], dim=0) * D**0.5
+    rows, u = ranker.item_state(items), F.normalize(of.user_BD[0], dim=0) * D**0.5
     mixed = ranker.mix_out(F.silu(ranker.mix_links(ranker.links_LD) + ranker.mix_user(u)))
     personal = ranker.personal_norm(ranker.personal_links((ranker.links_LD + mixed)[None], ranker.history(of))[0])
     weight, extra = rows[:, : L * H].view(9, L, H), rows[:, L * H :]
@@ -127,7 +127,7 @@ def test_the_first_layer_over_the_weighted_sum_of_links_is_what_the_user_side_ho
         inputs = inputs + attended @ first[head].T + weight[:, :, head].sum(1, keepdim=True) * bias
     hidden = inputs[:, 4:] + (inputs[:, :4] * extra) @ ranker.product_EG + dot[:, None] * ranker.dot_G
     expected = dot * ranker.log_scale.exp() + ranker.score(F.gelu(hidden))[:, 0]
-    user = ranker.user_side(of)
+    user = ranker.user_state(of)
     assert isinstance(user, LimeUser)
     torch.testing.assert_close(ranker(user, rows[None], dot[None])[0], expected, atol=1e-4, rtol=1e-4)
 
@@ -146,7 +146,7 @@ def test_link_attention_is_on_what_is_there(kind: str) -> None:
     total = found.sum(3)
     assert ((total[:2] > 0) & (total[:2] < 1 + 1e-6)).all()
     assert total[:2].min() < 0.99
-    rows = ranker.item_side(torch.randn(4, D))
+    rows = ranker.item_state(torch.randn(4, D))
     torch.testing.assert_close(ranker.link_weights(rows).sum(1), torch.ones(4, H))
 
 

@@ -17,7 +17,7 @@ from rf_training.rerank.candidates import Candidates
 from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.quality import METRICS, Quality, measure, measure_weighted
 from rf_training.rerank.ranker import CorrectingRanker
-from rf_training.rerank.scoring import item_sides, score_candidates
+from rf_training.rerank.scoring import item_states, score_candidates
 from rf_training.rerank.towers import Towers
 
 
@@ -30,10 +30,10 @@ class ByItem(Ranker):
         super().__init__(RerankConfig(kind="dot"), 1)
         self.score_N, self.item_width = score_N, 1
 
-    def item_side(self, items_ND: Tensor) -> Tensor:
+    def item_state(self, items_ND: Tensor) -> Tensor:
         return self.score_N[:, None]
 
-    def user_side(self, histories: Histories) -> None:
+    def user_state(self, histories: Histories) -> None:
         return None
 
     def forward(self, user: None, item_BKW: Tensor, dot_BK: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def by_hand(cases: RerankCases, item: list[list[int]], targets: list[int], unifo
 
 def ranked(cases: RerankCases, scores: list[float], n_items: int) -> Quality:
     ranker = ByItem(torch.tensor(scores + [0.0] * (n_items - len(scores))))
-    return measure(ranker, ranker.item_side(torch.zeros(0)), cases)
+    return measure(ranker, ranker.item_state(torch.zeros(0)), cases)
 
 
 def test_ranks_and_areas_by_hand(cases: RerankCases, towers: Towers) -> None:
@@ -93,7 +93,7 @@ def test_equal_scores_are_ordered_by_the_draw(cases: RerankCases, towers: Towers
 
 def test_the_dot_product_ranks_as_the_evaluation_of_the_run_does(cases: RerankCases, towers: Towers) -> None:
     dot = make_ranker(RerankConfig(kind="dot"), 16).eval()
-    quality = measure(dot, item_sides(dot, towers.unit_ND), cases)
+    quality = measure(dot, item_states(dot, towers.unit_ND), cases)
     scorer = ModelScorer(towers.model, towers.dataset)
     plain = EvaluationCases.from_sequences(towers.dataset.sequences, n_items=towers.n_items, split=Split.VALIDATION)
     want = rank_targets(scorer, plain, seed=3).excluded
@@ -115,7 +115,7 @@ def test_a_sample_of_cases_is_ranked_like_the_same_cases_among_all(cases: Rerank
     torch.manual_seed(1)
     ranker = make_ranker(RerankConfig(kind="lime-mha"), 16).eval()
     torch.nn.init.normal_(ranker.get_parameter("score.weight"))
-    side = item_sides(ranker, towers.unit_ND)
+    side = item_states(ranker, towers.unit_ND)
     whole, some = measure(ranker, side, cases), measure(ranker, side, cases.sampled(5))
     rows = [cases.cases.users.tolist().index(user) for user in cases.sampled(5).cases.users]
     assert whole.rank_P[rows].tolist() == some.rank_P.tolist()
@@ -127,7 +127,7 @@ def test_a_weight_of_what_is_added_is_that_of_the_reranker(cases: RerankCases, t
     ranker = make_ranker(RerankConfig(kind="lime-mha"), 16).eval()
     assert isinstance(ranker, CorrectingRanker)
     torch.nn.init.normal_(ranker.get_parameter("score.weight"))
-    side = item_sides(ranker, towers.unit_ND)
+    side = item_states(ranker, towers.unit_ND)
     found = measure_weighted(ranker, side, cases, (0.0, 0.3, 1.0))
     assert found[0.0].rank_P.tolist() == cases.rank_P.tolist()
     for weight in (0.3, 1.0):
@@ -143,7 +143,7 @@ def test_cases_of_new_users_alone_keep_the_order_of_the_retriever(
     none = replace(cases.encoded, length_P=torch.zeros_like(cases.encoded.length_P))
     ranker = make_ranker(RerankConfig(kind=kind), towers.unit_ND.shape[1]).eval()
     found = cases.candidates
-    scores = score_candidates(ranker, item_sides(ranker, towers.unit_ND), none, found.item_PK, found.dot_PK)
+    scores = score_candidates(ranker, item_states(ranker, towers.unit_ND), none, found.item_PK, found.dot_PK)
     assert torch.equal(scores, found.dot_PK)
     nobody = none.take(torch.zeros(0, dtype=torch.int64))
     assert nobody.histories(torch.zeros(0, dtype=torch.int64)).tokens_BTD.shape[0] == len(nobody) == 0

@@ -45,8 +45,8 @@ def histories(lengths: list[int], T: int) -> Histories:
 
 def scores(ranker: Ranker, of: Histories, items: Tensor, dot: Tensor) -> Tensor:
     """Scores [B, K] of candidates ``items`` [K, D], the same for every user."""
-    rows = ranker.item_side(items).expand(len(of.length_B), -1, -1)
-    out: Tensor = ranker(ranker.user_side(of), rows, dot.expand(len(of.length_B), -1))
+    rows = ranker.item_state(items).expand(len(of.length_B), -1, -1)
+    out: Tensor = ranker(ranker.user_state(of), rows, dot.expand(len(of.length_B), -1))
     return out
 
 
@@ -102,7 +102,7 @@ def test_without_the_weight_of_its_correction_it_is_the_retriever(kind: str) -> 
 def test_only_the_direction_of_items_and_users_counts(kind: str) -> None:
     """A bundle may compute the item side from the vectors that it has: unit vectors."""
     ranker, of, items, dot = trained(kind), histories([7], 7), torch.randn(9, DIM), torch.randn(9)
-    torch.testing.assert_close(ranker.item_side(items * 3), ranker.item_side(F.normalize(items, dim=1)))
+    torch.testing.assert_close(ranker.item_state(items * 3), ranker.item_state(F.normalize(items, dim=1)))
     longer = Histories(tokens_BTD=of.tokens_BTD, length_B=of.length_B, user_BD=of.user_BD * 5)
     torch.testing.assert_close(scores(ranker, longer, items, dot), scores(ranker, of, items, dot))
 
@@ -110,7 +110,7 @@ def test_only_the_direction_of_items_and_users_counts(kind: str) -> None:
 @pytest.mark.parametrize("kind", RERANKERS)
 def test_what_is_kept_of_an_item_has_the_width_it_says(kind: str) -> None:
     ranker = new(kind, heads=4)
-    assert ranker.item_side(torch.randn(5, DIM)).shape == (5, ranker.item_width)
+    assert ranker.item_state(torch.randn(5, DIM)).shape == (5, ranker.item_width)
 
 
 @pytest.mark.parametrize("kind", LEARNING)

@@ -13,10 +13,10 @@ from rf_training.evaluation.sequences import Split
 from rf_training.rerank import Ranker, RerankConfig, make_ranker
 from rf_training.rerank.candidates import Candidates
 from rf_training.rerank.cases import RerankCases, make_cases
-from rf_training.rerank.examples import Examples, make_view, training_places
+from rf_training.rerank.examples import Examples, make_view, training_positions
 from rf_training.rerank.quality import SELECTION
 from rf_training.rerank.recipe import RerankTraining
-from rf_training.rerank.towers import EncodedPlaces, Towers
+from rf_training.rerank.towers import EncodedPositions, Towers
 from rf_training.rerank.trainer import Clicks, ListwiseSoftmax, fit
 
 SETTINGS = RerankTraining(places=6, hard=8, uniform=4, batch_size=32, epochs=3, patience=3, learning_rate=5e-3)
@@ -92,13 +92,13 @@ def test_a_pairwise_signal_that_the_dot_product_lacks_is_learned(towers: Towers,
     toy.unit_ND, toy.vectors_NQ = unit_ND, unit_ND
     generator = torch.Generator().manual_seed(1)
 
-    def places(count: int) -> tuple[EncodedPlaces, Tensor]:
+    def places(count: int) -> tuple[EncodedPositions, Tensor]:
         item_PT = torch.rand(count, towers.n_items, generator=generator).argsort(1)[:, :3]
         target_P = (item_PT[:, 0] + 1) % towers.n_items
         tokens = torch.cat([unit_ND[target_P][:, None], unit_ND[item_PT[:, 1:]]], dim=1).flatten(0, 1)
         query = torch.nn.functional.normalize(torch.randn(count, 16, generator=generator), dim=1) * 0.1
         start = torch.arange(count) * 3
-        return EncodedPlaces(tokens, start, torch.full((count,), 3), query, query), target_P
+        return EncodedPositions(tokens, start, torch.full((count,), 3), query, query), target_P
 
     encoded, positive = places(600)
     hard = torch.randint(0, towers.n_items, (600, 12), generator=generator).int()
@@ -146,7 +146,7 @@ def test_losses_by_hand() -> None:
 
 def test_sampled_losses_estimate_those_over_all_candidates(towers: Towers) -> None:
     """The mean over draws of the weighted sum over the drawn negatives is the sum over all of them."""
-    _, positive = training_places(towers.dataset, 1)
+    _, positive = training_positions(towers.dataset, 1)
     total, whole = 0.0, None
     for number in range(60):
         view = make_view(towers, replace(SETTINGS, places=1, leave_out=False, hard=10), 1.0, number)

@@ -22,8 +22,8 @@ from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import save_model
 from rf_training.model_scorer import ModelScorer
 from rf_training.trainer import INITIAL
-from rf_training.warm_start.parent import Parent
-from rf_training.warm_start.start import Start
+from rf_training.warm_start.source import SourceBundle
+from rf_training.warm_start.start import WarmStart
 from rf_training.warm_start.weights import carry_over
 
 CONFIG = ModelConfig(dim=16, max_history=6, fusion="mean", bag_pooling="sum")
@@ -94,8 +94,8 @@ def test_weights_of_an_earlier_version_can_be_gone_on_from(dataset: Dataset, new
         version=FIRST_VERSION,
         encoder_hash=dataset.encoder.hash,
     )
-    parent = Parent(model=file.parent, encoder=dataset.encoder, config={}, ancestor=ancestor)
-    Start.of(parent, newer).save(tmp_path / "run", CONFIG)
+    parent = SourceBundle(model=file.parent, encoder=dataset.encoder, config={}, ancestor=ancestor)
+    WarmStart.of(parent, newer).save(tmp_path / "run", CONFIG)
     initial = torch.load(tmp_path / "run" / INITIAL / "weights.pt")
     assert not initial[name].any()
     for key in ("user_tower.project.weight", "interaction_gate"):

@@ -9,7 +9,7 @@ from rf_training.baselines.item_knn import ItemKNN
 from rf_training.baselines.popularity import Popularity
 from rf_training.baselines.recency import Recency
 from rf_training.baselines.rectools_models import BERT4Rec, SASRec
-from rf_training.baselines.sanity_check import Beaten, beaten_by
+from rf_training.baselines.sanity_check import Beaten, baselines_ahead_of
 from rf_training.baselines.table import BASELINES, SIMPLE, baseline_names
 from rf_training.baselines.training_data import TrainingData
 
@@ -29,6 +29,6 @@ __all__ = [
     "SASRec",
     "TrainingData",
     "baseline_names",
-    "beaten_by",
+    "baselines_ahead_of",
     "compare",
 ]

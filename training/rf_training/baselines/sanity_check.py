@@ -1,4 +1,4 @@
-"""Does a simple baseline beat the model?"""
+"""Sanity check of a model: the simple baselines that rank better."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rf_training.evaluation.scorer import Scorer
 from rf_training.evaluation.sequences import Split
 
 METRIC = NDCG(20)
-"""What the model is chosen by."""
+"""Metric that the model is chosen by."""
 CASES = 25_000
 """Most validation targets that are looked at; of more, so many are drawn."""
 EVENTS = 5_000_000
@@ -30,7 +30,7 @@ class Beaten:
     baseline: str
     """Its name."""
     metric: str
-    """What is compared, such as ``ndcg@20``."""
+    """Metric that is compared, such as ``ndcg@20``."""
     value: float
     """The baseline's mean over the validation targets that were looked at."""
     model: float
@@ -44,7 +44,7 @@ class Beaten:
         )
 
 
-def beaten_by(model: Scorer, dataset: Dataset, *, seed: int = 0) -> list[Beaten]:
+def baselines_ahead_of(model: Scorer, dataset: Dataset, *, seed: int = 0) -> list[Beaten]:
     """Compare a model with the baselines that fit in seconds: popularity, recency, item-KNN and content-KNN.
 
     Args:

@@ -33,7 +33,7 @@ class Baseline:
     package: str | None = None
     """Distribution of the ``bench`` extra that does the work; None for those that fit in seconds without it."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """What a fit by a library depends on beside the data and the library's version."""
+    """Settings that a fit by a library depends on, beside the data and the library's version."""
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a baseline may learn from: the training events, their times, and what is known of the items."""
+"""Training data of a baseline: the training events, their times, and what is known of the items."""
 
 from dataclasses import dataclass
 from typing import Any

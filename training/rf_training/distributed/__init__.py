@@ -1,1 +1,1 @@
-"""Training by several processes: who takes part, how tables are spread over them, and what happens when one is lost."""
+"""Training by several processes: process group, placement of embedding tables, and failures."""

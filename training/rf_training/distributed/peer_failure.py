@@ -1,4 +1,4 @@
-"""How the loss of a process looks to the others."""
+"""Detection of a failed peer process from the error of a collective operation."""
 
 import torch.distributed as dist
 

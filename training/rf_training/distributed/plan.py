@@ -1,4 +1,4 @@
-"""Which embedding table lies where: the choice by size, and TorchRec's planner."""
+"""Placement of embedding tables on processes: the choice by size, and TorchRec's planner."""
 
 import os
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rf_platform.errors import ConfigError
 from rf_platform.features.encode import FeatureEncoder
 from rf_training.config import Recipe, ShardingConfig
 from rf_training.distributed.process_group import World
-from rf_training.distributed.torchrec_logging import quiet
+from rf_training.distributed.torchrec_logging import quiet_torchrec
 from rf_training.model.embeddings import PREFIX, FeatureEmbeddings, ShardedTables
 from rf_training.model.retrievalformer import RetrievalFormer
 
@@ -88,7 +88,7 @@ def make_plan(
             constraints[config.name] = ParameterConstraints(
                 sharding_types=kinds, min_partition=sharding.column_width, compute_kernels=_kernels(device)
             )
-    with quiet():
+    with quiet_torchrec():
         topology = Topology(
             world_size=world.size,
             compute_device=device.type,

@@ -202,7 +202,7 @@ class World:
             return
         if self._watchdog is not None:
             self._watchdog.stop()
-        with suppress(RuntimeError):  # whoever hosts the rendezvous may be gone
+        with suppress(RuntimeError):  # the host of the rendezvous may be gone
             if not self.main and not self.broken:
                 self._store.add("left", 1)
             deadline = time.monotonic() + (0 if self.broken else FAREWELL)

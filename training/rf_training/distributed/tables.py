@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
 from rf_training.distributed.process_group import World
-from rf_training.distributed.torchrec_logging import quiet
+from rf_training.distributed.torchrec_logging import quiet_torchrec
 from rf_training.model.embeddings import INIT_STD, FeatureEmbeddings
 
 BLOCK = 1 << 16
@@ -23,7 +23,7 @@ BLOCK = 1 << 16
 def sharded_tables(model: nn.Module) -> dict[str, ShardedTensor]:
     """Return the sharded tables by the name they have in a model that is not sharded; writing to their parts changes them."""
     found: dict[str, ShardedTensor] = {}
-    with quiet():
+    with quiet_torchrec():
         for path, module in model.named_modules():
             if isinstance(module, FeatureEmbeddings) and module.sharded is not None:
                 for name, tensor in module.sharded.state_dict().items():

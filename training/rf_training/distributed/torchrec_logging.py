@@ -9,7 +9,7 @@ LOGGERS = ("torchrec", "torch.fx._symbolic_trace")
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_torchrec() -> Iterator[None]:
     """Drop deprecation notices and remarks on topologies while TorchRec plans, shards or tells its state; errors come through."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]

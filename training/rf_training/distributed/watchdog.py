@@ -63,7 +63,7 @@ class Watchdog(threading.Thread):
                 return
 
     def _look(self, heard: dict[int, tuple[bytes, float]]) -> str | None:
-        """Return who is lost, or None."""
+        """Return the lost process, or None."""
         if self._rank != 0 and self._store.check([LOST]):
             return str(self._store.get(LOST), "utf-8")
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""How much of an exact ranking a search index keeps."""
+"""Share of an exact ranking that a search index keeps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Approximation:
     """Name of the scorer that ranks the whole catalog."""
     seen: Seen
     metric: str
-    """What is compared, such as ``recall@20``."""
+    """Metric that is compared, such as ``recall@20``."""
     exact_value: float
     """Mean of the exact ranking."""
     value: float

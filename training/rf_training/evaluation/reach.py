@@ -1,4 +1,4 @@
-"""What is recommended to all users together: how much of the catalog, and how popular it is."""
+"""Catalog coverage and popularity of the recommendations to all users together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -36,12 +36,12 @@ class EvaluationReport:
     results: tuple[ScorerResult, ...]
     """On all cases, by scorer in the order given, seen items kept first."""
     served: ScorerResult | None
-    """What a server returns: its index, its length of history, and nothing that the user has had, the target included. Its
+    """The model as a server asks it: its index, its length of history, and nothing that the user has had, the target included. Its
     differences are those from the exact ranking, seen items excluded. None if it was not asked for."""
     warm_cold: WarmCold | None
     """Targets with and without training events apart; None where every target has some."""
     approximations: tuple[Approximation, ...]
-    """What search indexes keep of the exact rankings; empty without an approximate scorer."""
+    """Shares of the exact rankings that search indexes keep; empty without an approximate scorer."""
     segments: Segments
     """By popularity of the target and by length of the history."""
     reach: CatalogReach

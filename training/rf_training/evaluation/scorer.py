@@ -1,4 +1,4 @@
-"""What can be evaluated: anything that scores the whole catalog from a history."""
+"""Interface of an evaluated recommender: anything that scores the whole catalog from a history."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""What the tables of an evaluation report hold, before they become text."""
+"""Tables of an evaluation report as values, before they become text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What evaluation reads of a dataset version: all events, ordered by user and time, each marked with its split."""
+"""Event sequences of a dataset version: all events, ordered by user and time, each marked with its split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

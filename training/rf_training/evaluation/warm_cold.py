@@ -14,7 +14,7 @@ from rf_training.evaluation.result import ScorerResult, Seen
 from rf_training.evaluation.sampled import Key, Sampled, metric_values
 
 BALANCED_METRIC = "recall@20"
-"""What the harmonic mean of warm and cold is taken of."""
+"""Metrics that the harmonic mean of warm and cold is taken of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class TargetGroup:
     targets: Literal["warm", "cold"]
     """Whether the items to find have training events."""
     candidates: Literal["all", "cold"]
-    """What the target is ranked among: all items, or those without training events (then seen items are excluded)."""
+    """Items that the target is ranked among: all, or those without training events (then seen items are excluded)."""
     cases: int
     """Number of targets."""
     results: tuple[ScorerResult, ...]

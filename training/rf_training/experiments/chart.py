@@ -17,7 +17,7 @@ ROW_HEIGHT = 0.27
 FRAME_HEIGHT = 1.0
 """Inches of a panel's title and axis."""
 SPREAD = -0.28
-"""Where the bar of the seeds' spread lies, in rows from that of the interval."""
+"""Offset of the bar of the seeds' spread, in rows from that of the interval."""
 
 BETTER, WORSE = SERIES[0], SERIES[1]
 

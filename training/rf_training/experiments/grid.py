@@ -1,4 +1,4 @@
-"""What an ablation varies: groups of variants around one recipe."""
+"""Grids of experiments: groups of variants around one recipe."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ class Group:
     """Variants that differ from each other in one thing."""
 
     name: str
-    """What `--group` calls it."""
+    """Name that `--group` takes."""
     title: str
     """Heading of its table and of its panel in the plot."""
     fixed: Mapping[str, str] = field(default_factory=dict)

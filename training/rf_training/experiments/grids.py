@@ -84,7 +84,7 @@ OBJECTIVE = _grid(
         variants=_values("train.ema_decay", "0", "0.99", "0.995", "0.999"),
     ),
 )
-"""What training minimises and how (R9, R10, R12, R14, R15)."""
+"""Objective and optimisation (R9, R10, R12, R14, R15)."""
 
 WARM_COLD = _grid(
     Group(
@@ -99,7 +99,7 @@ WARM_COLD = _grid(
         variants=_values("model.feature_noise", "0", "0.05", "0.2"),
     ),
 )
-"""What trades warm items against cold ones (R11); meant for a dataset with cold targets."""
+"""Trade-offs between warm and cold items (R11); meant for a dataset with cold targets."""
 
 ARCHITECTURE = _grid(
     Group(name="layout", title="Layout of the sequence", variants=_values("model.layout", "cls", "prefix", "side")),

@@ -1,4 +1,4 @@
-"""What is measured of a trained cell: the rank of every held-out item, the size of the model, the cost of its training."""
+"""Measurements of a trained cell: the rank of every held-out item, the size of the model, the cost of its training."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path

@@ -16,7 +16,7 @@ from rf_training.experiments.grid import Group
 from rf_training.run import recipe_from_dict
 
 PREFIX = "ablate"
-"""How the names of an ablation's runs begin."""
+"""Prefix of the names of an ablation's runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Plan:
     fingerprint: str
     """The dataset's."""
     recipe: Recipe
-    """What the groups vary."""
+    """Recipe that the groups vary."""
     seeds: tuple[int, ...]
     groups: Mapping[str, Group]
 

@@ -17,7 +17,7 @@ from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.examples import Examples
 from rf_training.rerank.quality import LABELS, SELECTION, measure
 from rf_training.rerank.recipe import RerankRecipe
-from rf_training.rerank.scoring import item_sides
+from rf_training.rerank.scoring import item_states
 from rf_training.rerank.store import towers_sha256
 from rf_training.rerank.towers import Towers
 from rf_training.rerank.training_run import fit_recipe, make_views, retriever_metrics
@@ -150,7 +150,7 @@ def train_variant(
     return {
         "best_epoch": fitted.best_epoch,
         "cpu_s": process_time() - start,
-        "validation": measure(ranker, item_sides(ranker, towers.unit_ND), validation).means,
+        "validation": measure(ranker, item_states(ranker, towers.unit_ND), validation).means,
         "history": fitted.history,
         "recipe": asdict(recipe),
     }

@@ -64,7 +64,7 @@ class GroupResult:
     name: str
     title: str
     fixed: dict[str, str]
-    """What all arms have beside the recipe."""
+    """Settings that all arms have beside the recipe."""
     arms: tuple[Arm, ...]
 
 
@@ -85,7 +85,7 @@ class AblationResult:
     cases: dict[str, int]
     """Number of users, one target each, by kind of target."""
     metric: str
-    """What the plot shows and validation chose by."""
+    """Metric that the plot shows and validation chose by."""
     resamples: int
     confidence: float
     groups: tuple[GroupResult, ...]

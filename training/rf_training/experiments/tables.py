@@ -128,7 +128,7 @@ def csv_text(result: AblationResult) -> str:
 
 
 def caption(result: AblationResult) -> str:
-    """What the figures are."""
+    """Return the explanation of the figures."""
     cases = f"{result.cases['all']:,} users"
     if result.has_cold:
         cases += f" ({result.cases['warm']:,} with a warm target, {result.cases['cold']:,} with a cold one)"

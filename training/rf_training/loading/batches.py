@@ -90,7 +90,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """What a step's targets are told apart from, for the targets of a process."""
+    """Candidates of a step, for the targets of a process."""
 
     version: np.ndarray
     """Item version of each candidate of the whole step."""

@@ -1,4 +1,4 @@
-"""Put windows together in batches (R14)."""
+"""Composition of batches from windows (R14)."""
 
 import numpy as np
 

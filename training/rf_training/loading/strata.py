@@ -1,4 +1,4 @@
-"""What a batch of windows should be a fair sample of: lengths, popularity and categories (R14)."""
+"""Strata of windows, of which balanced batches are fair samples: length, popularity and category (R14)."""
 
 import numpy as np
 

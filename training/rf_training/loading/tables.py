@@ -1,4 +1,4 @@
-"""Encode a table of items or users some rows at a time: what is held is what the model reads, not the raw values beside it."""
+"""Encoded tables of items and users, made some rows at a time: raw values are never held as a whole."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class EncodedSides:
-    """What the model reads of all items and all users: the same for training and for everything that is measured after it."""
+    """Encoded features of all items and all users: the same for training and for everything that is measured after it."""
 
     items: EncodedTable
     """Every state of every item, in the order of the dataset's ``items``."""

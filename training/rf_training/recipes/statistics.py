@@ -1,4 +1,4 @@
-"""What a recipe looks at to choose sizes."""
+"""Statistics of a training split, by which recipes choose sizes."""
 
 from dataclasses import dataclass
 

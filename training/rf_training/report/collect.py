@@ -39,13 +39,13 @@ class RunReport:
 
     @property
     def test(self) -> dict[str, Any] | None:
-        """What `rf evaluate` found on the test split; None where it has not, or has in a form without segments."""
+        """Report of `rf evaluate` on the test split; None without one, or with one of a form without segments."""
         found: dict[str, Any] | None = self.run.metrics.get("test")
         return found if found is not None and "segments" in found else None
 
     @property
     def scorers(self) -> list[str]:
-        """Who was evaluated with an exact ranking: the baselines, and last the model."""
+        """Scorers with an exact ranking: the baselines, and last the model."""
         if self.test is None:
             return []
         approximate = {each["scorer"] for each in self.test["approximations"]}

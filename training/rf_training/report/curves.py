@@ -1,4 +1,4 @@
-"""What a run recorded while it trained: TensorBoard scalars and the validation history."""
+"""Training curves of a run: TensorBoard scalars and the validation history."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How charts look, and how a figure becomes a PNG file and an SVG element that follows the colours of the page."""
+"""Style of charts, and their output as a PNG file and as an SVG element that follows the colours of the page."""
 
 import io
 import re
@@ -41,7 +41,7 @@ REST = Ink("rest", "#b3bac2", "#59626c")
 INKS = (TEXT, MUTED, GRID, *SERIES, REST)
 PNG_DPI = 200
 HALO = "halo"
-"""How the group id of a text begins that lies on other marks and needs an edge in the colour of the background."""
+"""Prefix of the group id of a text that lies on other marks and needs an edge in the colour of the background."""
 
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font and can be found and read aloud
@@ -105,7 +105,7 @@ class Chart:
     """Part of file names and of the ids inside the SVG element."""
     title: str
     note: str
-    """What the reader needs to know to read it; one or two sentences."""
+    """Explanation for the reader; one or two sentences."""
     svg: str
     """An ``<svg>`` element for an HTML page."""
     png: bytes

@@ -17,7 +17,7 @@ MOST_POINTS = 3000
 
 @dataclass(frozen=True, eq=False)
 class Colouring:
-    """What the points are coloured by."""
+    """Feature that the points are coloured by."""
 
     field: str
     """Name of the feature."""

@@ -1,4 +1,4 @@
-"""How large a model is, read from its saved weights alone."""
+"""Size of a model, read from its saved weights alone."""
 
 import re
 from collections import Counter

@@ -1,6 +1,6 @@
-"""What the retriever hands to a re-ranker: the best items of the whole catalog, without those the user has had.
+"""Candidates that the retriever hands to a re-ranker: the best items of the whole catalog, without those the user has had.
 
-Shapes: P places in histories, K candidates, N items, S seen items of all places, Q width of searched vectors.
+Shapes: P positions in histories, K candidates, N items, S seen items of all places, Q width of searched vectors.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What re-rankers are evaluated on: held-out targets, the retriever's candidates for them, and uniform items beside them.
+"""Evaluation cases of re-rankers: held-out targets, the retriever's candidates for them, and uniform items beside them.
 
 Shapes: P cases, K candidates, U uniform items.
 """
@@ -16,7 +16,7 @@ from rf_training.evaluation.jagged import Jagged, gather
 from rf_training.evaluation.ranking import rank_targets
 from rf_training.evaluation.sequences import Split
 from rf_training.rerank.candidates import CANDIDATES, Candidates, find_candidates
-from rf_training.rerank.towers import EncodedPlaces, Places, Towers
+from rf_training.rerank.towers import EncodedPositions, Positions, Towers
 
 UNIFORM = 200
 """Items drawn uniformly for every case, for the AUC against them."""
@@ -28,7 +28,7 @@ class RerankCases:
     """The targets of a split, encoded and searched once for all re-rankers."""
 
     cases: EvaluationCases
-    encoded: EncodedPlaces
+    encoded: EncodedPositions
     """Histories before the targets, as they are served."""
     candidates: Candidates
     """The best of the catalog without the history; a target that the user has had before may be found again."""
@@ -89,7 +89,7 @@ def make_cases(towers: Towers, split: Split, *, seed: int, most: int | None = No
     """
     cases = EvaluationCases.from_sequences(towers.dataset.sequences, n_items=towers.n_items, split=split)
     cases = cases if most is None else cases.sampled(most, seed)
-    encoded = towers.encode(Places(cases.users, cases.stops - cases.starts))
+    encoded = towers.encode(Positions(cases.users, cases.stops - cases.starts))
     target_P = torch.from_numpy(cases.targets).to(towers.device)
     rng = np.random.default_rng([seed, int(split)])
     uniform = rng.integers(0, towers.n_items, (len(cases), UNIFORM))
@@ -137,7 +137,7 @@ class _Searched:
 
     name = "dot"
 
-    def __init__(self, towers: Towers, encoded: EncodedPlaces, cases: EvaluationCases) -> None:
+    def __init__(self, towers: Towers, encoded: EncodedPositions, cases: EvaluationCases) -> None:
         self._vectors_NQ, self._query_PQ, self._users = towers.vectors_NQ, encoded.query_PQ, cases.users
 
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:

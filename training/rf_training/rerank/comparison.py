@@ -19,7 +19,7 @@ from rf_training.evaluation.rendering import markdown_table
 from rf_training.rerank.cases import RerankCases
 from rf_training.rerank.quality import AUC, LABELS, METRICS, SELECTION, Quality, measure
 from rf_training.rerank.ranker import DOT, Ranker
-from rf_training.rerank.scoring import item_sides
+from rf_training.rerank.scoring import item_states
 from rf_training.rerank.target_attention import TargetAttention
 from rf_training.rerank.towers import Towers
 
@@ -45,7 +45,7 @@ class RerankerRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What `rf rerank compare` reports."""
+    """Result of `rf rerank compare`."""
 
     run: str
     dataset: str
@@ -86,7 +86,7 @@ def compare_rerankers(
     found: dict[str, Quality] = {}
     for name, ranker in rankers.items():
         with track(f"ranking {len(cases)} {cases.cases.split.label} targets: {name}", len(cases)) as progress:
-            found[name] = measure(ranker, item_sides(ranker, towers.unit_ND), cases, progress)
+            found[name] = measure(ranker, item_states(ranker, towers.unit_ND), cases, progress)
     return Comparison(
         run=run,
         dataset=towers.dataset.name,

@@ -1,6 +1,6 @@
 """Training examples of a re-ranker: places in training histories, each with its positive and what it competes with.
 
-Shapes: P places, H hard negatives.
+Shapes: P positions, H hard negatives.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from rf_training.loading.windows import check_training_events, ranges
 from rf_training.rerank.candidates import CANDIDATES, find_candidates
 from rf_training.rerank.jackknife import find_strength, left_out
 from rf_training.rerank.recipe import RerankTraining
-from rf_training.rerank.towers import EncodedPlaces, Noise, Places, Towers
+from rf_training.rerank.towers import EncodedPositions, Noise, Positions, Towers
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Examples:
     lie behind all of their negatives it would learn to turn the order round.
     """
 
-    encoded: EncodedPlaces
+    encoded: EncodedPositions
     """Histories before the positives."""
     positive_P: Tensor
     """int64, item of the training event at each place."""
@@ -41,7 +41,7 @@ class Examples:
     log_weight_PH: Tensor
     """Log of how many candidates each of them stands for."""
     places: int
-    """Places before those without a found positive were left out."""
+    """Positions before those without a found positive were left out."""
     strength: float
     """How much of an event was taken out of its own item's vector, see :mod:`rf_training.rerank.jackknife`."""
     known: float
@@ -51,7 +51,7 @@ class Examples:
         return len(self.positive_P)
 
 
-def training_places(dataset: Dataset, latest: int) -> tuple[Places, npt.NDArray[np.int64]]:
+def training_positions(dataset: Dataset, latest: int) -> tuple[Positions, npt.NDArray[np.int64]]:
     """Return the latest training events of every user that have an event before them, and the items of these events.
 
     Raises:
@@ -63,7 +63,7 @@ def training_places(dataset: Dataset, latest: int) -> tuple[Places, npt.NDArray[
     user = np.repeat(np.arange(len(counts)), used)
     length = ranges(counts - used, counts)
     begin = np.asarray(sequences.offsets, np.int64)[user]
-    return Places(user, length), np.asarray(sequences.item[begin + length], np.int64)
+    return Positions(user, length), np.asarray(sequences.item[begin + length], np.int64)
 
 
 def make_view(
@@ -79,7 +79,7 @@ def make_view(
         progress: told the number of places done.
     """
     dataset, sequences = towers.dataset, towers.dataset.sequences
-    places, positive = training_places(dataset, settings.places)
+    places, positive = training_positions(dataset, settings.places)
     positive_P = torch.from_numpy(positive).to(towers.device)
     noisy = settings.tower_dropout or settings.unknown > 0
     noise = Noise(dropout=settings.tower_dropout, unknown=settings.unknown, seed=settings.seed * 1000 + number)
@@ -89,8 +89,8 @@ def make_view(
     hard = np.empty((len(places), min(settings.hard, towers.n_items)), np.int32)
     log_weight = np.empty(hard.shape, np.float32)
     bar_P, last_P = (torch.empty(len(places), device=towers.device) for _ in range(2))
-    for start in range(0, len(places), PLACES_AT_ONCE):
-        rows = slice(start, min(start + PLACES_AT_ONCE, len(places)))
+    for start in range(0, len(places), POSITIONS_AT_ONCE):
+        rows = slice(start, min(start + POSITIONS_AT_ONCE, len(places)))
         seen = gather(sequences.item, begin[rows], begin[rows] + places.length[rows])
         best = find_candidates(encoded.query_PQ[rows], towers.vectors_NQ, seen, CANDIDATES)
         other = best.item_PK != positive_P[rows][:, None]
@@ -129,7 +129,7 @@ def _score_at(dot_PK: Tensor, other_PK: Tensor, place: int) -> Tensor:
 
 BAR = 100
 """Place in the retriever's order at which training and validation are made alike."""
-PLACES_AT_ONCE = 4096
+POSITIONS_AT_ONCE = 4096
 
 
 def _draw(

@@ -1,4 +1,4 @@
-"""What a training event has added to the vector of its own item, taken out again.
+"""Jackknife of training events: the share of an event in its own item's vector, taken out again.
 
 The towers were trained on the very events that a re-ranker learns from, and rank these far better than events to come: on Amazon
 Toys 80% of the latest training events are among the first 100, of the validation events 30%. A re-ranker that learns from
@@ -9,7 +9,7 @@ its query over the number of the item's events: ``y' = y - strength / events * q
 the event has left elsewhere in the towers is covered by the strength, which is chosen so that the retriever finds the training
 events as often as it finds the validation targets.
 
-Shapes: P places, D width of the towers.
+Shapes: P positions, D width of the towers.
 """
 
 from torch import Tensor

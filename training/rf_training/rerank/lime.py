@@ -19,12 +19,12 @@ from rf_training.rerank.ranker import CorrectingRanker, Histories
 
 
 class LimeUser(NamedTuple):
-    """The user side, as far into the scorer as it goes without a candidate."""
+    """The user state, carried as far into the scorer as it goes without a candidate."""
 
     table_BWF: Tensor
-    """What each number kept of an item adds to the scorer's inputs."""
+    """Contribution of each number of an item's state to the scorer's inputs."""
     row_B1F: Tensor
-    """What the user adds to them."""
+    """Contribution of the user to them."""
 
 
 class Lime(CorrectingRanker):
@@ -61,7 +61,7 @@ class Lime(CorrectingRanker):
         self.scorer_dropout = Dropout(config.dropout)
         self.score = silent(G)
 
-    def item_side(self, items_ND: Tensor) -> Tensor:
+    def item_state(self, items_ND: Tensor) -> Tensor:
         """Return link weights and the numbers for the scorer [N, W]; the links are the global ones, whoever the user is."""
         H, C = self.config.heads, self.dim // self.config.heads
         t_ND = direction(items_ND)
@@ -72,7 +72,7 @@ class Lime(CorrectingRanker):
         weight_NLH = logit_NLH.softmax(1) if soft else F.silu(logit_NLH) / self.config.links
         return torch.cat([weight_NLH.flatten(1), self.item_extra(t_ND)], dim=1)
 
-    def user_side(self, histories: Histories) -> LimeUser:
+    def user_state(self, histories: Histories) -> LimeUser:
         """Return the personalised links and the user's vector, carried through the scorer's first layer."""
         B, H = len(histories.length_B), self.config.heads
         u_BD = direction(histories.user_BD)
@@ -98,7 +98,7 @@ class Lime(CorrectingRanker):
         return reading_BHLS[..., 1:]
 
     def link_weights(self, item_KW: Tensor) -> Tensor:
-        """Return the link weights in rows of :meth:`item_side` [K, L, H], for explanations."""
+        """Return the link weights in rows of :meth:`item_state` [K, L, H], for explanations."""
         return item_KW[:, : -self.config.width].view(-1, self.config.links, self.config.heads)
 
     def forward(self, user: LimeUser, item_BKW: Tensor, dot_BK: Tensor) -> Tensor:

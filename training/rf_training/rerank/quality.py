@@ -1,4 +1,4 @@
-"""How well a re-ranker orders the candidates of held-out targets.
+"""Quality of a re-ranker: its order of the candidates of held-out targets.
 
 Shapes: P cases, K candidates, U uniform items, M metrics.
 """
@@ -31,12 +31,12 @@ and equal scores count half (Hanley and McNeil, 1982, Radiology 143(1)). Both ar
 LABELS = dict(zip(METRICS, (*(metric.label for metric in RANKED), "AUC", "AUC among candidates"), strict=True))
 """Their names in tables."""
 SELECTION = "ndcg@10"
-"""What chooses among epochs, settings and re-rankers, on the validation split."""
+"""Metric that chooses among epochs, settings and re-rankers, on the validation split."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What one re-ranker does with every case."""
+    """Ranks and metric values of one re-ranker, case by case."""
 
     rank_P: npt.NDArray[np.int64]
     """Rank of the target in the whole catalog, seen items excluded: what the retriever did not find keeps its place behind."""
@@ -53,32 +53,32 @@ class Quality:
         return {name: self.mean(name) for name in METRICS}
 
 
-def measure(ranker: Ranker, side_NW: Tensor, cases: RerankCases, progress: Tracker | None = None) -> Quality:
+def measure(ranker: Ranker, item_states_NW: Tensor, cases: RerankCases, progress: Tracker | None = None) -> Quality:
     """Score the candidates, the target and the uniform items of every case, and compare.
 
     Args:
         ranker: in evaluation mode.
-        side_NW: what it keeps of the catalog.
+        item_states_NW: what it keeps of the catalog.
         cases: what to rank.
         progress: told the number of cases done.
     """
     dot_PX = _dots(cases)
-    return _quality(cases, _scores(ranker, side_NW, cases, dot_PX, progress))
+    return _quality(cases, _scores(ranker, item_states_NW, cases, dot_PX, progress))
 
 
 def measure_weighted(
-    ranker: CorrectingRanker, side_NW: Tensor, cases: RerankCases, weights: Sequence[float]
+    ranker: CorrectingRanker, item_states_NW: Tensor, cases: RerankCases, weights: Sequence[float]
 ) -> dict[float, Quality]:
     """Do the same for several weights of what the re-ranker adds to the retriever's score, which is scored once.
 
     Args:
         ranker: in evaluation mode, with the weight 1.
-        side_NW: what it keeps of the catalog.
+        item_states_NW: what it keeps of the catalog.
         cases: what to rank.
         weights: what to try.
     """
     dot_PX = _dots(cases)
-    score_PX = _scores(ranker, side_NW, cases, dot_PX)
+    score_PX = _scores(ranker, item_states_NW, cases, dot_PX)
     plain_PX = dot_PX * ranker.log_scale.detach().exp()
     plain_PX = torch.where((cases.encoded.length_P > 0)[:, None], plain_PX, dot_PX)
     added_PX = torch.where(plain_PX.isfinite(), score_PX - plain_PX, 0.0)
@@ -90,11 +90,11 @@ def _dots(cases: RerankCases) -> Tensor:
 
 
 def _scores(
-    ranker: Ranker, side_NW: Tensor, cases: RerankCases, dot_PX: Tensor, progress: Tracker | None = None
+    ranker: Ranker, item_states_NW: Tensor, cases: RerankCases, dot_PX: Tensor, progress: Tracker | None = None
 ) -> Tensor:
     """Return the scores of the candidates, the target and the uniform items [P, K + 1 + U]."""
     parts = (cases.candidates.item_PK, cases.target_P[:, None].int(), cases.uniform_PU.int())
-    return score_candidates(ranker, side_NW, cases.encoded, torch.cat(parts, dim=1), dot_PX, progress)
+    return score_candidates(ranker, item_states_NW, cases.encoded, torch.cat(parts, dim=1), dot_PX, progress)
 
 
 def _quality(cases: RerankCases, scores: Tensor) -> Quality:

@@ -15,7 +15,7 @@ from rf_training.rerank.config import RerankConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Histories:
-    """What the retriever knows of users, in its own vectors; nothing here is trained by a re-ranker."""
+    """User histories in the vectors of the retriever; nothing here is trained by a re-ranker."""
 
     tokens_BTD: Tensor
     """Interaction tokens, oldest first, then padding."""
@@ -28,7 +28,7 @@ class Histories:
 class Ranker(nn.Module, ABC):
     """Scores candidates for users. The three steps are apart since they happen at different times when it is served.
 
-    :meth:`item_side` is computed when a bundle is built or an item changes, :meth:`user_side` while the index is searched,
+    :meth:`item_state` is computed when a bundle is built or an item changes, :meth:`user_state` while the index is searched,
     and :meth:`forward` for the candidates found.
 
     Every re-ranker starts with the order of the retriever: what it adds to the retriever's score starts at zero.
@@ -46,14 +46,14 @@ class Ranker(nn.Module, ABC):
         self.config, self.dim = config, dim
 
     @abstractmethod
-    def item_side(self, items_ND: Tensor) -> Tensor:
+    def item_state(self, items_ND: Tensor) -> Tensor:
         """Return what is kept of items [N, W], from the item tower's output alone: the user has no part in it.
 
         Only the direction of the output counts: the vectors that are indexed, without the dimension of a bias, do as well.
         """
 
     @abstractmethod
-    def user_side(self, histories: Histories) -> Any:
+    def user_state(self, histories: Histories) -> Any:
         """Return what is computed once a request, however many candidates there are: a tensor or a named tuple of tensors."""
 
     @abstractmethod
@@ -61,8 +61,8 @@ class Ranker(nn.Module, ABC):
         """Return the scores [B, K].
 
         Args:
-            user: of :meth:`user_side`.
-            item_BKW: the candidates' rows of :meth:`item_side`.
+            user: of :meth:`user_state`.
+            item_BKW: the candidates' rows of :meth:`item_state`.
             dot_BK: the retriever's scores: dot products, with what it adds for the item alone.
         """
 
@@ -80,11 +80,11 @@ class DotProduct(Ranker):
         super().__init__(config, dim)
         self.item_width = 0
 
-    def item_side(self, items_ND: Tensor) -> Tensor:
+    def item_state(self, items_ND: Tensor) -> Tensor:
         """Return rows of no width [N, 0]."""
         return items_ND[:, :0]
 
-    def user_side(self, histories: Histories) -> None:
+    def user_state(self, histories: Histories) -> None:
         """Return nothing."""
 
     def forward(self, user: None, item_BKW: Tensor, dot_BK: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class RerankTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class RerankRecipe:
-    """What `rf rerank train` trains, and how; `rf_training.recipes.override` changes single settings of it."""
+    """Complete configuration of `rf rerank train`; `rf_training.recipes.override` changes single settings of it."""
 
     rerank: RerankConfig = field(default_factory=lambda: RerankConfig(dropout=0.3))
     """The re-ranker; on examples of towers that were trained on the same events it takes more dropout than in general."""

@@ -1,4 +1,4 @@
-"""Where a run keeps its re-rankers: ``rerankers/NAME/`` each, and ``reranker``, a link to the one that is served."""
+"""Store of a run's re-rankers: ``rerankers/NAME/`` each, and ``reranker``, a link to the one that is served."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ RERANKERS_DIRECTORY = "rerankers"
 CHOSEN = "reranker"
 """Link in a run's directory, relative, to the re-ranker that `rf index build` puts into bundles."""
 TRAINING, METRICS = "training.json", "metrics.json"
-"""What it was trained on and how; how well it ranks the validation targets."""
+"""Files of a re-ranker: its training data and recipe; its metrics on the validation targets."""
 _STAGING = ".training-"
 
 

@@ -64,13 +64,13 @@ class TargetAttention(CorrectingRanker):
         )
         self.score = silent(dim)
 
-    def item_side(self, items_ND: Tensor) -> Tensor:
+    def item_state(self, items_ND: Tensor) -> Tensor:
         """Return the candidates' queries [N, D]."""
         t_ND = direction(items_ND)
         query_ND: Tensor = t_ND + self.item_mlp(t_ND)
         return query_ND
 
-    def user_side(self, histories: Histories) -> TargetUser:
+    def user_state(self, histories: Histories) -> TargetUser:
         """Encode the history."""
         x_BSD, there_BS = self.history(histories)
         for block in self.blocks:
@@ -97,9 +97,9 @@ class TruncatedAttention(TargetAttention):
 
     kind = "truncated"
 
-    def user_side(self, histories: Histories) -> TargetUser:
+    def user_state(self, histories: Histories) -> TargetUser:
         """Encode the last interactions."""
-        return super().user_side(latest(histories, self.config.links))
+        return super().user_state(latest(histories, self.config.links))
 
 
 def latest(histories: Histories, count: int) -> Histories:

@@ -1,6 +1,6 @@
 """The frozen towers of a run, as a re-ranker sees them: histories, queries and item vectors.
 
-Shapes: P places in histories, V interactions, N items, D width of the towers.
+Shapes: P positions in histories, V interactions, N items, D width of the towers.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ USERS_AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """What is done to the towers so that they know places they were trained on no better than new ones."""
+    """Noise in the towers, under which they know positions they were trained on no better than new ones."""
 
     dropout: bool
     """Whether the user tower drops what it dropped in its own training."""
@@ -34,8 +34,8 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Places in histories: after the first ``length`` events of a user. Arrays are int64 [P]."""
+class Positions:
+    """Positions in histories: after the first ``length`` events of a user. Arrays are int64 [P]."""
 
     user: npt.NDArray[np.int64]
     """User row of the dataset."""
@@ -45,16 +45,16 @@ class Places:
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, rows: npt.NDArray[np.int64] | slice) -> "Places":
+    def take(self, rows: npt.NDArray[np.int64] | slice) -> "Positions":
         """Return the given places, in that order."""
-        return Places(self.user[rows], self.length[rows])
+        return Positions(self.user[rows], self.length[rows])
 
 
 @dataclass(frozen=True)
-class EncodedPlaces:
-    """What the towers make of places: computed once, read by every re-ranker.
+class EncodedPositions:
+    """Positions encoded by the towers: computed once, read by every re-ranker.
 
-    Places of one user share their interaction tokens, which makes a token of an event the same wherever it is read from.
+    Positions of one user share their interaction tokens, which makes a token of an event the same wherever it is read from.
     """
 
     tokens_VD: Tensor
@@ -66,12 +66,12 @@ class EncodedPlaces:
     user_PD: Tensor
     """Output of the user tower, not normalised."""
     query_PQ: Tensor
-    """What is searched with, of the width of the searched vectors."""
+    """Query vectors, of the width of the searched vectors."""
 
     def __len__(self) -> int:
         return len(self.start_P)
 
-    def take(self, rows: Tensor) -> "EncodedPlaces":
+    def take(self, rows: Tensor) -> "EncodedPositions":
         """Return some places; the tokens stay those of all."""
         return replace(
             self,
@@ -115,7 +115,7 @@ class Towers:
         self.unit_ND = self.scorer.unit_vectors.contiguous()
         """The items' vectors of unit length, what a re-ranker's item side is made of."""
         self.vectors_NQ = self.scorer.vectors_ND
-        """What is searched: unit vectors, with one more dimension where scores have a part of the item alone."""
+        """Vectors that are searched: unit vectors, with one more dimension where scores have a part of the item alone."""
         self._users = sides.users
         self._nameless: HistoryTokens | None = None
         if model.config.item_id:
@@ -128,7 +128,7 @@ class Towers:
         return len(self.unit_ND)
 
     @torch.no_grad()
-    def encode(self, places: Places, noise: Noise | None = None) -> EncodedPlaces:
+    def encode(self, places: Positions, noise: Noise | None = None) -> EncodedPositions:
         """Encode places, those of one user standing together and in the order of users.
 
         Args:
@@ -162,7 +162,7 @@ class Towers:
         finally:
             model.user_tower.eval()
         user_PD = torch.cat(outputs)
-        return EncodedPlaces(
+        return EncodedPositions(
             tokens_VD=torch.cat(tokens),
             start_P=torch.from_numpy(np.concatenate(starts)).to(self.device),
             length_P=torch.from_numpy(read).to(self.device),
@@ -192,7 +192,7 @@ class Towers:
         return self.model.encode_interactions(h_VD, FeatureTensors.from_encoded(context).to(self.device))
 
     def _outputs(
-        self, z_VD: Tensor, start: npt.NDArray[np.int64], read: npt.NDArray[np.int64], places: Places
+        self, z_VD: Tensor, start: npt.NDArray[np.int64], read: npt.NDArray[np.int64], places: Positions
     ) -> Tensor:
         """Return the user tower's output at places whose tokens are in ``z_VD`` from ``start`` on."""
         sequences = self.dataset.sequences

@@ -22,7 +22,7 @@ from rf_training.rerank.examples import Examples
 from rf_training.rerank.quality import SELECTION, measure, measure_weighted
 from rf_training.rerank.ranker import CorrectingRanker, Ranker
 from rf_training.rerank.recipe import RerankTraining
-from rf_training.rerank.scoring import item_sides
+from rf_training.rerank.scoring import item_states
 from rf_training.rerank.towers import Towers
 
 
@@ -63,7 +63,7 @@ class Clicks(nn.Module):
 
 
 WEIGHTS = (1.0, 0.25, 0.5, 0.75, 1.5)
-"""What is tried on the validation targets as weight of what a re-ranker adds to the retriever's score."""
+"""Weights of a re-ranker's correction of the retriever's score that are tried on the validation targets."""
 POOL = 16
 """Batches that are shuffled together and then sorted by length: little padding, and still a random order."""
 
@@ -152,10 +152,10 @@ def _fault(settings: RerankTraining, step: int, rate: float, loss: float) -> str
 def validate(ranker: Ranker, towers: Towers, cases: RerankCases) -> tuple[float, dict[str, float]]:
     """Return the best weight of what the re-ranker adds to the retriever's score, and the metrics with it."""
     ranker.eval()
-    side_NW = item_sides(ranker, towers.unit_ND)
+    item_states_NW = item_states(ranker, towers.unit_ND)
     if not isinstance(ranker, CorrectingRanker):
-        return 1.0, measure(ranker, side_NW, cases).means
-    found = measure_weighted(ranker, side_NW, cases, WEIGHTS)
+        return 1.0, measure(ranker, item_states_NW, cases).means
+    found = measure_weighted(ranker, item_states_NW, cases, WEIGHTS)
     weight = max(WEIGHTS, key=lambda each: found[each].mean(SELECTION))
     return weight, found[weight].means
 
@@ -220,10 +220,10 @@ class Steps:
         dot_BN = torch.einsum("bq,bnq->bn", query_BQ, towers.vectors_NQ[item_BN])
         dot_BC = torch.cat([view.dot_P[batch.row_B][:, None], dot_BN], dim=1)
         items, row_BN = torch.unique(item_BN, return_inverse=True)
-        side_XW = ranker.item_side(torch.cat([view.unit_PD[batch.row_B], towers.unit_ND[items]]))
+        item_states_XW = ranker.item_state(torch.cat([view.unit_PD[batch.row_B], towers.unit_ND[items]]))
         B = len(batch.row_B)
         row_BC = torch.cat([torch.arange(B, device=towers.device)[:, None], row_BN + B], dim=1)
-        scores: Tensor = ranker(ranker.user_side(view.encoded.histories(batch.row_B)), side_XW[row_BC], dot_BC)
+        scores: Tensor = ranker(ranker.user_state(view.encoded.histories(batch.row_B)), item_states_XW[row_BC], dot_BC)
         return scores
 
 

@@ -14,12 +14,12 @@ from rf_platform.settings import Settings
 from rf_training.evaluation.sequences import Split
 from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.config import RerankConfig
-from rf_training.rerank.examples import BAR, Examples, make_view, training_places
+from rf_training.rerank.examples import BAR, Examples, make_view, training_positions
 from rf_training.rerank.kinds import make_ranker, save_ranker, served_kinds
 from rf_training.rerank.quality import SELECTION, measure
 from rf_training.rerank.ranker import DOT, Ranker
 from rf_training.rerank.recipe import RerankRecipe, RerankTraining
-from rf_training.rerank.scoring import item_sides
+from rf_training.rerank.scoring import item_states
 from rf_training.rerank.store import (
     check_free,
     choose_reranker,
@@ -35,7 +35,7 @@ from rf_training.run_model import load_run_model
 
 @dataclass(frozen=True, kw_only=True)
 class RerankResult:
-    """What a training reports."""
+    """Result of the training of one re-ranker."""
 
     run: str
     name: str
@@ -104,7 +104,7 @@ def train_rerankers(
                 name=name,
                 kind=ranker.kind,
                 best_epoch=fitted.best_epoch,
-                validation=measure(ranker, item_sides(ranker, towers.unit_ND), validation).means,
+                validation=measure(ranker, item_states(ranker, towers.unit_ND), validation).means,
                 retriever=retriever,
             )
             with publish_reranker(record.path, name) as directory:
@@ -146,7 +146,7 @@ def fit_recipe(
 
 def make_views(towers: Towers, training: RerankTraining, validation: RerankCases) -> list[Examples]:
     """Encode and search the training places, as often as the settings say."""
-    places = len(training_places(towers.dataset, training.places)[0])
+    places = len(training_positions(towers.dataset, training.places)[0])
     with track("training candidates", training.views * places) as progress:
         found = validation.found(BAR)
         return [make_view(towers, training, found, number, progress) for number in range(training.views)]
@@ -155,7 +155,7 @@ def make_views(towers: Towers, training: RerankTraining, validation: RerankCases
 def retriever_metrics(towers: Towers, cases: RerankCases) -> dict[str, float]:
     """Return the metrics of the retriever's own order."""
     dot = make_ranker(RerankConfig(kind=DOT), towers.unit_ND.shape[1]).to(towers.device).eval()
-    return measure(dot, item_sides(dot, towers.unit_ND), cases).means
+    return measure(dot, item_states(dot, towers.unit_ND), cases).means
 
 
 def _training(record: RunRecord, towers: Towers, recipe: RerankRecipe, view: Examples) -> dict[str, Any]:

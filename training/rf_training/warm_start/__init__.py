@@ -1,1 +1,1 @@
-"""Training that goes on from a bundle, on newer data with more values."""
+"""Warm start: training from a bundle's weights, on newer data with more values."""

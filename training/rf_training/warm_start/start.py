@@ -1,4 +1,4 @@
-"""What a training that goes on from a bundle leaves in its run's directory before its first step."""
+"""Initial state of a warm-started run: id maps, lineage and weights in its directory before the first step."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,48 +17,48 @@ from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import read_weights, save_weights
 from rf_training.trainer import INITIAL
-from rf_training.warm_start.parent import Parent
+from rf_training.warm_start.source import SourceBundle
 from rf_training.warm_start.weights import carry_over
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Start:
-    """A parent's id maps, grown to a newer dataset; nothing is written yet."""
+class WarmStart:
+    """A bundle's id maps, grown to a newer dataset; nothing is written yet."""
 
-    parent: Parent
+    source: SourceBundle
     dataset: Dataset
     """As it was built, with id maps of its own."""
     growth: Growth
     lineage: Lineage
 
     @classmethod
-    def of(cls, parent: Parent, dataset: Dataset) -> "Start":
-        """Grow the parent's id maps to a dataset version.
+    def of(cls, source: SourceBundle, dataset: Dataset) -> "WarmStart":
+        """Grow the bundle's id maps to a dataset version.
 
         Raises:
             ConfigError: a feature or a domain means something else in the dataset.
         """
-        growth = grow(parent.encoder, dataset.encoder)
-        lineage = Lineage.of(growth, parent.ancestor, dataset=dataset.name, fingerprint=dataset.fingerprint)
-        return cls(parent=parent, dataset=dataset, growth=growth, lineage=lineage)
+        growth = grow(source.encoder, dataset.encoder)
+        lineage = Lineage.of(growth, source.ancestor, dataset=dataset.name, fingerprint=dataset.fingerprint)
+        return cls(source=source, dataset=dataset, growth=growth, lineage=lineage)
 
     def save(self, directory: Path, model: ModelConfig) -> None:
         """Write id maps, their lineage and the weights to start from into a run's directory.
 
         Raises:
-            CorruptError: the parent's weights do not fit its configuration.
+            CorruptError: the bundle's weights do not fit its configuration.
         """
         self.growth.encoder.save(directory / ENCODER)
         self.lineage.save(directory / LINEAGE)
-        weights = read_weights(self.parent.model / "weights.pt", model)
+        weights = read_weights(self.source.model / "weights.pt", model)
         with torch.device("meta"):  # shapes and names are enough
-            before = RetrievalFormer(model, self.parent.encoder)
+            before = RetrievalFormer(model, self.source.encoder)
             after = RetrievalFormer(model, self.growth.encoder)
         sizes = {name: weight.shape for name, weight in before.state_dict().items()}
         if sizes != {name: weight.shape for name, weight in weights.items()}:
             raise CorruptError(
-                f"the weights in {self.parent.model} do not fit the recipe of run '{self.parent.ancestor.run}' and the "
-                f"vocabularies of bundle '{self.parent.ancestor.bundle}'; go on from another bundle"
+                f"the weights in {self.source.model} do not fit the recipe of run '{self.source.ancestor.run}' and the "
+                f"vocabularies of bundle '{self.source.ancestor.bundle}'; go on from another bundle"
             )
         save_weights(directory / INITIAL, model, carry_over(weights, before, after))
 
@@ -76,13 +76,13 @@ class Start:
         if known:
             console.print(
                 f"[yellow]warning:[/] {known:,} of the {cold:,} cold targets of dataset '{self.dataset.name}' are items that "
-                f"bundle '{self.parent.ancestor.bundle}' was trained on: figures on cold items will be too good",
+                f"bundle '{self.source.ancestor.bundle}' was trained on: figures on cold items will be too good",
                 highlight=False,
                 soft_wrap=True,
             )
 
 
-def check_start(directory: Path) -> None:
+def check_warm_start(directory: Path) -> None:
     """Check that a run that goes on from a bundle still has the weights it starts from, if it has no checkpoint yet.
 
     Raises:

@@ -56,7 +56,7 @@ class _Names:
 
     def __init__(self, model: RetrievalFormer) -> None:
         self.rows: dict[str, tuple[str, ...]] = {}
-        """What each row of a parameter belongs to, for parameters that have a row for every feature."""
+        """Feature of each row of a parameter, for parameters that have a row for every feature."""
         self._aliases: dict[str, str] = {}
         """Another name for parameters in a list with an entry for every feature: by the feature, not by its place."""
         for path, module in model.named_modules():

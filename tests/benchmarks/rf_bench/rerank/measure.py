@@ -56,7 +56,7 @@ class Contender:
 
     def __init__(self, ranker: Ranker, items_ND: Tensor) -> None:
         self._ranker = ranker.eval()
-        self._rows_NW = ranker.item_side(items_ND).half()
+        self._rows_NW = ranker.item_state(items_ND).half()
         self._expected: dict[tuple[str, int, int], float] = {}
 
     @property
@@ -67,7 +67,7 @@ class Contender:
     def answer(self, histories: Histories, found_K: Tensor, dot_1K: Tensor) -> npt.NDArray[np.float64]:
         """Score one request; return the CPU seconds of each part and, last, all seconds by the clock."""
         clock, begin = perf_counter(), thread_time()
-        user = self._ranker.user_side(histories)
+        user = self._ranker.user_state(histories)
         encoded = thread_time()
         item_1KW = self._rows_NW.index_select(0, found_K).float()[None]
         gathered = thread_time()

@@ -16,7 +16,7 @@ from rf_training.average import WeightAverage, replicated
 from rf_training.config import Recipe
 from rf_training.distributed.plan import sharded_domains
 from rf_training.distributed.process_group import World
-from rf_training.distributed.torchrec_logging import quiet
+from rf_training.distributed.torchrec_logging import quiet_torchrec
 from rf_training.loading.batches import Batch, BatchLoader
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.optimizer import make_optimizer, table_rate
@@ -137,7 +137,7 @@ class Rig:
         upper bounds of what communication costs.
         """
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.device.type == "cuda" else [])]
-        with quiet(), profile(activities=activities) as profiler:
+        with quiet_torchrec(), profile(activities=activities) as profiler:
             self.run(steps)
         found = profiler.events() or []
         transfers = _merged([(e.time_range.start, e.time_range.end) for e in found if e.name.startswith(COLLECTIVES)])

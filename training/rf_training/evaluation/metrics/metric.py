@@ -1,4 +1,4 @@
-"""What a metric is."""
+"""Interface of a ranking metric."""
 
 from typing import Any, Protocol
 

@@ -1,4 +1,4 @@
-"""What every fusion has in common.
+"""Interface of a fusion of features.
 
 Shapes, here and in the files beside: R rows, M features, O features but the first, D width, H heads.
 """

@@ -1,4 +1,4 @@
-"""From the name in a recipe to a fusion."""
+"""Table of fusions by name."""
 
 from rf_training.model.config import FusionKind
 from rf_training.model.fusion.attention import AttentionFusion

@@ -1,4 +1,4 @@
-"""The bundle that a training goes on from."""
+"""Source bundle of a warm start."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from rf_platform.registry import BundleRecord, Registry, check_bundle
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Parent:
+class SourceBundle:
     """Everything of a bundle that a later training needs."""
 
     model: Path
@@ -23,10 +23,10 @@ class Parent:
     config: dict[str, Any]
     """Recipe of its run, as plain data."""
     ancestor: Ancestor
-    """What the lineage of a later run says of it."""
+    """Entry in the lineage of later runs."""
 
 
-def open_parent(registry: Registry, name: str) -> Parent:
+def open_source(registry: Registry, name: str) -> SourceBundle:
     """Open a bundle to go on from, after holding every file against its checksum.
 
     Raises:
@@ -37,7 +37,7 @@ def open_parent(registry: Registry, name: str) -> Parent:
     manifest: BundleManifest = check_bundle(record)
     encoder = FeatureEncoder.load(FeatureSpec.load(record.path / SPEC), record.path / ENCODER)
     told = record.path / LINEAGE
-    return Parent(
+    return SourceBundle(
         model=record.path / MODEL,
         encoder=encoder,
         config=registry.run(record.run).config,
