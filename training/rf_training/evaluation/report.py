@@ -36,7 +36,7 @@ class EvaluationReport:
     results: tuple[ScorerResult, ...]
     """On all cases, by scorer in the order given, seen items kept first."""
     served: ScorerResult | None
-    """The model as a server asks it: its index, its length of history, and nothing that the user has had, the target included. Its
+    """The model as served: with the server's index and length of history, without items of the seen set, the target included. Its
     differences are those from the exact ranking, seen items excluded. None if it was not asked for."""
     warm_cold: WarmCold | None
     """Targets with and without training events apart; None where every target has some."""
