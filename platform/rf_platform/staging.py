@@ -7,20 +7,55 @@ import ctypes
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from rf_platform.errors import UnavailableError
+from rf_platform.interrupts import held
+
 _HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's headers
+_OLD = "old-"
+
+
+MARKS = (".importing-", ".building-", ".training-")
+"""How the names of the platform's unfinished directories begin."""
+
+
+@contextmanager
+def scratch(parent: Path, mark: str, name: str = "work") -> Iterator[Path]:
+    """Give an empty directory that goes away when the block ends, also by an error or an interrupt.
+
+    What a killed process left is removed by the next one with the same mark, and told of by `rf doctor`.
+
+    Args:
+        parent: where it lies; made if it is not there.
+        mark: one of :data:`MARKS`, or another beginning of a name with a dot.
+        name: what it is for, part of its name.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    with held():
+        remove_abandoned(parent, mark)
+    directory = lock = None
+    try:
+        with held():
+            directory, lock = _stage(parent, f"{mark}{name}")
+        yield directory
+    finally:
+        with held():
+            if directory is not None:
+                shutil.rmtree(directory, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
 
 
 @contextmanager
 def staged(target: Path, mark: str, *, replace: bool = False) -> Iterator[Path]:
     """Give an empty directory to write into, and rename it to ``target`` when the block ends without an error.
 
-    The directory lies beside ``target``, so that the rename is atomic; everything is on disk before it. After an error
-    nothing is left behind; what a killed process left is removed by the next one with the same mark.
+    The directory lies beside ``target``, so that the rename is atomic; everything is on disk before it. After an error or an
+    interrupt nothing is left behind; see :func:`scratch` for what a killed process left.
 
     Args:
         target: where the directory will be.
@@ -30,22 +65,44 @@ def staged(target: Path, mark: str, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         FileExistsError: without ``replace``, the target exists when the block ends.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(target.parent, mark)
-    staging, lock = _stage(target, mark)
-    try:
+    _put_back(target, mark)
+    with scratch(target.parent, mark, target.name) as staging:
         yield staging
-        sync_tree(staging)
+        publish(staging, target, mark, replace=replace)
+
+
+def publish(directory: Path, target: Path, mark: str, *, replace: bool = False) -> None:
+    """Give a complete directory its name when all that is in it is on disk; see :func:`staged`."""
+    sync_tree(directory)
+    with held():
         if replace and target.exists():
-            exchange(staging, target, target.parent / f"{mark}old-{uuid4().hex}")
+            exchange(directory, target, target.parent / f"{mark}{_OLD}{target.name}-{uuid4().hex}")
         else:
-            _move(staging, target)
+            _move(directory, target)
         sync(target.parent)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+
+
+@contextmanager
+def locked(directory: Path, refusal: str | None = None, *, shared: bool = False) -> Iterator[None]:
+    """Hold a directory's lock while the block runs; it ends with the process, however that ends.
+
+    Args:
+        directory: what is locked; it must exist, and need not be writable.
+        refusal: what to say if another process holds it; None: wait.
+        shared: allow others that share it.
+
+    Raises:
+        UnavailableError: another process holds it.
+    """
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if refusal else 0))
+        except BlockingIOError as error:
+            raise UnavailableError(f"{refusal}; wait for it to end") from error
+        yield
     finally:
-        os.close(lock)
+        os.close(handle)
 
 
 def sync(path: Path) -> None:
@@ -57,10 +114,10 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _stage(target: Path, mark: str) -> tuple[Path, int]:
+def _stage(parent: Path, name: str) -> tuple[Path, int]:
     """Make a directory and hold a lock on it for as long as its process lives."""
     while True:
-        staging = target.parent / f"{mark}{target.name}-{uuid4().hex}"
+        staging = parent / f"{name}-{uuid4().hex}"
         staging.mkdir()
         with suppress(FileNotFoundError):  # swept by another process before it was locked: make another
             lock = os.open(staging, os.O_RDONLY)
@@ -119,18 +176,39 @@ def _swap(one: Path, other: Path) -> bool:
     return swap is not None and swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
-def _remove_abandoned(parent: Path, mark: str) -> None:
-    """Remove unfinished directories whose processes are gone: nobody holds their lock any more."""
+def _put_back(target: Path, mark: str) -> None:
+    """Bring back what a process put aside that was killed before the new one had its name."""
+    if not target.exists():
+        for old in target.parent.glob(f"{mark}{_OLD}{target.name}-*"):
+            with suppress(FileNotFoundError):  # another process was faster
+                old.rename(target)
+                return
+
+
+def abandoned(parent: Path, mark: str) -> list[Path]:
+    """Return unfinished directories whose processes are gone: nobody holds their lock any more."""
+    return [path for path in parent.glob(f"{mark}*") if _if_abandoned(path, lambda _: None)]
+
+
+def remove_abandoned(parent: Path, mark: str) -> None:
+    """Remove what :func:`abandoned` returns."""
     for path in parent.glob(f"{mark}*"):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(lock)
+        _if_abandoned(path, shutil.rmtree)
+
+
+def _if_abandoned(path: Path, act: Callable[[Path], object]) -> bool:
+    """Do something with an unfinished directory if it can be locked; return whether it could."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            act(path)
+            return True
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+    return False
 
 
 def sync_tree(directory: Path) -> None:

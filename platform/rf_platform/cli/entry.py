@@ -7,7 +7,6 @@ import atexit
 import os
 import signal
 import sys
-import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,9 +54,9 @@ def _failed(error: BaseException) -> int:
     from rich.markup import escape
 
     from rf_platform.cli.console import err_console
-    from rf_platform.failures import as_rf_error
+    from rf_platform.failures import as_rf_error, origin
 
-    printing = _stdout_failed() or _origin(error) in ("rich", "click", "typer")
+    printing = _stdout_failed() or origin(error) in ("rich", "click", "typer")
     known = as_rf_error(error, place="standard output" if printing else _workspace())
     if known is None:
         raise error
@@ -73,12 +72,6 @@ def _stdout_failed() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False
-
-
-def _origin(error: BaseException) -> str:
-    """Return the package whose code raised an exception."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 
 
 def _workspace() -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rf_platform.data.bad_rows import BadRows
@@ -13,6 +12,7 @@ from rf_platform.data.specs import Field, InputFile, ParquetFormat, TableSpec, T
 from rf_platform.data.text_reader import load_text
 from rf_platform.data.text_stream import shown_bytes_sql
 from rf_platform.errors import DataError
+from rf_platform.failures import translated
 from rf_platform.sql import identifier, literal, pattern_literal
 
 TEXT = "TEXT"
@@ -144,7 +144,7 @@ def _view_parquet(
     connection: duckdb.DuckDBPyConnection, relation: str, file: InputFile, needed: set[str]
 ) -> tuple[dict[str, RawColumn], int]:
     source = f"read_parquet({pattern_literal(file.path)}, hive_partitioning = false)"
-    try:
+    with translated(f"{file.name} is not a readable Parquet file", "deliver it again", DataError):
         names = pq.read_schema(file.path).names
         # DuckDB takes names that differ in case only for one, and renames the second: columns go by their place.
         described = connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
@@ -157,8 +157,6 @@ def _view_parquet(
         counted = connection.execute(
             f"SELECT count(*){''.join(f', count(c{i})' for i in read)} FROM {identifier(relation)}"
         ).fetchone()
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise DataError(f"{file.name} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise DataError(f"{file.name}: two columns are called {twice!r}; rename one of them")

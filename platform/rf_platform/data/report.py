@@ -8,7 +8,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from rf_platform.errors import CorruptError, NotFoundError
+from rf_platform.errors import NotFoundError
+from rf_platform.failures import reading
 
 RECORD = "import.json"
 
@@ -82,14 +83,12 @@ def load_report(tables: Path) -> ImportReport:
     path = tables / RECORD
     if not path.exists():
         raise NotFoundError(f"nothing is imported in {tables.parent}; run `rf data import` first")
-    try:
+    with reading(path, "import again with --replace"):
         data = json.loads(path.read_text())
         data["inputs"] = tuple(FileCounts(**f) for f in data["inputs"])
         for name in ("display", "warnings", "notes"):
             data[name] = tuple(data[name])
         return ImportReport(**data)
-    except (ValueError, TypeError, KeyError) as error:
-        raise CorruptError(f"{path} is damaged ({error}); import again with --replace") from error
 
 
 def counts_table(report: ImportReport) -> Table:

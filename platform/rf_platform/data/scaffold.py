@@ -17,7 +17,9 @@ from rf_platform.data.report import ImportReport, load_report
 from rf_platform.data.specs import EventTime
 from rf_platform.data.stage import EVENT_TIME
 from rf_platform.errors import UsageError
+from rf_platform.interrupts import held
 from rf_platform.sql import identifier, pattern_literal
+from rf_platform.staging import locked, put_file
 from rf_platform.workspace import Workspace
 
 _DTYPES = {
@@ -29,6 +31,8 @@ _DTYPES = {
 }
 _TITLES = ("title", "name", "product_name", "label", "headline")
 _MANY_ROWS = 100
+_DRAFT = ".rf-init-"
+"""How the names of unfinished files begin."""
 _STORE = """\
 # Feast's own configuration. `rf` fills in what is left out here: the SQL registry and the SQLite online store live in the
 # workspace (RF_HOME). To switch engines, either write the section in full here or set
@@ -71,20 +75,41 @@ def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
         UsageError: the directory holds files already.
     """
     report = load_report(workspace.tables)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    _check_free(directory)
+    tables = {name: _columns(workspace.tables / f"{name}.parquet") for name in report.columns}
+    project = re.sub(r"[^A-Za-z0-9]+", "_", report.name).strip("_")
+    files = {
+        "definitions.py": _definitions(report, tables, os.path.relpath(workspace.tables, directory)),
+        "feature_store.yaml": _STORE.format(project=project),  # last: it makes the directory a repository
+    }
+    with held():  # an interrupt waits until both are there
+        new = not directory.exists()
+        directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory):
+            _check_free(directory)
+            try:
+                for name, text in files.items():
+                    draft = directory / f"{_DRAFT}{name}"
+                    draft.write_text(text, encoding="utf-8")
+                    put_file(draft, directory / name)
+            except BaseException:
+                for name in files:
+                    (directory / name).unlink(missing_ok=True)
+                    (directory / f"{_DRAFT}{name}").unlink(missing_ok=True)
+                if new:
+                    directory.rmdir()
+                raise
+    return [directory / name for name in sorted(files, reverse=True)]
+
+
+def _check_free(directory: Path) -> None:
+    """Make sure that nothing would be overwritten but what a killed process left."""
+    if directory.exists() and (
+        not directory.is_dir() or any(not path.name.startswith(_DRAFT) for path in directory.iterdir())
+    ):
         raise UsageError(
             f"{directory} exists and is not empty; give a new directory, so that nothing of yours is overwritten"
         )
-    tables = {name: _columns(workspace.tables / f"{name}.parquet") for name in report.columns}
-    project = re.sub(r"[^A-Za-z0-9]+", "_", report.name).strip("_")
-    directory.mkdir(parents=True, exist_ok=True)
-    files = {
-        "feature_store.yaml": _STORE.format(project=project),
-        "definitions.py": _definitions(report, tables, os.path.relpath(workspace.tables, directory)),
-    }
-    for name, text in files.items():
-        (directory / name).write_text(text, encoding="utf-8")
-    return [directory / name for name in files]
 
 
 def _columns(path: Path) -> dict[str, _Column]:

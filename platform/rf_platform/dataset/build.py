@@ -5,10 +5,7 @@ with the width of the features.
 """
 
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +17,7 @@ import pyarrow.parquet as pq
 
 from rf_platform.cli.console import Tracker, track
 from rf_platform.data.event_log.reading import log_relation
+from rf_platform.data.replacing import reading_tables
 from rf_platform.dataset.asof import first_sql, join_sql, latest_sql, rows_sql
 from rf_platform.dataset.dataset import FORMAT, Dataset
 from rf_platform.dataset.fingerprint import fingerprint
@@ -28,6 +26,7 @@ from rf_platform.dataset.sequence_files import write_sequences
 from rf_platform.dataset.splitting import split_events
 from rf_platform.dataset.statistics import learn_encoder, split_counts
 from rf_platform.errors import ConfigError, DataError, NotFoundError
+from rf_platform.failures import read_json, translated
 from rf_platform.features.expiry import as_time, known_sql, now_us
 from rf_platform.features.log_source import check_log_id, log_column
 from rf_platform.features.read import FeatureDefinitions, ViewSource
@@ -35,6 +34,9 @@ from rf_platform.features.sources import describe, view_columns
 from rf_platform.features.spec import Side
 from rf_platform.features.view_rows import ID_TYPES
 from rf_platform.sql import identifier, literal
+from rf_platform.staging import locked, publish, scratch
+
+_MARK = ".building-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +83,8 @@ def build_dataset(
     options = options or BuildOptions()
     if not interactions.exists():
         raise NotFoundError(f"no interaction log at {interactions}; run `rf data import` first")
-    directory.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".building-", dir=directory))
-    try:
-        with duckdb.connect(str(work / "work.duckdb")) as connection:
+    with reading_tables(interactions.parent), scratch(directory, _MARK) as work:
+        with translated("the dataset", place=directory), duckdb.connect(str(work / "work.duckdb")) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             try:
                 connection.execute(f"SET memory_limit = {literal(options.memory_limit)}")
@@ -98,20 +98,24 @@ def build_dataset(
             content = work / "dataset"
             content.mkdir()
             _Builder(connection, definitions, interactions, content, options).run()
-        manifest = json.loads((content / "manifest.json").read_text())
-        for existing in sorted(directory.glob("*/manifest.json")):
-            if json.loads(existing.read_text()).get("fingerprint") == manifest["fingerprint"]:
-                return Dataset.open(existing.parent), False
-        named = (re.fullmatch(rf"{re.escape(catalog)}-v(\d+)", p.name) for p in directory.iterdir())
-        on_disk = (int(match[1]) for match in named if match)
-        version = 1 + max([options.after_version, *on_disk])
-        manifest |= {"name": f"{catalog}-v{version}", "version": version, "created_at": datetime.now(UTC).isoformat()}
-        (content / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-        target = directory / f"{catalog}-v{version}"
-        os.replace(content, target)
-        return Dataset.open(target), True
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with locked(directory):  # two builds at once do not take the same version, nor write the same dataset twice
+            return _publish(content, directory, catalog, options.after_version)
+
+
+def _publish(content: Path, directory: Path, catalog: str, after_version: int) -> tuple[Dataset, bool]:
+    """Give a complete dataset the next version, unless an equal one is there."""
+    manifest = read_json(content / "manifest.json")
+    for existing in sorted(directory.glob("*/manifest.json")):
+        if read_json(existing, "remove the damaged dataset").get("fingerprint") == manifest["fingerprint"]:
+            return Dataset.open(existing.parent), False
+    named = (re.fullmatch(rf"{re.escape(catalog)}-v(\d+)", p.name) for p in directory.iterdir())
+    on_disk = (int(match[1]) for match in named if match)
+    version = 1 + max([after_version, *on_disk])
+    manifest |= {"name": f"{catalog}-v{version}", "version": version, "created_at": datetime.now(UTC).isoformat()}
+    (content / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    target = directory / f"{catalog}-v{version}"
+    publish(content, target, _MARK)
+    return Dataset.open(target), True
 
 
 class _Builder:

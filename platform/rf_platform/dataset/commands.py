@@ -1,7 +1,6 @@
 """``rf dataset``: build and show."""
 
 import importlib
-import json as json_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,6 +86,7 @@ def build(
     from rf_platform.dataset.build import BuildOptions, build_dataset
     from rf_platform.dataset.protocols import Temporal, parse_cut, protocol_from_options
     from rf_platform.errors import UsageError
+    from rf_platform.failures import read_json
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
     from rf_platform.peak_memory import peak_bytes
@@ -108,7 +108,7 @@ def build(
     )
     settings = get_settings()
     path = settings.workspace.tables / "import.json"
-    record = json_module.loads(path.read_text()) if path.exists() else {}
+    record = read_json(path, "import again") if path.exists() else {}
     catalog = record.get("name", "catalog")
     if isinstance(chosen, Temporal) and record.get("time") == "position":
         raise UsageError(

@@ -1,6 +1,6 @@
 """A dataset version on disk, opened for reading."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from rf_platform.dataset.protocols.event_log import HISTORY, TEST, TRAIN, VALIDA
 from rf_platform.dataset.training_counts import TrainingCounts
 from rf_platform.dataset.user_chunks import release, user_chunks
 from rf_platform.errors import CorruptError, NotFoundError
+from rf_platform.failures import read_json, reading
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec
 from rf_platform.features.vocabulary import FIRST_ID
@@ -23,6 +24,7 @@ from rf_platform.sql import identifier, pattern_literal
 __all__ = ["FORMAT", "HISTORY", "TEST", "TRAIN", "VALIDATION", "Dataset", "Sequences"]
 
 FORMAT = 1
+_REBUILD = "build it again with `rf dataset build`"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Sequences:
     @classmethod
     def open(cls, directory: Path) -> "Sequences":
         """Memory-map the arrays of a dataset version."""
-        return cls(**{name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in cls.__dataclass_fields__})
+        with reading(directory, _REBUILD):
+            return cls(**{name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Dataset:
         """
         if not (path / "manifest.json").is_file():
             raise NotFoundError(f"no dataset at {path}; build one with `rf dataset build`")
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = read_json(path / "manifest.json", _REBUILD)
         if manifest.get("format") != FORMAT:
             raise CorruptError(
                 f"{path} has dataset format {manifest.get('format')}; this version reads {FORMAT}: rebuild it"
@@ -153,17 +156,17 @@ class Dataset:
     @cached_property
     def items(self) -> pa.Table:
         """Item versions: ``item`` (row in :attr:`item_ids`), the id, ``current``, ``evaluation``, features by full name."""
-        return pq.read_table(self.path / "items.parquet")
+        return self._table("items")
 
     @cached_property
     def users(self) -> pa.Table:
         """User versions: ``user`` (row in :attr:`user_ids`), the id, ``current``, ``evaluation``, features by full name."""
-        return pq.read_table(self.path / "users.parquet")
+        return self._table("users")
 
     @cached_property
     def contexts(self) -> pa.Table:
         """Distinct combinations of the categorical context features, raw, by full name."""
-        return pq.read_table(self.path / "contexts.parquet")
+        return self._table("contexts")
 
     @cached_property
     def current_items(self) -> np.ndarray:
@@ -199,7 +202,12 @@ class Dataset:
 
     def _columns(self, table: str, *columns: str) -> pa.Table:
         """Some columns of the items or users: all of them can be much more than what is asked for."""
-        return pq.read_table(self.path / f"{table}.parquet", columns=list(columns))
+        return self._table(table, columns)
+
+    def _table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        path = self.path / f"{name}.parquet"
+        with reading(path, _REBUILD):
+            return pq.read_table(path, columns=None if columns is None else list(columns))
 
     def enriched(self, limit: int | None = None) -> pa.Table:
         """Return the events joined with every feature as it was known just before them: one wide row per event."""

@@ -12,7 +12,7 @@ from rf_platform.doctor.packages import (
 from rf_platform.doctor.seen import check_seen_sets
 from rf_platform.doctor.served import check_served_bundle, check_served_features
 from rf_platform.doctor.stores import check_feature_registry, check_online_store, check_registry
-from rf_platform.doctor.workspace import check_disk, check_tables, check_workspace
+from rf_platform.doctor.workspace import check_disk, check_leftovers, check_tables, check_workspace
 
 CHECKS = (
     Check("python", check_python),
@@ -25,6 +25,7 @@ CHECKS = (
     Check("gpu", check_gpu),
     Check("workspace", check_workspace),
     Check("disk", check_disk),
+    Check("leftovers", check_leftovers),
     Check("tables", check_tables),
     Check("registry", check_registry),
     Check("feature registry", check_feature_registry),

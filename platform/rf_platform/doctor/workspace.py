@@ -7,10 +7,13 @@ from pathlib import Path
 
 from rf_platform.doctor.check import Finding, fail, ok, warn
 from rf_platform.settings import Settings
+from rf_platform.staging import MARKS, abandoned
 
 _MIB = 1 << 20
 _LOW_BYTES = 2048 * _MIB
 _FULL_BYTES = 200 * _MIB
+_PARENTS = ("datasets", "bundles", "runs", "runs/*", "runs/*/*")
+"""Where unfinished directories lie, beside the root of the workspace."""
 
 
 def check_workspace(settings: Settings) -> Finding:
@@ -38,6 +41,21 @@ def disk_space(free: int, place: Path) -> Finding:
     if free < _FULL_BYTES:
         return fail(text, remedy)
     return warn(text, remedy) if free < _LOW_BYTES else ok(text)
+
+
+def check_leftovers(settings: Settings) -> Finding:
+    """Did killed commands leave unfinished directories?"""
+    root = settings.workspace.root
+    parents = (root, *(p for pattern in _PARENTS for p in root.glob(pattern)))
+    left = [path for parent in parents for mark in MARKS for path in abandoned(parent, mark)]
+    if not left:
+        return ok("no unfinished directories of killed commands")
+    size = sum(file.lstat().st_size for path in left for file in path.rglob("*"))
+    return warn(
+        f"{len(left)} unfinished directories of killed commands, {size / _MIB:,.0f} MiB: {', '.join(map(str, left[:3]))}"
+        f"{', ...' if len(left) > 3 else ''}",
+        "the next import, build or training there removes them; or remove them yourself",
+    )
 
 
 def check_tables(settings: Settings) -> Finding:

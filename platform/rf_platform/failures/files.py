@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from rf_platform.errors import CorruptError, DataError, NotFoundError, UnavailableError
+from rf_platform.errors import ConfigError, CorruptError, DataError, NotFoundError, UnavailableError
 from rf_platform.failures.failure import Failure
 from rf_platform.failures.system import first_line, in_text
 
@@ -71,6 +71,13 @@ def of_yaml(error: Any) -> Failure:
     where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     said = getattr(error, "problem", None) or first_line(error)
     return Failure(kind=CorruptError, what=f"it is no YAML: {said}{where}", remedy="correct the file")
+
+
+def of_validation(error: Any) -> Failure:
+    """Return the failure of values that are not those of a pydantic model: its first complaint."""
+    wrong = error.errors()[0]
+    where = ".".join(str(part) for part in wrong["loc"])
+    return Failure(kind=ConfigError, what=f"{where}: {wrong['msg']}" if where else wrong["msg"], remedy="correct it")
 
 
 def of_archive(error: BaseException) -> Failure:

@@ -33,6 +33,7 @@ _RULES: Mapping[str, Rule] = {
     "pyarrow.lib.ArrowException": files.of_arrow,
     "json.decoder.JSONDecodeError": files.of_json,
     "yaml.error.YAMLError": files.of_yaml,
+    "pydantic_core._pydantic_core.ValidationError": files.of_validation,
     "zipfile.BadZipFile": files.of_archive,
     "tarfile.TarError": files.of_archive,
     "gzip.BadGzipFile": files.of_archive,

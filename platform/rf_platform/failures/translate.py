@@ -1,13 +1,14 @@
 """Raise failures as errors of the platform, with what was being done and to which file."""
 
 import json
-from collections.abc import Iterator
+import traceback
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from rf_platform.errors import CorruptError, RfError
-from rf_platform.failures.failure import Failure
+from rf_platform.failures.failure import PLACE, Failure
 from rf_platform.failures.system import first_line
 from rf_platform.failures.table import failure_of
 
@@ -39,6 +40,12 @@ def as_rf_error(
     return None if failure is None else _raised(failure, about, place, kind, remedy)
 
 
+def origin(error: BaseException) -> str:
+    """Return the top-level package whose code raised an exception, such as ``feast``; that of a C extension is its caller's."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
+
+
 @contextmanager
 def translated(
     about: str,
@@ -47,11 +54,13 @@ def translated(
     *,
     place: Path | str = "",
     malformed: bool = False,
+    packages: Collection[str] = (),
 ) -> Iterator[None]:
     """Translate what a library or the system raises inside the block; see :func:`as_rf_error`.
 
-    With ``malformed``, the block only reads something: whatever it raises then (``ValueError``, ``KeyError``, ...) tells of what
-    was read and is no bug.
+    In two kinds of blocks an exception that the table does not know is no bug of ours. With ``malformed``, the block only reads
+    something: ``ValueError``, ``KeyError`` and the like tell of what was read. Exceptions of any class that are raised in
+    ``packages``, such as ``feast``, tell of what these were given.
     """
     try:
         yield
@@ -59,10 +68,11 @@ def translated(
         raise
     except Exception as error:
         known = as_rf_error(error, about=about, place=place, kind=kind, remedy=remedy)
-        if known is None and malformed and isinstance(error, (*_MALFORMED, RuntimeError)):
-            said = first_line(error)
-            failure = Failure(kind=CorruptError, what=f"{type(error).__name__}: {said}", remedy=_RESTORE)
-            known = _raised(failure, about, place, kind, remedy)
+        if known is None and (
+            (malformed and isinstance(error, (*_MALFORMED, RuntimeError))) or origin(error) in packages
+        ):
+            said = f"{type(error).__name__}: {first_line(error)}"
+            known = _raised(Failure(kind=CorruptError, what=said, remedy=_RESTORE), about, place, kind, remedy)
         if known is None:
             raise
         raise known from error
@@ -93,5 +103,6 @@ def read_json(path: Path, remedy: str | None = None, kind: type[RfError] = Corru
 def _raised(failure: Failure, about: str, place: Path | str, kind: type[RfError] | None, remedy: str | None) -> RfError:
     reason = failure.reason(str(place) or "the workspace")
     chosen = failure.kind if failure.machine or kind is None else kind
-    what = f"{about}: {reason}" if about else reason
+    told = not about or (failure.machine and PLACE not in failure.what)  # where something is lacking is in the reason
+    what = reason if told else f"{about}: {reason}"
     return chosen(f"{what}; {failure.remedy if failure.machine or remedy is None else remedy}")

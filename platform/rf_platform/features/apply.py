@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rf_platform.errors import ConfigError, RfError
+from rf_platform.failures import as_rf_error, origin
 from rf_platform.features.read import FeatureDefinitions, parse_definitions, read_definitions
 from rf_platform.features.store import TABLES, first_line, open_store, quiet, repo_config
 from rf_platform.features.supported import check_tables
+from rf_platform.interrupts import held
 from rf_platform.settings import Settings
+from rf_platform.staging import locked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,12 @@ def apply_definitions(settings: Settings) -> Applied:
     Raises:
         ConfigError: a definition file does not load, or a field cannot be used; the message names file, view or field.
     """
+    settings.workspace.feast.mkdir(parents=True, exist_ok=True)
+    with locked(settings.workspace.feast):  # a second one waits
+        return _apply(settings)
+
+
+def _apply(settings: Settings) -> Applied:
     _forget_infrastructure(settings)
     store = open_store(settings)
     from feast import Project
@@ -70,13 +79,16 @@ def apply_definitions(settings: Settings) -> Applied:
             # database, and open and drop tables there when the workspace is a copy of another one. Feast's check of the
             # sources is left out: history arrays are written later, and materialisation checks with better messages.
             wanted, unwanted, _, _ = extract_objects_for_apply_delete(store.project, store.registry, contents)
-            store.apply(wanted, objects_to_delete=unwanted, partial=False)
+            with held():  # Feast has no transaction over all of it: an interrupt waits until they belong together
+                store.apply(wanted, objects_to_delete=unwanted, partial=False)
     except RfError:
         raise
     except Exception as error:  # definition files are the user's code: anything can come out of them
-        raise ConfigError(
-            f"the definitions in {repository} cannot be applied: {_place(error, repository)}{first_line(error)}"
-        ) from error
+        about = f"the definitions in {repository} cannot be applied"
+        known = as_rf_error(error, about=about, place=settings.workspace.feast, kind=ConfigError)
+        if known is None and origin(error).startswith("rf_"):
+            raise
+        raise known or ConfigError(f"{about}: {_place(error, repository)}{first_line(error)}") from error
     store.refresh_registry()
     return Applied(
         entities=sorted(e.name for e in store.list_entities()),

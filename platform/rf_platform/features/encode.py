@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rf_platform.errors import DataError
+from rf_platform.failures import reading
 from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_INTEGER, MISSING_STRING, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import PADDING_ID, Vocabulary, arrow_type
 
@@ -248,14 +249,21 @@ class FeatureEncoder:
 
     @classmethod
     def load(cls, spec: FeatureSpec, directory: Path) -> "FeatureEncoder":
-        """Read what :meth:`save` wrote."""
-        numeric = json.loads((directory / "numeric.json").read_text())
-        return cls(
-            spec=spec,
-            vocabularies={d.name: Vocabulary.load(d, directory / f"{d.name}.parquet") for d in spec.embedding_domains},
-            numeric={k: NumericStats(**v) for k, v in numeric["numeric"].items()},
-            widths=numeric["widths"],
-        )
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            CorruptError: a file is missing or damaged.
+        """
+        with reading(directory, "restore it, or build again what it belongs to"):
+            numeric = json.loads((directory / "numeric.json").read_text())
+            return cls(
+                spec=spec,
+                vocabularies={
+                    d.name: Vocabulary.load(d, directory / f"{d.name}.parquet") for d in spec.embedding_domains
+                },
+                numeric={k: NumericStats(**v) for k, v in numeric["numeric"].items()},
+                widths=numeric["widths"],
+            )
 
 
 def without_markers(values: pa.Array) -> pa.Array:

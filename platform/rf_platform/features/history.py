@@ -5,7 +5,6 @@ tag ``of``. Training never reads these rows; it slices the log (an as-of join ag
 be quadratic and leak nothing less).
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from rf_platform.features.log_source import check_log_id, log_column
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
 from rf_platform.sql import identifier, literal, pattern_literal
+from rf_platform.staging import put_file
 
 _IMPORTED = ("interactions.parquet", "items.parquet", "users.parquet", "quarantine.parquet")
 
@@ -87,8 +87,11 @@ def _write(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, inte
         query = history_sql(log, definitions, source, str(interactions))
         target = _target(source, definitions, interactions)
         temporary = target.with_suffix(".tmp")
-        log.execute(f"COPY ({query}) TO {literal(temporary)} (FORMAT parquet)")
-        os.replace(temporary, target)
+        try:
+            log.execute(f"COPY ({query}) TO {literal(temporary)} (FORMAT parquet)")
+            put_file(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
         counted = log.execute(f"SELECT count(*) FROM read_parquet({pattern_literal(target)})").fetchone()
         users = int(counted[0]) if counted else 0
     return users

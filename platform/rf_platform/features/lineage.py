@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rf_platform.errors import CorruptError
+from rf_platform.failures import reading
 from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.growth import DomainGrowth, Growth, StatisticDrift
 
@@ -81,7 +82,7 @@ class Lineage:
         Raises:
             CorruptError: it cannot be read, or tells of other id maps.
         """
-        try:
+        with reading(path, "restore it"):
             data = json.loads(path.read_text())
             lineage = cls(
                 version=data["version"],
@@ -94,8 +95,6 @@ class Lineage:
                 new_fields=tuple(data["new_fields"]),
                 gone_fields=tuple(data["gone_fields"]),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptError(f"{path} cannot be read: {type(error).__name__}: {error}; restore it") from error
         if lineage.encoder_hash != encoder.hash:
             raise CorruptError(
                 f"{path} tells of id maps with the hash {lineage.encoder_hash[:12]}, and those beside it have "

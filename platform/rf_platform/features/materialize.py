@@ -1,7 +1,7 @@
 """Load the latest feature values into the online store."""
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from time import perf_counter
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from rf_platform.cli.console import track
 from rf_platform.data.event_log import has_clock, note_loading, note_materialized, seal
 from rf_platform.data.event_log.reading import interaction_log
-from rf_platform.errors import NotFoundError, RfError, UnavailableError, UsageError
+from rf_platform.data.replacing import reading_tables
+from rf_platform.errors import NotFoundError, UnavailableError, UsageError
+from rf_platform.failures import translated
 from rf_platform.features.expiry import now_us
 from rf_platform.features.history import write_user_history
 from rf_platform.features.load import Loaded, load_view
@@ -19,8 +21,9 @@ from rf_platform.features.seen import VIEW as SEEN
 from rf_platform.features.seen_rows import load_seen
 from rf_platform.features.sources import check_file
 from rf_platform.features.spec import FeatureSpec
-from rf_platform.features.store import first_line, open_store, quiet
+from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
+from rf_platform.staging import locked
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -75,7 +78,7 @@ def materialize(settings: Settings, views: Collection[str] = (), moment_us: int 
         UsageError: the service has no view of that name, or it has ``online=False``.
         NotFoundError: no tables are imported, or a view's source file is missing.
         ConfigError: the definitions were registered for another workspace, or a history view would overwrite other data.
-        UnavailableError: the online store cannot be written.
+        UnavailableError: the online store cannot be written, or another process loads it or imports.
     """
     interactions = settings.workspace.tables / "interactions.parquet"
     if not interactions.exists():
@@ -83,6 +86,23 @@ def materialize(settings: Settings, views: Collection[str] = (), moment_us: int 
     store = open_store(settings)
     definitions = read_definitions(store, settings.feature_service)
     sources = _chosen(definitions.sources, views)
+    with (
+        reading_tables(settings.workspace.tables),
+        locked(settings.workspace.tables, f"another `rf features materialize` works on {settings.workspace.root}"),
+    ):
+        return _materialize(settings, store, definitions, sources, whole=not views, moment_us=moment_us)
+
+
+def _materialize(
+    settings: Settings,
+    store: "FeatureStore",
+    definitions: FeatureDefinitions,
+    sources: Sequence[ViewSource],
+    *,
+    whole: bool,
+    moment_us: int | None,
+) -> list[Materialized]:
+    interactions = settings.workspace.tables / "interactions.parquet"
     note_loading(settings)
     events = seal(settings)
     sealed = events.sealed  # the files may have more by the time they are read, which is then applied once more
@@ -91,7 +111,7 @@ def materialize(settings: Settings, views: Collection[str] = (), moment_us: int 
         write_user_history(definitions, interactions, settings.threads, files, clock=clock)
     try:
         done = _load(store, definitions, sources, now_us() if moment_us is None else moment_us, settings.threads)
-        if not views or any(source.side == "context" for source in sources):
+        if whole or any(source.side == "context" for source in sources):
             with (
                 events.reading() as files,
                 interaction_log(interactions, files, threads=settings.threads, clock=clock) as log,
@@ -131,14 +151,13 @@ def _load_seen(store: "FeatureStore", spec: FeatureSpec, log: "DuckDBPyConnectio
     return Materialized(view=SEEN, rows=users, seconds=perf_counter() - start, ttl=None)
 
 
-@contextmanager
-def _loading(view: str) -> Iterator[None]:
-    try:
-        yield
-    except RfError:
-        raise
-    except Exception as error:  # each online store raises its own classes
-        raise UnavailableError(f"view '{view}' cannot be loaded into the online store: {first_line(error)}") from error
+def _loading(view: str) -> AbstractContextManager[None]:
+    """Translate what the online store raises of a view."""
+    about, remedy = (
+        f"view '{view}' cannot be loaded into the online store",
+        "mend that and run `rf features materialize` again",
+    )
+    return translated(about, remedy, UnavailableError, packages=("feast",))
 
 
 def _chosen(sources: Sequence[ViewSource], views: Collection[str]) -> Sequence[ViewSource]:

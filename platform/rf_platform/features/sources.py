@@ -9,6 +9,7 @@ import duckdb
 from rf_platform.data.convert import EXACT, base_sql, family, inexact, scalar, too_large
 from rf_platform.data.specs import Kind
 from rf_platform.errors import ConfigError, DataError, NotFoundError
+from rf_platform.failures import as_rf_error
 from rf_platform.features.field_rule import element_of
 from rf_platform.features.read import ViewSource
 from rf_platform.features.spec import EntitySpec, FeatureSpec
@@ -75,15 +76,14 @@ def describe(db: duckdb.DuckDBPyConnection, path: str, what: str) -> dict[str, s
     """
     try:
         rows = db.execute(f"DESCRIBE SELECT * FROM read_parquet({pattern_literal(path)})").fetchall()
-    except duckdb.IOException as error:
-        raise NotFoundError(
-            f"{what} reads {path}, which is not there; run `rf data import` (and `rf features materialize` for history "
-            f"arrays), or correct the path of its source"
-        ) from error
     except duckdb.Error as error:
-        raise DataError(
-            f"{what} reads {path}, which cannot be read as Parquet: {str(error).splitlines()[0]}"
-        ) from error
+        if isinstance(as_rf_error(error), NotFoundError):
+            raise NotFoundError(
+                f"{what} reads {path}, which is not there; run `rf data import` (and `rf features materialize` for history "
+                f"arrays), or correct the path of its source"
+            ) from error
+        about, remedy = f"{what} reads {path}, which cannot be read as Parquet", "make it again, or correct the path"
+        raise as_rf_error(error, about=about, kind=DataError, remedy=remedy) or error from error
     return {row[0]: row[1] for row in rows}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rf_platform.errors import ConfigError
+from rf_platform.failures import reading
 
 Side = Literal["user", "item", "context"]
 """Whose feature it is; ``context`` describes one interaction of the history."""
@@ -148,8 +149,13 @@ class FeatureSpec:
 
     @classmethod
     def load(cls, path: Path) -> "FeatureSpec":
-        """Read a spec written by :meth:`save`."""
-        return cls.from_dict(json.loads(path.read_text()))
+        """Read a spec written by :meth:`save`.
+
+        Raises:
+            CorruptError: it cannot be read, or this version knows other fields.
+        """
+        with reading(path, "restore it, or build again what it belongs to"):
+            return cls.from_dict(json.loads(path.read_text()))
 
     @cached_property
     def hash(self) -> str:

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 import yaml
 
 from rf_platform.errors import ConfigError, NotFoundError
+from rf_platform.failures import read_json, reading, translated
 from rf_platform.settings import Settings
 from rf_platform.sql import sqlite_url
 
@@ -38,7 +39,7 @@ def find_repository(settings: Settings) -> Path:
     candidates = [settings.feature_repo] if settings.feature_repo else []
     record = settings.workspace.tables / "import.json"
     if not candidates and record.exists():
-        name = json.loads(record.read_text()).get("feature_repo")
+        name = read_json(record, "import again").get("feature_repo")
         if name in _SHIPPED:
             candidates = [Path("feature_repo") / name, Path(__file__).parents[3] / "feature_repo" / name]
     for path in candidates:
@@ -64,8 +65,8 @@ def repo_config(settings: Settings) -> "RepoConfig":
     repository = find_repository(settings)
     path = repository / "feature_store.yaml"
     url = _parts(settings.online_store_url) if settings.online_store_url else None
-    try:
-        raw: dict[str, Any] = yaml.safe_load(os.path.expandvars(path.read_text()))
+    with reading(path, "correct it", ConfigError):
+        raw: dict[str, Any] = dict(yaml.safe_load(os.path.expandvars(path.read_text(encoding="utf-8"))))
         config = {
             **raw,
             "registry": _registry(raw.get("registry"), settings),
@@ -73,8 +74,6 @@ def repo_config(settings: Settings) -> "RepoConfig":
             TABLES: str(settings.workspace.tables),
         }
         result = RepoConfig(**config)
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is not a valid Feast configuration: {error}") from error
     result.repo_path = repository
     return result
 
@@ -158,15 +157,17 @@ def open_store(settings: Settings) -> "FeatureStore":
     from feast import FeatureStore
 
     os.environ["RF_TABLES"] = str(settings.workspace.tables)
-    try:
+    remedy = "check RF_FEAST_REGISTRY_URL and RF_ONLINE_STORE_URL; if the workspace was moved, run `rf features apply`"
+    with translated(
+        f"cannot open the feature store of {config.repo_path}",
+        remedy,
+        ConfigError,
+        place=settings.workspace.feast,
+        packages=("feast", "sqlalchemy"),
+    ):
         store = FeatureStore(config=config)
-        _ = store.registry  # opened here and not with the first question, for the message below
+        _ = store.registry  # opened here and not with the first question, for the message above
         return store
-    except Exception as error:  # engines raise their own classes; the user needs to know which one is at fault
-        raise ConfigError(
-            f"cannot open the feature store of {config.repo_path}: {first_line(error)}; if the workspace was moved, run "
-            f"`rf features apply`"
-        ) from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rf_platform.bundle import BundleManifest, verify
 from rf_platform.bundle.files import MODEL, SPEC
-from rf_platform.errors import ConfigError, CorruptError
+from rf_platform.errors import ConfigError
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.spec_fit import SpecFit
 from rf_platform.registry.records import BundleRecord, DeploymentRecord, TrafficRecord
@@ -146,14 +146,7 @@ def bundle_spec(record: BundleRecord) -> FeatureSpec:
     Raises:
         CorruptError: there is none, or this version cannot read it.
     """
-    path = record.path / SPEC
-    try:
-        return FeatureSpec.load(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptError(
-            f"{path} is not a feature specification this version can read ({type(error).__name__}: {error}); build the "
-            f"bundle again with `rf index build`"
-        ) from error
+    return FeatureSpec.load(record.path / SPEC)
 
 
 def _max_history(config: Path) -> int | None:

@@ -166,5 +166,5 @@ def test_the_hash_of_another_version_of_the_code_is_no_reason_to_refuse(
 def test_a_specification_that_cannot_be_read_is_named(make_bundle: MakeBundle, spec: FeatureSpec) -> None:
     record = make_bundle("demo-1")
     (record.path / "spec.json").write_text("{}")
-    with pytest.raises(CorruptError, match=r"spec\.json is not a feature specification this version can read"):
+    with pytest.raises(CorruptError, match=r"spec\.json cannot be read: .*; restore it, or build again"):
         check_spec(record, spec)

@@ -1,6 +1,5 @@
 """The imported interactions and the event log as one relation of DuckDB."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import duckdb
 from rf_platform.data.event_log.event import ORDER_OFFSET
 from rf_platform.data.event_log.parts import ITEM, SEQUENCE, TIME, USER
 from rf_platform.data.specs import EventTime
+from rf_platform.failures import read_json
 from rf_platform.settings import Settings
 from rf_platform.sql import identifier, literal, pattern_literal
 
@@ -60,7 +60,7 @@ def log_relation(
 def has_clock(settings: Settings) -> bool:
     """Return whether the times of the imported interactions are times, and not positions."""
     path = settings.workspace.tables / "import.json"
-    record = json.loads(path.read_text()) if path.exists() else {}
+    record = read_json(path, "import again") if path.exists() else {}
     return record.get("time") != EventTime.POSITION.value
 
 
