@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from rf_bench.commands import BENCHMARKS
 from rf_platform.cli.app import app
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def python(code: str, *arguments: str, path: list[str] = sys.path) -> subprocess.CompletedProcess[str]:
@@ -62,6 +65,15 @@ def test_without_the_development_set_it_says_how_to_get_it(arguments: list[str])
         "error: 'bench' is not installed: benchmarks belong to the development set; run `make install` in a checkout of the "
         "repository"
     ]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_figures_have_a_place_in_the_documents(name: str) -> None:
+    page, _, section = BENCHMARKS[name].figures.partition("#")
+    text = (DOCS / page).read_text()
+    assert f"rf bench {name}" in text
+    headings = [line.lstrip("# ").lower().replace(" ", "-") for line in text.splitlines() if line.startswith("#")]
+    assert not section or section in headings
 
 
 def test_all_are_listed() -> None:

@@ -14,9 +14,8 @@ from rf_bench.latency.chart import draw
 from rf_bench.latency.options import LatencyOptions, parse_sizes, size_name
 from rf_bench.latency.search import recalls
 from rf_bench.latency.step import Site
-from rf_bench.latency.tables import HEADS, markdown, result_rows, verdict
+from rf_bench.latency.tables import result_table, verdict
 from rf_bench.latency.world import CHUNK, TOPICS, World
-from rf_bench.page import Page, Table, write_page
 from rf_platform.errors import RunError, UsageError
 
 OPTIONS = LatencyOptions(
@@ -143,27 +142,20 @@ def test_a_step_that_fails_is_named(tmp_path: Path, capfd: pytest.CaptureFixture
     assert "vectors.npy" in capfd.readouterr().err
 
 
-def test_charts_and_page(measured: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_charts_and_table(measured: tuple[Path, dict[str, Any]]) -> None:
     result = measured[1]
     charts = draw(result)
     assert [chart.name for chart in charts] == ["curve", "latency", "speedup", "memory", "build"]
-    page = Page(
-        title="A & B",
-        lead="",
-        facts={"Processor": "x"},
-        tables=[Table(caption="t", heads=HEADS, rows=result_rows(result))],
-        charts=charts,
-    )
-    files = write_page(page, tmp_path / "latency.html")
-    assert sorted(tmp_path.iterdir()) == sorted(files)
-    html = files[0].read_text()
-    assert html.count("<svg") == 5
-    assert "A &amp; B" in html
-    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files[1:])
-    assert len(result_rows(result)) == 5
-    lines = markdown(result).splitlines()
-    assert len(lines) == 7
-    assert {line.count("|") for line in lines} == {len(HEADS) + 1}
+    assert all(chart.svg.startswith("<svg") and chart.png.startswith(b"\x89PNG") for chart in charts)
+    table = result_table(result)
+    assert [row[:2] for row in table.rows] == [
+        ("1.5k", "exact"),
+        ("1.5k", "hnsw"),
+        ("1.5k", "ivf-pq"),
+        ("3k", "exact"),
+        ("3k", "ivf-pq"),
+    ]
+    assert {len(row) for row in table.rows} == {len(table.heads)}
 
 
 def test_the_verdict_is_about_ten_million(measured: tuple[Path, dict[str, Any]]) -> None:

@@ -1,58 +1,89 @@
 """``rf bench``: the table of all benchmarks; a new one is a line here."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import typer
 
 from rf_platform.cli.app import LazyGroup
 from rf_platform.cli.commands import CommandEntry
 
-BENCHMARKS: dict[str, CommandEntry] = {
-    "latency": CommandEntry(
-        "rf_bench.latency.command:app", "Search: exact scan, IVF-PQ and HNSW, from 10K to 10M items."
+
+class Benchmark(NamedTuple):
+    """Place of a benchmark, its summary, and where its figures are."""
+
+    target: str
+    """``module:attribute`` of a ``typer.Typer`` application with one command, imported only when it is run."""
+    summary: str
+    figures: str
+    """Page of the documents, with the section."""
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "latency": Benchmark(
+        "rf_bench.latency.command:app",
+        "Search: exact scan, IVF-PQ and HNSW, from 10K to 10M items.",
+        "benchmarks.md#search",
     ),
-    "filter": CommandEntry(
+    "filter": Benchmark(
         "rf_bench.filter.command:app",
         "Filtered search: latency and recall at falling shares of eligible items.",
+        "filters.md",
     ),
-    "encode": CommandEntry("rf_bench.encode.command:app", "Encoding requests: CPU of one alone and of many together."),
-    "fetch": CommandEntry(
-        "rf_bench.fetch.command:app", "The online store: one read per request beside Feast's own call."
+    "encode": Benchmark(
+        "rf_bench.encode.command:app",
+        "Encoding requests: CPU of one alone and of many together.",
+        "benchmarks.md#encoding-requests",
     ),
-    "serve": CommandEntry(
-        "rf_bench.serve.command:app", "A server under load: rates within limits, CPU a call, overload, soak."
+    "fetch": Benchmark(
+        "rf_bench.fetch.command:app",
+        "The online store: one read per request beside Feast's own call.",
+        "events.md",
     ),
-    "catalog": CommandEntry(
-        "rf_bench.catalog.command:app", "Live catalog: from an upsert to the answers of another server."
+    "serve": Benchmark(
+        "rf_bench.serve.command:app",
+        "A server under load: rates within limits, CPU a call, overload, soak.",
+        "benchmarks.md#serving-under-load",
     ),
-    "rerank": CommandEntry(
+    "catalog": Benchmark(
+        "rf_bench.catalog.command:app",
+        "Live catalog: from an upsert to the answers of another server.",
+        "live-catalog.md#measured",
+    ),
+    "rerank": Benchmark(
         "rf_bench.rerank.command:app",
         "Re-ranking: cost by candidates and history, LIME beside the full ranker.",
+        "benchmarks.md#re-ranking",
     ),
-    "rerank-served": CommandEntry(
+    "rerank-served": Benchmark(
         "rf_bench.rerank_served.command:app",
         "Re-ranking in answers: what each order adds to a request of a bundle.",
+        "benchmarks.md#re-ranking",
     ),
-    "train": CommandEntry("rf_bench.train.command:app", "Training: parts of a step, TorchRec, processes, objectives."),
+    "train": Benchmark(
+        "rf_bench.train.command:app",
+        "Training: parts of a step, TorchRec, processes, objectives.",
+        "scaling.md#measured",
+    ),
 }
-"""Name -> a typer application with one command, imported only when it is run."""
 
 
 class BenchGroup(LazyGroup):
     """Shows every benchmark and imports only the one that is run."""
 
-    table: ClassVar[Mapping[str, CommandEntry]] = BENCHMARKS
+    table: ClassVar[Mapping[str, CommandEntry]] = {
+        name: CommandEntry(each.target, each.summary) for name, each in BENCHMARKS.items()
+    }
 
 
 app = typer.Typer(
     cls=BenchGroup,
     no_args_is_help=True,
     add_completion=False,
-    help="Measure how fast it is; docs/benchmarks.md explains every figure.",
+    help="Measure how fast it is; docs/benchmarks.md lists all benchmarks with their figures.",
 )
 
 
 @app.callback()
 def bench() -> None:
-    """Measure how fast it is. Every benchmark reports ratios of things that ran side by side, and writes JSON and charts."""
+    """Measure how fast it is. Every benchmark reports ratios of things that ran side by side, as JSON and as an HTML page."""

@@ -35,15 +35,15 @@ def test_what_one_server_acknowledges_the_other_one_finds(
     users, items = ["1", "9", "17"], ["1", "2", "3"]
     with start_server(Settings(home=workspace, feature_repo=REPOSITORY)) as second:
         measured = asyncio.run(measure(running.server.address, second.server.address, users, items, load))
-    found = measured.to_dict()
-    assert set(found["statuses"]) == {"OK"}
-    assert found["items"] == 3 * found["upserts"] > 3
-    delay = found["acknowledged_to_searchable_elsewhere_ms"]
-    assert 0 <= delay["p50"] <= delay["p99"] <= delay["max"]
+    found = measured.figures()
+    assert set(found.statuses) == {"OK"}
+    assert found.items == 3 * found.upserts > 3
+    delay = found.milliseconds["acknowledged to searchable elsewhere"]
+    assert 0 <= delay.p50 <= delay.p99 <= delay.max
     for name in ("first", "second"):
-        delay = found[f"event_acknowledged_by_{name}_server_to_answered_by_the_other_ms"]
-        assert 0 < delay["p50"] <= delay["max"]
-    assert found["events"] >= 2
+        delay = found.milliseconds[f"event acknowledged by {name} server to answered by the other"]
+        assert 0 < delay.p50 <= delay.max
+    assert found.events >= 2
 
 
 def test_an_event_that_never_arrives_is_no_figure(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:

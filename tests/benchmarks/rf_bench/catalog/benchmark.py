@@ -80,37 +80,55 @@ class Measured:
             delays.append(max(0.0, float(at[first]) - change.at))
         return delays
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures, for JSON."""
-        return {
-            "upserts": len(self.acknowledged),
-            "items": self.items,
-            "statuses": dict(self.statuses),
-            "acknowledged_to_searchable_elsewhere_ms": percentiles(self.delays()),
-            "upsert_ms": percentiles(self.upsert_seconds),
-            **{f"retrieve_ms_on_{name}_server": percentiles(found) for name, found in self.read_seconds.items()},
-            **self._of_events(),
-        }
+    def figures(self) -> "Figures":
+        """Return percentiles of everything.
 
-    def _of_events(self) -> dict[str, Any]:
-        if self.events is None or not self.events.record_seconds:
-            return {}
-        return {
-            "events": len(self.events.record_seconds),
-            "record_event_ms": percentiles(self.events.record_seconds),
-            **{
-                f"event_acknowledged_by_{name}_server_to_answered_by_the_other_ms": percentiles(found)
-                for name, found in self.events.delays.items()
-                if found
-            },
-        }
+        Raises:
+            RunError: an upsert never arrived.
+        """
+        seconds = {"acknowledged to searchable elsewhere": self.delays(), "upsert": self.upsert_seconds}
+        seconds |= {f"retrieve on {name} server": found for name, found in self.read_seconds.items()}
+        recorded = self.events or MeasuredEvents()
+        seconds["record event"] = recorded.record_seconds
+        for name, found in recorded.delays.items():
+            seconds[f"event acknowledged by {name} server to answered by the other"] = found
+        return Figures(
+            upserts=len(self.acknowledged),
+            items=self.items,
+            events=len(recorded.record_seconds),
+            statuses=dict(self.statuses),
+            milliseconds={name: Percentiles.of(found) for name, found in seconds.items() if found},
+        )
 
 
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    """Return median, 90th and 99th percentile and maximum in milliseconds."""
-    values = np.array(seconds) * 1000
-    named = {f"p{q}": float(np.percentile(values, q)) for q in (50, 90, 99)}
-    return {name: round(value, 2) for name, value in (named | {"max": float(values.max())}).items()}
+@dataclass(frozen=True)
+class Percentiles:
+    """Percentiles and maximum of times, in milliseconds."""
+
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Percentiles":
+        """Return those of some times in seconds."""
+        return cls(*(round(float(value), 2) for value in np.percentile(seconds, [50, 90, 99, 100]) * 1000))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Figures of one run."""
+
+    upserts: int
+    items: int
+    """Upserted."""
+    events: int
+    """Recorded."""
+    statuses: dict[str, int]
+    """Retrieve calls by status."""
+    milliseconds: dict[str, Percentiles]
+    """By what was timed; without what did not happen."""
 
 
 async def measure(first: str, second: str, users: list[str], items: list[str], load: CatalogLoad) -> Measured:

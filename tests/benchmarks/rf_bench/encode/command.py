@@ -4,15 +4,19 @@ from typing import Annotated
 
 import typer
 
+from rf_bench.invocation import Invocation, Json, Output
+
 app = typer.Typer()
 
 
 @app.command()
 def encode(
+    context: typer.Context,
     history: Annotated[int, typer.Option(min=1, help="Interactions of each request.")] = 50,
     dim: Annotated[int, typer.Option(min=8, help="Width of the model.")] = 64,
     repeats: Annotated[int, typer.Option(min=3, help="How often each is timed; the medians count.")] = 50,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    output: Output = None,
+    as_json: Json = False,
 ) -> None:
     """Encoding requests: CPU milliseconds of one request, alone and together with others, on one thread.
 
@@ -24,26 +28,23 @@ def encode(
 
         rf bench encode --history 50 --dim 64
     """
-    from dataclasses import asdict
-
-    from rich.table import Table
-
     from rf_bench.encode.measure import measure
-    from rf_platform.cli.console import out_console, print_json
+    from rf_bench.report import Report, Table
 
+    call = Invocation.of(context)
     found = measure(history, dim, repeats)
-    if json:
-        print_json({"history": history, "dim": dim, "results": [asdict(each) for each in found]})
-        return
-    table = Table(title=f"CPU milliseconds per request, history {history}, d={dim}")
-    for head in ("context", "together", "training's way", "inputs", "towers", "server's way", "times"):
-        table.add_column(head, justify="left" if head == "context" else "right")
-    for each in found:
-        numbers = (each.before_ms, each.inputs_ms, each.towers_ms, each.total_ms)
-        table.add_row(
-            f"{each.context} features",
-            str(each.together),
-            *(f"{n:.3f}" for n in numbers),
-            f"{each.before_ms / each.total_ms:.1f}",
-        )
-    out_console().print(table)
+    columns = {
+        "context": "{0.context} features",
+        "together": "{0.together}",
+        "training's way": "{0.before_ms:.3f}",
+        "inputs": "{0.inputs_ms:.3f}",
+        "towers": "{0.towers_ms:.3f}",
+        "server's way": "{0.total_ms:.3f}",
+        "times": "{0.ratio:.1f}",
+    }
+    Report(
+        title="Encoding requests",
+        lead="CPU milliseconds of one request on one thread: as training encodes it, and as the server does.",
+        results=found,
+        tables=[Table.of(f"CPU milliseconds per request, history {history}, d={dim}", found, columns)],
+    ).publish(call)

@@ -57,6 +57,11 @@ class Measured:
         """The server's way."""
         return self.inputs_ms + self.towers_ms
 
+    @property
+    def ratio(self) -> float:
+        """How many times cheaper the server's way is."""
+        return self.before_ms / self.total_ms
+
 
 def measure(history: int, dim: int, repeats: int) -> list[Measured]:
     """Measure both ways, with and without context, for growing batches."""

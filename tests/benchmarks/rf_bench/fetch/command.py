@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from rf_bench.invocation import Invocation, Json, Output
+
 app = typer.Typer()
 
 
 @app.command()
 def fetch(
+    context: typer.Context,
     redis: Annotated[
         str | None, typer.Option(help="Also measure this Redis: redis://host:port/db.", show_default=False)
     ] = None,
@@ -19,7 +22,8 @@ def fetch(
     ] = None,
     users: Annotated[int, typer.Option(min=32, help="Users in the store.")] = 2000,
     reads: Annotated[int, typer.Option(min=100, help="Reads of each kind.")] = 2000,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    output: Output = None,
+    as_json: Json = False,
 ) -> None:
     """The online store: a user's profile and history of 50, read as the server does, beside Feast's get_online_features.
 
@@ -30,14 +34,13 @@ def fetch(
 
         rf bench fetch --redis redis://127.0.0.1:6379/0 --postgres postgresql://postgres@127.0.0.1:5432/test
     """
-    from dataclasses import asdict
     from tempfile import TemporaryDirectory
 
-    from rich.table import Table
-
     from rf_bench.fetch.measure import measure
-    from rf_platform.cli.console import out_console, print_json, track
+    from rf_bench.report import Report, Table
+    from rf_platform.cli.console import track
 
+    call = Invocation.of(context)
     engines = {"sqlite": None, **({"redis": redis} if redis else {}), **({"postgres": postgres} if postgres else {})}
     found = []
     with track("fetch", len(engines)) as progress:
@@ -45,13 +48,18 @@ def fetch(
             with TemporaryDirectory(prefix="rf-bench-") as directory:
                 found += measure(Path(directory), name, url, users=users, reads=reads)
             progress.advance(note=name)
-    if json:
-        print_json({"users": users, "reads": reads, "results": [asdict(each) for each in found]})
-        return
-    table = Table(title=f"a user's profile and history, {reads:,} reads of each kind, milliseconds per user")
-    for column in ("store", "read", "p50", "p99", "CPU", "beside Feast"):
-        table.add_column(column, justify="left" if column in ("store", "read") else "right")
-    for each in found:
-        numbers = (f"{each.p50_ms:.3f}", f"{each.p99_ms:.3f}", f"{each.cpu_ms:.3f}", f"{each.ratio:.1f}x")
-        table.add_row(each.store, each.read, *numbers)
-    out_console().print(table)
+    columns = {
+        "store": "{0.store}",
+        "read": "{0.read}",
+        "p50": "{0.p50_ms:.3f}",
+        "p99": "{0.p99_ms:.3f}",
+        "CPU": "{0.cpu_ms:.3f}",
+        "beside Feast": "{0.ratio:.1f}x",
+    }
+    caption = f"a user's profile and history, {reads:,} reads of each kind, milliseconds per user"
+    Report(
+        title="Reads of the online store",
+        lead="A user's profile and history of 50, read as the server reads them, beside Feast's get_online_features, in turns.",
+        results=found,
+        tables=[Table.of(caption, found, columns, labels=2)],
+    ).publish(call)

@@ -60,7 +60,7 @@ def filtered_catalog(root: Path, items: int, queries: int, *, dim: int, seed: in
     encoder = feature_encoder()
     lot = FieldSpec(view="item", field="lot", side="item", kind="numeric", role="display", dtype="Float64")
     spec = replace(encoder.spec, fields=tuple(sorted((*encoder.spec.fields, lot), key=lambda f: f.name)))
-    schema = ItemSchema.of(encoder)
+    schema = ItemSchema(spec, encoder.widths, encoder.numeric)
     base = CatalogBase(
         path=directory,
         schema=schema,

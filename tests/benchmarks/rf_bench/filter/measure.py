@@ -66,6 +66,16 @@ class Measured:
     """Evaluating it again."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasuredSize:
+    """All filters of one catalog."""
+
+    items: int
+    costs: SearchCosts
+    """By which the planner chooses."""
+    filters: list[Measured]
+
+
 def measure(world: FilteredCatalog, k: int, costs: SearchCosts) -> list[Measured]:
     """Measure all kinds of filters at all shares."""
     return [_measure(world, kind, share, k, costs) for kind in KINDS for share in SHARES]

@@ -2,12 +2,10 @@
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +55,7 @@ def benchmark(options: LatencyOptions, root: Path, *, fresh: bool = False, keep:
                     file.unlink()
     return {
         "options": json.loads(options.to_json()),
-        "machine": _machine(),
+        "faiss": f"{faiss.__version__} ({faiss.get_compile_options().strip()})",
         "catalog": f"{TOPICS:,} topics, {TAGS:,} tags, brands and prices with Zipf's law, texts of {TEXT_WIDTH} numbers, encoded "
         f"by a RetrievalFormer of width {options.dim} trained on users of this catalog; queries are other users' vectors",
         "sizes": sizes,
@@ -132,22 +130,4 @@ def _target(sizes: list[dict[str, Any]]) -> dict[str, Any] | None:
         "measured_speedup": speedup,
         "measured_recall": recall,
         "met": speedup >= TARGET["speedup"] and recall >= TARGET["recall"],
-    }
-
-
-def _machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "faiss": faiss.__version__,
-        "faiss_built_for": faiss.get_compile_options().strip(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

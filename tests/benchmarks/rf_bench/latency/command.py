@@ -1,16 +1,17 @@
 """``rf bench latency``."""
 
-import json as json_module
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from rf_bench.invocation import Invocation, Json, Output
 
 app = typer.Typer()
 
 
 @app.command()
 def latency(
+    context: typer.Context,
     sizes: Annotated[str, typer.Option(help="Items of the catalogs, such as 10k,1m.")] = "10k,100k,1m,10m",
     kinds: Annotated[str, typer.Option(help="Indexes beside the exact scan.")] = "hnsw,ivf-pq",
     queries: Annotated[
@@ -23,13 +24,10 @@ def latency(
     hnsw_limit: Annotated[
         str, typer.Option(help="Largest catalog with HNSW; ten times as many items take hours.")
     ] = "1m",
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Directory of the results; default: bench/latency in the workspace.", show_default=False),
-    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what this directory has results of.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave vectors and indexes on disk: 3 GB for 10m.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    output: Output = None,
+    as_json: Json = False,
 ) -> None:
     """Search: latency, recall, memory and build time of the exact scan, HNSW and IVF-PQ with exact re-scoring.
 
@@ -48,16 +46,14 @@ def latency(
     from rf_bench.latency.benchmark import benchmark
     from rf_bench.latency.chart import draw
     from rf_bench.latency.options import LatencyOptions, parse_sizes
-    from rf_bench.latency.tables import HEADS, markdown, result_rows, result_table, verdict
-    from rf_bench.page import Page, Table, write_page
-    from rf_platform.cli.console import out_console, print_json
+    from rf_bench.latency.tables import result_table, verdict
+    from rf_bench.report import Report
     from rf_platform.errors import UsageError
     from rf_platform.settings import get_settings
 
     limit = parse_sizes(hnsw_limit)
     if len(limit) != 1:
         raise UsageError(f"--hnsw-limit={hnsw_limit!r} must be one number of items, such as 1m")
-    settings = get_settings()
     options = LatencyOptions(
         sizes=parse_sizes(sizes),
         kinds=tuple(kind.strip() for kind in kinds.split(",")),
@@ -65,43 +61,18 @@ def latency(
         dim=dim,
         seed=seed,
         recall=recall,
-        threads=settings.threads or 1,
+        threads=get_settings().threads or 1,
         rounds=rounds,
         hnsw_limit=limit[0],
     )
-    root = output or settings.workspace.root / "bench" / "latency"
-    result = benchmark(options, root, fresh=fresh, keep=keep)
-    (root / "latency.json").write_text(json_module.dumps(result, indent=2) + "\n")
-    (root / "latency.md").write_text(markdown(result))
-    machine = result["machine"]
-    page = Page(
+    call = Invocation.of(context)
+    result = benchmark(options, call.directory, fresh=fresh, keep=keep)
+    Report(
         title="Search latency",
-        lead="Single queries for 100 results on one thread, all kinds in turns. " + (verdict(result) or ""),
-        facts={
-            "Processor": f"{machine['cpu']}, {machine['cores']} cores",
-            "FAISS": f"{machine['faiss']} ({machine['faiss_built_for']})",
-            "Catalog": result["catalog"],
-            "Options": ", ".join(f"{name} {value}" for name, value in result["options"].items()),
-            "Finished": machine["finished"],
-        },
-        tables=[
-            Table(
-                caption="Results; CPU time is that of a query, building is in CPU seconds",
-                heads=HEADS,
-                rows=result_rows(result),
-            )
-        ],
+        lead="Single queries for 100 results on one thread, all kinds in turns.",
+        results=result,
+        tables=[result_table(result)],
         charts=draw(result),
-    )
-    files = write_page(page, root / "latency.html")
-    if json:
-        print_json(result)
-        return
-    out_console().print(result_table(result))
-    if (sentence := verdict(result)) is not None:
-        out_console().print(sentence, highlight=False, soft_wrap=True)
-    out_console().print(
-        f"written: {root / 'latency.json'}, latency.md, latency.html and {len(files) - 1} charts beside it",
-        highlight=False,
-        soft_wrap=True,
-    )
+        verdict=verdict(result),
+        facts={"Catalog": result["catalog"], "FAISS": result["faiss"]},
+    ).publish(call)

@@ -1,32 +1,17 @@
-"""The results as a table for people."""
+"""The table and the verdict of ``rf bench latency``."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from rich.filesize import decimal
-from rich.table import Table
 
 from rf_bench.latency.options import size_name
-
-HEADS = (
-    "items",
-    "kind",
-    "recall@10",
-    "recall@100",
-    "p50 ms",
-    "p99 ms",
-    "CPU ms",
-    "faster",
-    "index",
-    "build s",
-    "effort",
-)
-"""The last one is for the page only."""
-SHORT = len(HEADS) - 1
+from rf_bench.report import Table
 
 
-def result_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the cells under :data:`HEADS`, a row for each size and kind."""
+def result_table(result: Mapping[str, Any]) -> Table:
+    """Return a row for each size and kind."""
+    heads = "items, kind, recall@10, recall@100, p50 ms, p99 ms, CPU ms, faster, index, build s, effort"
     rows: list[tuple[str, ...]] = []
     for size in result["sizes"]:
         for kind, found in size["kinds"].items():
@@ -47,24 +32,13 @@ def result_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
                     ", ".join(f"{e['width']} wide, {e['short_list']} re-scored" for e in efforts),
                 )
             )
-    return rows
-
-
-def result_table(result: Mapping[str, Any]) -> Table:
-    """Return a table for the terminal."""
-    table = Table(title="Search on one thread, 100 results a query")
-    for head in HEADS[:SHORT]:
-        table.add_column(head, justify="left" if head in ("items", "kind") else "right")
-    for row in result_rows(result):
-        table.add_row(*row[:SHORT])
-    return table
-
-
-def markdown(result: Mapping[str, Any]) -> str:
-    """Return the table as Markdown, for a document."""
-    lines = ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
-    lines += ["| " + " | ".join(row) + " |" for row in result_rows(result)]
-    return "\n".join(lines) + "\n"
+    return Table(
+        caption="Search on one thread, 100 results a query; CPU time is that of a query, building is in CPU seconds",
+        heads=heads.split(", "),
+        rows=rows,
+        labels=2,
+        page_only=("effort",),
+    )
 
 
 def verdict(result: Mapping[str, Any]) -> str | None:

@@ -1,11 +1,11 @@
 """The charts of ``rf bench rerank``."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+from rf_bench.rerank.measure import Measured
 from rf_bench.rerank.summary import AT_CANDIDATES, AT_HISTORY, FULL, LIME
 from rf_training.report.drawing import MUTED, SERIES, Chart, Ink, finish, panel
 
@@ -13,15 +13,14 @@ INKS: Mapping[str, Ink] = {"lime-mha": SERIES[0], "lime-xor": SERIES[1], FULL: M
 NAMES = {"lime-mha": "LIME-MHA", "lime-xor": "LIME-XOR", FULL: "full ranker"}
 
 
-def draw(result: Mapping[str, Any]) -> list[Chart]:
-    """Draw what was measured."""
-    measured = result["measured"]
-    history = min(AT_HISTORY, max(each["history"] for each in measured))
-    candidates = min(AT_CANDIDATES, max(each["candidates"] for each in measured))
-    by_candidates = [each for each in measured if each["history"] == history]
-    by_history = [each for each in measured if each["candidates"] == candidates]
-    full = {(each["candidates"], each["history"]): _total(each) for each in measured if each["kind"] == FULL}
-    faster = [each for each in by_candidates if each["kind"] in LIME and (each["candidates"], history) in full]
+def draw(measured: Sequence[Measured], limit: float) -> list[Chart]:
+    """Draw what was measured; ``limit`` is the most seconds of a request."""
+    history = min(AT_HISTORY, max(each.history for each in measured))
+    candidates = min(AT_CANDIDATES, max(each.candidates for each in measured))
+    by_candidates = [each for each in measured if each.history == history]
+    by_history = [each for each in measured if each.candidates == candidates]
+    full = {each.candidates: each.total for each in by_candidates if each.kind == FULL}
+    faster = [each for each in by_candidates if each.kind in LIME and each.candidates in full]
     return [
         _chart(
             by_candidates,
@@ -29,57 +28,45 @@ def draw(result: Mapping[str, Any]) -> list[Chart]:
             "Cost by candidates",
             f"CPU time of a request with a history of {history:,} on one thread; the thin line is what does not depend on the "
             "candidates and is computed while the index is searched.",
-            _total,
-            lambda each: each["cpu_ms"]["user"],
         ),
         _chart(
             by_history,
             "history",
             "Cost by history",
             f"CPU time of a request with {candidates:,} candidates on one thread; the thin line is what does not depend on them. "
-            f"Requests that would take more than {result['options']['limit']:g} s were not measured.",
-            _total,
-            lambda each: each["cpu_ms"]["user"],
+            f"Requests that would take more than {limit:g} s were not measured.",
         ),
         _chart(
             faster,
             "candidates",
             "Times faster than the full ranker",
             f"Ratio of medians with a history of {history:,}, all kinds in turns.",
-            lambda each: full[each["candidates"], history] / _total(each),
-            None,
             name="speedup",
-            label="times",
+            ratio=lambda each: full[each.candidates] / each.total,
         ),
     ]
 
 
-def _total(each: Mapping[str, Any]) -> float:
-    return float(each["cpu_ms"]["total"])
-
-
 def _chart(
-    measured: list[Mapping[str, Any]],
+    measured: Sequence[Measured],
     axis: str,
     title: str,
     note: str,
-    value: Callable[[Mapping[str, Any]], float],
-    lower: Callable[[Mapping[str, Any]], float] | None,
     name: str | None = None,
-    label: str = "CPU milliseconds, median",
+    ratio: Callable[[Measured], float] | None = None,
 ) -> Chart:
     with panel(title) as (figure, axes):
         for kind, ink in INKS.items():
-            some = [each for each in measured if each["kind"] == kind]
+            some = [each for each in measured if each.kind == kind]
             if not some:
                 continue
-            places = [each[axis] for each in some]
-            values = [value(each) for each in some]
+            places = [getattr(each, axis) for each in some]
+            values = [ratio(each) if ratio else each.total for each in some]
             axes.plot(places, values, color=ink.light, marker="o", markersize=3.5, label=NAMES[kind])
-            if lower is not None:
-                axes.plot(places, [lower(each) for each in some], color=ink.light, linewidth=0.8)
-        _frame(axes, sorted({each[axis] for each in measured}))
-        axes.set(xlabel=axis, ylabel=label)
+            if ratio is None:
+                axes.plot(places, [each.cpu_ms["user"] for each in some], color=ink.light, linewidth=0.8)
+        _frame(axes, sorted({getattr(each, axis) for each in measured}))
+        axes.set(xlabel=axis, ylabel="times" if ratio else "CPU milliseconds, median")
         figure.legend(loc="outside lower left", ncols=3, handlelength=1, columnspacing=1.2)
         return finish(figure, name=name or axis, title=title, note=note)
 

@@ -39,6 +39,11 @@ class Measured:
     requests: int
     """How many were timed."""
 
+    @property
+    def total(self) -> float:
+        """CPU time of all parts."""
+        return self.cpu_ms["total"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class NotMeasured:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rf_bench.page import Table
+from rf_bench.report import Table
 from rf_bench.rerank.measure import Measured
 from rf_bench.rerank.options import KINDS
 
@@ -24,7 +24,7 @@ def ratios(measured: Sequence[Measured], most_history: int) -> dict[str, Any] | 
     ``speedup`` is the cost of the full ranker over that of the kind, with 4,096 candidates and a history of 1,024. ``met``: the
     first is at most 3, the second at most the third, the last at least 10.
     """
-    cost = {(each.kind, each.candidates, each.history): each.cpu_ms["total"] for each in measured}
+    cost = {(each.kind, each.candidates, each.history): each.total for each in measured}
     if (FULL, AT_CANDIDATES, AT_HISTORY) not in cost:
         return None
     found: dict[str, Any] = {}
@@ -53,11 +53,11 @@ def verdict(found: Mapping[str, Any]) -> str:
     return f"{met}: {'; '.join(parts)}"
 
 
-def tables(result: Mapping[str, Any]) -> list[Table]:
+def tables(measured: Sequence[Measured]) -> list[Table]:
     """Return what was measured along both axes, and how the cost grows in candidates for each history."""
-    sizes = {(each["kind"], each["candidates"], each["history"]): each for each in result["measured"]}
-    candidates = sorted({each["candidates"] for each in result["measured"]})
-    histories = sorted({each["history"] for each in result["measured"]})
+    sizes = {(each.kind, each.candidates, each.history): each for each in measured}
+    candidates = sorted({each.candidates for each in measured})
+    histories = sorted({each.history for each in measured})
     history, count = min(AT_HISTORY, histories[-1]), min(AT_CANDIDATES, candidates[-1])
     return [
         _line(sizes, f"candidates, with a history of {history:,}", [(k, k, history) for k in candidates]),
@@ -66,7 +66,10 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def _line(sizes: Mapping[Any, Any], axis: str, places: Sequence[tuple[int, int, int]]) -> Table:
+Sizes = Mapping[tuple[str, int, int], Measured]
+
+
+def _line(sizes: Sizes, axis: str, places: Sequence[tuple[int, int, int]]) -> Table:
     heads = (axis.partition(",")[0], "re-ranker", "user side", "candidates", "all", "p50 ms", "full over it")
     rows = []
     for value, candidates, history in places:
@@ -76,19 +79,19 @@ def _line(sizes: Mapping[Any, Any], axis: str, places: Sequence[tuple[int, int, 
             if each is None:
                 rows.append([f"{value:,}", kind, "not measured", "", "", "", ""])
                 continue
-            part = each["cpu_ms"]
-            times = (part["user"], part["gather"] + part["score"], part["total"], each["ms"])
-            over = f"{full['cpu_ms']['total'] / part['total']:.1f}x" if full and kind != FULL else ""
+            part = each.cpu_ms
+            times = (part["user"], part["gather"] + part["score"], each.total, each.ms)
+            over = f"{full.total / each.total:.1f}x" if full and kind != FULL else ""
             rows.append([f"{value:,}", kind, *(f"{ms:.3g}" for ms in times), over])
-    return Table(caption=f"CPU milliseconds of a request by {axis}", heads=heads, rows=rows)
+    return Table(caption=f"CPU milliseconds of a request by {axis}", heads=heads, rows=rows, labels=2)
 
 
-def _growth(sizes: Mapping[Any, Any], candidates: Sequence[int], histories: Sequence[int]) -> Table:
+def _growth(sizes: Sizes, candidates: Sequence[int], histories: Sequence[int]) -> Table:
     shown = [k for k in candidates if k > FEW and (k.bit_length() % 3 == 1 or k == candidates[-1])]
     rows = [
         [f"{history:,}", kind]
         + [
-            f"{sizes[kind, k, history]['cpu_ms']['total'] / sizes[kind, FEW, history]['cpu_ms']['total']:.2f}"
+            f"{sizes[kind, k, history].total / sizes[kind, FEW, history].total:.2f}"
             if (kind, k, history) in sizes
             else "not measured"
             for k in shown
@@ -98,4 +101,4 @@ def _growth(sizes: Mapping[Any, Any], candidates: Sequence[int], histories: Sequ
         if (kind, FEW, history) in sizes
     ]
     heads = ["history", "re-ranker", *(f"{k:,} over {FEW}" for k in shown)]
-    return Table(caption="Growth in candidates: the cost over that of 64 candidates", heads=heads, rows=rows)
+    return Table(caption="Growth in candidates: the cost over that of 64 candidates", heads=heads, rows=rows, labels=2)

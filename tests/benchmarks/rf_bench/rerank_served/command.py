@@ -4,11 +4,14 @@ from typing import Annotated
 
 import typer
 
+from rf_bench.invocation import Invocation, Json, Output
+
 app = typer.Typer()
 
 
 @app.command()
 def rerank_served(
+    context: typer.Context,
     bundle: Annotated[
         str | None, typer.Option(help="Bundle of this workspace; default: the promoted one.", show_default=False)
     ] = None,
@@ -24,7 +27,8 @@ def rerank_served(
     history: Annotated[int, typer.Option(min=1, help="Interactions of each request.")] = 50,
     requests: Annotated[int, typer.Option(min=10, help="Requests of each order; the medians count.")] = 300,
     seed: Annotated[int, typer.Option(help="Of the histories.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    output: Output = None,
+    as_json: Json = False,
 ) -> None:
     """Re-ranking in answers: what each order adds to a request of a real bundle, by the stages' own times.
 
@@ -37,18 +41,15 @@ def rerank_served(
         rf bench rerank-served                                   # the promoted bundle, 1,000 candidates
         rf bench rerank-served --kind lime-xor --candidates 200 --candidates 1000 --candidates 4000
     """
-    from dataclasses import asdict
-
-    from rich.table import Table
-
+    from rf_bench.report import Report, Table
     from rf_bench.rerank_served.measure import measure, with_untrained
-    from rf_platform.cli.console import out_console, print_json
     from rf_platform.errors import UsageError
     from rf_platform.settings import get_settings
     from rf_serving.bundle.served import ServedBundle
     from rf_serving.server.opening import open_registry, record_to_serve
     from rf_training.rerank import RERANKERS, RerankConfig
 
+    call = Invocation.of(context)
     if kind is not None and kind not in RERANKERS:
         raise UsageError(f"--kind={kind} is no re-ranker; choose {', '.join(RERANKERS)}")
     record = record_to_serve(open_registry(get_settings()), bundle)
@@ -57,51 +58,36 @@ def rerank_served(
     if not trained:
         opened = with_untrained(opened, kind or RerankConfig.kind, seed)
     assert opened.ranker is not None
-    counts = candidates or [1000]
-    found = measure(opened, counts, k=k, history=history, requests=requests, seed=seed)
-    if json:
-        print_json(
-            {
-                "bundle": record.name,
-                "items": len(opened.item_ids),
-                "index": opened.manifest.index.kind,
-                "dim": opened.model.config.dim,
-                "kind": opened.ranker.kind,
-                "trained": trained,
-                "k": k,
-                "history": history,
-                "requests": requests,
-                "results": [asdict(each) for each in found],
-            }
-        )
-        return
-    table = Table(
-        title=f"milliseconds of a request on one core: {record.name}, {len(opened.item_ids):,} items, "
-        f"{opened.manifest.index.kind} index, {'' if trained else 'untrained '}{opened.ranker.kind}, history {history}, k = {k}"
+    found = measure(opened, candidates or [1000], k=k, history=history, requests=requests, seed=seed)
+    index = opened.manifest.index.kind
+    ranker = f"{'' if trained else 'untrained '}{opened.ranker.kind}"
+    columns = {
+        "order": "{0.order}",
+        "candidates": "{0.candidates:,}",
+        "rerank p50": "{0.rerank_ms:.3f}",
+        "rerank p99": "{0.rerank_p99_ms:.3f}",
+        "encode": "{0.encode_ms:.3f}",
+        "search": "{0.search_ms:.3f}",
+        "in all": "{0.total_ms:.3f}",
+        "added": "{0.added_ms:.3f}",
+        "CPU": "{0.cpu_ms:.3f}",
+        "added CPU": "{0.added_cpu_ms:.3f}",
+    }
+    caption = (
+        f"milliseconds of a request on one core: {record.name}, {len(opened.item_ids):,} items, {index} index, {ranker}, "
+        f"history {history}, k = {k}"
     )
-    for head in (
-        "order",
-        "candidates",
-        "rerank p50",
-        "rerank p99",
-        "encode",
-        "search",
-        "in all",
-        "added",
-        "CPU",
-        "added CPU",
-    ):
-        table.add_column(head, justify="left" if head == "order" else "right")
-    for each in found:
-        numbers = (
-            each.rerank_ms,
-            each.rerank_p99_ms,
-            each.encode_ms,
-            each.search_ms,
-            each.total_ms,
-            each.added_ms,
-            each.cpu_ms,
-            each.added_cpu_ms,
-        )
-        table.add_row(each.order, f"{each.candidates:,}", *(f"{number:.3f}" for number in numbers))
-    out_console().print(table)
+    Report(
+        title="Re-ranking in answers",
+        lead="The same histories in the order of the search, by exact dot products and by the re-ranker, in turns on one core.",
+        results={
+            "bundle": record.name,
+            "items": len(opened.item_ids),
+            "index": index,
+            "dim": opened.model.config.dim,
+            "kind": opened.ranker.kind,
+            "trained": trained,
+            "measured": found,
+        },
+        tables=[Table.of(caption, found, columns)],
+    ).publish(call)

@@ -4,12 +4,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
 import numpy as np
 
+from rf_bench.report import Table
 from rf_bench.serve.echo import METHOD
 from rf_bench.serve.load import RETRIEVE, run_on_time
 from rf_bench.serve.overload import Overload, overload
@@ -160,10 +161,10 @@ def _line(name: str, each: Stretch) -> str:
     return f"{name} at {load.rate:g}/s: {percentiles} ms, {failed}, {each.cpu_ms:.2f} ms of CPU a call"
 
 
-def summary(echo: Capacity, servers: list[Measured]) -> dict[str, Any]:
-    """Return the figures to look at first, ratios to the echo server among them."""
+def summary(echo: Capacity, servers: list[Measured]) -> dict[str, dict[str, Any]]:
+    """Return the figures to look at first, by server; the echo server is the last one."""
     first = str(LIMITS[0])
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for each in servers:
         rate = each.capacity.within[first]
         at = next((s for s in each.capacity.stretches if s.load.rate == rate), None)
@@ -175,13 +176,18 @@ def summary(echo: Capacity, servers: list[Measured]) -> dict[str, Any]:
             "overload": None if each.overload is None else f"{each.overload.factor:.1f}x",
             "goodput share": None if each.overload is None else round(each.overload.goodput_share, 3),
         }
-    cheapest = min((s.cpu_ms for s in echo.stretches), default=None)
-    return {
-        "echo": {**echo.within, "peak per second": round(echo.peak, 1), "CPU ms per call": cheapest},
-        "servers": rows,
+    rows["echo"] = {
+        **{f"rate within {limit}": rate for limit, rate in echo.within.items()},
+        "peak per second": round(echo.peak, 1),
+        "CPU ms per call": round(min(s.cpu_ms for s in echo.stretches), 3),
     }
+    return rows
 
 
-def options_dict(options: ServeBenchmark) -> dict[str, Any]:
-    """Return the options, for JSON."""
-    return asdict(options)
+def summary_table(rows: dict[str, dict[str, Any]]) -> Table:
+    """Return the figures of :func:`summary`, a row for each server."""
+    heads = list(next(iter(rows.values())))
+    shown = [[name, *("" if row.get(head) is None else str(row[head]) for head in heads)] for name, row in rows.items()]
+    return Table(
+        caption="Calls a second within limits, at the peak and under overload", heads=["server", *heads], rows=shown
+    )

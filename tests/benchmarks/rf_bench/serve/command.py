@@ -1,15 +1,17 @@
 """``rf bench serve``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from rf_bench.invocation import Invocation, Json, Output
 
 app = typer.Typer()
 
 
 @app.command()
 def serve(
+    context: typer.Context,
     items: Annotated[int, typer.Option(min=1000, help="Catalog.")] = 1_000_000,
     users: Annotated[int, typer.Option(min=10, help="Users with a history.")] = 5_000,
     history: Annotated[int, typer.Option(min=1, max=50, help="Interactions the model reads.")] = 50,
@@ -30,11 +32,8 @@ def serve(
     soak: Annotated[
         float, typer.Option(min=0, help="Minutes of steady load while bundles, items and events change.")
     ] = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Directory of the results; default: bench/serve in the workspace."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    output: Output = None,
+    as_json: Json = False,
 ) -> None:
     """Load a real server at rising rates: throughput within latency limits, CPU a call, stages, overload, soak.
 
@@ -45,24 +44,18 @@ def serve(
     The catalog is synthetic; the model is trained on it for a moment, so that items lie in clusters as those of real models do.
     Making a workspace of a million items takes minutes; it is kept and used again.
     """
-    import json
-    import platform as machine
-
-    from rich.table import Table
-
-    from rf_bench.serve.benchmark import ServeBenchmark, measure_echo, measure_server, options_dict, summary
-    from rf_bench.serve.plots import draw_latency, draw_stages
+    from rf_bench.report import Report
+    from rf_bench.serve.benchmark import ServeBenchmark, measure_echo, measure_server, summary, summary_table
+    from rf_bench.serve.charts import latency_chart, stages_chart
     from rf_bench.serve.workspace import ServiceSize, prepare
-    from rf_platform.cli.console import err_console, out_console, print_json
+    from rf_platform.cli.console import err_console
     from rf_platform.settings import get_settings
 
-    console = err_console()
+    call = Invocation.of(context)
 
     def note(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        err_console().print(text, highlight=False, soft_wrap=True)
 
-    output = output or get_settings().home / "bench" / "serve"
-    output.mkdir(parents=True, exist_ok=True)
     options = ServeBenchmark(
         seconds=seconds,
         workers=workers,
@@ -72,33 +65,19 @@ def serve(
         overload=overload,
         soak_minutes=soak,
     )
-    size = ServiceSize(items=items, users=users, history=history, dim=dim)
+    size, home = ServiceSize(items=items, users=users, history=history, dim=dim), get_settings().home
     servers = []
     for each in store or ["sqlite"]:
-        service = prepare(
-            get_settings().home / "bench", size, None if each == "sqlite" else each, bundles=2 if soak else 1
-        )
+        service = prepare(home / "bench", size, None if each == "sqlite" else each, bundles=2 if soak else 1)
         note(f"requests are of the {service.full_histories:.0%} of the users who have a history of {history} or more")
         servers.append(measure_server(service, options, note))
     echo = measure_echo(servers[0].reply_bytes, options, note)
-    found = summary(echo, servers)
-    result = {
-        "size": {"items": items, "users": users, "history": history, "dim": dim},
-        "options": options_dict(options),
-        "machine": {"processor": machine.processor() or machine.machine(), "python": machine.python_version()},
-        "summary": found,
-        "echo": echo.to_dict(),
-        "servers": [each.to_dict() for each in servers],
-    }
-    (output / "serve.json").write_text(json.dumps(result, indent=2) + "\n")
     capacities = {each.store: each.capacity for each in servers} | {"echo": echo}
-    draw_latency(capacities, output / "latency.png")
-    draw_stages(capacities, output / "stages.png")
-    if as_json:
-        print_json(result)
-        return
-    table = Table("server", *next(iter(found["servers"].values())))
-    for name, row in found["servers"].items():
-        table.add_row(name, *(str(value) for value in row.values()))
-    out_console().print(table)
-    out_console().print(f"echo: {found['echo']}; everything is in {output}", highlight=False, soft_wrap=True)
+    found = summary(echo, servers)
+    Report(
+        title="A server under load",
+        lead="An open loop of calls at rising rates on real server processes, beside a server that only echoes.",
+        results={"summary": found, "echo": echo.to_dict(), "servers": [each.to_dict() for each in servers]},
+        tables=[summary_table(found)],
+        charts=[latency_chart(capacities), *stages_chart(capacities)],
+    ).publish(call)

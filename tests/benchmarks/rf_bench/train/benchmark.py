@@ -1,6 +1,5 @@
 """What `rf bench train` measures: the parts of a step, TorchRec beside plain tables, processes, and the two objectives."""
 
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -83,7 +82,6 @@ def benchmark(options: BenchOptions, dataset: Dataset | None = None) -> dict[str
             progress.advance(note=f"objectives over {items:,} items timed")
     result = {
         "options": asdict(options),
-        "cores": os.cpu_count(),
         "dataset": {"name": dataset.name, **dataset.manifest["counts"]},
         "recipe": asdict(recipe),
         "tables": tables,

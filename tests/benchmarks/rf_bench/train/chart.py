@@ -1,6 +1,5 @@
 """The chart of `rf bench train`: where the time of a step goes, and what each objective costs."""
 
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -8,14 +7,14 @@ from matplotlib.figure import Figure
 
 from rf_bench.train.rig import PARTS
 from rf_bench.train.summary import COMMUNICATION
-from rf_training.report.drawing import MUTED, PNG_DPI, REST, SERIES, TEXT, style
+from rf_training.report.drawing import MUTED, REST, SERIES, TEXT, Chart, finish, style
 
 ROW = 0.42
 """Inches of a bar."""
 
 
-def draw(result: dict[str, Any], path: Path) -> None:
-    """Write the chart as PNG."""
+def draw(result: dict[str, Any]) -> Chart:
+    """Draw the steps of all rigs, and those of the objectives."""
     steps = [(rig["name"], rig) for rig in result["tables"]["rigs"]]
     steps += [(f"{r['name']}, {r['processes']} proc.", r) for r in result["processes"]["rigs"]]
     objectives = [
@@ -26,7 +25,13 @@ def draw(result: dict[str, Any], path: Path) -> None:
         left, right = figure.subplots(1, 2)
         _steps(left, steps)
         _objectives(right, objectives)
-        figure.savefig(path, dpi=PNG_DPI, facecolor="white")
+        return finish(
+            figure,
+            name="steps",
+            title="Where the time of a step goes, and what an objective costs",
+            note="Wall time of a step, the median of the rounds.",
+            wide=True,
+        )
 
 
 def _steps(axes: Axes, rows: list[tuple[str, dict[str, Any]]]) -> None:

@@ -1,17 +1,18 @@
 """``rf bench train``."""
 
-import json as json_module
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from rf_bench.invocation import Invocation, Json, Output
 
 app = typer.Typer()
 
 
 @app.command()
 def train(
+    context: typer.Context,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -43,13 +44,8 @@ def train(
             "--set", help="Change one setting of the recipe, e.g. model.dim=128. Repeatable.", show_default=False
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory for train.json and train.png; default: bench/ in the workspace.", show_default=False
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    output: Output = None,
+    as_json: Json = False,
 ) -> None:
     """Measure training: the parts of a step, TorchRec beside plain tables, one process beside several, and the objectives.
 
@@ -61,15 +57,16 @@ def train(
         rf bench train                                      # everything, some 20 minutes of two cores
         rf bench train --rounds 2 --steps 5 --items 10000   # a first look
     """
+    from rf_bench.report import Report
     from rf_bench.train.benchmark import BenchOptions, benchmark
     from rf_bench.train.chart import draw
     from rf_bench.train.tables import result_tables
-    from rf_platform.cli.console import out_console, print_json
     from rf_platform.dataset import Dataset
     from rf_platform.errors import UsageError
     from rf_platform.registry import Registry
     from rf_platform.settings import get_settings
 
+    call = Invocation.of(context)
     if events < 3 * users:
         raise UsageError(
             f"--events={events} for --users={users}: a user needs three events to learn from; ask for more events"
@@ -90,15 +87,11 @@ def train(
         changes=tuple(settings or ()),
     )
     result = benchmark(options, opened)
-    directory = output or own.workspace.root / "bench"
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "train.json").write_text(json_module.dumps(result, indent=2) + "\n")
-    draw(result, directory / "train.png")
-    if json:
-        print_json(result)
-        return
-    for table in result_tables(result):
-        out_console().print(table)
-    out_console().print(
-        f"written: {directory / 'train.json'} and {directory / 'train.png'}", highlight=False, soft_wrap=True
-    )
+    Report(
+        title="Training",
+        lead="Parts of a step, TorchRec beside plain tables, one process beside several, and the objectives, in turns.",
+        results=result,
+        tables=list(result_tables(result)),
+        charts=[draw(result)],
+        facts={"Dataset": ", ".join(f"{name} {value}" for name, value in result["dataset"].items())},
+    ).publish(call)
