@@ -20,7 +20,8 @@ from rf_serving.retrieval.features import KnownFeatures
 from rf_serving.retrieval.online_encoder import OnlineEncoder
 from rf_serving.retrieval.query_tower import QueryTower
 from rf_serving.retrieval.user_encoder import EncodedUser, UserEncoder
-from rf_training.model.config import FusionKind, Layout, ModelConfig
+from rf_training.model.config import Layout, ModelConfig
+from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 
@@ -280,7 +281,7 @@ SINGLE = ("gender", "age", "income", "joined", "face", "kinds", "hours", "rating
 
 
 @pytest.mark.parametrize("layout", get_args(Layout))
-@pytest.mark.parametrize("fusion", get_args(FusionKind))
+@pytest.mark.parametrize("fusion", tuple(FUSIONS))
 @pytest.mark.parametrize("features", [(), SINGLE, (*SINGLE, "likes"), ("gender", "age"), ("times", "face")])
 def test_queries_are_those_of_the_towers(layout: str, fusion: str, features: tuple[str, ...]) -> None:
     encoder = encoder_of(*features)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rf_platform.cli.console import err_console, out_console, print_json
+from rf_platform.cli.lazy_help import listing
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
@@ -16,7 +17,13 @@ app = typer.Typer(no_args_is_help=True, help="Build and show point-in-time train
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 
-@app.command()
+def _protocols() -> list[str]:
+    from rf_platform.dataset.protocols import PROTOCOLS
+
+    return list(PROTOCOLS)
+
+
+@app.command(cls=listing(protocols=_protocols))
 def build(
     json: Json = False,
     memory: Annotated[
@@ -25,9 +32,7 @@ def build(
             help="DuckDB's memory limit; more than that is spilled to disk. The whole build takes some 500 MB more."
         ),
     ] = "3GB",
-    protocol: Annotated[
-        str, typer.Option(help="What is held out: leave-one-out, leave-one-out-cold, cold-items or temporal.")
-    ] = "leave-one-out",
+    protocol: Annotated[str, typer.Option(help="What is held out: {protocols}.")] = "leave-one-out",
     seed: Annotated[
         int | None,
         typer.Option(help="leave-one-out-cold, cold-items: chooses the users or items; default 0.", show_default=False),

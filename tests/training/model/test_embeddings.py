@@ -11,7 +11,8 @@ import torch
 from rf_platform.dataset import Dataset
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
-from rf_training.model.config import BagPooling, FusionKind, Layout, ModelConfig
+from rf_training.model.config import BagPooling, Layout, ModelConfig
+from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import Embedded, FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model, save_model
@@ -101,11 +102,11 @@ def test_attention_over_a_narrow_bag_by_hand(dataset: Dataset) -> None:
     torch.testing.assert_close(pooled, weights @ table[[2, 4, 5]])
 
 
-@pytest.mark.parametrize("fusion", get_args(FusionKind))
+@pytest.mark.parametrize("fusion", tuple(FUSIONS))
 @pytest.mark.parametrize("layout", get_args(Layout))
 @pytest.mark.parametrize("feature_dim", [None, 6])
 def test_every_kind_of_model_learns_and_is_saved(
-    dataset: Dataset, tmp_path: Path, fusion: FusionKind, layout: Layout, feature_dim: int | None
+    dataset: Dataset, tmp_path: Path, fusion: str, layout: Layout, feature_dim: int | None
 ) -> None:
     torch.manual_seed(0)
     config = replace(CONFIG, fusion=fusion, layout=layout, feature_dim=feature_dim)

@@ -1,14 +1,14 @@
 """An interaction is its item and its context (R6)."""
 
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from rf_platform.dataset import Dataset
-from rf_training.model.config import FusionKind, ModelConfig
+from rf_training.model.config import ModelConfig
+from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 
@@ -16,7 +16,7 @@ CONFIG = ModelConfig(dim=16, max_history=8, dropout=0.0)
 NAN = float("nan")
 
 
-def model_of(dataset: Dataset, fusion: FusionKind) -> RetrievalFormer:
+def model_of(dataset: Dataset, fusion: str) -> RetrievalFormer:
     torch.manual_seed(0)
     return RetrievalFormer(replace(CONFIG, fusion=fusion), dataset.encoder).eval()
 
@@ -32,8 +32,8 @@ def context(event_type: int | None = 2, hour: int | None = 4, rating: float = 0.
     return FeatureTensors(1, ids, {"past__ratings": torch.tensor([rating]), "past__times": torch.tensor([gap])}, {})
 
 
-@pytest.mark.parametrize("fusion", get_args(FusionKind))
-def test_the_fused_token_is_added_through_the_gate(dataset: Dataset, fusion: FusionKind) -> None:
+@pytest.mark.parametrize("fusion", tuple(FUSIONS))
+def test_the_fused_token_is_added_through_the_gate(dataset: Dataset, fusion: str) -> None:
     model, h = model_of(dataset, fusion), torch.randn(1, 16)
     open_by_one = model.encode_interactions(h, context())
     assert (open_by_one - h).abs().max() > 1e-2
@@ -44,8 +44,8 @@ def test_the_fused_token_is_added_through_the_gate(dataset: Dataset, fusion: Fus
     torch.testing.assert_close(model.interaction_gate.grad, (open_by_one - h).sum())
 
 
-@pytest.mark.parametrize("fusion", get_args(FusionKind))
-def test_every_part_of_the_context_counts(dataset: Dataset, fusion: FusionKind) -> None:
+@pytest.mark.parametrize("fusion", tuple(FUSIONS))
+def test_every_part_of_the_context_counts(dataset: Dataset, fusion: str) -> None:
     model = model_of(dataset, fusion)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -71,8 +71,8 @@ def test_every_part_of_the_context_counts(dataset: Dataset, fusion: FusionKind) 
     assert nothing.isfinite().all()
 
 
-@pytest.mark.parametrize("fusion", get_args(FusionKind))
-def test_what_only_the_context_tells_is_learned(dataset: Dataset, fusion: FusionKind) -> None:
+@pytest.mark.parametrize("fusion", tuple(FUSIONS))
+def test_what_only_the_context_tells_is_learned(dataset: Dataset, fusion: str) -> None:
     """One item, four hours, and a next item for each of them."""
     model = model_of(dataset, fusion)
     hours, one = torch.arange(2, 6), torch.ones(4, dtype=torch.int32)

@@ -10,17 +10,15 @@ import torch
 
 from rf_platform.dataset import Dataset
 from rf_training.evaluation.jagged import Jagged
-from rf_training.model.config import BagPooling, FusionKind, Layout, ModelConfig
+from rf_training.model.config import BagPooling, Layout, ModelConfig
+from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model_scorer import USERS_AT_ONCE, ModelScorer, encode_context_rows, encode_vectors
 
 CONFIG = ModelConfig(dim=16, max_history=8)
 CONFIGS = [
-    *(
-        replace(CONFIG, fusion=fusion, layout=layout)
-        for fusion, layout in product(get_args(FusionKind), get_args(Layout))
-    ),
+    *(replace(CONFIG, fusion=fusion, layout=layout) for fusion, layout in product(tuple(FUSIONS), get_args(Layout))),
     *(replace(CONFIG, bag_pooling=pooling, feature_dim=8) for pooling in get_args(BagPooling)),
     replace(CONFIG, share_domains=False),
     replace(CONFIG, item_id=False, item_bias=True),

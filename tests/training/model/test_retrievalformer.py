@@ -14,8 +14,9 @@ from rf_platform.errors import ConfigError, CorruptError
 from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
-from rf_training.model.config import BagPooling, FusionKind, Layout, ModelConfig
+from rf_training.model.config import BagPooling, Layout, ModelConfig
 from rf_training.model.embeddings import FeatureEmbeddings
+from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import Embedded, FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model, save_model
@@ -122,8 +123,8 @@ def test_a_cold_items_vector_does_not_depend_on_its_id(dataset: Dataset) -> None
     assert not torch.allclose(vector(5_000), vector(100))
 
 
-@pytest.mark.parametrize("fusion", get_args(FusionKind))
-def test_a_new_item_gets_a_vector_from_its_features(dataset: Dataset, fusion: FusionKind) -> None:
+@pytest.mark.parametrize("fusion", tuple(FUSIONS))
+def test_a_new_item_gets_a_vector_from_its_features(dataset: Dataset, fusion: str) -> None:
     """Of items that training never saw, every attribute counts."""
     model = trained(dataset, replace(CONFIG, fusion=fusion))
     table = dataset.items.slice(0, 3)

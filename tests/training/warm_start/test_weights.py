@@ -16,7 +16,8 @@ from rf_platform.features.growth import grow
 from rf_platform.features.lineage import FIRST_VERSION, Ancestor
 from rf_platform.features.spec import DomainSpec, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import FIRST_ID, UNKNOWN_ID, Vocabulary
-from rf_training.model.config import BagPooling, FusionKind, ModelConfig
+from rf_training.model.config import BagPooling, ModelConfig
+from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import save_model
@@ -54,11 +55,11 @@ def queries(model: RetrievalFormer, dataset: Dataset) -> Tensor:
     return ModelScorer(model, dataset).queries(users, lengths)[:, : model.config.dim]
 
 
-@pytest.mark.parametrize("fusion", get_args(FusionKind))
+@pytest.mark.parametrize("fusion", tuple(FUSIONS))
 @pytest.mark.parametrize("pooling", get_args(BagPooling))
 @pytest.mark.parametrize("share", [True, False])
 def test_known_items_and_users_have_the_vectors_they_had(
-    dataset: Dataset, newer: Dataset, tmp_path: Path, fusion: FusionKind, pooling: BagPooling, share: bool
+    dataset: Dataset, newer: Dataset, tmp_path: Path, fusion: str, pooling: BagPooling, share: bool
 ) -> None:
     """Bit for bit, although the newer dataset's own ids and statistics are others."""
     config = replace(CONFIG, fusion=fusion, bag_pooling=pooling, share_domains=share, feature_dim=12)
@@ -160,10 +161,10 @@ def item_field(name: str, kind: str, domain: str | None = None) -> FieldSpec:
 NEW = (item_field("brand", "categorical", "brand"), item_field("price", "numeric"), item_field("picture", "vector"))
 
 
-@pytest.mark.parametrize("fusion", get_args(FusionKind))
+@pytest.mark.parametrize("fusion", tuple(FUSIONS))
 @pytest.mark.parametrize("feature_dim", [None, 12])
 def test_a_feature_that_comes_back_was_not_moved_by_the_others(
-    dataset: Dataset, fusion: FusionKind, feature_dim: int | None
+    dataset: Dataset, fusion: str, feature_dim: int | None
 ) -> None:
     """Three features more, which come first in every order, and then gone again: the same weights."""
     config = replace(CONFIG, fusion=fusion, feature_dim=feature_dim, bag_pooling="attention")

@@ -6,20 +6,33 @@ from typing import Annotated, Literal
 import typer
 
 from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.lazy_help import listing
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
 app = typer.Typer()
 
 
-@app.command()
+def _simple() -> tuple[str, ...]:
+    from rf_training.baselines import SIMPLE
+
+    return SIMPLE
+
+
+def _others() -> list[str]:
+    from rf_training.baselines import BASELINES, SIMPLE
+
+    return [name for name in BASELINES if name not in SIMPLE]
+
+
+@app.command(cls=listing(simple=_simple, others=_others))
 def compare(
     run: Annotated[str | None, typer.Argument(help="Run; default: the last one.", show_default=False)] = None,
     baselines: Annotated[
         str,
         typer.Option(
-            help="Comma-separated names, or 'simple' (popularity, recency, item-knn, content-knn), or 'all' (also als, "
-            "gru4rec, sasrec, bert4rec, which need `make install-bench` and take from a minute to hours to train)."
+            help="Comma-separated names, or 'simple' ({simple}), or 'all' (also {others}, which need `make install-bench` and "
+            "take from a minute to hours to train)."
         ),
     ] = "simple",
     dataset: Annotated[

@@ -6,20 +6,26 @@ from typing import Annotated
 import typer
 
 from rf_platform.cli.console import err_console, out_console, print_json
+from rf_platform.cli.lazy_help import listing
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
 app = typer.Typer()
 
 
-@app.command()
+def _recipes() -> list[str]:
+    from rf_training.recipes import RECIPES
+
+    return list(RECIPES)
+
+
+@app.command(cls=listing(recipes=_recipes))
 def train(
     context: typer.Context,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Named configuration to start from: default, demo, paper, ml-1m, amazon-beauty or amazon-toys; default: "
-            "default. The first three choose sizes by the dataset.",
+            help="Named configuration to start from: {recipes}; default: default.",
             show_default=False,
         ),
     ] = None,

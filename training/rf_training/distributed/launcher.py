@@ -28,14 +28,17 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     Raises:
         RunError: a process was killed.
     """
-    port = _free_port()
+    port = free_port()
     started: list[subprocess.Popen[bytes]] = []
     try:
         for rank in range(processes):
-            world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
-            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, LIFELINE: 1}
             # The stack that the store prints when its host is lost tells a user nothing.
-            env = {"TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ} | {k: str(v) for k, v in (world | meeting).items()}
+            env = {
+                "TORCH_CPP_LOG_LEVEL": "ERROR",
+                **os.environ,
+                **rank_environment(rank, processes, port),
+                LIFELINE: "1",
+            }
             command = [sys.executable, "-m", "rf_platform.cli", *arguments]
             started.append(subprocess.Popen(command, env=env, stdin=subprocess.PIPE))
         first = _wait(started)
@@ -88,7 +91,20 @@ def _likely(number: int) -> str:
     return " (out of memory?)" if number == signal.SIGKILL else ""
 
 
-def _free_port() -> int:
+def rank_environment(rank: int, processes: int, port: int) -> dict[str, str]:
+    """Return the environment variables by which a process on this host joins the others, as torchrun sets them.
+
+    Args:
+        rank: of the process.
+        processes: number of all.
+        port: of the rendezvous.
+    """
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    return {name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def free_port() -> int:
+    """Return a port of this host that nothing listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

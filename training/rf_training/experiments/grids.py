@@ -2,6 +2,7 @@
 
 from rf_platform.errors import NotFoundError
 from rf_training.experiments.grid import Group, known
+from rf_training.model.fusion import FUSIONS
 from rf_training.rerank.kinds import RERANKERS
 from rf_training.rerank.ranker import DOT
 
@@ -26,7 +27,7 @@ TABLE3 = _grid(
     Group(
         name="fusion",
         title="Fusion of features",
-        variants=_values("model.fusion", "mean", "attention", "attention-pool", "cross-attention", "concat"),
+        variants=_values("model.fusion", *FUSIONS),
     ),
     Group(name="uniformity", title="Explicit uniformity term", variants=_switch("train.uniformity_weight", "0", "0.1")),
     Group(

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rf_platform.errors import ConfigError
+from rf_training.model.fusion.make import FUSIONS
 
 BagPooling = Literal["mean", "sum", "attention"]
-FusionKind = Literal["attention", "mean", "attention-pool", "cross-attention", "concat"]
 Layout = Literal["cls", "prefix", "side"]
 
 
@@ -41,10 +41,10 @@ class ModelConfig:
     every position is read where it stands (R8): a quarter of the tokens. ``side``: read like ``prefix``, but the profile is
     concatenated to every token and the pair projected back to ``dim`` (R8)."""
 
-    fusion: FusionKind = "attention"
-    """How features of one entity become one vector: self-attention over the set (R2); the plain mean; attention pooling with one
-    learned query; cross-attention, where the first feature (an item's id) attends over the others; or their concatenation,
-    projected (R3)."""
+    fusion: str = "attention"
+    """Name in :data:`rf_training.model.fusion.FUSIONS`: how features of one entity become one vector. Self-attention over the set
+    (R2); the mean; attention pooling with one learned query; cross-attention, where the first feature (an item's id) attends
+    over the others; or their concatenation, projected (R3)."""
 
     context: bool = True
     """Whether an interaction is its item and its context (R6); False leaves the bare sequence of items, for the ablation."""
@@ -88,9 +88,8 @@ class ModelConfig:
         for name in ("heads", "fusion_heads"):
             if self.dim % getattr(self, name):
                 raise ConfigError(f"model.dim={self.dim} must be a multiple of model.{name}={getattr(self, name)}")
-        choices = {"layout": Layout, "bag_pooling": BagPooling, "fusion": FusionKind}
-        for name, literal in choices.items():
-            known = get_args(literal)
+        choices = {"layout": get_args(Layout), "bag_pooling": get_args(BagPooling), "fusion": tuple(FUSIONS)}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 listed = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
                 raise ConfigError(f"model.{name}={getattr(self, name)!r} must be {listed}")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from typing import Any
 
 from rf_bench.train.worker import WorkPlan
 from rf_platform.errors import RunError
+from rf_training.distributed.launcher import free_port, rank_environment
 
 TAIL = 15
 """Lines of a failed process's messages that are shown."""
@@ -26,19 +26,13 @@ def launch(plan: WorkPlan, processes: int) -> list[dict[str, Any]]:
         asked, found = Path(scratch, "plan.json"), Path(scratch, "result.json")
         asked.write_text(plan.to_json())
         command = [sys.executable, "-m", "rf_bench.train.worker", str(asked), str(found)]
-        port = _free_port()
+        port = free_port()
         logs = [Path(scratch, f"rank{rank}.log") for rank in range(processes)]
         started = []
         try:
             for rank, log in enumerate(logs):
-                place: dict[str, int | str] = {
-                    "RANK": rank,
-                    "WORLD_SIZE": processes,
-                    "LOCAL_RANK": rank,
-                    "LOCAL_WORLD_SIZE": processes,
-                }
-                place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": plan.threads}
-                environment = os.environ | {name: str(value) for name, value in place.items()}
+                environment = {**os.environ, **rank_environment(rank, processes, port)}
+                environment["OMP_NUM_THREADS"] = str(plan.threads)
                 environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
                 with log.open("w") as output:
                     started.append(subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT))
@@ -53,10 +47,3 @@ def launch(plan: WorkPlan, processes: int) -> list[dict[str, Any]]:
                 raise RunError(f"process {rank} of {processes} ended with {code}:\n{said}")
         ranks: list[dict[str, Any]] = json.loads(found.read_text())["ranks"]
         return ranks
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

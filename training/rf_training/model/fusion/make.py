@@ -1,6 +1,8 @@
 """Table of fusions by name."""
 
-from rf_training.model.config import FusionKind
+from collections.abc import Callable
+from typing import NamedTuple
+
 from rf_training.model.fusion.attention import AttentionFusion
 from rf_training.model.fusion.attention_pool import AttentionPoolFusion
 from rf_training.model.fusion.concat import ConcatFusion
@@ -9,16 +11,30 @@ from rf_training.model.fusion.fusion import Fusion
 from rf_training.model.fusion.mean import MeanFusion
 
 
-def make_fusion(kind: FusionKind, dim: int, heads: int, ffn: int, dropout: float, count: int) -> Fusion:
+class FusionSize(NamedTuple):
+    """Sizes that a fusion is made with."""
+
+    dim: int
+    """Width of a feature's vector and of the fused one."""
+    heads: int
+    """Attention heads."""
+    ffn: int
+    """Hidden width of a feed-forward layer, in multiples of ``dim``."""
+    dropout: float
+    count: int
+    """Number of features."""
+
+
+FUSIONS: dict[str, Callable[[FusionSize], Fusion]] = {
+    "mean": lambda size: MeanFusion(size.dim),
+    "attention": lambda size: AttentionFusion(size.dim, size.heads, size.ffn, size.dropout),
+    "attention-pool": lambda size: AttentionPoolFusion(size.dim),
+    "cross-attention": lambda size: CrossAttentionFusion(size.dim, size.heads),
+    "concat": lambda size: ConcatFusion(size.dim, size.count),
+}
+"""All fusions by name: what recipes and the ablation choose from."""
+
+
+def make_fusion(kind: str, dim: int, heads: int, ffn: int, dropout: float, count: int) -> Fusion:
     """Return the fusion named in a recipe, for ``count`` features."""
-    match kind:
-        case "attention":
-            return AttentionFusion(dim, heads, ffn, dropout)
-        case "mean":
-            return MeanFusion(dim)
-        case "attention-pool":
-            return AttentionPoolFusion(dim)
-        case "cross-attention":
-            return CrossAttentionFusion(dim, heads)
-        case "concat":
-            return ConcatFusion(dim, count)
+    return FUSIONS[kind](FusionSize(dim, heads, ffn, dropout, count))
