@@ -1,6 +1,7 @@
 """The charts of ``rf bench rerank``."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
@@ -9,8 +10,8 @@ from rf_bench.rerank.measure import Measured
 from rf_bench.rerank.summary import AT_CANDIDATES, AT_HISTORY, FULL, LIME
 from rf_training.report.drawing import MUTED, SERIES, Chart, Ink, finish, panel
 
-INKS: Mapping[str, Ink] = {"lime-mha": SERIES[0], "lime-xor": SERIES[1], FULL: MUTED}
-NAMES = {"lime-mha": "LIME-MHA", "lime-xor": "LIME-XOR", FULL: "full ranker"}
+INKS: Mapping[str, Ink] = {**dict(zip(LIME, cycle(SERIES))), FULL: MUTED}
+NAMES = {**{kind: kind.upper() for kind in LIME}, FULL: "full ranker"}
 
 
 def draw(measured: Sequence[Measured], limit: float) -> list[Chart]:

@@ -1,11 +1,16 @@
-"""What ``rf bench rerank`` measures."""
+"""Sizes and kinds of ``rf bench rerank``."""
 
 from dataclasses import dataclass
 
 from rf_platform.errors import UsageError
 from rf_training.rerank import RerankConfig
+from rf_training.rerank.kinds import served_kinds
+from rf_training.rerank.target_attention import TargetAttention
 
-KINDS: tuple[str, ...] = ("lime-mha", "lime-xor", "target-attention")
+FULL = TargetAttention.kind
+"""Kind of the full ranker, which the others are compared with."""
+KINDS = (*served_kinds(), FULL)
+"""Kinds that are measured: those that bundles take, and the full ranker."""
 LEAST = 64
 """Where both ranges start."""
 

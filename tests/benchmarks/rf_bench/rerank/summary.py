@@ -5,9 +5,8 @@ from typing import Any
 
 from rf_bench.report import Table
 from rf_bench.rerank.measure import Measured
-from rf_bench.rerank.options import KINDS
+from rf_bench.rerank.options import FULL, KINDS
 
-FULL = "target-attention"
 LIME = tuple(kind for kind in KINDS if kind != FULL)
 AT_HISTORY, AT_CANDIDATES = 1024, 4096
 """The history at which candidates are varied, and the candidates at which the history is; together, where kinds are compared."""

@@ -5,11 +5,18 @@ from typing import Annotated
 import typer
 
 from rf_bench.invocation import Invocation, Json, Output
+from rf_platform.cli.lazy_help import listing
 
 app = typer.Typer()
 
 
-@app.command()
+def _kinds() -> list[str]:
+    from rf_training.rerank.kinds import served_kinds
+
+    return served_kinds()
+
+
+@app.command(cls=listing(kinds=_kinds))
 def rerank_served(
     context: typer.Context,
     bundle: Annotated[
@@ -18,7 +25,7 @@ def rerank_served(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Measure an untrained re-ranker of this kind instead of the bundle's own: lime-mha or lime-xor.",
+            help="Measure an untrained re-ranker of this kind instead of the bundle's own: {kinds}.",
             show_default=False,
         ),
     ] = None,
