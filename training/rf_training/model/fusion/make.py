@@ -21,8 +21,8 @@ class FusionSize(NamedTuple):
     ffn: int
     """Hidden width of a feed-forward layer, in multiples of ``dim``."""
     dropout: float
-    count: int
-    """Number of features."""
+    features: int
+    """Number of them."""
 
 
 FUSIONS: dict[str, Callable[[FusionSize], Fusion]] = {
@@ -30,7 +30,7 @@ FUSIONS: dict[str, Callable[[FusionSize], Fusion]] = {
     "attention": lambda size: AttentionFusion(size.dim, size.heads, size.ffn, size.dropout),
     "attention-pool": lambda size: AttentionPoolFusion(size.dim),
     "cross-attention": lambda size: CrossAttentionFusion(size.dim, size.heads),
-    "concat": lambda size: ConcatFusion(size.dim, size.count),
+    "concat": lambda size: ConcatFusion(size.dim, size.features),
 }
 """All fusions by name: what recipes and the ablation choose from."""
 
