@@ -76,9 +76,12 @@ def test_a_cell_that_another_process_trains_is_left_to_it(
 ) -> None:
     trained: list[int] = []
     plain = reranking.train_variant
-    monkeypatch.setattr(
-        reranking, "train_variant", lambda recipe, *rest: trained.append(recipe.rerank.links) or plain(recipe, *rest)
-    )
+
+    def noted(recipe: RerankRecipe, *rest: Any) -> dict[str, Any]:
+        trained.append(recipe.rerank.links)
+        return plain(recipe, *rest)
+
+    monkeypatch.setattr(reranking, "train_variant", noted)
     first, second = (each.recipe for each in RerankExperiment(run, towers, GROUPS, BASE, tmp_path / "a").run()[1][:2])
     assert trained == [2, 4]
     with ExitStack() as other_process:
