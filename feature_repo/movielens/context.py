@@ -9,6 +9,14 @@ from feast import FeatureView, Field
 from feast.types import Array, Float32, Int64, String, UnixTimestamp
 from sources import user_history
 
+# What an event means, by its type: the first rule that it matches counts, and all others are wanted. A film that a page showed or
+# its visitor turned down is not recommended again, and is no wish. Every rating counts as one, whatever its stars, as it does in
+# published results on this data; where one star is to mean "no", add a rule: {field: rating, below: 3, is: unwanted}
+MEANINGS = """
+- {type: [dislike, not_interested, hide, skip], is: unwanted}
+- {type: impression, is: seen}
+"""
+
 interaction_context = FeatureView(
     name="interaction_context",
     entities=[user],
@@ -22,5 +30,5 @@ interaction_context = FeatureView(
         Field(name="weekdays", dtype=Array(Int64), tags={"role": "history", "of": "weekday"}),
     ],
     online=True,
-    tags={"history_length": "50"},
+    tags={"history_length": "50", "meanings": MEANINGS},
 )

@@ -35,7 +35,12 @@ class IndexScorer:
         """Return the scores [users, items], ``-inf`` for what was not found."""
         n_items = self._index.items
         queries_BD = self._model.queries(users, histories.lengths).cpu().numpy()
-        rows, seen = np.divmod(np.unique(histories.row_of_value * n_items + histories.values), n_items)
+        pairs = histories.row_of_value * n_items + histories.values
+        if (aside := self._model.sequences.aside) is not None:
+            starts = np.asarray(self._model.sequences.offsets)[users]
+            row, item = aside.seen(starts, starts + histories.lengths)
+            pairs = np.concatenate([pairs, row * n_items + item])
+        rows, seen = np.divmod(np.unique(pairs), n_items)
         n_seen_B = np.bincount(rows, minlength=len(users))
         scores_BN = np.full((len(users), n_items), -np.inf, np.float32)
         depth_B = np.array([depth_of(likely_enough(self._k, count)) for count in n_seen_B.tolist()])

@@ -1,6 +1,7 @@
 """A small dataset, built by the real builder from hand-made definitions, and models on it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.build import BuildOptions, build_dataset
 from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
+from rf_platform.features.meaning_rules import parse_meanings
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec
 
@@ -72,7 +74,18 @@ def build_by_protocol() -> Callable[[Path, SplitProtocol], Dataset]:
     return build
 
 
-def build(home: Path, protocol: SplitProtocol | None = None) -> Dataset:
+@pytest.fixture(scope="session")
+def build_with() -> Callable[[Path, str | None], Dataset]:
+    """Build a dataset of the tables under a directory with meanings of events: ``build_with(home, meanings)``."""
+
+    def made(home: Path, meanings: str | None) -> Dataset:
+        rules = () if meanings is None else parse_meanings(meanings, "view 'past'")
+        return build(home, spec=replace(SPEC, meanings=rules))
+
+    return made
+
+
+def build(home: Path, protocol: SplitProtocol | None = None, spec: FeatureSpec = SPEC) -> Dataset:
     sources = tuple(
         ViewSource(
             view=view,
@@ -86,6 +99,6 @@ def build(home: Path, protocol: SplitProtocol | None = None) -> Dataset:
         )
         for view, side in (("items", "item"), ("users", "user"))
     )
-    definitions = FeatureDefinitions(spec=SPEC, sources=sources)
+    definitions = FeatureDefinitions(spec=spec, sources=sources)
     options = BuildOptions(protocol=protocol or LeaveOneOut())
     return build_dataset(definitions, home / "tables" / "interactions.parquet", home / "datasets", "tiny", options)[0]

@@ -116,6 +116,10 @@ class TrainConfig:
     hard_negatives: float = 0.0
     """Concentration of hard negatives (R15), 0 for plain ones; objective ``sampled`` only."""
 
+    unwanted_weight: float = 1.0
+    """Weight of the term that ranks a target above an item which its user had declared unwanted by then; it is 0 for a dataset
+    whose events are all wanted."""
+
     uniformity_weight: float = 0.0
     """Weight of an explicit uniformity term over the candidates; the contrastive loss has one implicitly."""
 
@@ -174,7 +178,7 @@ class TrainConfig:
         budget = self.cold_budget
         if budget != NATURAL and (isinstance(budget, str) or not 0 <= budget < 1):
             raise ConfigError(f"train.cold_budget={budget} must be {NATURAL}, or a share in [0, 1)")
-        weights = ("uniformity_weight", "norm_penalty", "variance_penalty")
+        weights = ("unwanted_weight", "uniformity_weight", "norm_penalty", "variance_penalty")
         for name in ("warmup_epochs", "weight_decay", "uniform_negatives", "hard_negatives", "seed", *weights):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must not be negative")

@@ -162,6 +162,25 @@ class _FullSoftmax(torch.autograd.Function):
         return dx_QD * grad, dy_CD * grad, dbias_C * grad, None, None, None, None
 
 
+def unwanted_loss(x_UD: Tensor, y_UD: Tensor, bias_U: Tensor | None, target_U: Tensor, temperature: float) -> Tensor:
+    """Sum of the contrastive losses of queries between their target and one item that their user had not wanted by then.
+
+    It is :func:`info_nce` with that one negative, so it does not depend on how many other candidates there are. Shape: U queries
+    with such an item.
+
+    Args:
+        x_UD: unit query vectors.
+        y_UD: unit vectors of the unwanted items.
+        bias_U: learned bias of each, added to its cosine; None for none.
+        target_U: score of each query's target, bias included.
+        temperature: divides the scores.
+    """
+    score_U = (x_UD * y_UD).sum(1)
+    if bias_U is not None:
+        score_U = score_U + bias_U
+    return F.softplus((score_U - target_U) / temperature).sum()
+
+
 def alignment(x_QD: Tensor, y_CD: Tensor, target_Q: Tensor) -> Tensor:
     """Return E|u - v|^2 of queries and their positives (R13)."""
     return (x_QD - y_CD[target_Q]).square().sum(1).mean()

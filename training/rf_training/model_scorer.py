@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rf_platform.dataset import Dataset
+from rf_platform.dataset.dataset import Sequences
 from rf_platform.features.encode import EncodedTable
 from rf_training.evaluation.jagged import Jagged
 from rf_training.loading.tables import EncodedSides
@@ -56,6 +57,11 @@ class ModelScorer:
     def unit_vectors(self) -> Tensor:
         """The items' vectors without the dimension of the bias."""
         return self.vectors_ND[:, : self._model.config.dim]
+
+    @property
+    def sequences(self) -> Sequences:
+        """The events of the dataset that it scores for."""
+        return self._dataset.sequences
 
     @property
     def max_history(self) -> int:

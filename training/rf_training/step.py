@@ -62,6 +62,8 @@ def batch_loss(model: RetrievalFormer, batch: Batch, train: TrainConfig, world: 
     # Means over queries count by the share of them that is here; those over candidates are the same on every process.
     weight, part = batch.weight, 1 / world.size
     total = weight * total
+    if train.unwanted_weight and len(batch.unwanted_U):
+        total = total + weight * train.unwanted_weight * _unwanted(model, batch, h_ND, x_QD, y_CD, bias_C, train)
     if train.uniformity_weight:
         total = total + part * train.uniformity_weight * loss.uniformity_of(y_CD)
     if train.norm_penalty:
@@ -74,3 +76,21 @@ def batch_loss(model: RetrievalFormer, batch: Batch, train: TrainConfig, world: 
             alignment=weight * loss.alignment(x_QD, y_CD, batch.target_Q),
             uniformity=part * loss.uniformity(x_QD, y_CD),
         )
+
+
+def _unwanted(
+    model: RetrievalFormer,
+    batch: Batch,
+    h_ND: Tensor,
+    x_QD: Tensor,
+    y_CD: Tensor,
+    bias_C: Tensor | None,
+    train: TrainConfig,
+) -> Tensor:
+    """Return the part of the loss that explicit negatives have in the mean over all queries, with either objective."""
+    v_UD, x_UD, own_U = h_ND[batch.unwanted_U], x_QD[batch.refusing_U], batch.target_Q[batch.refusing_U]
+    target_U = (x_UD * y_CD[own_U]).sum(1)
+    if bias_C is not None:
+        target_U = target_U + bias_C[own_U]
+    total = loss.unwanted_loss(x_UD, F.normalize(v_UD, dim=-1), model.bias(v_UD), target_U, train.temperature)
+    return total / len(x_QD)

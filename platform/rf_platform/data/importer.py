@@ -15,6 +15,7 @@ from rf_platform.data.adapters import Request, read_source
 from rf_platform.data.bad_rows import BadRows
 from rf_platform.data.event_log.window import EventWindow
 from rf_platform.data.infer import LoadedTable, settle
+from rf_platform.data.meaning_hints import as_sentence, find_hints
 from rf_platform.data.raw import load_file
 from rf_platform.data.replacing import replacing
 from rf_platform.data.report import FileCounts, ImportReport, load_report
@@ -24,7 +25,7 @@ from rf_platform.data.verdict import changed_ids, count_files, implausible, refu
 from rf_platform.data.write import QUARANTINE, sha256, write_bare_items, write_quarantine, write_table
 from rf_platform.errors import DataError, NotFoundError, UsageError
 from rf_platform.failures import translated
-from rf_platform.sql import identifier
+from rf_platform.sql import identifier, pattern_literal
 from rf_platform.workspace import Workspace
 
 _MEMORY = 2 << 30
@@ -212,6 +213,16 @@ def _report(
     ).fetchall()[0]
     written = [f"{name}.parquet" for name in rows]
     refused = sum(c.quarantined for c in counts)
+    bounds = {
+        f.name: (f.minimum, f.maximum)
+        for t in tables
+        if t.spec.table == "interactions"
+        for f in t.spec.fields
+        if (f.minimum, f.maximum) != (None, None)
+    }
+    # A catalog with definitions of its own has said what its events mean.
+    log = f"read_parquet({pattern_literal(fresh / 'interactions.parquet')})"
+    hints = [] if source.feature_repo else find_hints(connection, log, bounds)
     return ImportReport(
         name=source.name,
         source=request.source,
@@ -231,14 +242,9 @@ def _report(
             *changed_ids(connection, tables, before),
             *undescribed(connection, tables),
             *implausible(connection, EventWindow().since),
+            *([as_sentence(hints)] if hints else []),
         ),
-        bounds={
-            f.name: (f.minimum, f.maximum)
-            for t in tables
-            if t.spec.table == "interactions"
-            for f in t.spec.fields
-            if (f.minimum, f.maximum) != (None, None)
-        },
+        bounds=bounds,
         notes=(_MADE_TIMES,) if source.time is EventTime.POSITION else (),
         imported_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

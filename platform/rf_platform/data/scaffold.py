@@ -6,6 +6,7 @@ comment wherever a choice was made that only a person can confirm.
 
 import os
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rf_platform.data.meaning_hints import Hint, as_tag, find_hints
 from rf_platform.data.report import ImportReport, load_report
 from rf_platform.data.specs import EventTime
 from rf_platform.data.stage import EVENT_TIME
@@ -77,9 +79,12 @@ def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
     report = load_report(workspace.tables)
     _check_free(directory)
     tables = {name: _columns(workspace.tables / f"{name}.parquet") for name in report.columns}
+    with duckdb.connect() as db:
+        log = f"read_parquet({pattern_literal(workspace.tables / 'interactions.parquet')})"
+        hints = find_hints(db, log, report.bounds)
     project = re.sub(r"[^A-Za-z0-9]+", "_", report.name).strip("_")
     files = {
-        "definitions.py": _definitions(report, tables, os.path.relpath(workspace.tables, directory)),
+        "definitions.py": _definitions(report, tables, hints, os.path.relpath(workspace.tables, directory)),
         "feature_store.yaml": _STORE.format(project=project),  # last: it makes the directory a repository
     }
     with held():  # an interrupt waits until both are there
@@ -126,7 +131,9 @@ def _dtype(kind: pa.DataType) -> str:
     return f"Array({_dtype(kind.value_type)})" if pa.types.is_list(kind) else _DTYPES[str(kind)]
 
 
-def _definitions(report: ImportReport, tables: dict[str, dict[str, _Column]], tables_path: str) -> str:
+def _definitions(
+    report: ImportReport, tables: dict[str, dict[str, _Column]], hints: list[Hint], tables_path: str
+) -> str:
     shared = _shared(tables)
     sides = {
         "item": _attributes("item", tables["items"], shared, _display(report, tables["items"])),
@@ -156,7 +163,7 @@ def _definitions(report: ImportReport, tables: dict[str, dict[str, _Column]], ta
     parts.append(
         "\n# Written by `rf features materialize` from the interaction log: one row per user with the latest interactions as\n"
         "# aligned arrays, oldest first. A field keeps the log's column named by its tag `of`."
-        + _view("interaction_context", "user", "user_history", context, ['    tags={"history_length": "50"},'])
+        + _view("interaction_context", "user", "user_history", context, _history_tags(hints))
     )
     names = ", ".join([*(views[side] for side in present), "interaction_context"])
     parts.append(
@@ -164,6 +171,22 @@ def _definitions(report: ImportReport, tables: dict[str, dict[str, _Column]], ta
         f'retrieval = FeatureService(name="retrieval", features=[{names}])\n'
     )
     return "\n".join(parts)
+
+
+def _history_tags(hints: list[Hint]) -> list[str]:
+    """Return the lines of the history view's tags, with the meanings that names and ratings suggest as comments."""
+    if not hints:
+        return ['    tags={"history_length": "50"},']
+    found = [line for hint in hints for line in textwrap.wrap(f"- {hint.found}", 110)]
+    return [
+        "    tags={",
+        '        "history_length": "50",',
+        "        # Every event counts as a wish of its user. These do not look like it:",
+        *(f"        # {line}" for line in found),
+        "        # If so, take the next line in; the first rule that an event matches counts, all others are wanted.",
+        f"        # {as_tag(hints)},",
+        "    },",
+    ]
 
 
 def _view(name: str, side: str, table: str, fields: list[str], more: list[str] | None = None) -> str:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from rf_platform.cli.console import Tracker, track
 from rf_platform.data.event_log.reading import log_relation
 from rf_platform.data.replacing import reading_tables
+from rf_platform.dataset.aside import aside_sql, write_aside
 from rf_platform.dataset.asof import first_sql, join_sql, latest_sql, rows_sql
 from rf_platform.dataset.dataset import FORMAT, Dataset
 from rf_platform.dataset.fingerprint import fingerprint
@@ -29,6 +30,7 @@ from rf_platform.errors import ConfigError, DataError, NotFoundError
 from rf_platform.failures import read_json, translated
 from rf_platform.features.expiry import as_time, known_sql, now_us
 from rf_platform.features.log_source import check_log_id, log_column
+from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.sources import describe, view_columns
 from rf_platform.features.spec import Side
@@ -170,20 +172,28 @@ class _Builder:
         return [s for s in self.sources if s.side == side]
 
     def _log(self) -> None:
-        """Number the events in the order of training: user, time, input order."""
-        user, item = self.spec.user, self.spec.item
+        """Number the wanted events in the order of training: user, time, input order."""
+        user, item, meanings = self.spec.user, self.spec.item, self.spec.meanings
         columns = describe(self.db, str(self.interactions), "the interaction log")
         for entity in (user, item):
             check_log_id(columns, entity, str(self.interactions))
-        path = log_relation(self.db, self.interactions, self.events, clock=self.clock)
+        check_meaning_columns(meanings, columns, str(self.interactions))
+        log = log_relation(self.db, self.interactions, self.events, clock=self.clock)
+        path = with_meaning(meanings, log, "wanted")
         kept = "".join(
             f", {log_column(self.db, columns, f, f'{path} l', f'l.{identifier(str(f.of))}', str(self.interactions))} "
             f"AS {identifier(f.name)}"
             for f in self.spec.inputs("context")
         )
         if self._one(f"SELECT count(*) FROM {path}") == 0:
+            if meanings and self._one(f"SELECT count(*) FROM {log}"):
+                rules = ", ".join(map(str, meanings))
+                raise DataError(
+                    f"by the meanings [{rules}] no event of {self.interactions} is wanted: nothing to learn from"
+                )
             raise DataError(f"the interaction log {self.interactions} is empty; import interactions first")
-        catalog = [f"SELECT {identifier(item.join_key)}::{ID_TYPES[item.id_type]} AS id FROM {path}"]
+        seen = with_meaning(meanings, log, *SEEN)
+        catalog = [f"SELECT {identifier(item.join_key)}::{ID_TYPES[item.id_type]} AS id FROM {seen}"]
         for source in self._views("item"):
             read = view_columns(self.db, source, self.spec)
             self.db.execute(f"CREATE TABLE {_rows(source)} AS {rows_sql(source, read)}")
@@ -212,6 +222,9 @@ class _Builder:
             WINDOW ordered AS (ORDER BY u."user", l.event_timestamp, l.input_order)
             ORDER BY event"""
         )
+        if meanings:
+            ids = (f"l.{identifier(e.join_key)}::{ID_TYPES[e.id_type]}" for e in (user, item))
+            self.db.execute(f"CREATE TABLE aside AS {aside_sql(meanings, log, *ids)}")
 
     def _split(self) -> None:
         """Let the protocol decide what is learned from and what is held out."""
@@ -343,6 +356,8 @@ class _Builder:
             raise AssertionError("the join lost or doubled events")
         users = int(self._one("SELECT count(*) FROM user_index"))
         write_sequences(events, self.spec, users, self.content / "sequences")
+        if self.spec.meanings:
+            write_aside(self.db, self.content / "sequences")
 
     def _finish(self) -> None:
         """Learn the encoder on the training split and write spec, statistics and manifest."""

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rf_platform.dataset.aside import Aside
 from rf_platform.dataset.protocols.event_log import HISTORY, TEST, TRAIN, VALIDATION
 from rf_platform.dataset.training_counts import TrainingCounts
 from rf_platform.dataset.user_chunks import release, user_chunks
@@ -29,7 +30,7 @@ _REBUILD = "build it again with `rf dataset build`"
 
 @dataclass(frozen=True)
 class Sequences:
-    """All events, memory-mapped, ordered by user, time and input order."""
+    """All wanted events, memory-mapped, ordered by user, time and input order."""
 
     offsets: np.ndarray
     """int64 [users + 1]: user ``u`` owns the events ``offsets[u]`` to ``offsets[u + 1]``."""
@@ -50,12 +51,16 @@ class Sequences:
 
     A user's training events come first; after them there is at most one validation and then at most one test target.
     """
+    aside: Aside | None = None
+    """Events that are in no history; None where all events are wanted."""
 
     @classmethod
     def open(cls, directory: Path) -> "Sequences":
         """Memory-map the arrays of a dataset version."""
         with reading(directory, _REBUILD):
-            return cls(**{name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in cls.__dataclass_fields__})
+            names = [name for name in cls.__dataclass_fields__ if name != "aside"]
+            arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in names}
+            return cls(**arrays, aside=Aside.open(directory))
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,7 @@ class Dataset:
 
     @cached_property
     def user_ids(self) -> np.ndarray:
-        """[users]: ids of all users with interactions; sorted."""
+        """[users]: ids of all users with wanted events; sorted."""
         key = self.spec.user.join_key
         return _ids(self._columns("users", "user", "current", key), "user", key)
 

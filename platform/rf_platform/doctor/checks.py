@@ -2,6 +2,7 @@
 
 from rf_platform.doctor.check import Check
 from rf_platform.doctor.libraries import check_faiss_import, check_gpu, check_torch_import
+from rf_platform.doctor.meanings import check_meanings
 from rf_platform.doctor.packages import (
     check_faiss_twins,
     check_fbgemm_twins,
@@ -30,6 +31,7 @@ CHECKS = (
     Check("registry", check_registry),
     Check("feature registry", check_feature_registry),
     Check("online store", check_online_store),
+    Check("meanings of events", check_meanings),
     Check("seen sets", check_seen_sets),
     Check("served bundle", check_served_bundle),
     Check("served features", check_served_features),

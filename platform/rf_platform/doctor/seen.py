@@ -5,6 +5,7 @@ from sqlalchemy import make_url
 
 from rf_platform.doctor.check import Finding, ok, warn
 from rf_platform.doctor.reach import online_store_url
+from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.seen import ITEMS, VIEW, seen_view
 from rf_platform.registry.engine import database_file
 from rf_platform.settings import Settings
@@ -36,9 +37,11 @@ def check_seen_sets(settings: Settings) -> Finding:
     view = seen_view(store, spec)
     (entity,) = view.entity_columns
     with duckdb.connect() as db:
-        rows = db.execute(
-            f"SELECT DISTINCT {identifier(spec.user.join_key)} FROM read_parquet({pattern_literal(interactions)}) LIMIT {_SAMPLE}"
-        ).fetchall()
+        log = f"read_parquet({pattern_literal(interactions)})"
+        columns = {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM {log}").fetchall()}
+        check_meaning_columns(spec.meanings, columns, str(interactions))
+        log = with_meaning(spec.meanings, log, *SEEN)
+        rows = db.execute(f"SELECT DISTINCT {identifier(spec.user.join_key)} FROM {log} LIMIT {_SAMPLE}").fetchall()
     values = python_values_to_proto_values([row[0] for row in rows], entity.dtype.to_value_type()) if rows else []
     keys = [EntityKey(join_keys=[entity.name], entity_values=[value]) for value in values]
     try:

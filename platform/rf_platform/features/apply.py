@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from rf_platform.errors import ConfigError, RfError
 from rf_platform.failures import as_rf_error, origin
+from rf_platform.features.meanings import check_meaning_columns
 from rf_platform.features.read import FeatureDefinitions, parse_definitions, read_definitions
+from rf_platform.features.sources import describe
+from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.store import TABLES, first_line, open_store, quiet, repo_config
 from rf_platform.features.supported import check_tables
 from rf_platform.interrupts import held
@@ -75,6 +80,7 @@ def _apply(settings: Settings) -> Applied:
                 repository,
             )
             check_tables(store.config.online_store.type, store.project, [source.view for source in parsed.sources])
+            _check_meanings(parsed.spec, settings.workspace.tables / "interactions.parquet")
             # As `feast apply` does for every online store but SQLite, for which it would keep the absolute path of the
             # database, and open and drop tables there when the workspace is a copy of another one. Feast's check of the
             # sources is left out: history arrays are written later, and materialisation checks with better messages.
@@ -96,6 +102,14 @@ def _apply(settings: Settings) -> Applied:
         feature_services=sorted(s.name for s in store.list_feature_services()),
         definitions=read_definitions(store, settings.feature_service),
     )
+
+
+def _check_meanings(spec: FeatureSpec, interactions: Path) -> None:
+    """Check that the imported log, if there is one, has what the meanings of events are about."""
+    if spec.meanings and interactions.exists():
+        with duckdb.connect() as db:
+            columns = describe(db, str(interactions), "the interaction log")
+        check_meaning_columns(spec.meanings, columns, str(interactions))
 
 
 def _forget_infrastructure(settings: Settings) -> None:

@@ -13,6 +13,7 @@ import duckdb
 from rf_platform.data.event_log.reading import interaction_log
 from rf_platform.errors import ConfigError
 from rf_platform.features.log_source import check_log_id, log_column
+from rf_platform.features.meanings import check_meaning_columns, with_meaning
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
 from rf_platform.sql import identifier, literal, pattern_literal
@@ -47,7 +48,7 @@ def write_user_history(
 
 
 def history_sql(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, source: ViewSource, named: str) -> str:
-    """Return a query over the rows of a history view, one per user of the relation ``log``.
+    """Return a query over the rows of a history view, one per user of the relation ``log`` with wanted events.
 
     Args:
         log: has the relation.
@@ -56,13 +57,14 @@ def history_sql(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions,
         named: what the relation is called in messages.
 
     Raises:
-        ConfigError: the log has ids of another type than the entities, or a ``role=history`` field keeps a column that the log
-            does not have, or has in another type.
+        ConfigError: the log has ids of another type than the entities, or a ``role=history`` field or a meaning of events
+            reads a column that the log does not have, or has in another type.
     """
     spec = definitions.spec
     columns = {row[0]: row[1] for row in log.execute("DESCRIBE log").fetchall()}
     for entity in (spec.user, spec.item):
         check_log_id(columns, entity, named)
+    check_meaning_columns(spec.meanings, columns, named)
     kept = {
         f: log_column(log, columns, f, "log AS t", f"t.{identifier(str(f.of))}", named)
         for f in spec.history
@@ -74,7 +76,7 @@ def history_sql(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions,
     )
     key, time = identifier(source.join_key), identifier(source.timestamp)
     return f"""SELECT {user} AS {key}, max(event_timestamp) AS {time}, {arrays}
-        FROM (SELECT * FROM log QUALIFY row_number() OVER (
+        FROM (SELECT * FROM {with_meaning(spec.meanings, "log", "wanted")} QUALIFY row_number() OVER (
             PARTITION BY {user} ORDER BY event_timestamp DESC, input_order DESC) <= {spec.history_length}) t
         GROUP BY {user} ORDER BY {user}"""
 

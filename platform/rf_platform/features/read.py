@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rf_platform.errors import ConfigError, NotFoundError
 from rf_platform.features.field_rule import element_of
+from rf_platform.features.meaning_rules import TAG as MEANINGS
+from rf_platform.features.meaning_rules import parse_meanings
+from rf_platform.features.meanings import MeaningRule
 from rf_platform.features.spec import (
     ITEM_ID_DOMAIN,
     EntitySpec,
@@ -30,6 +33,7 @@ from rf_platform.features.supported import check_names, check_view, merged_proje
 if TYPE_CHECKING:
     from feast import Entity, FeatureService, FeatureStore, FeatureView
 
+_VIEW_TAGS = ("history_length", MEANINGS)
 _KNOWN_TAGS = ("kind", "domain", "vocabulary", "role", "of")
 _INTEGERS = ("Int32", "Int64", "Bool")
 _FLOATS = ("Float32", "Float64")
@@ -135,6 +139,11 @@ def parse_definitions(
             f"(it has: {', '.join(s.name for s in services) or 'none'}); run `rf features apply`, or set RF_FEATURE_SERVICE to "
             f"the name it has now"
         )
+    if MEANINGS in found_service.tags:
+        raise ConfigError(
+            f"service '{service}' has the tag {MEANINGS}, which belongs to the view that keeps the history: its row is the same "
+            f"for all services"
+        )
     sides = {side: _entity({e.name: e for e in entities}, side) for side in ("user", "item")}
     if sides["user"].join_key == sides["item"].join_key:
         raise ConfigError(
@@ -144,6 +153,7 @@ def parse_definitions(
     domains: list[tuple[FieldSpec, IdType, int | None, bool]] = []
     sources: list[ViewSource] = []
     lengths: dict[str, int] = {}
+    meanings: dict[str, tuple[MeaningRule, ...]] = {}
     known_views = {v.name: v for v in views}
     for name, wanted in merged_projections(found_service).items():
         view = known_views.get(name)
@@ -166,8 +176,16 @@ def parse_definitions(
                     f"view '{view.name}' mixes history fields with others (or is not a view of the user): put the fields "
                     f"with role=history into a view of their own with entity '{sides['user'].name}'"
                 )
+            _check_view_tags(view)
             if (length := _history_length(view)) is not None:
                 lengths[view.name] = length
+            if (text := view.tags.get(MEANINGS)) is not None:
+                meanings[view.name] = parse_meanings(text, f"view '{view.name}'")
+        elif MEANINGS in view.tags:
+            raise ConfigError(
+                f"view '{view.name}' has the tag {MEANINGS} and keeps no history; the meanings of events belong to the view with "
+                f"the fields of role=history"
+            )
         fields += [f for f, *_ in found]
         domains += [(f, t, b, e) for f, t, b, e in found if f.domain is not None]
         join_key = sides["item" if side == "item" else "user"].join_key
@@ -177,6 +195,11 @@ def parse_definitions(
             f"the history views of service '{service}' have different history_length tags "
             f"({', '.join(f'{view}: {length}' for view, length in sorted(lengths.items()))}); their arrays describe the same "
             f"interactions position by position: give all of them the same"
+        )
+    if len(set(meanings.values())) > 1:
+        raise ConfigError(
+            f"the history views {' and '.join(sorted(meanings))} of service '{service}' have different {MEANINGS} tags; their "
+            f"arrays describe the same interactions: give all of them the same, or one of them alone"
         )
     check_names([f for f in fields if f.role != "ignore"])
     item_ids = [f for f in fields if f.of == sides["item"].join_key]
@@ -196,6 +219,7 @@ def parse_definitions(
             fields=tuple(sorted(fields, key=lambda f: f.name)),
             domains=merge_domains(sorted(domains, key=lambda d: d[0].name)),
             history_length=next(iter(lengths.values()), _DEFAULT_HISTORY_LENGTH),
+            meanings=next(iter(meanings.values()), ()),
         ),
         sources=tuple(sorted(sources, key=lambda s: s.view)),
     )
@@ -322,6 +346,12 @@ def _choice(where: str, tag: str, value: str, allowed: tuple[Any, ...], why: str
     if value not in allowed:
         raise ConfigError(f"{where} has the tag {tag}={value!r}; allowed{why}: {', '.join(allowed)}")
     return value
+
+
+def _check_view_tags(view: Any) -> None:
+    for tag in sorted(set(view.tags).difference(_VIEW_TAGS)):
+        if meant := get_close_matches(tag.lower(), _VIEW_TAGS, n=1, cutoff=0.75):
+            raise ConfigError(f"view '{view.name}' has the unknown tag {tag!r}; did you mean {meant[0]!r}?")
 
 
 def _history_length(view: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""Seen set of a user: every item of the interaction log by event type, back to the beginning.
+"""Seen set of a user: every item of the interaction log by event type, back to the beginning, ignored events aside.
 
 It is kept apart from the history, which is bounded and feeds the model: no field of it is a feature, and no FeatureSpec names it.
 One row per user lies in a table of the online store that belongs to the platform. The view is made here and never

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from rf_platform.features.leftovers import remove_leftovers
 from rf_platform.features.log_source import check_log_id
+from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.seen import encode_row, seen_view
 from rf_platform.features.spec import MISSING_STRING, FeatureSpec
 from rf_platform.sql import identifier, literal
@@ -39,7 +40,7 @@ def load_seen(store: "FeatureStore", spec: FeatureSpec, log: duckdb.DuckDBPyConn
         named: what the relation is called in messages.
 
     Raises:
-        ConfigError: the log has ids of another type than the entities.
+        ConfigError: the log has ids of another type than the entities, or lacks a column that a meaning of events reads.
     """
     from feast.infra.key_encoding_utils import serialize_entity_key
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -79,11 +80,13 @@ def seen_rows(
     columns = {row[0]: row[1] for row in log.execute("DESCRIBE log").fetchall()}
     for entity in (spec.user, spec.item):
         check_log_id(columns, entity, named)
+    check_meaning_columns(spec.meanings, columns, named)
     user, item = identifier(spec.user.join_key), identifier(spec.item.join_key)
     missing = literal(MISSING_STRING)
     kind = f"coalesce(event_type, {missing})" if "event_type" in columns else missing  # not every log has types
     triples = log.execute(
-        f"SELECT DISTINCT {user} AS user, {kind} AS type, {item} AS item FROM log ORDER BY ALL"
+        f"SELECT DISTINCT {user} AS user, {kind} AS type, {item} AS item "
+        f"FROM {with_meaning(spec.meanings, 'log', *SEEN)} ORDER BY ALL"
     ).to_arrow_reader(_TRIPLES)
     rest = triples.schema.empty_table()
     for batch in triples:

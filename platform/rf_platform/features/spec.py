@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from rf_platform.errors import ConfigError
 from rf_platform.failures import reading
+from rf_platform.features.meanings import MeaningRule
 
 Side = Literal["user", "item", "context"]
 """Whose feature it is; ``context`` describes one interaction of the history."""
@@ -87,6 +88,8 @@ class FeatureSpec:
     domains: tuple[DomainSpec, ...]
     history_length: int
     """How many of a user's latest interactions the online store keeps."""
+    meanings: tuple[MeaningRule, ...] = ()
+    """What events mean, the first rule that matches counting; all others are wanted."""
 
     def inputs(self, side: Side) -> tuple[FieldSpec, ...]:
         """Return the fields that feed the model on one side; for ``context``, without the item ids themselves."""
@@ -128,8 +131,11 @@ class FeatureSpec:
         return next(f for f in self.fields if f.name == name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as plain data."""
-        return asdict(self)
+        """Return the spec as plain data; where all events are wanted, as it was before events had meanings."""
+        data = asdict(self)
+        if not self.meanings:
+            del data["meanings"]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "FeatureSpec":
@@ -141,6 +147,10 @@ class FeatureSpec:
             fields=tuple(FieldSpec(**f) for f in data["fields"]),
             domains=tuple(DomainSpec(**d) for d in data["domains"]),
             history_length=data["history_length"],
+            meanings=tuple(
+                MeaningRule(**{**rule, "types": None if rule["types"] is None else tuple(rule["types"])})
+                for rule in data.get("meanings", ())
+            ),
         )
 
     def save(self, path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rf_platform.features.meanings import MeaningRule, newly_wanted
 from rf_platform.features.spec import DomainSpec, FeatureSpec, FieldSpec
 
 _STORED: tuple[str, ...] = ("side", "dtype")
@@ -32,8 +33,9 @@ class SpecFit:
 
         Fields that the model reads have to be there with the same meaning: side, kind, role, dtype, embedding domain and its
         policy. A feature that is no longer given to models (another role now) still has its values online, so its dtype is
-        enough; a history field is kept up by its role, so that has to stay. Fields that are only shown or kept beside the
-        data are not read from the store. Neither is the name of the service.
+        enough; a history field is kept up by its role, so that has to stay. A history may have fewer kinds of events than when
+        the model was built, and no others: what was unwanted then must not be read as a wish now. Fields that are only shown
+        or kept beside the data are not read from the store. Neither is the name of the service.
 
         Args:
             built: what the model was built from.
@@ -70,6 +72,12 @@ class SpecFit:
                 unmet.append(f"{length}, and the model reads {needed} interactions")
             elif now.history_length != built.history_length:
                 changed.append(length)
+        if built.meanings != now.meanings:
+            example = newly_wanted(built.meanings, now.meanings) if built.history else None
+            if example is not None:
+                unmet.append(f"meanings of events changed: {example}, and are in the history now")
+            else:
+                changed.append(f"meanings of events {_listed(built.meanings)} -> {_listed(now.meanings)}")
         return cls(unmet=tuple(unmet), added=tuple(_added(built, now)), changed=tuple(changed))
 
     @property
@@ -87,6 +95,10 @@ def _added(built: FeatureSpec, now: FeatureSpec) -> Iterator[str]:
     for f in now.fields:
         if f.role != "ignore" and (f.name not in known or (f.name in reads_now and f.name not in read)):
             yield f.name
+
+
+def _listed(meanings: tuple[MeaningRule, ...]) -> str:
+    return f"[{', '.join(map(str, meanings))}]"
 
 
 def _some(f: FieldSpec, names: tuple[str, ...]) -> dict[str, Any]:

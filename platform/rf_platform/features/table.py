@@ -1,6 +1,7 @@
 """A FeatureSpec as a table for people."""
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from rf_platform.features.spec import FeatureSpec, FieldSpec
@@ -11,7 +12,7 @@ def spec_table(spec: FeatureSpec) -> Table:
     table = Table(
         title=f"service {spec.service}: users by {spec.user.join_key} ({spec.user.id_type}), items by "
         f"{spec.item.join_key} ({spec.item.id_type}), history of {spec.history_length}",
-        caption=f"spec {spec.hash}",
+        caption=f"{_meanings(spec)}spec {spec.hash}",
         box=box.SIMPLE_HEAD,
         title_style="",
     )
@@ -25,6 +26,12 @@ def spec_table(spec: FeatureSpec) -> Table:
                 table.add_row(f"  {f.field}", f.dtype, f.role, *_meaning(spec, f))
             table.add_section()
     return table
+
+
+def _meanings(spec: FeatureSpec) -> str:
+    """Return the declared meanings of events as a line, or nothing where all are wanted."""
+    rules = "\n".join(str(rule) for rule in spec.meanings)
+    return f"meanings of events, the first that matches; all others are wanted:\n{escape(rules)}\n" if rules else ""
 
 
 def _meaning(spec: FeatureSpec, f: FieldSpec) -> tuple[str, str]:

@@ -46,9 +46,12 @@ def all_users(settings: Settings, definitions: FeatureDefinitions, at_once: int)
     """
     spec = definitions.spec
     kind = ID_TYPES[spec.user.id_type]
+    interactions = settings.workspace.tables / "interactions.parquet"
     # The history is written by `rf features materialize`: before that there is none.
     sources = [s for s in definitions.sources if s.side != "item" and ("://" in s.path or glob(s.path))]
     parts = [(identifier(source.join_key), f"read_parquet({pattern_literal(source.path)})") for source in sources]
+    if spec.meanings and interactions.exists():  # else every user of the log has a history
+        parts.append((identifier(spec.user.join_key), f"read_parquet({pattern_literal(interactions)})"))
     with ExitStack() as ending, duckdb.connect() as db:
         files = ending.enter_context(seal(settings).reading())
         if files:

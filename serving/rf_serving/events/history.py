@@ -14,6 +14,7 @@ import numpy as np
 
 from rf_platform.data.event_log import LoggedEvent
 from rf_platform.data.event_log.event import ORDER_OFFSET
+from rf_platform.features.meanings import Meaning, meaning_of
 from rf_platform.features.read import EVENT_TIME
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FeatureSpec, FieldSpec
 
@@ -48,8 +49,12 @@ class HistoryLayout:
         self.views = tuple(dict.fromkeys(f.view for f in spec.history))
         self.times = next((f for f in spec.history if f.of == EVENT_TIME and f.kind == "timestamp"), None)
         self.items, self.types = spec.history_items, next((f for f in spec.history if f.of == "event_type"), None)
-        self._clock, self._single = clock, single
+        self._clock, self._single, self._meanings = clock, single, spec.meanings
         self._integer_ids = {spec.user.join_key: spec.user.id_type, spec.item.join_key: spec.item.id_type}
+
+    def meaning(self, event: LoggedEvent) -> Meaning:
+        """Return what the event says about its user."""
+        return meaning_of(self._meanings, event.values)
 
     def elements(self, event: LoggedEvent) -> dict[str, Any]:
         """Return what the event adds to each array, by the field's full name."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from rf_platform.data.event_log import LoggedEvent
+from rf_platform.features.meanings import SEEN
 from rf_serving.events.history import HistoryLayout, UserHistory, as_microseconds, as_time
 from rf_serving.events.online_seen import OnlineSeen
 from rf_serving.events.rebuild import HistoryRebuilder, Rebuilt
@@ -65,7 +66,8 @@ class OnlineHistory:
         """
         by_user: OrderedDict[str, list[LoggedEvent]] = OrderedDict()
         for event in events:
-            if self._seen.key(event.user_id) is not None:  # else nobody can ask for that user
+            # Nobody can ask for a user whose id has no key.
+            if self._layout.meaning(event) in SEEN and self._seen.key(event.user_id) is not None:
                 by_user.setdefault(event.user_id, []).append(event)
         if not by_user:
             return Applied(users=0, rebuilt=0, failed=0)
@@ -128,9 +130,10 @@ class OnlineHistory:
     def _insert(self, history: UserHistory, events: Sequence[LoggedEvent], again: bool) -> bool:
         if not self._views:
             return True
+        wanted = [event for event in events if self._layout.meaning(event) == "wanted"]
         if self._rebuilder is not None:
-            return all(history.insert(event) for event in events)
-        for event in events:
+            return all(history.insert(event) for event in wanted)
+        for event in wanted:
             if again or not history.insert(event):
                 history.approximate(event, again=again)
         return True

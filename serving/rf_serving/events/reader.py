@@ -8,6 +8,7 @@ from rf_platform.data.event_log import Event, EventWindow
 from rf_platform.errors import UsageError
 from rf_platform.features.encode import NumericStats
 from rf_platform.features.field_rule import UnfitError
+from rf_platform.features.meanings import DEFAULT_TYPE, EVENT_TYPE
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.text import shown
 from rf_protos.v1 import feedback_pb2
@@ -16,8 +17,6 @@ from rf_serving.events.columns import OWN, Columns
 from rf_serving.retrieval.ids import parse_id
 from rf_serving.retrieval.values import plain_value
 
-DEFAULT_TYPE = "interaction"
-"""Type of an event that has none, as in an import."""
 _LONGEST_EVENT_ID = 128
 _LONGEST_TEXT = 1000
 _UNKNOWN: Mapping[str, NumericStats] = {}
@@ -77,7 +76,7 @@ class EventReader:
                     _check_text(text, path)
             if value is not None:
                 values[name] = value
-        values.setdefault("event_type", DEFAULT_TYPE)
+        values.setdefault(EVENT_TYPE, DEFAULT_TYPE)  # as in an import
         return values
 
     def _value(self, name: str, value: FeatureValue, numeric: NumericStats | None) -> Any:

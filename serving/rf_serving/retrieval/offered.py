@@ -7,6 +7,7 @@ new field, its values are checked by the store's definitions, and the bundle doe
 from collections.abc import Mapping
 
 from rf_platform.features.field_rule import FieldRule, rules_of
+from rf_platform.features.meanings import MeaningRule
 from rf_platform.features.spec import FeatureSpec
 from rf_serving.catalog.item_schema import ItemSchema
 
@@ -19,6 +20,10 @@ class OfferedFeatures:
         """What each user feature may have, by full name."""
         self.context: Mapping[str, FieldRule] = {}
         """What each context feature may have for one interaction, by full name; times come with the interactions."""
+        self.columns: Mapping[str, str] = {}
+        """Column of the interaction log that each context feature keeps, by full name."""
+        self.meanings: tuple[MeaningRule, ...] | None = None
+        """What events mean; None before the definitions were read."""
         self.items: ItemSchema | None = None
         """Features and display fields of items; None before the definitions were read."""
 
@@ -26,4 +31,6 @@ class OfferedFeatures:
         """Take the definitions as they are now."""
         context = [f for f in spec.inputs("context") if f.kind != "timestamp"]
         self.profile, self.context = (rules_of(fields, {}, {}) for fields in (spec.inputs("user"), context))
+        self.columns = {f.name: str(f.of) for f in spec.history}
+        self.meanings = spec.meanings
         self.items = ItemSchema(spec, {})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rf_platform.dataset.aside import Aside
 from rf_platform.dataset.protocols.leave_one_out import MIN_EVENTS
 from rf_platform.dataset.user_chunks import release, user_chunks
 from rf_platform.errors import RunError
@@ -42,6 +43,8 @@ class EvaluationCases:
     """``[n_cases]``: event row of the target, at which the history ends."""
     event_items: npt.NDArray[np.integer[Any]]
     """``[n_events]``: item row of each event of the dataset; may be memory-mapped."""
+    aside: Aside | None = None
+    """Events that are in no history, of items that their users have seen."""
 
     @classmethod
     def from_sequences(
@@ -87,6 +90,7 @@ class EvaluationCases:
             starts=offsets[users],
             stops=target_rows,
             event_items=sequences.item,
+            aside=sequences.aside,
         )
 
     def __len__(self) -> int:
@@ -103,6 +107,24 @@ class EvaluationCases:
     def histories(self, start: int, stop: int) -> Jagged:
         """Histories of the cases ``start`` to ``stop``, copied out of the event array."""
         return gather(self.event_items, self.starts[start:stop], self.stops[start:stop])
+
+    def seen(self, start: int, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Case, counted from ``start``, and item of every distinct item that the user of a case had seen before the target."""
+        histories = self.histories(start, stop)
+        pairs = histories.row_of_value * self.n_items + histories.values
+        if self.aside is not None:
+            row, item = self.aside.seen(self.starts[start:stop], self.stops[start:stop])
+            pairs = np.concatenate([pairs, row * self.n_items + item])
+        rows, items = np.divmod(np.unique(pairs), self.n_items)
+        return rows, items
+
+    @cached_property
+    def seen_before(self) -> npt.NDArray[np.bool_]:
+        """``[n_cases]``: whether the target is in the user's seen set by then."""
+        rows, items = self.seen(0, len(self))
+        found = np.zeros(len(self), np.bool_)
+        found[rows[items == self.targets[rows]]] = True
+        return found
 
     @cached_property
     def repeated(self) -> npt.NDArray[np.bool_]:

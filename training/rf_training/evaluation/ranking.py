@@ -9,7 +9,6 @@ import numpy.typing as npt
 from rf_platform.cli.console import Tracker
 from rf_platform.errors import RunError
 from rf_training.evaluation.cases import EvaluationCases
-from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.scorer import Scorer
 
 MAX_SCORES = 1 << 23
@@ -23,7 +22,7 @@ class TargetRanks:
     kept: npt.NDArray[np.int64]
     """``[n_cases]``: rank among all items of the catalog."""
     excluded: npt.NDArray[np.int64]
-    """``[n_cases]``: rank among the target and all items that are not in the user's history."""
+    """``[n_cases]``: rank among the target and all items that the user has not seen, in the history or beside it."""
     among_cold: npt.NDArray[np.int64]
     """``[n_cases]``: rank among those of them that have no training event; 0 where the target has one."""
     n_kept: npt.NDArray[np.int64]
@@ -62,9 +61,9 @@ def rank_targets(
     apart. The random numbers are drawn once per case from ``seed``, so results depend neither on the chunks nor on
     the scorer, and all rankings of a case use the same draw.
 
-    With seen items excluded, the items of the history leave the ranking, however often they occur there. The target
-    never leaves it, even if the user consumed it before: the case asks for it, and dropping it would only record a
-    certain miss.
+    With seen items excluded, the items of the history and those of events beside it leave the ranking, however often they
+    occur. The target never leaves it, even if the user consumed it before: the case asks for it, and dropping it would only
+    record a certain miss.
 
     A cold target, an item without any training event, is ranked a third time, among the cold items outside the history alone:
     that tells whether a scorer orders new items well from whether it lets them come up among the items it was trained on.
@@ -90,7 +89,9 @@ def rank_targets(
         scores = scorer.scores(users, histories)
         _check_scores(scorer, scores, users, cases.n_items)
         target_scores = scores[np.arange(len(users)), targets]
-        rows, items = _seen_others(histories, targets, cases.n_items)
+        rows, items = cases.seen(chunk.start, chunk.stop)
+        others = items != targets[rows]
+        rows, items = rows[others], items[others]
 
         every = _compare(scores, target_scores)
         seen = _compare_pairs(scores, target_scores, rows, items)
@@ -146,15 +147,6 @@ def _place(
 ) -> npt.NDArray[np.int64]:
     """Ranks from the number of better items, of equal ones, and a uniform draw from [0, 1) for each case."""
     return 1 + greater + (draws * (others_equal + 1)).astype(np.int64)
-
-
-def _seen_others(
-    histories: Jagged, targets: npt.NDArray[np.int64], n_items: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Case and item of each distinct seen item, the target aside."""
-    rows, items = np.divmod(np.unique(histories.row_of_value * n_items + histories.values), n_items)
-    others = items != targets[rows]
-    return rows[others], items[others]
 
 
 def _check_scores(scorer: Scorer, scores: npt.NDArray[np.float32], users: npt.NDArray[np.int64], n_items: int) -> None:

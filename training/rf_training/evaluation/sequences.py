@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rf_platform.dataset.aside import Aside
 from rf_platform.dataset.protocols.leave_one_out import last_two_held_out
 from rf_platform.dataset.user_chunks import UserChunk, release, user_chunks
 from rf_platform.errors import DataError
@@ -44,6 +45,10 @@ class Sequences(Protocol):
     def split(self) -> npt.NDArray[np.integer[Any]]:
         """``[n_events]``: :class:`Split` code of each event, in the order that :func:`check_sequences` checks."""
 
+    @property
+    def aside(self) -> Aside | None:
+        """Events that are in no history, of items that their users have seen; None where there are no such."""
+
 
 @dataclass(frozen=True, eq=False)
 class EventSequences:
@@ -55,6 +60,8 @@ class EventSequences:
     """See :attr:`Sequences.item`."""
     split: npt.NDArray[np.int8]
     """See :attr:`Sequences.split`."""
+    aside: Aside | None = None
+    """See :attr:`Sequences.aside`."""
 
     @classmethod
     def leave_one_out(cls, user_items: Sequence[Sequence[int]]) -> "EventSequences":

@@ -25,14 +25,14 @@ class Served:
 
 
 def served_values(ranks: TargetRanks, cases: EvaluationCases) -> npt.NDArray[np.float64]:
-    """All metrics of each case, ``[n_cases, n_metrics]``, where an answer never has an item of the history.
+    """All metrics of each case, ``[n_cases, n_metrics]``, where an answer never has an item of the seen set.
 
     The target of a case may be such an item: the evaluation keeps it in the ranking, a server does not, and no list has it.
 
     Args:
         ranks: of the scorer that finds what a server finds.
-        cases: the cases, whose histories are the seen sets.
+        cases: the cases, which know the seen sets.
     """
     nowhere = max(cases.n_items, *CUTOFFS) + 1
-    rank = np.where(cases.repeated, nowhere, ranks.excluded)
-    return metric_values(rank, np.where(cases.repeated, nowhere, ranks.n_excluded))
+    rank = np.where(cases.seen_before, nowhere, ranks.excluded)
+    return metric_values(rank, np.where(cases.seen_before, nowhere, ranks.n_excluded))

@@ -77,6 +77,10 @@ class Batch:
     log_weight_C: Tensor
     """Log of how often a candidate was drawn over how often it is drawn on average (log-Q correction, R9); empty for the
     exact softmax, which draws none."""
+    unwanted_U: Tensor
+    """Row of ``sides["item"]`` of each explicit negative: an item that the user had declared unwanted before the target."""
+    refusing_U: Tensor
+    """Which target it is a negative of, in the order of ``target_Q``; a target has one at most."""
     candidates: int
     """Candidates of the whole step."""
     weight: float
@@ -171,8 +175,9 @@ class BatchLoader:
         full = train.objective == "full"
         chosen = self._whole_catalog(targets) if full else self._sample(all_targets, targets, rng)
         encoded = chosen.version[self.share.rows(len(chosen.version))]
-        versions, row = np.unique(np.concatenate([encoded, input_version]), return_inverse=True)
-        candidates = row[: len(encoded)]
+        refusing, unwanted = self._unwanted(all_targets, targets, rng)
+        versions, row = np.unique(np.concatenate([encoded, input_version, unwanted]), return_inverse=True)
+        candidates, item, unwanted = np.split(row, np.cumsum([len(encoded), len(inputs)]))
         contexts, context_row = np.unique(np.asarray(s.context[inputs]), return_inverse=True)
         profiles, profile_row = np.unique(np.asarray(s.user_version[targets]), return_inverse=True)
         real = np.arange(reads.max()) < reads[:, None]
@@ -183,7 +188,7 @@ class BatchLoader:
                 "user": FeatureTensors.from_encoded(self.sides.users.take(profiles)),
             },
             numbers=FeatureTensors.from_encoded(self._numbers(inputs, lengths)),
-            item_V=torch.from_numpy(row[len(candidates) :]),
+            item_V=torch.from_numpy(item),
             context_V=torch.from_numpy(context_row),
             length_B=torch.from_numpy(lengths),
             read_BR=torch.from_numpy(_padded(targets - 1 - np.repeat(start, reads), real)),
@@ -195,6 +200,8 @@ class BatchLoader:
             target_Q=torch.from_numpy(chosen.target),
             item_C=torch.from_numpy(chosen.item),
             log_weight_C=torch.from_numpy(chosen.log_weight),
+            unwanted_U=torch.from_numpy(unwanted),
+            refusing_U=torch.from_numpy(refusing),
             candidates=len(chosen.version),
             weight=0.0 if idle else len(targets) / len(all_targets),
         )
@@ -221,6 +228,25 @@ class BatchLoader:
             item=np.unique(item, return_inverse=True)[1],
             log_weight=self._log_weights(row, item, len(all_targets), len(drawn)),
         )
+
+    def _unwanted(
+        self, all_targets: np.ndarray, targets: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of this process's ``targets`` have an explicit negative, and the item version of each.
+
+        One is drawn for a target of the items that its user had not wanted by then. Items without a training event stay out of
+        training as negatives, too.
+        """
+        aside, offsets = self.sequences.aside, self.sequences.offsets
+        if aside is None or not self.recipe.train.unwanted_weight:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        starts = np.asarray(offsets)[np.searchsorted(offsets, all_targets, side="right") - 1]
+        item = aside.draw(starts, all_targets, rng)
+        item[(item >= 0) & (self.frequency[item] == 0)] = -1
+        order = np.argsort(all_targets)  # an event is the target of one window
+        item = item[order][np.searchsorted(all_targets, targets, sorter=order)]
+        refusing = np.flatnonzero(item >= 0)
+        return refusing, self.version[item[refusing]]
 
     def _numbers(self, inputs: np.ndarray, lengths: np.ndarray) -> EncodedTable:
         encoded = EncodedTable(rows=len(inputs))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rf_platform.cli.console import track
 from rf_training.evaluation.cases import EvaluationCases
-from rf_training.evaluation.jagged import Jagged, gather
+from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.ranking import rank_targets
 from rf_training.evaluation.sequences import Split
 from rf_training.rerank.candidates import CANDIDATES, Candidates, find_candidates
@@ -101,7 +101,7 @@ def make_cases(towers: Towers, split: Split, *, seed: int, most: int | None = No
             rows = slice(start, min(start + _CASES_AT_ONCE, len(cases)))
             seen = _seen(cases, rows)
             parts.append(find_candidates(encoded.query_PQ[rows], towers.vectors_NQ, seen, CANDIDATES, progress))
-            had = np.unique(seen.row_of_value * towers.n_items + seen.values)
+            had = seen.row_of_value * towers.n_items + seen.values
             drawn = np.arange(len(seen))[:, None] * towers.n_items + uniform[rows]
             real[rows] = ~np.isin(drawn, had) & (uniform[rows] != cases.targets[rows][:, None])
             dots[rows] = _dots(towers, encoded.query_PQ[rows], uniform_PU[rows])
@@ -120,11 +120,11 @@ def make_cases(towers: Towers, split: Split, *, seed: int, most: int | None = No
 
 
 def _seen(cases: EvaluationCases, rows: slice) -> Jagged:
-    """Return the histories of some cases without the target, should it be among them."""
-    seen = gather(cases.event_items, cases.starts[rows], cases.stops[rows])
-    others = seen.values != cases.targets[rows][seen.row_of_value]
-    counts = np.bincount(seen.row_of_value[others], minlength=len(seen))
-    return Jagged(seen.values[others], np.concatenate([[0], np.cumsum(counts)]))
+    """Return the seen sets of some cases without the target, should it be among them."""
+    row, item = cases.seen(rows.start, rows.stop)
+    others = item != cases.targets[rows][row]
+    counts = np.bincount(row[others], minlength=rows.stop - rows.start)
+    return Jagged(item[others].astype(np.int32), np.concatenate([[0], np.cumsum(counts)]))
 
 
 def _dots(towers: Towers, query_PQ: Tensor, item_PU: Tensor) -> Tensor:
