@@ -1,12 +1,11 @@
 """Check of the meanings of events: what is declared, how many interactions have each, and what looks undeclared."""
 
-import json
-
 import duckdb
 
 from rf_platform.data.meaning_hints import as_tag, find_hints, undeclared
 from rf_platform.data.report import RECORD
 from rf_platform.doctor.check import Finding, ok, warn
+from rf_platform.failures import read_json
 from rf_platform.features.meanings import MEANINGS, check_meaning_columns, meaning_sql
 from rf_platform.registry import features_now
 from rf_platform.settings import Settings
@@ -19,7 +18,7 @@ def check_meanings(settings: Settings) -> Finding:
     if not interactions.exists():
         return ok("no interactions are imported here")
     rules, record = features_now(settings).meanings, interactions.with_name(RECORD)
-    report = json.loads(record.read_text()) if record.exists() else {}
+    report = read_json(record) if record.exists() else {}
     log = f"read_parquet({pattern_literal(interactions)})"
     with duckdb.connect() as db:
         columns = {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM {log}").fetchall()}
