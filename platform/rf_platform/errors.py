@@ -65,6 +65,10 @@ class RunError(RfError):
     grpc_status = "INTERNAL"
 
 
+class InterruptedRunError(RunError):
+    """An interrupt that ended a long-running job; the message says how to go on with it."""
+
+
 class UnavailableError(RfError):
     """A store, registry or server cannot be reached."""
 

@@ -9,17 +9,20 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
 from rf_platform.errors import UnavailableError
+from rf_platform.failures import failure_of, writing
 from rf_platform.interrupts import held
 
+_PART = ".part"
 _HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's headers
 _OLD = "old-"
 
 
-MARKS = (".importing-", ".building-", ".training-")
+MARKS = (".importing-", ".building-", ".starting-", ".training-")
 """How the names of the platform's unfinished directories begin."""
 
 
@@ -114,11 +117,11 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _stage(parent: Path, name: str) -> tuple[Path, int]:
-    """Make a directory and hold a lock on it for as long as its process lives."""
+def _stage(parent: Path, name: str, make: Callable[[Path], None] = Path.mkdir, end: str = "") -> tuple[Path, int]:
+    """Make a directory, or an empty file, and hold a lock on it for as long as its process lives."""
     while True:
-        staging = parent / f"{name}-{uuid4().hex}"
-        staging.mkdir()
+        staging = parent / f"{name}-{uuid4().hex}{end}"
+        make(staging)
         with suppress(FileNotFoundError):  # swept by another process before it was locked: make another
             lock = os.open(staging, os.O_RDONLY)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -136,6 +139,41 @@ def _move(staging: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(f"{target} exists already") from error
         raise
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Give a path to write a file to, which becomes ``target`` when the block ends without an error.
+
+    It lies beside the target, or beside the file that the target links to. After an error nothing is left behind, and a file that
+    was there is as it was; what a killed process left is removed by the next one that writes the same file.
+
+    Raises:
+        RfError: the disk is full, or the directory may not be written to; the message names the target.
+    """
+    final = Path(os.path.realpath(target))
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = lock = None
+        try:
+            with held():
+                for left in final.parent.glob(f".{escape(final.name)}-*{_PART}"):
+                    _if_abandoned(left, Path.unlink, of=0)
+                part, lock = _stage(final.parent, f".{final.name}", Path.touch, _PART)
+            yield part
+            put_file(part, final)
+        finally:
+            with held():
+                if part is not None:
+                    part.unlink(missing_ok=True)
+                if lock is not None:
+                    os.close(lock)
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None or not failure.machine:  # what is computed meanwhile fails in ways of its own
+            raise
+        with writing(target):
+            raise
 
 
 def put_file(temporary: Path, target: Path) -> None:
@@ -196,10 +234,10 @@ def remove_abandoned(parent: Path, mark: str) -> None:
         _if_abandoned(path, shutil.rmtree)
 
 
-def _if_abandoned(path: Path, act: Callable[[Path], object]) -> bool:
-    """Do something with an unfinished directory if it can be locked; return whether it could."""
+def _if_abandoned(path: Path, act: Callable[[Path], object], of: int = os.O_DIRECTORY) -> bool:
+    """Do something with an unfinished directory, or file, if it can be locked; return whether it could."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        lock = os.open(path, os.O_RDONLY | of)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             act(path)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from rf_platform.errors import CorruptError, RunError
+from rf_platform.errors import RunError
+from rf_platform.failures import read_json, reading
+from rf_platform.interrupts import held
 from rf_platform.staging import exchange, sync, sync_tree
 from rf_training.distributed.process_group import World
 from rf_training.distributed.table_files import read_parts, write_parts
+from rf_training.tensors import load_tensors, save_tensors
 
 ROOT = "checkpoints"
 COMPLETE = "complete.json"
@@ -64,10 +65,12 @@ def save_checkpoint(
         world.on_main(lambda: _write_state(temporary, state))
         if tables:
             _write_tables(temporary / "tables", tables, world)
-        world.on_main(lambda: _commit(temporary, final))
+        with held():  # the old one is deleted when the new one has its name
+            world.on_main(lambda: _commit(temporary, final))
     except BaseException as error:
         if world.main:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with held():
+                shutil.rmtree(temporary, ignore_errors=True)
         cause = _disk_error(error)
         if cause is None:
             raise
@@ -93,17 +96,16 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     Raises:
         CorruptError: a file of the checkpoint is damaged.
     """
-    try:
-        sizes = json.loads((checkpoint / COMPLETE).read_text())["files"]
+    remedy = "start a new run with `rf train`"
+    with reading(f"checkpoint {checkpoint}", remedy):
+        sizes = read_json(checkpoint / COMPLETE, remedy)["files"]
         for name, size in sizes.items():
             if (checkpoint / name).stat().st_size != size:
                 raise ValueError(f"{name} does not have its {size} bytes")
-        state: dict[str, Any] = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds
-        raise CorruptError(
-            f"checkpoint {checkpoint} cannot be read ({type(error).__name__}: {error}); start a new run with `rf train`"
-        ) from error
-    return state
+        state = load_tensors(checkpoint / "state.pt", remedy)
+        if not isinstance(state, dict):
+            raise ValueError("state.pt has no state of a run")
+        return state
 
 
 def load_tables(checkpoint: Path, tables: dict[str, Any]) -> None:
@@ -120,8 +122,7 @@ def _write_state(temporary: Path, state: dict[str, Any]) -> None:
     for left_over in temporary.parent.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(left_over)
     temporary.mkdir(parents=True)
-    with (temporary / "state.pt").open("wb") as file:
-        torch.save(state, file)
+    save_tensors(temporary / "state.pt", state)
 
 
 def _write_tables(directory: Path, tables: dict[str, Any], world: World) -> None:

@@ -2,21 +2,36 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rf_platform.bundle import check_name
+from rf_platform.claim import claimed, sole
 from rf_platform.cli.console import err_console
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import open_run_dataset, open_with_ids_of
-from rf_platform.errors import ConfigError, NotFoundError, RfError, RunError, UsageError
+from rf_platform.errors import (
+    ConfigError,
+    CorruptError,
+    InterruptedRunError,
+    NotFoundError,
+    UnavailableError,
+    UsageError,
+)
+from rf_platform.failures import as_rf_error, read_json, reading
+from rf_platform.interrupts import held
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
+from rf_platform.staging import new_file, staged
 from rf_training.baselines.sanity_check import Beaten, baselines_ahead_of
+from rf_training.checkpoint import last_checkpoint
 from rf_training.config import Recipe, ShardingConfig, TrainConfig
 from rf_training.distributed.plan_table import plan_table, write_plan
 from rf_training.distributed.process_group import World
@@ -28,6 +43,10 @@ from rf_training.trainer import Trainer, TrainResult
 from rf_training.warm_start.recipe import continued_recipe
 from rf_training.warm_start.source import SourceBundle, open_source
 from rf_training.warm_start.start import WarmStart, check_warm_start
+
+RUN, METRICS = "run.json", "metrics.json"
+"""Files in a run's directory: what it was started with, and what came of it."""
+_STARTING = ".starting-"
 
 
 def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes: Iterable[str] = ()) -> Recipe:
@@ -69,8 +88,9 @@ def start_run(
         RunError: training failed; the run is recorded as failed, and can be resumed.
     """
     world = world or World()
-    recipe, path, data = _on_main(world, lambda: (recipe, *_begin(settings, recipe, dataset_name, name)))
-    return _train(settings, recipe, Dataset.open(data), path, resume=False, world=world)
+    with ExitStack() as claim:
+        recipe, path, data = _on_main(world, lambda: (recipe, *_begin(settings, recipe, dataset_name, name, claim)))
+        return _train(settings, recipe, Dataset.open(data), path, resume=False, world=world)
 
 
 def continue_run(
@@ -99,8 +119,9 @@ def continue_run(
         RunError: training failed; the run is recorded as failed, and can be resumed.
     """
     world = world or World()
-    recipe, path, data = _on_main(world, lambda: _begin_from(settings, bundle, dataset_name, name, changes))
-    return _train(settings, recipe, open_with_ids_of(path, data), path, resume=False, world=world)
+    with ExitStack() as claim:
+        recipe, path, data = _on_main(world, lambda: _begin_from(settings, bundle, dataset_name, name, changes, claim))
+        return _train(settings, recipe, open_with_ids_of(path, data), path, resume=False, world=world)
 
 
 def _on_main(world: World, begin: Callable[[], tuple[Recipe, Path, Path]]) -> tuple[Recipe, Path, Path]:
@@ -115,49 +136,95 @@ def _on_main(world: World, begin: Callable[[], tuple[Recipe, Path, Path]]) -> tu
 
 
 def _begin_from(
-    settings: Settings, bundle: str, dataset_name: str | None, name: str | None, changes: Iterable[str]
+    settings: Settings,
+    bundle: str,
+    dataset_name: str | None,
+    name: str | None,
+    changes: Iterable[str],
+    claim: ExitStack,
 ) -> tuple[Recipe, Path, Path]:
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     source = open_source(registry, bundle)
     recipe = continued_recipe(recipe_from_dict(source.config), changes)
-    return recipe, *_begin(settings, recipe, dataset_name, name, source)
+    return recipe, *_begin(settings, recipe, dataset_name, name, claim, source)
 
 
 def _begin(
-    settings: Settings, recipe: Recipe, dataset_name: str | None, name: str | None, source: SourceBundle | None = None
+    settings: Settings,
+    recipe: Recipe,
+    dataset_name: str | None,
+    name: str | None,
+    claim: ExitStack,
+    source: SourceBundle | None = None,
 ) -> tuple[Path, Path]:
-    """Record a new run; return its directory and that of its dataset."""
+    """Record a new run, claimed by this process; return its directory and that of its dataset."""
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     record = registry.dataset(dataset_name)
     dataset = Dataset.open(record.path)
     start = None if source is None else WarmStart.of(source, dataset)
-    name = name or _free_name(recipe.name, settings.workspace.runs)
-    directory = settings.workspace.runs / name
-    if directory.exists():
-        raise UsageError(f"there is a run '{name}' already; `rf train --resume --name {name}`, or choose another name")
-    registry.start_run(name, dataset=record.name, recipe=recipe.name, config=asdict(recipe), path=directory)
-    directory.mkdir(parents=True)
-    if start is not None:
-        try:
-            start.save(directory, recipe.model)
-        except BaseException as error:
-            registry.fail_run(name, f"{type(error).__name__}: {error}")
-            raise
-        start.tell(directory)
-    (directory / "run.json").write_text(
-        json.dumps(
-            {
-                "name": name,
-                "dataset": str(record.path),
-                "dataset_fingerprint": dataset.fingerprint,
-                "from": None if source is None else source.ancestor.bundle,
-                "recipe": asdict(recipe),
-            },
-            indent=2,
+    directory = _claimed(settings, registry, recipe.name, name, claim)
+    facts = {
+        "name": directory.name,
+        "dataset": str(record.path),
+        "dataset_fingerprint": dataset.fingerprint,
+        "from": None if source is None else source.ancestor.bundle,
+        "recipe": asdict(recipe),
+    }
+    with staged(directory, _STARTING) as fresh:
+        if start is not None:
+            start.save(fresh, recipe.model)
+        (fresh / RUN).write_text(json.dumps(facts, indent=2) + "\n")
+    try:
+        registry.start_run(
+            directory.name, dataset=record.name, recipe=recipe.name, config=asdict(recipe), path=directory
         )
-        + "\n"
-    )
+    except BaseException:
+        with held():
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+    if start is not None:
+        start.tell(directory)
     return directory, record.path
+
+
+def _claimed(settings: Settings, registry: Registry, recipe: str, name: str | None, claim: ExitStack) -> Path:
+    """Claim the name of a new run, for as long as ``claim`` is open; return its directory, which is not there yet.
+
+    Raises:
+        UsageError: the name is taken or not usable, or another process is training a run of that name.
+    """
+    runs = settings.workspace.runs
+    if name is not None:
+        directory = runs / check_name("run", name)
+        claim.enter_context(_claim(directory))
+        if directory.exists() and not _abandoned(directory, registry):
+            raise UsageError(
+                f"there is a run '{name}' already; `rf train --resume --name {name}`, or choose another name"
+            )
+        return directory
+    for number in count(1):
+        directory = runs / f"{recipe}-{number}"
+        if not directory.exists() and claim.enter_context(claimed(_lock(directory))) and not directory.exists():
+            return directory
+    raise AssertionError
+
+
+def _abandoned(directory: Path, registry: Registry) -> bool:
+    """Remove what a process has left that was killed before its run was recorded; False for a run, or what was one."""
+    if any(run.name == directory.name for run in registry.runs()) or last_checkpoint(directory) is not None:
+        return False
+    if (directory / "best").exists():
+        return False
+    shutil.rmtree(directory)
+    return True
+
+
+def _claim(directory: Path) -> AbstractContextManager[None]:
+    return sole(_lock(directory), f"run '{directory.name}' is being trained")
+
+
+def _lock(directory: Path) -> Path:
+    return directory.parent / ".locks" / directory.name
 
 
 def resume_run(settings: Settings, name: str | None, world: World | None = None) -> TrainResult:
@@ -173,22 +240,26 @@ def resume_run(settings: Settings, name: str | None, world: World | None = None)
         UsageError: the run is complete, or its dataset has changed.
     """
     world = world or World()
-    recipe, path, data = _on_main(world, lambda: _begin_again(settings, name))
-    return _train(settings, recipe, open_with_ids_of(path, data), path, resume=True, world=world)
+    with ExitStack() as claim:
+        recipe, path, data = _on_main(world, lambda: _begin_again(settings, name, claim))
+        return _train(settings, recipe, open_with_ids_of(path, data), path, resume=True, world=world)
 
 
-def _begin_again(settings: Settings, name: str | None) -> tuple[Recipe, Path, Path]:
-    """Record that a run goes on; return its recipe, its directory and that of its dataset."""
+def _begin_again(settings: Settings, name: str | None, claim: ExitStack) -> tuple[Recipe, Path, Path]:
+    """Record that a run goes on, claimed by this process; return its recipe, its directory and that of its dataset."""
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
-    record = registry.run(name)
+    directory = registry.run(name).path
+    claim.enter_context(_claim(directory))
+    record = registry.run(directory.name)  # as the one that had it before has left it
     if record.status == "completed":
         raise UsageError(f"run '{record.name}' is complete; start a new one, or train longer under another name")
-    directory = record.path
-    if not (directory / "run.json").exists():
+    if not (directory / RUN).exists():
         raise NotFoundError(f"run '{record.name}' has no files in {directory}; start it again")
     recipe = recipe_from_dict(record.config)
     dataset = Dataset.open(registry.dataset(record.dataset).path)
-    started_on = json.loads((directory / "run.json").read_text()).get("dataset_fingerprint")
+    remedy = "restore the file, or start a new run with `rf train`"
+    with reading(directory / RUN, remedy):
+        started_on = read_json(directory / RUN, remedy).get("dataset_fingerprint")
     if started_on != dataset.fingerprint:
         raise UsageError(
             f"run '{record.name}' was started on dataset '{record.dataset}' with the fingerprint {str(started_on)[:12]}, and "
@@ -213,22 +284,28 @@ def _train(
             write_plan(directory, trainer.parallel.plan, world.size, recipe.train.device)
             err_console().print(plan_table(trainer.parallel.plan, world.size))
         result = trainer.run(resume)
+        if world.main:
+            registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+            found = {"validation": result.validation, "best_epoch": result.best_epoch}
+            write_metrics(directory, registry, name, found)
     except KeyboardInterrupt:
         world.broken = True
         _fail(settings, name, "interrupted", world)
-        raise RunError(f"run '{name}' was interrupted; `rf train --resume --name {name}` goes on with it") from None
+        raise InterruptedRunError(
+            f"run '{name}' was interrupted; `rf train --resume --name {name}` goes on with it"
+        ) from None
     except BaseException as error:
-        _fail(settings, name, str(error) if isinstance(error, RfError) else f"{type(error).__name__}: {error}", world)
+        known = as_rf_error(error, place=directory)
+        _fail(settings, name, f"{type(error).__name__}: {error}" if known is None else str(known), world)
         raise
-    if world.main:
-        registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
-        write_metrics(directory, registry, name, {"validation": result.validation, "best_epoch": result.best_epoch})
     return result
 
 
 def _fail(settings: Settings, name: str, reason: str, world: World) -> None:
+    """Record why a run ended; where the registry is what failed, or has no room, the reason itself is still told."""
     if world.main:
-        Registry.open(settings.platform_registry_url, root=settings.workspace.root).fail_run(name, reason)
+        with held(), suppress(UnavailableError):
+            Registry.open(settings.platform_registry_url, root=settings.workspace.root).fail_run(name, reason)
 
 
 def baselines_ahead(settings: Settings, name: str) -> list[Beaten]:
@@ -250,10 +327,24 @@ def use_threads(settings: Settings, processes: int = 1) -> None:
 
 def write_metrics(directory: Path, registry: Registry, name: str, metrics: dict[str, Any]) -> None:
     """Add to a run's ``metrics.json`` and to the registry's record of it."""
-    path = directory / "metrics.json"
-    merged = {**(json.loads(path.read_text()) if path.exists() else {}), **metrics}
-    path.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n")
+    path = directory / METRICS
+    merged = {**(read_metrics(directory) if path.exists() else {}), **metrics}
+    with new_file(path) as file:
+        file.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n")
     registry.finish_run(name, merged)
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """Read a run's ``metrics.json``.
+
+    Raises:
+        CorruptError: it is missing or damaged.
+    """
+    path, remedy = directory / METRICS, "restore the file, or train the run again"
+    metrics = read_json(path, remedy)
+    if not isinstance(metrics, dict):
+        raise CorruptError(f"{path} has no metrics; {remedy}")
+    return metrics
 
 
 def recipe_from_dict(data: dict[str, Any]) -> Recipe:
@@ -277,7 +368,3 @@ def completed_run(settings: Settings, name: str | None) -> RunRecord:
     if record.status != "completed":
         raise UsageError(f"run '{record.name}' is {record.status}; `rf train --resume --name {record.name}` first")
     return record
-
-
-def _free_name(stem: str, runs: Path) -> str:
-    return next(f"{stem}-{n}" for n in range(1, 1_000_000) if not (runs / f"{stem}-{n}").exists())

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from rf_platform.cli.console import Tracker, track
 from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RunError
 from rf_training.average import WeightAverage, copy_into, replicated
+from rf_training.board import Board
 from rf_training.checkpoint import Position, last_checkpoint, load_state, load_tables, save_checkpoint
 from rf_training.cold import ColdCalibration
 from rf_training.config import Recipe
@@ -130,8 +130,7 @@ class Trainer:
             progress.advance(done)
             board = None
             if self.world.main:
-                writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=done + 1)
-                board = stack.enter_context(writer)
+                board = stack.enter_context(Board.open(self.directory / "tensorboard", done + 1))
             while self.position.epoch < epochs:
                 self._epoch(board, progress)
                 metrics = self._validate(board)
@@ -149,7 +148,7 @@ class Trainer:
             cold=cold,
         )
 
-    def _epoch(self, board: SummaryWriter | None, progress: Tracker) -> None:
+    def _epoch(self, board: Board | None, progress: Tracker) -> None:
         train, position = self.recipe.train, self.position
         self.model.train()
         for batch in self.loader.epoch(position.epoch, position.step):
@@ -195,15 +194,14 @@ class Trainer:
         position.total_steps += 1
         return terms, norm
 
-    def _log(self, board: SummaryWriter | None, terms: LossTerms, norm: Tensor) -> None:
+    def _log(self, board: Board | None, terms: LossTerms, norm: Tensor) -> None:
         if board is None:
             return
         names = ("loss", "alignment", "uniformity", "gradient_norm")
         values = torch.stack([terms.loss, terms.alignment, terms.uniformity, norm]).tolist()
         values_of = dict(zip(names, values, strict=True))
         values_of["learning_rate"] = self.schedule.at(self.position.total_steps - 1)
-        for name, value in values_of.items():
-            board.add_scalar(f"train/{name}", value, self.position.total_steps)
+        board.add("train", values_of, self.position.total_steps)
 
     def _measure(self, state: dict[str, Tensor] | None) -> dict[str, float]:
         """Validate the weights of now, on rank 0, and keep them if they are the best."""
@@ -224,14 +222,13 @@ class Trainer:
         state = None if self.parallel.whole else self.parallel.full_state(self.average)
         return self.world.on_main(lambda: self._measure(state))
 
-    def _validate(self, board: SummaryWriter | None) -> dict[str, float]:
+    def _validate(self, board: Board | None) -> dict[str, float]:
         metrics, position = self._evaluate(), self.position
         if metrics[SELECTION_METRIC] > position.best:
             position.best, position.best_epoch = metrics[SELECTION_METRIC], position.epoch
         position.epoch, position.step = position.epoch + 1, 0
         if board is not None:
-            for name, value in metrics.items():
-                board.add_scalar(f"validation/{name}", value, position.total_steps)
+            board.add("validation", metrics, position.total_steps)
             board.flush()
             self.validation.note(position.epoch, position.total_steps, metrics)
         self._save()
@@ -291,22 +288,23 @@ class Trainer:
             return False
         checkpoint = Path(last)
         state = load_state(checkpoint)
-        self.position = Position(**state["position"])
         try:
+            self.position = Position(**state["position"])
             with torch.no_grad():
                 copy_into(self._weights, state["model"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, TypeError) as error:
+            random = list(state["random"])
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CorruptError(
                 f"checkpoint {checkpoint} is of another model than the one this run's recipe and dataset {self.dataset.path} "
                 f"make; start a new run"
             ) from error
         load_tables(checkpoint, self._tables())
         self.parallel.set_optimizer_step(self.position.total_steps)
-        if self.world.rank < len(state["random"]):
-            set_random_state(state["random"][self.world.rank], self.device)
+        if self.world.rank < len(random):
+            set_random_state(random[self.world.rank], self.device)
         else:
             seed_rank(self.recipe.train.seed, self.world.rank, self.position.total_steps)
         if self.position.best >= 0 and not self.validation.kept:

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rf_platform.dataset import Dataset
+from rf_platform.failures import read_json
+from rf_platform.staging import new_file
 from rf_training.cold import ColdCalibration, calibrate
 from rf_training.config import Recipe
 from rf_training.device import CPU
@@ -22,6 +25,7 @@ from rf_training.loading.tables import EncodedSides
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model, save_model
 from rf_training.model_scorer import ModelScorer
+from rf_training.notes import add_note, read_notes
 
 SELECTION_METRIC = "ndcg@20"
 """Metric that chooses the best checkpoint, on the validation split with seen items excluded."""
@@ -72,14 +76,14 @@ class Validation:
 
     def note(self, epoch: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Add a line to ``history.jsonl``: metrics after ``epoch`` epochs."""
-        with self._history.open("a") as file:
-            file.write(json.dumps({"epoch": epoch, "steps": steps, **metrics}) + "\n")
+        add_note(self._history, {"epoch": epoch, "steps": steps, **metrics})
 
     def forget_after(self, epoch: int) -> None:
         """Drop what ``history.jsonl`` has of epochs after ``epoch``: noted, but the checkpoint after them was not written."""
         if self._history.exists():
-            lines = self._history.read_text().splitlines(keepends=True)
-            self._history.write_text("".join(line for line in lines if json.loads(line)["epoch"] <= epoch))
+            kept = [note for note in read_notes(self._history) if note.get("epoch", epoch) <= epoch]
+            with new_file(self._history) as file:
+                file.write_text("".join(json.dumps(note) + "\n" for note in kept))
 
     @property
     def kept(self) -> bool:
@@ -89,11 +93,11 @@ class Validation:
     def keep(self, model: RetrievalFormer, metrics: Mapping[str, float]) -> None:
         """Make these weights those that are evaluated and served."""
         save_model(self._best, model)
-        (self._best / "validation.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        _write(self._best / "validation.json", metrics)
 
     def best_metrics(self) -> dict[str, float]:
         """Return the metrics of the weights that are kept."""
-        found: dict[str, float] = json.loads((self._best / "validation.json").read_text())
+        found: dict[str, float] = read_json(self._best / "validation.json", "start a new run")
         return found
 
     def calibrate(self) -> ColdCalibration | None:
@@ -107,7 +111,12 @@ class Validation:
         found = calibrate(model, self._dataset, budget=train.cold_budget, seed=train.seed, sides=self._sides)
         if found is not None:
             model.cold_shift.fill_(found.shift)
-            (self._best / "cold.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
-            (self._best / "validation.json").write_text(json.dumps(self.metrics(model), indent=2) + "\n")
+            _write(self._best / "cold.json", asdict(found))
+            _write(self._best / "validation.json", self.metrics(model))
             save_model(self._best, model)
         return found
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    with new_file(path) as file:
+        file.write_text(json.dumps(values, indent=2) + "\n")

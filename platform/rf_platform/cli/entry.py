@@ -27,7 +27,7 @@ def main(commands: "Typer | None" = None) -> None:
             code = _run(commands)
         except BaseException as error:
             interrupted = received() is not None or isinstance(error, KeyboardInterrupt)
-            code = _interrupted() if interrupted else _failed(error)
+            code = _interrupted(error) if interrupted else _failed(error)
     sys.exit(code)
 
 
@@ -43,10 +43,14 @@ def _run(commands: "Typer | None") -> int | str | None:
     return _interrupted() if code and received() is not None else code
 
 
-def _interrupted() -> int:
+def _interrupted(error: BaseException | None = None) -> int:
+    """Say that the command was interrupted, and how to go on where the job has said so; returns the exit code."""
+    from rf_platform.errors import InterruptedRunError
+
     _stdout_failed()
     number = received() or signal.SIGINT
-    sys.stderr.write("interrupted\n" if number == signal.SIGINT else "terminated\n")
+    said = "interrupted" if number == signal.SIGINT else "terminated"
+    sys.stderr.write(f"{said}: {error}\n" if isinstance(error, InterruptedRunError) else f"{said}\n")
     return 128 + number
 
 

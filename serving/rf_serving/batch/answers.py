@@ -1,6 +1,5 @@
 """The answers of a batch, as a Parquet file that is there when it is whole."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from rf_platform.errors import RfError
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.vocabulary import arrow_type
+from rf_platform.staging import new_file
 from rf_serving.retrieval.query import Answer
 
 _ROW_GROUP = 16_384
@@ -36,16 +36,11 @@ class AnswerFile:
             spec: types of ids.
             made_from: bundle and options, kept as metadata of the file.
         """
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            schema = answer_schema(spec).with_metadata({f"rf.{name}": text for name, text in made_from.items()})
-            with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-                file = cls(writer, spec)
-                yield file
-                file._flush()
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        schema = answer_schema(spec).with_metadata({f"rf.{name}": text for name, text in made_from.items()})
+        with new_file(path) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            file = cls(writer, spec)
+            yield file
+            file._flush()
 
     def add(self, users: Sequence[int | str], answers: Sequence[Answer | RfError]) -> None:
         """Write the answers of some users."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rf_platform.bundle import check_name, manifest_sha256, publish, to_plain, write_manifest
+from rf_platform.claim import claimed, sole
 from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import open_run_dataset
 from rf_platform.errors import CorruptError, RunError, UsageError
 from rf_platform.features.lineage import LINEAGE
+from rf_platform.interrupts import held
 from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus
 from rf_serving.bundle import files
 from rf_serving.bundle.reranker import write_reranker
@@ -25,6 +28,7 @@ from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.sequences import Split
 from rf_training.model_scorer import ModelScorer
 from rf_training.rerank.store import check_towers, chosen_reranker
+from rf_training.run import read_metrics
 from rf_training.run_model import load_run_model
 
 RECALL_AT = (20, 100)
@@ -95,9 +99,24 @@ def build_bundle(
         RunError: the model or the re-ranker gives numbers that are not finite, or the index misses ``min_recall``.
     """
     options = options or IndexOptions()
-    if name is not None:
-        _check_new(registry, directory, name)
-    record = registry.run(run)
+    with ExitStack() as claim:
+        if name is not None:
+            claim.enter_context(sole(_lock(directory / check_name("bundle", name)), f"bundle '{name}' is being built"))
+            _check_new(registry, directory, name)
+        record = registry.run(run)
+        return _build(registry, directory, record, options, name=name, reranker=reranker, claim=claim)
+
+
+def _build(
+    registry: Registry,
+    directory: Path,
+    record: RunRecord,
+    options: IndexOptions,
+    *,
+    name: str | None,
+    reranker: bool,
+    claim: ExitStack,
+) -> BuiltBundle:
     if record.status is not RunStatus.COMPLETED:
         raise UsageError(
             f"run '{record.name}' is {record.status}{f' ({record.error})' if record.error else ''}; a bundle is built from a "
@@ -116,9 +135,9 @@ def build_bundle(
         measured = _tuned(index, vectors_ND, held_out_queries(scorer, dataset), options)
         described = {"kind": index.kind, **index.settings, **measured}
         progress.advance(note="indexed")
-        metrics = json.loads((record.path / "metrics.json").read_text())
+        metrics = read_metrics(record.path)
         chosen, kind = _reranker(record.path) if reranker else None, None
-        target = directory / (name or registry.next_bundle_name(record.name, directory))
+        target = directory / (name or _free_name(registry, record.name, directory, claim))
         with publish(target) as staging:
             dataset.spec.save(staging / files.SPEC)
             dataset.encoder.save(staging / files.ENCODER)
@@ -145,14 +164,19 @@ def build_bundle(
                 index=described,
             )
         progress.advance(note="published")
-    recorded = registry.record_bundle(
-        name=target.name,
-        run=record.name,
-        path=target,
-        manifest_sha256=manifest_sha256(target),
-        spec_hash=dataset.spec.hash,
-        metrics=metrics,
-    )
+    try:
+        recorded = registry.record_bundle(
+            name=target.name,
+            run=record.name,
+            path=target,
+            manifest_sha256=manifest_sha256(target),
+            spec_hash=dataset.spec.hash,
+            metrics=metrics,
+        )
+    except BaseException:
+        with held():  # nothing lists it
+            shutil.rmtree(target, ignore_errors=True)
+        raise
     return BuiltBundle(
         record=recorded, items=len(vectors_ND), index=described, total_bytes=manifest.total_bytes, reranker=kind
     )
@@ -175,6 +199,21 @@ def held_out_queries(scorer: ModelScorer, dataset: Dataset, limit: int = HELD_OU
         for i in range(0, len(chosen), _QUERIES_AT_ONCE)
     ]
     return np.concatenate(parts)
+
+
+def _free_name(registry: Registry, run: str, directory: Path, claim: ExitStack) -> str:
+    """Return the name of a run's next bundle, which is this process's for as long as ``claim`` is open."""
+    while True:
+        name = registry.next_bundle_name(run, directory)
+        mine = claim.enter_context(
+            claimed(_lock(directory / name), wait=True)
+        )  # until another builder has published it
+        if mine and name == registry.next_bundle_name(run, directory):
+            return name
+
+
+def _lock(bundle: Path) -> Path:
+    return bundle.parent / ".locks" / bundle.name
 
 
 def _check_new(registry: Registry, directory: Path, name: str) -> None:

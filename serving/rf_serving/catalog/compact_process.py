@@ -19,6 +19,7 @@ from numpy.lib.format import open_memmap
 from rf_platform.bundle import publish, read_manifest, write_manifest
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
+from rf_platform.lifeline import end_with_parent
 from rf_serving.bundle import files
 from rf_serving.catalog import compact_files as names
 from rf_serving.catalog.compact_files import Job
@@ -94,4 +95,5 @@ def _items(base: Path) -> Iterator[pa.RecordBatch]:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     compact(Path(sys.argv[1]))

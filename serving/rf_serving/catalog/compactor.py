@@ -14,6 +14,7 @@ import pyarrow as pa
 import structlog
 
 from rf_platform.errors import RfError
+from rf_platform.lifeline import LIFELINE
 from rf_platform.registry.journal import CatalogJournal
 from rf_serving.catalog import compact_files as names
 from rf_serving.catalog.compact_files import Anchor, Job
@@ -151,10 +152,10 @@ class _Child:
         with self._said.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", _PROCESS, str(given)],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its lifeline
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": threads},
+                env={**os.environ, "OMP_NUM_THREADS": threads, LIFELINE: "1"},
             )
 
     @property
@@ -170,6 +171,8 @@ class _Child:
         """End it if it still works, and remove its input."""
         self._process.kill()
         self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._ending.close()
 
 

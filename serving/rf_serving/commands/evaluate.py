@@ -60,7 +60,7 @@ def evaluate(
     from rf_serving.index import ApproximateIndex, choose_kind, tune
     from rf_serving.index_scorer import IndexScorer
     from rf_training.baselines import BESIDE_EVERY_RUN, Popularity, TrainingData, compare
-    from rf_training.commands.output_file import check_output_file
+    from rf_training.commands.output_file import check_output_file, write_output_file
     from rf_training.evaluation import Scorer, Served, Split, report_markdown, report_tables
     from rf_training.model_scorer import ModelScorer
     from rf_training.run import completed_run, use_threads, write_metrics
@@ -104,7 +104,7 @@ def evaluate(
     if split == "test":
         write_metrics(record.path, registry, record.name, {"test": report.to_dict()})
     if markdown is not None:
-        markdown.write_text(report_markdown(report))
+        write_output_file(markdown, report_markdown(report))
     if json:
         print_json({"run": record.name, **report.to_dict()})
     else:

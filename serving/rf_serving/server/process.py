@@ -34,8 +34,7 @@ def run_alone(settings: Settings, options: ServeOptions) -> int:
     check_free(options.host, options.port)
     from rf_serving.server.serve import serve
 
-    _run(serve(settings, options))
-    return 0
+    return 0 if _run(serve(settings, options)) else 1
 
 
 def run_worker(number: int, settings: Settings, options: ServeOptions, reports: Connection) -> None:
@@ -47,13 +46,15 @@ def run_worker(number: int, settings: Settings, options: ServeOptions, reports: 
         options: of the server; the port is the shared one.
         reports: says ``(READY, details)`` or ``(FAILED, message, exit code)``.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the supervisor tells us
     from rf_serving.server.serve import serve
 
     configure_logs(options.log_level, worker=number)
     Thread(target=_end_with_parent, name="rf-parent", daemon=True).start()
     code = 0
     try:
-        _run(serve(settings, options, lambda details: _report(reports, READY, details), shared_port=True))
+        if not _run(serve(settings, options, lambda details: _report(reports, READY, details), shared_port=True)):
+            code = 1
     except RfError as error:
         code = error.exit_code
         _report(reports, FAILED, str(error), code)
@@ -61,13 +62,13 @@ def run_worker(number: int, settings: Settings, options: ServeOptions, reports: 
     os._exit(code)
 
 
-def _run(serving: Coroutine[Any, Any, object]) -> None:
+def _run(serving: Coroutine[Any, Any, bool]) -> bool:
     """Run a server in uvloop's event loop, where it is installed: a call costs a tenth less than in Python's own."""
     with suppress(ImportError):
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.run(serving)
+    return asyncio.run(serving)
 
 
 def _report(reports: Connection, *message: Any) -> None:

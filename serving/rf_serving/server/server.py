@@ -121,6 +121,15 @@ class RetrievalServer:
         """Where it answers, ``host:port``."""
         return joined(self._options.host, self.port)
 
+    @property
+    def active(self) -> int:
+        """Number of calls in flight."""
+        return self._interceptor.active
+
+    async def cut(self) -> None:
+        """Cancel the calls in flight, while the server drains."""
+        await self._server.stop(None)
+
     def _bind(self) -> None:
         address = self.address
         try:

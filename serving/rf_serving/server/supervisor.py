@@ -32,7 +32,8 @@ _NEVER = float("inf")
 def supervise(settings: Settings, options: ServeOptions) -> int:
     """Run the workers until SIGTERM or SIGINT, start again what ends by itself, and return the exit code.
 
-    0: all workers finished what they were answering. 1: one did not, or had to be killed.
+    0: all workers finished what they were answering. 1: one did not, or had to be killed. A second signal makes them cut off what
+    they are answering.
 
     The line ``serving`` is written when all of them answer and report SERVING.
 
@@ -101,7 +102,8 @@ class _Workers:
         worker.process = self._context.Process(
             target=run_worker, args=(worker.number, self._settings, options, theirs), name=f"rf-worker-{worker.number}"
         )
-        worker.process.start()
+        with _ignoring(signal.SIGINT):  # inherited: until it listens, Ctrl-C would end it with a traceback
+            worker.process.start()
         theirs.close()
         worker.started, worker.ready = monotonic(), None
 
@@ -193,13 +195,24 @@ class _Workers:
         for worker in self._workers:
             if worker.process is None:
                 continue
-            worker.process.join(max(0.0, deadline - monotonic()))
+            self._join(worker.process, deadline)
             # One that is still loading has answered nothing.
             finished = finished and (worker.ready is None or worker.process.exitcode == 0)
             self._kill(worker)
         (self._log.info if finished else self._log.warning)("stopped", all_calls_finished=finished)
         sys.stdout.flush()
         return 0 if finished else 1
+
+    def _join(self, process: SpawnProcess, deadline: float) -> None:
+        """Wait for a worker to end, and hand further signals on to all."""
+        while (left := deadline - monotonic()) > 0 and process.sentinel not in (
+            found := connection.wait([process.sentinel, self._wake], left)
+        ):
+            if self._wake in found and os.read(self._wake, 512):
+                for worker in self._workers:
+                    if worker.process is not None:
+                        worker.process.terminate()
+        process.join(max(0.0, deadline - monotonic()))  # the sentinel is ready a moment before
 
     def _kill(self, worker: _Worker) -> None:
         if worker.process is not None:
@@ -224,13 +237,24 @@ def _ended_early(number: int, code: int | None) -> str:
 
 
 @contextmanager
+def _ignoring(number: signal.Signals) -> Iterator[None]:
+    handler = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, handler)
+
+
+@contextmanager
 def _wakes_at_signals() -> Iterator[int]:
-    """Give a file descriptor that can be read when SIGTERM or SIGINT has come."""
+    """Give a file descriptor that can be read when SIGTERM, SIGHUP or SIGINT has come."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {
+        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
     try:
         yield reading
     finally:

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 from secrets import token_urlsafe
-from tempfile import NamedTemporaryFile
 
+from rf_platform.claim import claimed
 from rf_platform.errors import ConfigError, NotFoundError, UsageError
-from rf_platform.staging import put_file
+from rf_platform.staging import new_file
 from rf_serving.server.roles import Role
 
 _PREFIX = "rf_"
@@ -58,10 +59,14 @@ def read_tokens(path: Path) -> list[Token]:
 def write_tokens(path: Path, tokens: Iterable[Token]) -> None:
     """Replace a tokens file as a whole; only its owner may read it."""
     rows = [{**asdict(token), "role": token.role.name.lower()} for token in tokens]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        file.write(json.dumps({"tokens": rows}, indent=2) + "\n")
-    put_file(Path(file.name), path)
+    with new_file(path) as file:
+        file.chmod(0o600)
+        file.write_text(json.dumps({"tokens": rows}, indent=2) + "\n")
+
+
+def _changing(path: Path) -> AbstractContextManager[bool]:
+    """Let one process at a time read a tokens file and write it anew."""
+    return claimed(path.with_name(f".{path.name}.lock"), wait=True)
 
 
 def add_token(path: Path, name: str, role: Role) -> str:
@@ -71,16 +76,17 @@ def add_token(path: Path, name: str, role: Role) -> str:
         UsageError: the name is taken or empty.
         ConfigError: the file is no tokens file.
     """
-    tokens = read_tokens(path) if path.exists() else []
-    if not name or any(token.name == name for token in tokens):
-        raise UsageError(
-            f"a token for '{name}' is in {path} already; remove it with `rf token remove {name}`, or choose another name"
-            if name
-            else "the name of a token must not be empty"
-        )
+    if not name:
+        raise UsageError("the name of a token must not be empty")
     secret = _PREFIX + token_urlsafe(_BYTES)
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
-    write_tokens(path, [*tokens, Token(name=name, role=role, sha256=digest(secret), created_at=created_at)])
+    with _changing(path):
+        tokens = read_tokens(path) if path.exists() else []
+        if any(token.name == name for token in tokens):
+            raise UsageError(
+                f"a token for '{name}' is in {path} already; remove it with `rf token remove {name}`, or choose another name"
+            )
+        write_tokens(path, [*tokens, Token(name=name, role=role, sha256=digest(secret), created_at=created_at)])
     return secret
 
 
@@ -91,12 +97,14 @@ def remove_token(path: Path, name: str) -> None:
         NotFoundError: there is none of this name.
         ConfigError: the file cannot be read.
     """
-    tokens = read_tokens(path)
-    kept = [token for token in tokens if token.name != name]
-    if len(kept) == len(tokens):
-        names = ", ".join(token.name for token in tokens) or "none"
-        raise NotFoundError(f"no token for '{name}' in {path}; it has {names}")
-    write_tokens(path, kept)
+    read_tokens(path)  # before anything is made beside it
+    with _changing(path):
+        tokens = read_tokens(path)
+        kept = [token for token in tokens if token.name != name]
+        if len(kept) == len(tokens):
+            names = ", ".join(token.name for token in tokens) or "none"
+            raise NotFoundError(f"no token for '{name}' in {path}; it has {names}")
+        write_tokens(path, kept)
 
 
 def digest(secret: str) -> str:

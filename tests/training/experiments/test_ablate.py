@@ -14,10 +14,10 @@ import pytest
 from typer.testing import Result
 
 import rf_training.run
+from rf_platform.claim import claimed
 from rf_platform.errors import RunError, UsageError
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
-from rf_training.experiments.cells import claimed
 from rf_training.trainer import Trainer
 
 Ablate = Callable[..., Result]

@@ -9,7 +9,8 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from rf_platform.features.spec import FieldSpec
-from rf_training.report.curves import Curve, binned, read_curves, read_history
+from rf_training.notes import read_notes
+from rf_training.report.curves import Curve, binned, read_curves
 from rf_training.report.item_map import choose_colouring, principal_plane
 from rf_training.report.model_size import TableSize, model_size
 from rf_training.report.run_settings import compare_settings, recipe_values
@@ -30,7 +31,7 @@ def test_a_resumed_run_is_one_curve(tmp_path: Path) -> None:
 def test_no_curve_and_no_history(tmp_path: Path) -> None:
     assert read_curves(tmp_path) is None
     assert read_curves(tmp_path / "none") is None
-    assert read_history(tmp_path / "history.jsonl") == []
+    assert read_notes(tmp_path / "history.jsonl") == []
 
 
 def test_neighbouring_points_are_joined() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from rf_platform.claim import claimed
 from rf_platform.cli.app import app
 from rf_platform.errors import CorruptError, NotFoundError, RunError
 from rf_platform.settings import Settings, get_settings
 from rf_training.experiments import Group, reranking, select
-from rf_training.experiments.cells import claimed
 from rf_training.experiments.grids import RERANKING
 from rf_training.experiments.reranking import RerankExperiment
 from rf_training.rerank.config import RerankConfig
@@ -119,7 +119,7 @@ def test_a_damaged_result_is_named(towers: Towers, run: Path, tmp_path: Path) ->
     experiment.run()
     path = next((tmp_path / "cells").iterdir())
     path.write_text("{}")
-    with pytest.raises(CorruptError, match=f"{path.name} is not usable"):
+    with pytest.raises(CorruptError, match=f"{path.name} cannot be read"):
         experiment.run()
 
 

@@ -2,21 +2,20 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
-import torch
-
 from rf_platform.cli.console import err_console
-from rf_platform.errors import CorruptError
-from rf_platform.staging import put_file
-from rf_training.baselines.fitted_state import FittedState, Keepable
+from rf_platform.failures import reading
+from rf_platform.staging import new_file
+from rf_training.baselines.fitted_state import Keepable
 from rf_training.baselines.library import quiet
 from rf_training.baselines.table import BASELINES, Baseline
 from rf_training.baselines.training_data import TrainingData
 from rf_training.evaluation.scorer import Scorer
+from rf_training.tensors import load_tensors, save_tensors
 
 _FORMAT = 2
+_REMEDY = "remove the file, and it is fitted again"
 
 
 class FittedBaselines:
@@ -52,22 +51,10 @@ class FittedBaselines:
         path = self.path(name)
         if path.exists():
             err_console().print(f"{name}: fitted before, {path}", highlight=False, soft_wrap=True)
-            with quiet():
-                return baseline.restore(data, _read(path))
+            with quiet(), reading(path, _REMEDY):
+                return baseline.restore(data, load_tensors(path, _REMEDY))
         scorer = baseline.fit(data)
         assert isinstance(scorer, Keepable)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        torch.save(scorer.state(), temporary)
-        put_file(temporary, path)
+        with new_file(path) as file:
+            save_tensors(file, scorer.state())
         return scorer
-
-
-def _read(path: Path) -> FittedState:
-    try:
-        state: FittedState = torch.load(path, weights_only=True)
-    except Exception as error:  # torch raises many kinds
-        raise CorruptError(
-            f"the fitted baseline {path} cannot be read ({type(error).__name__}); remove the file, and it is fitted again"
-        ) from error
-    return state

@@ -59,7 +59,7 @@ def compare(
     from rf_platform.registry import Registry
     from rf_training.baselines import FittedBaselines, TrainingData, baseline_names
     from rf_training.baselines import compare as compare_scorers
-    from rf_training.commands.output_file import check_output_file
+    from rf_training.commands.output_file import check_output_file, write_output_file
     from rf_training.evaluation import Scorer, Split, report_markdown, report_tables
     from rf_training.model_scorer import ModelScorer
     from rf_training.run import completed_run, use_threads
@@ -86,7 +86,7 @@ def compare(
         fitted=FittedBaselines(settings.workspace.root / "baselines", fingerprint=opened.fingerprint),
     )
     if markdown is not None:
-        markdown.write_text(report_markdown(report))
+        write_output_file(markdown, report_markdown(report))
     if json:
         print_json({"run": record.name if record else None, "dataset": opened.name, **report.to_dict()})
     else:

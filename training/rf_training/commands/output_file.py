@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from rf_platform.errors import UsageError
+from rf_platform.staging import new_file
 
 
 def check_output_file(option: str, file: Path | None) -> None:
@@ -14,10 +15,19 @@ def check_output_file(option: str, file: Path | None) -> None:
     """
     if file is None:
         return
-    writable = (
-        file.is_file() and os.access(file, os.W_OK)
-        if file.exists()
-        else file.parent.is_dir() and os.access(file.parent, os.W_OK)
-    )
+    directory = Path(os.path.realpath(file)).parent  # it is written beside what is there, and takes its place
+    writable = (not file.exists() or file.is_file()) and directory.is_dir() and os.access(directory, os.W_OK)
     if not writable:
-        raise UsageError(f"{option} {file} cannot be written: it needs a file in a directory that is there")
+        raise UsageError(
+            f"{option} {file} cannot be written: it needs a file in a directory that is there and may be written to"
+        )
+
+
+def write_output_file(file: Path, text: str) -> None:
+    """Write a text to a file, as a whole or not at all.
+
+    Raises:
+        RfError: it cannot be written.
+    """
+    with new_file(file) as part:
+        part.write_text(text, encoding="utf-8")

@@ -9,12 +9,11 @@ import time
 from collections.abc import Sequence
 
 from rf_platform.errors import RunError
+from rf_platform.lifeline import LIFELINE
 
 GRACE = 10.0
 """Seconds that the others have to end by themselves when one has failed, before they are told to; then until they are killed."""
 POLL = 0.1
-LIFELINE = "RF_LIFELINE"
-"""Tells a process that its standard input ends when the one that started it does."""
 
 
 def launch(arguments: Sequence[str], processes: int) -> int:

@@ -5,8 +5,6 @@ Shapes: P rows of one process, N rows of all, D width.
 
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +18,7 @@ from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from rf_platform.errors import ConfigError, RfError, RunError
-from rf_training.distributed.launcher import LIFELINE
+from rf_platform.lifeline import end_with_parent
 from rf_training.distributed.watchdog import Watchdog
 from rf_training.loading.batches import Share
 
@@ -58,7 +56,7 @@ class World:
     def join(cls, hint: str = "") -> "World":
         """Meet the other processes, by the environment that `torchrun` sets; a world of one where there is none.
 
-        Gloo connects CPUs, NCCL GPUs. From here on a process that is lost ends the others, and SIGTERM counts as an interrupt.
+        Gloo connects CPUs, NCCL GPUs. From here on a process that is lost ends the others.
 
         Args:
             hint: what a person should do when a process is lost, told with the message.
@@ -90,9 +88,7 @@ class World:
         world._store = PrefixStore("rf/", store)
         world._watchdog = Watchdog(PrefixStore("rf/beat/", store.clone()), rank, size, hint)
         world._watchdog.start()
-        signal.signal(signal.SIGTERM, _interrupt)
-        if os.environ.get(LIFELINE):
-            threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+        end_with_parent()
         return world
 
     @property
@@ -232,16 +228,3 @@ class _Gather(torch.autograd.Function):
         part_PD = grad_ND.new_empty(longest, grad_ND.shape[1])
         dist.reduce_scatter_single(part_PD, padded_ND)
         return part_PD[: ctx.own], None, None, None
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone: killed, it could not stop the others."""
-    while os.read(0, 1):
-        pass
-    os._exit(1)
-
-
-def _interrupt(*_: Any) -> None:
-    """End like an interrupt from the keyboard: what is told and recorded is the same. Once: launchers ask again."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt

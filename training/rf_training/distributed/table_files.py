@@ -13,6 +13,7 @@ from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
 from rf_platform.errors import CorruptError
 from rf_platform.staging import sync
+from rf_training.tensors import load_tensors, save_tensors
 
 _Part = tuple[list[int], Tensor]
 """First place of a part in its table, by dimension, and the part."""
@@ -31,8 +32,7 @@ def write_parts(directory: Path, tables: Mapping[str, Any], rank: int) -> None:
     """
     directory.mkdir(exist_ok=True)
     path = directory / f"{rank:05}.pt"
-    with path.open("wb") as file:
-        torch.save({name: list(_parts(table)) for name, table in tables.items()}, file)
+    save_tensors(path, {name: list(_parts(table)) for name, table in tables.items()})
     sync(path)
 
 
@@ -42,15 +42,9 @@ def read_parts(directory: Path, tables: Mapping[str, Any]) -> None:
     Raises:
         CorruptError: the files cannot be read, or do not have these tables.
     """
-    try:
-        files: list[dict[str, list[_Part]]] = [
-            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            for path in sorted(directory.glob("*.pt"))
-        ]
-    except Exception as error:  # torch raises many kinds
-        raise CorruptError(
-            f"the tables in {directory} cannot be read ({type(error).__name__}: {error}); {_REMEDY}"
-        ) from error
+    files: list[dict[str, list[_Part]]] = [
+        load_tensors(path, _REMEDY, mmap=True) for path in sorted(directory.glob("*.pt"))
+    ]
     if not files:
         raise CorruptError(f"the tables in {directory} are not there, or of an earlier version; {_REMEDY}")
     for name, table in tables.items():

@@ -9,6 +9,7 @@ from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RfError
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
+from rf_platform.staging import new_file
 from rf_training.evaluation import Split
 from rf_training.experiments.chart import draw
 from rf_training.experiments.measure import Measured, Measurements
@@ -77,16 +78,14 @@ class Ablation:
 
     def write_tables(self, result: AblationResult) -> list[Path]:
         """Write all files but the plot; returns them."""
-        self.output.mkdir(parents=True, exist_ok=True)
         texts = {
             "table.md": markdown(result),
             "table.csv": csv_text(result),
             "results.json": json.dumps(result.to_dict(), indent=2) + "\n",
         }
         for name, text in texts.items():
-            temporary = self.output / f".{name}"  # another process may write the same table
-            temporary.write_text(text)
-            temporary.replace(self.output / name)
+            with new_file(self.output / name) as file:  # another process may write the same table
+                file.write_text(text)
         return [self.output / name for name in texts]
 
 

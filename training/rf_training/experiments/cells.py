@@ -1,16 +1,15 @@
 """Cells of an experiment: one training each, done once, shared by all processes that run experiments in a workspace."""
 
-import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from rf_platform.claim import claimed
 from rf_platform.cli.console import Tracker, track
-from rf_platform.errors import RunError
+from rf_platform.errors import InterruptedRunError
 
 RecipeT = TypeVar("RecipeT")
 
@@ -51,7 +50,7 @@ def run_cells(
         interrupted: message for an interruption, given the number of cells that are left.
 
     Raises:
-        RunError: interrupted.
+        InterruptedRunError: interrupted.
     """
     waiting, trained = list(cells), 0
     try:
@@ -71,27 +70,7 @@ def run_cells(
                     _wait(lock(elsewhere[0]), elsewhere[0].label, progress)
                 waiting = elsewhere
     except KeyboardInterrupt:
-        raise RunError(interrupted(len(cells) - trained)) from None
-
-
-@contextmanager
-def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Lock a file for this process; yields whether it has the lock.
-
-    The lock ends with the block, or with the process, however that ends.
-
-    Args:
-        path: file to lock; its directory is made.
-        wait: wait until the process that has the lock lets go of it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        raise InterruptedRunError(interrupted(len(cells) - trained)) from None
 
 
 def _wait(lock: Path, label: str, progress: Tracker) -> None:

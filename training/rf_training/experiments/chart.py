@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from rf_platform.staging import new_file
 from rf_training.evaluation.sampled import LABELS
 from rf_training.experiments.results import AblationResult, Arm, GroupResult
 from rf_training.report.drawing import MUTED, PNG_DPI, REST, SERIES, TEXT, style
@@ -44,8 +45,9 @@ def draw(result: AblationResult, path: Path) -> list[Path]:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # it is settled: once for both files
         files = [path, path.with_suffix(".svg")]
-        figure.savefig(files[0], dpi=PNG_DPI, facecolor="white")
-        figure.savefig(files[1], facecolor="white", metadata={"Date": None})
+        with new_file(files[0]) as png, new_file(files[1]) as svg:
+            figure.savefig(png, format="png", dpi=PNG_DPI, facecolor="white")
+            figure.savefig(svg, format="svg", facecolor="white", metadata={"Date": None})
     return files
 
 

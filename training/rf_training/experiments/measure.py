@@ -1,19 +1,23 @@
 """Measurements of a trained cell: the rank of every held-out item, the size of the model, the cost of its training."""
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
+from rf_platform.errors import CorruptError
+from rf_platform.failures import reading
 from rf_platform.registry import RunRecord
+from rf_platform.staging import new_file
 from rf_training.evaluation import EvaluationCases, Split, TargetRanks, rank_targets
 from rf_training.experiments.runs import Cost, read_cost
 from rf_training.model_scorer import ModelScorer
 from rf_training.report.model_size import model_size
 from rf_training.run_model import load_run_model
+from rf_training.tensors import load_tensors
 
 SEED = 0
 """Seed of ties and intervals: the default of `rf evaluate`, for the same figures."""
@@ -48,7 +52,7 @@ class Measurements:
         Raises:
             CorruptError: its weights are damaged.
         """
-        weights = torch.load(run.path / "best" / "weights.pt", weights_only=True, map_location="cpu")
+        weights = load_tensors(run.path / "best" / "weights.pt", "train the run again")
         return Measured(
             run=run.name,
             ranks=self._ranks(run),
@@ -66,19 +70,19 @@ class Measurements:
         tie_seed = np.random.SeedSequence(SEED).spawn(1)[0]  # the one that `evaluate` draws them with
         with track(f"ranking {run.name}", len(self.cases)) as tracker:
             ranks = rank_targets(scorer, self.cases, seed=tie_seed, progress=tracker)
-        temporary = path.with_name(f".{path.name}")
         arrays = {name: getattr(ranks, name) for name in _RANKS}
-        np.savez_compressed(temporary, weights=np.array(weights), targets=self.cases.targets, **arrays)
-        temporary.replace(path)
+        with new_file(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, weights=np.array(weights), targets=self.cases.targets, **arrays)
         return ranks
 
     def _kept(self, path: Path, weights: int) -> TargetRanks | None:
         """Return the ranks in a file; None if there are none of these weights and these targets."""
         if not path.exists():
             return None
-        with np.load(path) as kept:
+        with suppress(CorruptError), reading(path), np.load(path) as kept:  # what is damaged is made anew
             if set(kept.files) != {*_RANKS, "weights", "targets"} or int(kept["weights"]) != weights:
                 return None
             if not np.array_equal(kept["targets"], self.cases.targets):
                 return None
             return TargetRanks(**{name: kept[name] for name in _RANKS})
+        return None

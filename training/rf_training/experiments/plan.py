@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rf_platform.dataset import Dataset
-from rf_platform.errors import CorruptError, NotFoundError, UsageError
+from rf_platform.errors import NotFoundError, UsageError
+from rf_platform.failures import read_json, reading
+from rf_platform.staging import new_file
 from rf_training.config import Recipe, ShardingConfig
 from rf_training.experiments.cells import Cell, digest
 from rf_training.experiments.grid import Group
@@ -115,7 +117,6 @@ class Plan:
 
     def save(self, directory: Path) -> None:
         """Write ``plan.json``."""
-        directory.mkdir(parents=True, exist_ok=True)
         plan = {
             "name": self.name,
             "dataset": self.dataset,
@@ -124,7 +125,8 @@ class Plan:
             "seeds": list(self.seeds),
             "groups": {name: group.to_dict() for name, group in self.groups.items()},
         }
-        (directory / "plan.json").write_text(json.dumps(plan, indent=2) + "\n")
+        with new_file(directory / "plan.json") as file:
+            file.write_text(json.dumps(plan, indent=2) + "\n")
 
     @classmethod
     def load(cls, directory: Path) -> "Plan":
@@ -138,13 +140,12 @@ class Plan:
         if not path.is_file():
             there = sorted(p.parent.name for p in directory.parent.glob("*/plan.json"))
             raise NotFoundError(f"there is no ablation '{directory.name}'; there are: {', '.join(there) or 'none'}")
-        try:
-            plan: dict[str, Any] = json.loads(path.read_text())
+        remedy = "delete it and give the grid again"
+        with reading(path, remedy):
+            plan: dict[str, Any] = read_json(path, remedy)
             groups = {name: Group(name=name, **group) for name, group in plan["groups"].items()}
             recipe = recipe_from_dict(plan["recipe"])
             return cls(**{**plan, "recipe": recipe, "seeds": tuple(plan["seeds"]), "groups": groups})
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptError(f"{path} is not usable ({error}); delete it and give the grid again") from error
 
 
 def changed_settings(recipe: Recipe, base: Recipe) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Experiment on a run's re-rankers: a short training for every variant, compared on the validation split."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import process_time
 from typing import Any
 
-from rf_platform.errors import CorruptError
+from rf_platform.failures import read_json, reading
+from rf_platform.staging import new_file
 from rf_training.evaluation.rendering import markdown_table
 from rf_training.evaluation.sequences import Split
 from rf_training.experiments.cells import Cell, digest, run_cells
@@ -110,11 +110,10 @@ class RerankExperiment:
             path = self._path(cell)
             if not path.exists():
                 continue
-            try:
-                values = json.loads(path.read_text())
+            remedy = "delete it and give the command again"
+            with reading(path, remedy):
+                values = read_json(path, remedy)
                 kept = {name: values[name] for name in ("best_epoch", "cpu_s", "validation")}
-            except (ValueError, KeyError, TypeError) as error:
-                raise CorruptError(f"{path} is not usable ({error}); delete it and give the command again") from error
             found.append(VariantResult(group=group, variant=variant, recipe=cell.name, **kept))
         return found
 
@@ -129,13 +128,11 @@ class RerankExperiment:
         if self._examples is None or self._examples[0] != key:
             self._examples = None
             self._examples = key, make_views(self._towers, cell.recipe.train, validation)
-        path.parent.mkdir(parents=True, exist_ok=True)
         values = train_variant(cell.recipe, self._towers, validation, self._examples[1])
         _write(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
 
     def _write_tables(self, retriever: Mapping[str, float]) -> None:
         results = self.results()
-        self._directory.mkdir(parents=True, exist_ok=True)
         _write(self._directory / "table.md", _table(retriever, results))
         values = {"retriever": dict(retriever), "cells": [asdict(each) for each in results]}
         _write(self._directory / "results.json", json.dumps(values, indent=2) + "\n")
@@ -177,6 +174,5 @@ def _examples_key(recipe: RerankRecipe) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with new_file(path) as file:
+        file.write_text(text)

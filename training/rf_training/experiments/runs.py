@@ -1,19 +1,19 @@
 """Runs of an ablation: the one of every cell, its training, and what that costs."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from rf_platform.errors import RfError
+from rf_platform.errors import InterruptedRunError, RfError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_training.config import Recipe
 from rf_training.experiments.cells import Cell, run_cells
 from rf_training.experiments.plan import PREFIX, Plan
+from rf_training.notes import add_note, read_notes
 from rf_training.run import recipe_from_dict, resume_run, start_run
 
 COSTS = "cost.jsonl"
@@ -46,16 +46,14 @@ def measured(directory: Path) -> Iterator[None]:
                 "cpu_seconds": round(_cpu() - cpu, 3),
                 "wall_seconds": round(perf_counter() - wall, 3),
             }
-            with (directory / COSTS).open("a") as file:
-                file.write(json.dumps(sitting) + "\n")
+            with suppress(RfError):  # a full disk has ended the training, too, and was told
+                add_note(directory / COSTS, sitting)
 
 
 def read_cost(directory: Path) -> Cost | None:
     """Return what an epoch of a run cost; None if no whole epoch was measured."""
     path = directory / COSTS
-    if not path.exists():
-        return None
-    sittings = [json.loads(line) for line in path.read_text().splitlines()]
+    sittings = read_notes(path)
     epochs = sum(each["epochs"] for each in sittings)
     if epochs < 1:
         return None
@@ -154,10 +152,9 @@ def _train(settings: Settings, dataset: str, runs: CellRuns, cell: Cell[Recipe],
                 resume_run(settings, name)
             else:
                 start_run(settings, cell.recipe, dataset, name)
+    except InterruptedRunError as error:
+        raise KeyboardInterrupt from error
     except RfError as error:
-        record = runs.find(cell)
-        if record is not None and record.error == "interrupted":
-            raise KeyboardInterrupt from error
         failed[cell.name] = str(error)
     except Exception as error:  # what one variant runs into says nothing about the others
         failed[cell.name] = f"{type(error).__name__}: {error}"
@@ -177,8 +174,7 @@ def _recipe(run: RunRecord) -> Recipe | None:
 
 
 def _epochs(directory: Path) -> int:
-    history = directory / "history.jsonl"
-    return len(history.read_text().splitlines()) if history.exists() else 0
+    return len(read_notes(directory / "history.jsonl"))
 
 
 def _cpu() -> float:

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from rf_platform.errors import CorruptError
+from rf_platform.failures import read_json, reading, translated
 from rf_platform.features.encode import FeatureEncoder
-from rf_platform.staging import put_file
+from rf_platform.staging import new_file
 from rf_training.device import CPU
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.tensors import load_tensors, save_tensors
+
+_REMEDY = "restore the directory, or train the run again"
 
 
 def save_model(directory: Path, model: RetrievalFormer) -> None:
@@ -23,12 +27,9 @@ def save_model(directory: Path, model: RetrievalFormer) -> None:
 
 def save_weights(directory: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
     """Write the configuration and the state of a model into ``directory``."""
-    directory.mkdir(parents=True, exist_ok=True)
-    draft, temporary = directory / "config.tmp", directory / "weights.tmp"
-    draft.write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
-    torch.save({name: weight.cpu() for name, weight in weights.items()}, temporary)  # to be read anywhere
-    put_file(draft, directory / "config.json")
-    put_file(temporary, directory / "weights.pt")  # a crash leaves the weights that were there
+    with new_file(directory / "weights.pt") as file, new_file(directory / "config.json") as described:
+        described.write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
+        save_tensors(file, {name: weight.cpu() for name, weight in weights.items()})  # to be read anywhere
 
 
 def load_model(directory: Path, encoder: FeatureEncoder, device: torch.device = CPU) -> RetrievalFormer:
@@ -42,21 +43,38 @@ def load_model(directory: Path, encoder: FeatureEncoder, device: torch.device = 
     Raises:
         CorruptError: the weights do not fit the configuration and the encoder.
     """
-    config = ModelConfig(**json.loads((directory / "config.json").read_text()))
+    config = read_config(directory)
     model = RetrievalFormer(config, encoder)
-    try:
-        model.load_state_dict(read_weights(directory / "weights.pt", config))
-    except Exception as error:  # torch raises many kinds
-        raise CorruptError(f"the weights in {directory} do not belong to its configuration: {error}") from error
+    weights = read_weights(directory / "weights.pt", config)
+    with translated(
+        f"the weights in {directory} do not belong to its configuration", _REMEDY, CorruptError, malformed=True
+    ):
+        model.load_state_dict(weights)
     return model.to(device).eval()
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """Read the configuration of a model.
+
+    Raises:
+        CorruptError: it is missing, damaged, or of another version.
+    """
+    path = directory / "config.json"
+    with reading(path, _REMEDY):
+        return ModelConfig(**read_json(path, _REMEDY))
 
 
 def read_weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
     """Read the state of a model, memory-mapped; one of an earlier version is brought up to this one and answers as it did.
 
     Earlier a position read had no profile of its own but in the layout ``cls``.
+
+    Raises:
+        CorruptError: the file is missing, damaged, or has other things than weights.
     """
-    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    weights: dict[str, Tensor] = load_tensors(path, _REMEDY, mmap=True)
+    if not isinstance(weights, dict) or not all(isinstance(each, Tensor) for each in weights.values()):
+        raise CorruptError(f"{path} has no weights of a model; {_REMEDY}")
     if config.layout != "cls":
         weights.setdefault("user_tower.read_profile.weight", torch.zeros(config.dim, config.dim))
     return weights

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import open_run_dataset
@@ -15,11 +14,13 @@ from rf_platform.registry.records import DatasetRecord
 from rf_platform.settings import Settings
 from rf_training.evaluation import training_items
 from rf_training.model_scorer import ModelScorer
-from rf_training.report.curves import Recorded, read_curves, read_history
+from rf_training.notes import read_notes
+from rf_training.report.curves import Recorded, read_curves
 from rf_training.report.item_map import ItemMap, item_map
 from rf_training.report.model_size import ModelSize, model_size
 from rf_training.report.run_settings import Setting, compare_settings, recipe_values
 from rf_training.run_model import load_run_model
+from rf_training.tensors import load_tensors
 
 
 @dataclass(kw_only=True)
@@ -118,12 +119,12 @@ def _read_directory(report: RunReport, directory: Path) -> None:
         missing["training"] = (
             f"There are no TensorBoard events in {run.name}/tensorboard: no step was logged, or they were deleted."
         )
-    report.history = read_history(directory / "history.jsonl")
+    report.history = read_notes(directory / "history.jsonl")
     if not report.history:
         missing["validation"] = "No epoch is complete, so nothing was validated yet."
     weights = directory / "best" / "weights.pt"
     if weights.exists():
-        report.size = model_size(torch.load(weights, weights_only=True, map_location="cpu"))
+        report.size = model_size(load_tensors(weights, "train the run again"))
     else:
         missing["model"] = "No weights were chosen yet, so there is nothing to measure."
     if report.test is None:

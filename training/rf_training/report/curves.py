@@ -1,13 +1,13 @@
 """Training curves of a run: TensorBoard scalars and the validation history."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rf_platform.failures import reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,8 @@ def read_curves(directory: Path) -> Recorded | None:
     if not directory.is_dir():
         return None
     events = EventAccumulator(str(directory), size_guidance={"scalars": 0})
-    events.Reload()
+    with reading(directory, "delete what is damaged in it"):
+        events.Reload()
     curves: dict[str, Curve] = {}
     last = 0.0
     for tag in events.Tags()["scalars"]:
@@ -58,11 +59,6 @@ def read_curves(directory: Path) -> Recorded | None:
         curves[tag] = Curve(np.array(steps, np.int64), np.array([by_step[step] for step in steps], np.float64))
         last = max(last, *(event.wall_time for event in events.Scalars(tag)))
     return Recorded(curves, last - events.FirstEventTimestamp()) if curves else None
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read ``history.jsonl``: epoch, steps and validation metrics, one entry an epoch; empty where there is none."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def binned(curve: Curve, most: int = 240) -> BinnedCurve:

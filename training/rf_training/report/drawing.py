@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
+from rf_platform.staging import new_file
+
 
 @dataclass(frozen=True)
 class Ink:
@@ -114,7 +116,8 @@ class Chart:
 
     def save(self, path: Path) -> None:
         """Write the PNG file."""
-        path.write_bytes(self.png)
+        with new_file(path) as file:
+            file.write_bytes(self.png)
 
 
 def finish(figure: Figure, *, name: str, title: str, note: str, wide: bool = False) -> Chart:

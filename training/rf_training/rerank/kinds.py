@@ -4,14 +4,14 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from rf_platform.errors import ConfigError, CorruptError
-from rf_platform.staging import put_file
+from rf_platform.failures import read_json, translated
+from rf_platform.staging import new_file
 from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.lime import LimeMha, LimeXor
 from rf_training.rerank.ranker import DotProduct, Ranker
 from rf_training.rerank.target_attention import TargetAttention, TruncatedAttention
+from rf_training.tensors import load_tensors, save_tensors
 
 RERANKERS: dict[str, type[Ranker]] = {
     each.kind: each for each in (LimeMha, LimeXor, TargetAttention, TruncatedAttention, DotProduct)
@@ -19,6 +19,7 @@ RERANKERS: dict[str, type[Ranker]] = {
 """All kinds by name: what recipes, options, experiments and bundles choose from."""
 
 CONFIG, WEIGHTS = "config.json", "weights.pt"
+_REMEDY = "restore the directory or train it again"
 
 
 def served_kinds() -> list[str]:
@@ -50,12 +51,11 @@ def make_ranker(config: RerankConfig, dim: int) -> Ranker:
 
 def save_ranker(directory: Path, ranker: Ranker) -> None:
     """Write a re-ranker's configuration and weights into ``directory``."""
-    directory.mkdir(parents=True, exist_ok=True)
     values = {"dim": ranker.dim, **asdict(ranker.config)}
-    (directory / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-    temporary = directory / "weights.tmp"
-    torch.save({name: weight.cpu() for name, weight in ranker.state_dict().items()}, temporary)  # to be read anywhere
-    put_file(temporary, directory / WEIGHTS)  # a crash leaves the weights that were there
+    with new_file(directory / WEIGHTS) as weights, new_file(directory / CONFIG) as described:
+        described.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+        # On the CPU, to be read anywhere.
+        save_tensors(weights, {name: weight.cpu() for name, weight in ranker.state_dict().items()})
 
 
 def load_ranker(directory: Path) -> Ranker:
@@ -64,17 +64,16 @@ def load_ranker(directory: Path) -> Ranker:
     Raises:
         CorruptError: a file is missing or cannot be read, or the weights do not fit the configuration.
     """
+    values = read_json(directory / CONFIG, _REMEDY)
+    about = f"{directory / CONFIG} does not describe a re-ranker"
     try:
-        values = json.loads((directory / CONFIG).read_text())
-        ranker = make_ranker(RerankConfig(**{k: v for k, v in values.items() if k != "dim"}), values["dim"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
-        raise CorruptError(
-            f"{directory / CONFIG} does not describe a re-ranker ({error}); restore the directory or train it again"
-        ) from error
-    try:
-        ranker.load_state_dict(torch.load(directory / WEIGHTS, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises many kinds
-        raise CorruptError(
-            f"the weights in {directory} do not belong to its configuration: {error}; restore the directory or train it again"
-        ) from error
+        with translated(about, _REMEDY, CorruptError, malformed=True):
+            ranker = make_ranker(RerankConfig(**{k: v for k, v in values.items() if k != "dim"}), values["dim"])
+    except ConfigError as error:
+        raise CorruptError(f"{about} ({error}); {_REMEDY}") from error
+    weights = load_tensors(directory / WEIGHTS, _REMEDY)
+    with translated(
+        f"the weights in {directory} do not belong to its configuration", _REMEDY, CorruptError, malformed=True
+    ):
+        ranker.load_state_dict(weights)
     return ranker.eval()

@@ -8,7 +8,7 @@ import torch
 
 from rf_platform.cli.console import track
 from rf_platform.dataset.run_dataset import open_run_dataset
-from rf_platform.errors import RunError
+from rf_platform.errors import InterruptedRunError
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_training.evaluation.sequences import Split
@@ -113,7 +113,7 @@ def train_rerankers(
             done.append(result)
     except KeyboardInterrupt:
         waiting = [name for name in recipes if name not in [result.name for result in done]]
-        raise RunError(
+        raise InterruptedRunError(
             f"the training was interrupted; nothing is kept of {', '.join(waiting)}: start again what is missing"
         ) from None
     if choose and (best := best_served(done)) is not None:
