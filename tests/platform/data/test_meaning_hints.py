@@ -1,7 +1,7 @@
 """Warnings about events that are no wishes: by name, by rating, by number; and the lines that declare them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ interactions:
 """
 
 
-def give(bring: Bring, rows: list[Row], rating: str = "stars", context: str = "[]") -> tuple[str, ...]:
+def give(bring: Bring, rows: Sequence[Row], rating: str = "stars", context: str = "[]") -> tuple[str, ...]:
     text = "who,what,at,kind,stars\n"
     for n, (kind, stars) in enumerate(rows):
         text += f"{n % 5},{n},{n + 1000},{kind or ''},{'' if stars is None else stars}\n"

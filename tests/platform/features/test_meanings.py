@@ -137,7 +137,7 @@ def test_the_written_form() -> None:
     - {field: seconds, at_most: 3, is: seen}
     """
     made = parse_meanings(text, "view 'h'")
-    events = [
+    events: list[tuple[dict[str, Any], str]] = [
         ({"event_type": "not interested"}, "unwanted"),
         ({"event_type": "rating", "rating": 1.0}, "unwanted"),
         ({"event_type": "rating", "rating": 0.5}, "wanted"),

@@ -93,7 +93,8 @@ def rows(shop: Any) -> list[tuple[int, int, int, str, float | None]]:
 
 def check(shop: Any, users: list[int]) -> dict[int, dict[str, Any]]:
     """Compare the stored rows with a plain reading of the log."""
-    log, online, seen = rows(shop), shop.online(users), shop.seen(users)
+    log, seen = rows(shop), shop.seen(users)
+    online: dict[int, dict[str, Any]] = shop.online(users)
     for user in users:
         own = [row for row in log if row[0] == user]
         wanted = [row for row in own if meaning(*row[3:]) == "wanted"][-LENGTH:]
