@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rf_platform.errors import ConfigError
-from rf_training.model.fusion.make import FUSIONS
 
 BagPooling = Literal["mean", "sum", "attention"]
 Layout = Literal["cls", "prefix", "side"]
@@ -75,6 +74,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
+        from rf_training.model.fusion.make import (
+            FUSIONS,  # torch comes with it, which the help of commands does without
+        )
+
         for name in ("dim", "layers", "heads", "ffn", "max_history", "fusion_heads", "fusion_ffn"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"model.{name}={getattr(self, name)} must be at least 1")

@@ -1,10 +1,12 @@
 """Statistics of a training split, by which recipes choose sizes."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rf_platform.dataset import Dataset
+if TYPE_CHECKING:
+    from rf_platform.dataset import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class DatasetStatistics:
     """Interactions of a user that the online store keeps."""
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "DatasetStatistics":
+    def of(cls, dataset: "Dataset") -> "DatasetStatistics":
         """Count the training events of a dataset version."""
         counts = dataset.training_counts
         lengths = counts.of_user[counts.of_user > 0]
