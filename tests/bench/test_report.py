@@ -1,7 +1,7 @@
 """What every benchmark leaves behind: a JSON document, a page, charts, and the command that makes them again."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -81,11 +81,17 @@ class Figure:
 
     name: str
     ms: float
+    samples: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def slow(self) -> bool:
+        """Whether it took long."""
+        return self.ms > 1
 
 
 @pytest.fixture
 def report() -> Report:
-    found = [Figure("a & b", 1.25), Figure("none", float("nan"))]
+    found = [Figure("a & b", 1.25, (1.0, 2.0)), Figure("none", float("nan"))]
     with panel("chart") as (figure, axes):
         axes.plot([1, 2], [3, 4])
         chart = finish(figure, name="line", title="Line", note="A line.")
@@ -119,7 +125,7 @@ def test_every_report_is_a_document_a_page_and_charts(report: Report, capsys: py
     assert document["command"] == "rf bench try-it --items 7"
     assert set(document["machine"]) == {"cpu", "cores", "load", "python", "finished"}
     assert document["results"] == {
-        "found": [{"name": "a & b", "ms": 1.25}, {"name": "none", "ms": None}],
+        "found": [{"name": "a & b", "ms": 1.25, "slow": True}, {"name": "none", "ms": None, "slow": False}],
         "vector": [1, 2],
         "count": 3,
     }

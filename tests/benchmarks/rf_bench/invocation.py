@@ -2,9 +2,9 @@
 
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -15,6 +15,7 @@ Output = Annotated[
     typer.Option(help="Directory of the results; default: bench/NAME in the workspace.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+T = TypeVar("T")
 _SHARED = ("output", "as_json")
 _THREADS = ("OMP_NUM_THREADS", "RF_THREADS")
 
@@ -33,6 +34,11 @@ class Invocation:
     """Where the results go."""
     as_json: bool = False
     """Whether the JSON document is printed instead of tables."""
+
+    def options(self, kind: type[T], **others: Any) -> T:
+        """Return a dataclass of options with the parameters of the same names, and ``others``."""
+        names = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+        return kind(**{name: self.parameters[name] for name in names if name in self.parameters} | others)
 
     @property
     def shown_parameters(self) -> dict[str, Any]:

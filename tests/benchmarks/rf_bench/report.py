@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ class Report:
     lead: str
     """Method in a sentence or two."""
     results: object
-    """Figures: dataclasses, mappings and sequences of plain values; numbers that are not finite become null."""
+    """Figures: dataclasses, with their properties and without fields that are hidden in their ``repr``, mappings and sequences of
+    plain values; numbers that are not finite become null."""
     tables: Sequence[Table]
     charts: Sequence[Chart] = ()
     verdict: str | None = None
@@ -100,19 +101,16 @@ class Report:
 
     def document(self, call: Invocation) -> dict[str, Any]:
         """Return the JSON document: benchmark, command, machine, parameters, verdict and results."""
-        document: dict[str, Any] = to_jsonable_python(
-            {
-                "benchmark": call.name,
-                "command": call.command,
-                "machine": machine(),
-                "parameters": call.shown_parameters,
-                "verdict": self.verdict,
-                "results": self.results,
-            },
-            inf_nan_mode="null",
-            fallback=lambda value: value.tolist(),  # NumPy
-        )
-        return document
+        document = {
+            "benchmark": call.name,
+            "command": call.command,
+            "machine": machine(),
+            "parameters": call.shown_parameters,
+            "verdict": self.verdict,
+            "results": _figures(self.results),
+        }
+        plain: dict[str, Any] = to_jsonable_python(document, inf_nan_mode="null", fallback=lambda value: value.tolist())
+        return plain
 
     def _page(self, document: Mapping[str, Any]) -> str:
         environment = Environment(
@@ -150,3 +148,13 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _figures(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [each.name for each in fields(value) if each.repr]
+        names += [name for name, member in vars(type(value)).items() if isinstance(member, property)]
+        return {name: _figures(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {name: _figures(each) for name, each in value.items()}
+    return [_figures(each) for each in value] if isinstance(value, list | tuple) else value

@@ -67,13 +67,13 @@ def test_two_processes_share_the_pages(kind: type[VectorIndex], clustered: Draw,
         assert answer["own"] < vectors.nbytes / 3  # no copy of the vectors
     for answer in ask():
         mapped = answer["vectors"]
-        assert mapped["Rss"] > 0.8 * vectors.nbytes  # all are read
-        assert mapped["Private_Dirty"] == 0
-        assert mapped["Pss"] < 0.6 * mapped["Rss"]  # a half each
+        assert mapped["rss"] > 0.8 * vectors.nbytes  # all are read
+        assert mapped["private_dirty"] == 0
+        assert mapped["pss"] < 0.6 * mapped["rss"]  # a half each
         if on_disk:
             mapped = answer["index"]
-            assert mapped["Rss"] > 0.5 * on_disk
-            assert mapped["Private_Dirty"] == 0
+            assert mapped["rss"] > 0.5 * on_disk
+            assert mapped["private_dirty"] == 0
     for process in processes:
         process.communicate(timeout=20)
         assert process.returncode == 0

@@ -41,8 +41,7 @@ def catalog(
 
     call = Invocation.of(context)
     service = prepare(get_settings().home / "bench", ServiceSize(items=items, users=1000), None)
-    load = CatalogLoad(seconds=seconds, reads=reads, upserts=upserts, batch=batch, events=events)
-    workspace = service.settings.home
+    load, workspace = call.options(CatalogLoad), service.settings.home
     with BackgroundServer(workspace) as first, BackgroundServer(workspace) as second:
         found = asyncio.run(measure(first.address, second.address, service.users, service.items, load)).figures()
     caption = f"{found.items} items upserted, {found.events} events recorded; milliseconds"

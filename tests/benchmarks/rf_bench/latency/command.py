@@ -54,18 +54,14 @@ def latency(
     limit = parse_sizes(hnsw_limit)
     if len(limit) != 1:
         raise UsageError(f"--hnsw-limit={hnsw_limit!r} must be one number of items, such as 1m")
-    options = LatencyOptions(
+    call = Invocation.of(context)
+    options = call.options(
+        LatencyOptions,
         sizes=parse_sizes(sizes),
         kinds=tuple(kind.strip() for kind in kinds.split(",")),
-        queries=queries,
-        dim=dim,
-        seed=seed,
-        recall=recall,
         threads=get_settings().threads or 1,
-        rounds=rounds,
         hnsw_limit=limit[0],
     )
-    call = Invocation.of(context)
     result = benchmark(options, call.directory, fresh=fresh, keep=keep)
     Report(
         title="Search latency",

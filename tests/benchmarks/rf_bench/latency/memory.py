@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from rf_serving.index import VectorIndex
-
-SMAPS = Path("/proc/self/smaps")
-_KINDS = ("Rss", "Pss", "Private_Dirty", "Anonymous")
 
 
 def memory_of(
@@ -23,7 +21,7 @@ def memory_of(
         k: number of results.
         directory: where the mapped files lie.
     """
-    if not SMAPS.exists():
+    if not psutil.LINUX:
         return {}
     before = anonymous_bytes()
     index = open_index()
@@ -31,29 +29,17 @@ def memory_of(
         index.search(queries_BD[row : row + 1], k)
     mapped = mapped_bytes(directory)
     return {
-        "mapped_resident_bytes": mapped["Rss"],
+        "mapped_resident_bytes": mapped["rss"],
         "own_bytes": max(0, anonymous_bytes() - before),
     }
 
 
 def mapped_bytes(beginning: Path) -> dict[str, int]:
-    """Return bytes of pages of files whose path begins so: ``Rss`` resident, ``Pss`` this process's share, ``Private_Dirty``."""
-    return _sum(lambda name: name.startswith(str(beginning.resolve())))
+    """Return bytes of pages of files whose path begins so: ``rss`` resident, ``pss`` this process's share, ``private_dirty``."""
+    maps = [each for each in psutil.Process().memory_maps() if each.path.startswith(str(beginning.resolve()))]
+    return {kind: sum(getattr(each, kind) for each in maps) for kind in ("rss", "pss", "private_dirty")}
 
 
 def anonymous_bytes() -> int:
     """Return the bytes of this process's pages that belong to no file."""
-    return _sum(lambda name: True)["Anonymous"]
-
-
-def _sum(counts: Callable[[str], bool]) -> dict[str, int]:
-    total = dict.fromkeys(_KINDS, 0)
-    counted = False
-    for line in SMAPS.read_text().splitlines():
-        key, _, rest = line.partition(":")
-        if "-" in line.split(" ", 1)[0]:  # a new mapping: address range, rights, offset, device, inode, file
-            fields = line.split(maxsplit=5)
-            counted = counts(fields[5] if len(fields) > 5 else "")
-        elif counted and key in total:
-            total[key] += int(rest.split()[0]) * 1024
-    return total
+    return sum(each.anonymous for each in psutil.Process().memory_maps())

@@ -42,7 +42,7 @@ def rerank(
     from rf_bench.rerank.summary import ratios, tables, verdict
 
     call = Invocation.of(context)
-    options = RerankBenchOptions(**call.parameters)
+    options = call.options(RerankBenchOptions)
     measured, left_out, item_bytes = measure(options)
     compared = ratios(measured, options.history)
     slow = ", ".join({each.kind for each in left_out}) or "any re-ranker"

@@ -43,8 +43,8 @@ class ServeBenchmark:
     lowest: float = 50.0
     """First rate."""
     overload: bool = True
-    soak_minutes: float = 0.0
-    """0: no soak."""
+    soak: float = 0.0
+    """Minutes; 0: no soak."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +59,6 @@ class Measured:
     """Proportional set size of the server in bytes, after the first load."""
     reply_bytes: int
     """Size of a reply, which the echo server returns too."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures, for JSON."""
-        return {
-            "online_store": self.store,
-            "capacity": self.capacity.to_dict(),
-            "overload": None if self.overload is None else self.overload.to_dict(),
-            "soak": None if self.soak is None else self.soak.to_dict(),
-            "memory_bytes": self.memory,
-            "reply_bytes": self.reply_bytes,
-        }
 
 
 def requests_of(service: Service, k: int, seed: int = 0) -> list[bytes]:
@@ -104,7 +93,7 @@ def measure_server(service: Service, options: ServeBenchmark, note: Callable[[st
             )
             memory = usage(target.pid).proportional_bytes
             overloaded = await overload(target, capacity.peak, options.seconds) if options.overload else None
-            soaked = await _soak(target, service, capacity, options) if options.soak_minutes else None
+            soaked = await _soak(target, service, capacity, options) if options.soak else None
             return Measured(
                 store=name, capacity=capacity, overload=overloaded, soak=soaked, memory=memory, reply_bytes=reply
             )
@@ -118,7 +107,7 @@ async def _soak(target: Target, service: Service, capacity: Capacity, options: S
     async with grpc.aio.insecure_channel(target.address) as channel:
         changes = Changes(channel, registry, service.bundles[::-1], service.users, seed=0)
         await changes.prepare(service.items)
-        return await soak(target, changes, rate, options.soak_minutes)
+        return await soak(target, changes, rate, options.soak)
 
 
 def measure_echo(reply_bytes: int, options: ServeBenchmark, note: Callable[[str], None]) -> Capacity:

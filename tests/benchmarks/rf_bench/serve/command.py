@@ -56,16 +56,7 @@ def serve(
     def note(text: str) -> None:
         err_console().print(text, highlight=False, soft_wrap=True)
 
-    options = ServeBenchmark(
-        seconds=seconds,
-        workers=workers,
-        max_pending=max_pending,
-        k=k,
-        lowest=lowest,
-        overload=overload,
-        soak_minutes=soak,
-    )
-    size, home = ServiceSize(items=items, users=users, history=history, dim=dim), get_settings().home
+    options, size, home = call.options(ServeBenchmark), call.options(ServiceSize), get_settings().home
     servers = []
     for each in store or ["sqlite"]:
         service = prepare(home / "bench", size, None if each == "sqlite" else each, bundles=2 if soak else 1)
@@ -77,7 +68,7 @@ def serve(
     Report(
         title="A server under load",
         lead="An open loop of calls at rising rates on real server processes, beside a server that only echoes.",
-        results={"summary": found, "echo": echo.to_dict(), "servers": [each.to_dict() for each in servers]},
+        results={"summary": found, "echo": echo, "servers": servers},
         tables=[summary_table(found)],
         charts=[latency_chart(capacities), *stages_chart(capacities)],
     ).publish(call)

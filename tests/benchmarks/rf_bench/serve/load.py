@@ -58,18 +58,10 @@ class Load:
         """Return a percentile of the latency in milliseconds; infinite if nothing was answered."""
         return float(np.percentile(self.milliseconds, q)) if len(self.milliseconds) else float("inf")
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the figures, for JSON."""
-        return {
-            "rate": self.rate,
-            "seconds": self.seconds,
-            "calls": self.calls,
-            "statuses": self.statuses,
-            "sent_per_second": round(self.sent_rate, 1),
-            "ok_per_second": round(self.ok_rate, 1),
-            **{f"p{q:g}_ms": round(self.percentile(q), 3) for q in (50, 90, 99, 99.9)},
-            "generator_late_p99_ms": round(self.late_ms, 3),
-        }
+    @property
+    def percentiles(self) -> dict[str, float]:
+        """Latency in milliseconds by percentile."""
+        return {f"p{q:g}": self.percentile(q) for q in (50, 90, 99, 99.9)}
 
 
 def run_on_time(load: Coroutine[Any, Any, T]) -> T:

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
 from rf_bench.serve.processes import usage
 from rf_bench.serve.sweep import Stretch, Target, stretch
@@ -40,17 +39,6 @@ class Overload:
     def goodput_share(self) -> float:
         """Calls answered OK and in full within the deadline, against the peak."""
         return self.overloaded.good_rate / max(1e-9, self.at_peak.good_rate)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures, for JSON."""
-        return {
-            "at_peak": self.at_peak.to_dict(),
-            "overloaded": self.overloaded.to_dict(),
-            "factor": round(self.factor, 3),
-            "goodput_share": round(self.goodput_share, 4),
-            "shed_share": round(self.shed_share, 4),
-            "memory": self.memory,
-        }
 
 
 async def overload(target: Target, peak: float, seconds: float) -> Overload:

@@ -4,8 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 from uuid import uuid4
 
 import grpc.aio
@@ -56,10 +55,6 @@ class Soak:
         half = self.memory[len(self.memory) // 2 :]
         middle = len(half) // 2
         return min(half[middle:]) / min(half[:middle] or half) - 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures, for JSON."""
-        return {**asdict(self), "growth_second_half": round(self.growth, 4)}
 
 
 class Changes:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import grpc.aio
 
@@ -58,15 +58,6 @@ class Stretch:
         """Share of the calls that were not."""
         return self.load.failed_share + self.degraded / max(1, self.load.calls)
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the figures, for JSON."""
-        return {
-            **self.load.to_dict(),
-            "degraded": self.degraded,
-            "cpu_ms_per_call": round(self.cpu_ms, 4),
-            "stage_ms": self.stages,
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -116,10 +107,6 @@ class Capacity:
     """By limit: the highest rate at which it was kept, 0 if at none."""
     peak: float
     """Most calls answered OK and in full a second, at any rate."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the figures, for JSON."""
-        return {**asdict(self), "stretches": [each.to_dict() for each in self.stretches]}
 
 
 async def find_capacity(

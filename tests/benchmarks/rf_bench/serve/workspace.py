@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rf_bench.synthetic import synthetic_dataset
 from rf_platform.cli.console import track
 from rf_platform.settings import Settings
 
@@ -81,23 +82,12 @@ def prepare(parent: Path, size: ServiceSize, online_store_url: str | None, bundl
 
 
 def _make(settings: Settings, size: ServiceSize) -> dict[str, Any]:
-    from rf_platform.data.synth import SynthOptions, synthesise
-    from rf_platform.dataset.build import build_dataset
-    from rf_platform.features.apply import apply_definitions
-    from rf_platform.features.read import read_definitions
-    from rf_platform.features.store import open_store
+    from rf_platform.data.synth import SynthOptions
     from rf_platform.registry import Registry
 
     events = round(size.users * size.history * _EVENTS_A_USER)
-    synthesise(
-        SynthOptions(users=size.users, items=size.items, events=events, seed=size.seed),
-        workspace=settings.workspace,
-        replace=True,
-    )
-    apply_definitions(settings)
-    definitions = read_definitions(open_store(settings), settings.feature_service)
-    interactions = settings.workspace.tables / "interactions.parquet"
-    dataset, _ = build_dataset(definitions, interactions, settings.workspace.datasets, "synthetic")
+    sizes = SynthOptions(users=size.users, items=size.items, events=events, seed=size.seed)
+    dataset = synthetic_dataset(settings, sizes)
     registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
     registry.record_dataset(
         name=dataset.name,

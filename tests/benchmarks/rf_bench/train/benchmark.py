@@ -3,19 +3,21 @@
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rf_bench.train.data import synthetic_dataset
+from rf_bench.synthetic import synthetic_dataset
 from rf_bench.train.processes import launch
 from rf_bench.train.rig import sampled
-from rf_bench.train.summary import speed_ratio, throughput
+from rf_bench.train.summary import Comparison, speed_ratio, throughput
 from rf_bench.train.worker import RigPlan, WorkPlan
 from rf_platform.cli.console import Tracker, track
+from rf_platform.data.synth import SynthOptions
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.memory import memory_report
 from rf_platform.features.spec import ITEM_ID_DOMAIN
+from rf_platform.settings import Settings
 from rf_training.config import Recipe
 from rf_training.model.embeddings import table_name
 from rf_training.recipes import DatasetStatistics, get_recipe, override
@@ -52,7 +54,54 @@ class BenchOptions:
     """Settings of the recipe, as `rf train --set` takes them."""
 
 
-def benchmark(options: BenchOptions, dataset: Dataset | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class TableMemory:
+    """Bytes of one embedding table, counted on its tensors, beside what `rf dataset show --memory` works out."""
+
+    table: str
+    rows: int
+    optimizer: str
+    weights_bytes: int
+    expected_weights_bytes: int
+    state_bytes: int
+    expected_state_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objectives:
+    """Objectives over one catalog."""
+
+    items: int
+    batch: int
+    dim: int
+    compared: Comparison
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target, and how far it is met."""
+
+    target: str
+    value: str
+    met: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """All figures."""
+
+    options: BenchOptions
+    dataset: dict[str, Any]
+    """Name and counts."""
+    recipe: Recipe
+    tables: Comparison
+    memory: list[TableMemory]
+    processes: Comparison
+    objectives: list[Objectives]
+    targets: list[Target]
+
+
+def benchmark(options: BenchOptions, dataset: Dataset | None = None) -> TrainResult:
     """Run everything and return all figures.
 
     Args:
@@ -68,27 +117,34 @@ def benchmark(options: BenchOptions, dataset: Dataset | None = None) -> dict[str
         catalogs = {}
         for items in options.catalogs:
             progress.advance(0, note=f"making a catalog of {items:,} items")
-            catalogs[items] = synthetic_dataset(
-                Path(scratch, str(items)), users=options.users, items=items, events=options.events
+            settings = Settings(
+                home=Path(scratch, str(items)),
+                feature_repo=None,
+                online_store_url=None,
+                feast_registry_url=None,
+                feature_service="retrieval",
             )
+            sizes = SynthOptions(users=options.users, items=items, events=options.events)
+            catalogs[items] = synthetic_dataset(settings, sizes)
         dataset = dataset or catalogs[options.catalogs[0]]
         recipe = override(get_recipe("default", DatasetStatistics.of(dataset)), options.changes)
-        tables = _tables(options, dataset, recipe)
+        tables, memory = _tables(options, dataset, recipe)
         progress.advance(note="TorchRec and plain tables timed")
         processes = _processes(options, dataset, recipe, progress)
         objectives = []
         for items, catalog in catalogs.items():
             objectives.append(_objectives(options, catalog, items))
             progress.advance(note=f"objectives over {items:,} items timed")
-    result = {
-        "options": asdict(options),
-        "dataset": {"name": dataset.name, **dataset.manifest["counts"]},
-        "recipe": asdict(recipe),
-        "tables": tables,
-        "processes": processes,
-        "objectives": objectives,
-    }
-    return {**result, "targets": targets(result)}
+    return TrainResult(
+        options=options,
+        dataset={"name": dataset.name, **dataset.manifest["counts"]},
+        recipe=recipe,
+        tables=tables,
+        memory=memory,
+        processes=processes,
+        objectives=objectives,
+        targets=_targets(tables, memory),
+    )
 
 
 def unsharded(recipe: Recipe) -> Recipe:
@@ -102,7 +158,7 @@ def with_sharded_ids(recipe: Recipe) -> Recipe:
     return replace(recipe, sharding=replace(recipe.sharding, domains=domains))
 
 
-def _tables(options: BenchOptions, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+def _tables(options: BenchOptions, dataset: Dataset, recipe: Recipe) -> tuple[Comparison, list[TableMemory]]:
     """One process: the tables of `rf train`, plain ones, and the item ids' under DistributedModelParallel, in turns."""
     plan = WorkPlan(
         dataset=dataset.path,
@@ -117,14 +173,14 @@ def _tables(options: BenchOptions, dataset: Dataset, recipe: Recipe) -> dict[str
         threads=options.threads,
     )
     found = launch(plan, 1)
-    return {
-        "rigs": [throughput(rig.name, [found]).to_dict() for rig in plan.rigs],
-        "speed": {name: speed_ratio(name, "plain", [(found, found)]) for name in ("torchrec", "sharded")},
-        "memory": _memory(dataset, recipe, found[0]["tables"]),
-    }
+    compared = Comparison(
+        rigs=[throughput(rig.name, [found]) for rig in plan.rigs],
+        speed={name: speed_ratio(name, "plain", [(found, found)]) for name in ("torchrec", "sharded")},
+    )
+    return compared, _memory(dataset, recipe, found[0]["tables"])
 
 
-def _memory(dataset: Dataset, recipe: Recipe, measured: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _memory(dataset: Dataset, recipe: Recipe, measured: dict[str, list[dict[str, Any]]]) -> list[TableMemory]:
     """Bytes of every table, counted on its tensors, beside what `rf dataset show --memory` works out."""
     model, manifest = recipe.model, dataset.manifest
     report = memory_report(
@@ -145,20 +201,20 @@ def _memory(dataset: Dataset, recipe: Recipe, measured: dict[str, list[dict[str,
             if setup == "sharded" and not fused:
                 continue  # as above
             rows.append(
-                {
-                    "table": table["table"],
-                    "rows": table["rows"],
-                    "optimizer": "row-wise Adagrad" if fused else "AdamW",
-                    "weights_bytes": table["weights"],
-                    "expected_weights_bytes": sizes["weights_bytes"],
-                    "state_bytes": table["state"],
-                    "expected_state_bytes": sizes["rowwise_adagrad_state_bytes" if fused else "adamw_state_bytes"],
-                }
+                TableMemory(
+                    table=table["table"],
+                    rows=table["rows"],
+                    optimizer="row-wise Adagrad" if fused else "AdamW",
+                    weights_bytes=table["weights"],
+                    expected_weights_bytes=sizes["weights_bytes"],
+                    state_bytes=table["state"],
+                    expected_state_bytes=sizes["rowwise_adagrad_state_bytes" if fused else "adamw_state_bytes"],
+                )
             )
     return rows
 
 
-def _processes(options: BenchOptions, dataset: Dataset, recipe: Recipe, progress: Tracker) -> dict[str, Any]:
+def _processes(options: BenchOptions, dataset: Dataset, recipe: Recipe, progress: Tracker) -> Comparison:
     """One process and several, in turns; each training in processes of its own, so that memory is its own too."""
     recipes = {"data-parallel": unsharded(recipe), "sharded": with_sharded_ids(recipe)}
     found: dict[tuple[str, int], list[list[dict[str, Any]]]] = {}
@@ -176,16 +232,16 @@ def _processes(options: BenchOptions, dataset: Dataset, recipe: Recipe, progress
                 )
                 found.setdefault((name, count), []).append(launch(plan, count))
                 progress.advance(note=f"{name} in {count} processes timed")
-    return {
-        "rigs": [throughput(name, launches).to_dict() for (name, _), launches in found.items()],
-        "speed": {
+    return Comparison(
+        rigs=[throughput(name, launches) for (name, _), launches in found.items()],
+        speed={
             name: speed_ratio(name, name, list(zip(found[name, options.processes], found[name, 1], strict=True)))
             for name in recipes
         },
-    }
+    )
 
 
-def _objectives(options: BenchOptions, dataset: Dataset, items: int) -> dict[str, Any]:
+def _objectives(options: BenchOptions, dataset: Dataset, items: int) -> Objectives:
     """InfoNCE over the batch, over the batch and uniform items, and the exact softmax over the whole catalog (R23)."""
     base = get_recipe("default", DatasetStatistics.of(dataset))
     base = replace(base, train=replace(base.train, positions="one", batch_size=options.batch))
@@ -204,44 +260,33 @@ def _objectives(options: BenchOptions, dataset: Dataset, items: int) -> dict[str
     )
     found = launch(plan, 1)
     names = [rig.name for rig in plan.rigs]
-    return {
-        "items": items,
-        "batch": options.batch,
-        "dim": base.model.dim,
-        "rigs": [throughput(name, [found]).to_dict() for name in names],
-        "speed": {name: speed_ratio(name, names[-1], [(found, found)]) for name in names[:-1]},
-    }
+    return Objectives(
+        items=items,
+        batch=options.batch,
+        dim=base.model.dim,
+        compared=Comparison(
+            rigs=[throughput(name, [found]) for name in names],
+            speed={name: speed_ratio(name, names[-1], [(found, found)]) for name in names[:-1]},
+        ),
+    )
 
 
-def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
+def _targets(tables: Comparison, memory: Sequence[TableMemory]) -> list[Target]:
     """Hold the figures against what they should be."""
-    trained = _named(result["tables"]["rigs"], "torchrec")
-    speed = result["tables"]["speed"]["torchrec"]["median"]
+    loading = next(rig.shares["loading"] for rig in tables.rigs if rig.name == "torchrec")
+    speed = tables.speed["torchrec"]["median"]
     wrong = [
-        row["table"]
-        for row in result["tables"]["memory"]
-        if (row["weights_bytes"], row["state_bytes"]) != (row["expected_weights_bytes"], row["expected_state_bytes"])
+        each.table
+        for each in memory
+        if (each.weights_bytes, each.state_bytes) != (each.expected_weights_bytes, each.expected_state_bytes)
     ]
+    exact = f"not so: {', '.join(wrong)}" if wrong else f"all {len(memory)} to the byte"
     return [
-        {
-            "target": f"loading takes at most {MOST_LOADING:.0%} of a step",
-            "value": f"{trained['shares']['loading']:.1%}",
-            "met": trained["shares"]["loading"] <= MOST_LOADING,
-        },
-        {
-            "target": f"TorchRec has at least {LEAST_SPEED} times the throughput of plain tables",
-            "value": f"{speed:.2f}x",
-            "met": speed >= LEAST_SPEED,
-        },
-        {
-            "target": "tables take the memory that the arithmetic says",
-            "value": f"all {len(result['tables']['memory'])} to the byte"
-            if not wrong
-            else f"not so: {', '.join(wrong)}",
-            "met": not wrong,
-        },
+        Target(f"loading takes at most {MOST_LOADING:.0%} of a step", f"{loading:.1%}", loading <= MOST_LOADING),
+        Target(
+            f"TorchRec has at least {LEAST_SPEED} times the throughput of plain tables",
+            f"{speed:.2f}x",
+            speed >= LEAST_SPEED,
+        ),
+        Target("tables take the memory that the arithmetic says", exact, not wrong),
     ]
-
-
-def _named(rigs: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    return next(rig for rig in rigs if rig["name"] == name)

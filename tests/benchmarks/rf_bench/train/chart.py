@@ -1,24 +1,23 @@
 """The chart of `rf bench train`: where the time of a step goes, and what each objective costs."""
 
-from typing import Any
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rf_bench.train.benchmark import TrainResult
 from rf_bench.train.rig import PARTS
-from rf_bench.train.summary import COMMUNICATION
+from rf_bench.train.summary import COMMUNICATION, Throughput
 from rf_training.report.drawing import MUTED, REST, SERIES, TEXT, Chart, finish, style
 
 ROW = 0.42
 """Inches of a bar."""
 
 
-def draw(result: dict[str, Any]) -> Chart:
+def draw(result: TrainResult) -> Chart:
     """Draw the steps of all rigs, and those of the objectives."""
-    steps = [(rig["name"], rig) for rig in result["tables"]["rigs"]]
-    steps += [(f"{r['name']}, {r['processes']} proc.", r) for r in result["processes"]["rigs"]]
+    steps = [(rig.name, rig) for rig in result.tables.rigs]
+    steps += [(f"{rig.name}, {rig.processes} proc.", rig) for rig in result.processes.rigs]
     objectives = [
-        (f"{rig['name']}, {each['items']:,} items", rig) for each in result["objectives"] for rig in each["rigs"]
+        (f"{rig.name}, {each.items:,} items", rig) for each in result.objectives for rig in each.compared.rigs
     ]
     with style():
         figure = Figure(figsize=(10.4, 1.5 + ROW * max(len(steps), len(objectives))), layout="constrained")
@@ -34,24 +33,24 @@ def draw(result: dict[str, Any]) -> Chart:
         )
 
 
-def _steps(axes: Axes, rows: list[tuple[str, dict[str, Any]]]) -> None:
+def _steps(axes: Axes, rows: list[tuple[str, Throughput]]) -> None:
     axes.set_title("Where the time of a step goes")
     inks = dict(zip((*PARTS, COMMUNICATION), (SERIES[1], SERIES[0], SERIES[5], SERIES[2], SERIES[3]), strict=True))
     left = [0.0] * len(rows)
     for part, ink in inks.items():
-        widths = [rig["step_seconds"] * rig["shares"][part] * 1e3 for _, rig in rows]
+        widths = [rig.step_seconds * rig.shares[part] * 1e3 for _, rig in rows]
         axes.barh(range(len(rows)), widths, left=left, color=ink.light, label=part, height=0.7)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for row, (_, rig) in enumerate(rows):
-        _note(axes, rig["step_seconds"] * 1e3, row, f"{rig['sequences_per_second']:,.0f} seq/s")
+        _note(axes, rig.step_seconds * 1e3, row, f"{rig.sequences_per_second:,.0f} seq/s")
     _frame(axes, [name for name, _ in rows])
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=5, handlelength=1.0, columnspacing=1.0)
 
 
-def _objectives(axes: Axes, rows: list[tuple[str, dict[str, Any]]]) -> None:
+def _objectives(axes: Axes, rows: list[tuple[str, Throughput]]) -> None:
     axes.set_title("What an objective costs")
-    colours = [(REST if rig["name"] == "full softmax" else SERIES[0]).light for _, rig in rows]
-    times = [rig["step_seconds"] * 1e3 for _, rig in rows]
+    colours = [(REST if rig.name == "full softmax" else SERIES[0]).light for _, rig in rows]
+    times = [rig.step_seconds * 1e3 for _, rig in rows]
     axes.barh(range(len(rows)), times, color=colours, height=0.7)
     for row, time in enumerate(times):
         _note(axes, time, row, f"{time:,.0f} ms")

@@ -93,5 +93,5 @@ def train(
         results=result,
         tables=list(result_tables(result)),
         charts=[draw(result)],
-        facts={"Dataset": ", ".join(f"{name} {value}" for name, value in result["dataset"].items())},
+        facts={"Dataset": ", ".join(f"{name} {value}" for name, value in result.dataset.items())},
     ).publish(call)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter, process_time
 from typing import Any, Literal
 
@@ -42,10 +42,6 @@ class Timing:
     """Windows of histories."""
     events: int = 0
     """Targets."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain data."""
-        return asdict(self)
 
 
 class Rig:

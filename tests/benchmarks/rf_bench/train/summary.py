@@ -1,7 +1,7 @@
 """From the rounds of a benchmark to medians, shares and ratios."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -28,9 +28,14 @@ class Throughput:
     peak_bytes: int
     """Largest memory of a process, everything it imports and maps included; of all rigs of the process together."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain data."""
-        return asdict(self)
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Trainings that took turns."""
+
+    rigs: list[Throughput]
+    speed: dict[str, dict[str, float]]
+    """By the rig's name: :func:`speed_ratio` to the one it is compared with."""
 
 
 def throughput(name: str, launches: Sequence[Sequence[dict[str, Any]]]) -> Throughput:

@@ -72,7 +72,7 @@ def work(plan: WorkPlan, world: World) -> dict[str, Any] | None:
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in rigs}
     for _ in range(plan.rounds):
         for name, rig in rigs.items():
-            rounds[name].append(rig.run(plan.steps).to_dict())
+            rounds[name].append(asdict(rig.run(plan.steps)))
     own = {
         "rounds": rounds,
         "peak_bytes": peak_bytes(),
