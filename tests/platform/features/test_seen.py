@@ -39,11 +39,14 @@ def test_ten_thousand_ids_take_eight_bytes_each() -> None:
 
 
 def spec(user: IdType, item: IdType) -> FeatureSpec:
-    entities = {
-        "user": EntitySpec(name="user", join_key="user_id", id_type=user),
-        "item": EntitySpec(name="item", join_key="item_id", id_type=item),
-    }
-    return FeatureSpec(service="s", **entities, fields=(), domains=(), history_length=5)
+    return FeatureSpec(
+        service="s",
+        user=EntitySpec(name="user", join_key="user_id", id_type=user),
+        item=EntitySpec(name="item", join_key="item_id", id_type=item),
+        fields=(),
+        domains=(),
+        history_length=5,
+    )
 
 
 @pytest.mark.parametrize("triples", [1, 3, 1000])

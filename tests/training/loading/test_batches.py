@@ -1,5 +1,7 @@
 """What a batch holds."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -68,7 +70,7 @@ def test_held_out_events_never_reach_a_batch(dataset: Dataset) -> None:
 
     sequences = dataset.sequences
     held_out = np.asarray(sequences.split) > 0
-    poisoned = {
+    poisoned: dict[str, Any] = {
         name: np.where(held_out, 10**6, np.asarray(getattr(sequences, name))).astype(np.int64)
         for name in ("item", "item_version", "user_version", "context")
     }

@@ -334,7 +334,7 @@ def test_every_value_of_the_history_matters(changing: Dataset) -> None:
         "user_version": lambda a: a.__setitem__(begin + 3, a[begin + 4]),
     }
     for name, change in changes.items():
-        array = np.array(getattr(changing.sequences, name))
+        array: Any = np.array(getattr(changing.sequences, name))
         change(array)
         other = Dataset(path=changing.path, manifest=changing.manifest, spec=changing.spec)
         other.__dict__["sequences"] = replace(changing.sequences, **{name: array})

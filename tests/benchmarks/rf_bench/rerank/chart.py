@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from rf_bench.rerank.measure import Measured
-from rf_bench.rerank.summary import AT_CANDIDATES, AT_HISTORY, FULL, LIME
+from rf_bench.rerank.options import FULL
+from rf_bench.rerank.summary import AT_CANDIDATES, AT_HISTORY, LIME
 from rf_training.report.drawing import MUTED, SERIES, Chart, Ink, finish, panel
 
 INKS: Mapping[str, Ink] = {**dict(zip(LIME, cycle(SERIES))), FULL: MUTED}
