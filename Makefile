@@ -24,6 +24,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/lint-imports --config tests/benchmarks/pyproject.toml
 	$(BIN)/mypy
 	$(BIN)/python infra/check_contracts.py
 	$(BIN)/python infra/check_stubs.py
