@@ -15,7 +15,14 @@ from rf_platform.errors import UnavailableError
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.settings import Settings
 from rf_protos.v1.filter_pb2 import Filter
-from rf_protos.v1.retrieval_pb2 import RetrieveRequest, SearchPlan
+from rf_protos.v1.retrieval_pb2 import (
+    DEGRADED_REASON_UNSPECIFIED,
+    DEGRADED_STORE_FOREIGN,
+    DEGRADED_STORE_SILENT,
+    RetrieveRequest,
+    SearchPlan,
+    Session,
+)
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 
@@ -218,3 +225,52 @@ def test_the_reply_says_so(home_copy: Path, start_server: Callable[..., Any]) ->
         assert answer.cold
         assert len(answer.items) == 5
         assert not answer.history
+
+
+def until(asked: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Ask until the answer is one."""
+    end = time.monotonic() + seconds
+    while not (found := asked()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def test_a_store_of_another_log_is_said_with_each_answer(home_copy: Path, start_server: Callable[..., Any]) -> None:
+    """Users are answered from what it has; a session needs no store."""
+    from rf_platform.features.materialize import materialize
+
+    settings = Settings(home=home_copy, feature_repo=REPOSITORY)
+    (settings.workspace.events / "log.db").unlink()  # the server makes another
+    request = RetrieveRequest(user_id="1", k=5, return_history=True)
+    with start_server(settings) as server:
+        answer = until(lambda: (found := server.stub.Retrieve(request)).degraded and found)
+        assert answer.degraded_reason == DEGRADED_STORE_FOREIGN
+        assert answer.history
+        session = RetrieveRequest(session=Session(history=[{"item_id": "101"}]), k=5)
+        assert not server.stub.Retrieve(session).degraded
+        materialize(settings)
+        whole = until(lambda: not (found := server.stub.Retrieve(request)).degraded and found)
+        assert whole.degraded_reason == DEGRADED_REASON_UNSPECIFIED
+        assert (whole.items, whole.history) == (answer.items, answer.history)
+
+
+def test_a_store_whose_file_is_gone_is_loaded_again(home_copy: Path, start_server: Callable[..., Any]) -> None:
+    """No answer is a cold one without a word."""
+    settings = Settings(home=home_copy, feature_repo=REPOSITORY)
+    request = RetrieveRequest(user_id="1", k=5, return_history=True)
+    with start_server(settings) as server:
+        whole = until(lambda: not (found := server.stub.Retrieve(request)).degraded and found)
+        assert whole.history
+        for file in settings.workspace.feast.glob("online.db*"):
+            file.unlink()
+        answers = [whole]
+
+        def back() -> bool:
+            answers.append(server.stub.Retrieve(request))
+            return len(answers) > 20 and not answers[-1].degraded
+
+        until(back)
+    assert {answer.degraded_reason for answer in answers} >= {DEGRADED_STORE_SILENT}
+    assert all(answer.history == whole.history for answer in answers if not answer.degraded)
+    assert answers[-1].items == whole.items

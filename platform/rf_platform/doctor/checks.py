@@ -10,6 +10,7 @@ from rf_platform.doctor.packages import (
     check_python,
     check_torch_pairing,
 )
+from rf_platform.doctor.position import check_store_position
 from rf_platform.doctor.seen import check_seen_sets
 from rf_platform.doctor.served import check_served_bundle, check_served_features
 from rf_platform.doctor.stores import check_feature_registry, check_online_store, check_registry
@@ -33,6 +34,7 @@ CHECKS = (
     Check("online store", check_online_store),
     Check("meanings of events", check_meanings),
     Check("seen sets", check_seen_sets),
+    Check("store and event log", check_store_position),
     Check("served bundle", check_served_bundle),
     Check("served features", check_served_features),
 )

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rf_platform.sql import identifier
+from rf_platform.features.online_table import table_name
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -60,11 +60,7 @@ def _from_table(
     keys: Set[bytes],
     spared_from: datetime | None,
 ) -> tuple[int, int]:
-    from feast.infra.online_stores.helpers import compute_table_id
-
-    table = identifier(
-        compute_table_id(store.project, view, store.config.registry.enable_online_feature_view_versioning)
-    )
+    table = table_name(store.config, view)
     cursor = connection.cursor()
     # Times are compared as they are written: without a zone, and in SQLite in whole seconds.
     recent = f"max(event_ts) >= {mark}" if spared_from else "NULL"

@@ -1,14 +1,14 @@
 """Load the latest feature values into the online store."""
 
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rf_platform.cli.console import track
-from rf_platform.data.event_log import has_clock, note_loading, note_materialized, seal
+from rf_platform.data.event_log import EventLog, has_clock, note_loading, note_materialized, seal
 from rf_platform.data.event_log.reading import interaction_log
 from rf_platform.data.replacing import reading_tables
 from rf_platform.errors import NotFoundError, UnavailableError, UsageError
@@ -16,12 +16,16 @@ from rf_platform.failures import translated
 from rf_platform.features.expiry import now_us
 from rf_platform.features.history import write_user_history
 from rf_platform.features.load import Loaded, load_view
+from rf_platform.features.online_table import has_table
 from rf_platform.features.read import FeatureDefinitions, ViewSource, read_definitions
 from rf_platform.features.seen import VIEW as SEEN
 from rf_platform.features.seen_rows import load_seen
 from rf_platform.features.sources import check_file
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.store import open_store, quiet
+from rf_platform.features.store_marks import VIEW as MARKS
+from rf_platform.features.store_marks import LoadMark, StoreMarks
+from rf_platform.features.store_standing import Standing, standing_of
 from rf_platform.settings import Settings
 from rf_platform.staging import locked
 
@@ -37,11 +41,13 @@ class Materialized(Loaded):
     view: str
     seconds: float
     ttl: timedelta | None
+    remark: str = ""
+    """About the store as it was before."""
 
     @property
     def warnings(self) -> list[str]:
         """Warnings about the load, one sentence each; empty if there are none."""
-        said = []
+        said = [self.remark] if self.remark else []
         if self.rows and self.expired == self.rows:
             said.append(
                 f"all {self.rows:,} rows of view '{self.view}' have expired: its ttl is {self.ttl}, its newest row is of "
@@ -103,7 +109,7 @@ def _materialize(
     moment_us: int | None,
 ) -> list[Materialized]:
     interactions = settings.workspace.tables / "interactions.parquet"
-    note_loading(settings)
+    load = _StoreLoad(settings, store)
     events = seal(settings)
     sealed = events.sealed  # the files may have more by the time they are read, which is then applied once more
     clock = has_clock(settings)
@@ -117,10 +123,51 @@ def _materialize(
                 interaction_log(interactions, files, threads=settings.threads, clock=clock) as log,
             ):
                 done.append(_load_seen(store, definitions.spec, log, str(interactions)))
-        return done
+        every = {source.view for source in _chosen(definitions.sources, ())} | {SEEN}
+        with _loading(MARKS):
+            remark = load.finish(sealed, whole=every <= {each.view for each in done})
+        return [*done[:-1], replace(done[-1], remark=remark)] if done else []
     finally:
         # Servers wrote events to the same rows meanwhile, and may have been overwritten, or have overwritten what was loaded.
-        note_materialized(settings, sealed)
+        load.note(sealed)
+
+
+class _StoreLoad:
+    """The load as the event log and the marks of the store know it."""
+
+    def __init__(self, settings: Settings, store: "FeatureStore") -> None:
+        """Begin."""
+        self._settings, self._store, self._marks = settings, store, StoreMarks(store)
+        self._online = store._get_provider().online_store
+        with _loading(MARKS):
+            self._before = standing_of(settings, store)
+            self._marks.create(self._online)
+        self._pending, self._epoch = note_loading(settings), 0
+        self._applied: int | None = None
+
+    def finish(self, sealed: int, *, whole: bool) -> str:
+        """Mark the store as loaded, and return a remark about what it was before; all rows are there.
+
+        Args:
+            sealed: the last event that they have.
+            whole: whether all views were loaded. If not, a store that lost others stays one that lost them.
+        """
+        before, now = self._before, self._before
+        if not whole:
+            now = standing_of(self._settings, self._store)
+            if now.standing is not Standing.CURRENT:
+                return "" if now.standing is Standing.UNMARKED else f"{now.detail}; load all views"
+        with closing(EventLog.open(self._settings)) as log:
+            state = log.state()
+        # With some of the views alone no events are loaded.
+        self._applied = sealed if whole else min(sealed, state.applied, now.position)
+        self._marks.write_load(self._online, LoadMark(state.log, self._pending, self._applied))
+        self._epoch = self._pending
+        return f"{before.detail}; it is of this one now" if before.standing is Standing.FOREIGN else ""
+
+    def note(self, sealed: int) -> None:
+        """Let the servers know, also of a load that failed."""
+        note_materialized(self._settings, sealed if self._applied is None else self._applied, self._epoch)
 
 
 def _load(
@@ -133,6 +180,10 @@ def _load(
     spec, done = definitions.spec, list[Materialized]()
     for source in sources:  # all are checked before any is loaded
         check_file(source, spec)
+    online = store._get_provider().online_store
+    lacking = [v for v in (store.get_feature_view(s.view) for s in sources) if not has_table(store.config, online, v)]
+    if lacking:  # the store was deleted, or is another one
+        online.update(store.config, [], lacking, [], [], True)
     with track("materialise", len(sources)) as progress:
         for source in sources:
             start = perf_counter()

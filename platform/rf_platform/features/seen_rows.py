@@ -19,6 +19,7 @@ from rf_platform.features.log_source import check_log_id
 from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.seen import encode_row, seen_view
 from rf_platform.features.spec import MISSING_STRING, FeatureSpec
+from rf_platform.features.store_marks import StoreMarks
 from rf_platform.sql import identifier, literal
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ def load_seen(store: "FeatureStore", spec: FeatureSpec, log: duckdb.DuckDBPyConn
 
 
 def drop_seen(store: "FeatureStore", spec: FeatureSpec) -> None:
-    """Drop the table of the seen sets, which ``FeatureStore.teardown`` does not know."""
-    store._get_provider().online_store.update(store.config, [seen_view(store, spec)], [], [], [], True)
+    """Drop the tables of the seen sets and of the marks, which ``FeatureStore.teardown`` does not know."""
+    online = store._get_provider().online_store
+    online.update(store.config, [seen_view(store, spec)], [], [], [], True)
+    StoreMarks(store).drop(online)
 
 
 def seen_rows(

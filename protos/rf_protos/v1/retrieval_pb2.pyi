@@ -16,10 +16,23 @@ class Rerank(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RERANK_NONE: _ClassVar[Rerank]
     RERANK_EXACT: _ClassVar[Rerank]
     RERANK_LIME: _ClassVar[Rerank]
+
+class DegradedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEGRADED_REASON_UNSPECIFIED: _ClassVar[DegradedReason]
+    DEGRADED_STORE_SILENT: _ClassVar[DegradedReason]
+    DEGRADED_STORE_BEHIND: _ClassVar[DegradedReason]
+    DEGRADED_STORE_UNLOADED: _ClassVar[DegradedReason]
+    DEGRADED_STORE_FOREIGN: _ClassVar[DegradedReason]
 RERANK_UNSPECIFIED: Rerank
 RERANK_NONE: Rerank
 RERANK_EXACT: Rerank
 RERANK_LIME: Rerank
+DEGRADED_REASON_UNSPECIFIED: DegradedReason
+DEGRADED_STORE_SILENT: DegradedReason
+DEGRADED_STORE_BEHIND: DegradedReason
+DEGRADED_STORE_UNLOADED: DegradedReason
+DEGRADED_STORE_FOREIGN: DegradedReason
 
 class RetrieveRequest(_message.Message):
     __slots__ = ("user_id", "session", "k", "exclude_seen", "return_history", "filter", "rerank", "explain")
@@ -76,7 +89,7 @@ class Interaction(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., timestamp_us: _Optional[int] = ..., context: _Optional[_Mapping[str, _features_pb2.FeatureValue]] = ...) -> None: ...
 
 class RetrieveResponse(_message.Message):
-    __slots__ = ("items", "bundle", "spec_hash", "cold", "timings", "history", "degraded", "plan", "catalog_sequence", "rerank")
+    __slots__ = ("items", "bundle", "spec_hash", "cold", "timings", "history", "degraded", "plan", "catalog_sequence", "rerank", "degraded_reason")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +100,7 @@ class RetrieveResponse(_message.Message):
     PLAN_FIELD_NUMBER: _ClassVar[int]
     CATALOG_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     RERANK_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_REASON_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[ScoredItem]
     bundle: str
     spec_hash: str
@@ -97,7 +111,8 @@ class RetrieveResponse(_message.Message):
     plan: SearchPlan
     catalog_sequence: int
     rerank: Rerank
-    def __init__(self, items: _Optional[_Iterable[_Union[ScoredItem, _Mapping]]] = ..., bundle: _Optional[str] = ..., spec_hash: _Optional[str] = ..., cold: _Optional[bool] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., history: _Optional[_Iterable[str]] = ..., degraded: _Optional[bool] = ..., plan: _Optional[_Union[SearchPlan, _Mapping]] = ..., catalog_sequence: _Optional[int] = ..., rerank: _Optional[_Union[Rerank, str]] = ...) -> None: ...
+    degraded_reason: DegradedReason
+    def __init__(self, items: _Optional[_Iterable[_Union[ScoredItem, _Mapping]]] = ..., bundle: _Optional[str] = ..., spec_hash: _Optional[str] = ..., cold: _Optional[bool] = ..., timings: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., history: _Optional[_Iterable[str]] = ..., degraded: _Optional[bool] = ..., plan: _Optional[_Union[SearchPlan, _Mapping]] = ..., catalog_sequence: _Optional[int] = ..., rerank: _Optional[_Union[Rerank, str]] = ..., degraded_reason: _Optional[_Union[DegradedReason, str]] = ...) -> None: ...
 
 class SearchPlan(_message.Message):
     __slots__ = ("strategy", "eligible")

@@ -49,7 +49,7 @@ class RetrievalServiceServicer:
     def Retrieve(self, request, context):
         """Returns the k best items, best first.
 
-        INVALID_ARGUMENT names the field that is wrong. If the online store cannot be read in time the answer is `degraded`.
+        INVALID_ARGUMENT names the field that is wrong. If the online store cannot be read in time, or went back, the answer is `degraded`.
         Errors: INVALID_ARGUMENT, FAILED_PRECONDITION, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, CANCELLED,
         DEADLINE_EXCEEDED, UNAVAILABLE, DATA_LOSS, INTERNAL.
         Needs the role "read".

@@ -1,5 +1,6 @@
 """``rf batch``: the best items of all users, as a file."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,7 @@ def batch(
 
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
+    from rf_platform.features.store_standing import standing_of
     from rf_platform.registry import check_bundle
     from rf_platform.registry.journal import CatalogJournal
     from rf_platform.settings import get_settings
@@ -80,6 +82,10 @@ def batch(
     record = record_to_serve(open_registry(settings), bundle)
     check_bundle(record)
     store = open_store(settings)
+    with suppress(Exception):  # of a store that cannot be read, which is told when users are
+        if said := standing_of(settings, store).detail:
+            text = f"[bold]{said}: histories and seen items may lack some; `rf doctor` says what to do[/]"
+            err_console().print(text, highlight=False, soft_wrap=True)
     journal = CatalogJournal.open(settings.platform_registry_url)
     loaded = BundleLoader(settings, store, journal).load(record, verified=True)
     try:

@@ -1,11 +1,14 @@
 """``rf events``: record events by hand, and look after their log."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rf_platform.cli.console import out_console, print_json
+
+if TYPE_CHECKING:
+    from rf_platform.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Record events, and look after the event log.")
 
@@ -72,7 +75,10 @@ def record(
 
 @app.command()
 def show(json: Json = False) -> None:
-    """Show how many events there are, where, and how far the online store has followed."""
+    """Show how many events there are, where, and how far the online store has followed.
+
+    The online store itself is asked, too: one that was restored or emptied says so.
+    """
     from rf_platform.data.event_log import EventLog, EventParts
     from rf_platform.settings import get_settings
 
@@ -82,23 +88,55 @@ def show(json: Json = False) -> None:
     state, head = log.state(), log.head()
     log.close()
     files = parts.parts
+    store = _store(settings)
     facts = {
         "newest": head,
         "applied": state.applied,
         "waiting": head - state.applied,
         "in_files": sum(part.rows for part in files),
         "files": len(files),
+        "log": state.log,
+        "store": store,
     }
     if json:
         print_json(facts)
         return
     waits = (
-        f"{facts['waiting']:,} wait for the online store" if facts["waiting"] else "the online store has all of them"
+        f"{facts['waiting']:,} wait for the online store"
+        if facts["waiting"]
+        else "the online store was given all of them"
     )
     out_console().print(f"events up to number {head:,}; {waits}", highlight=False)
+    out_console().print(_said_of(store, head), highlight=False, soft_wrap=True, markup=False)
     out_console().print(
         f"{facts['in_files']:,} in {len(files)} files under {settings.workspace.events}", highlight=False
     )
+
+
+def _store(settings: "Settings") -> dict[str, Any]:
+    """Return how the online store stands to the log."""
+    from rf_platform.features.store import first_line, open_store
+    from rf_platform.features.store_standing import standing_of
+
+    try:
+        compared = standing_of(settings, open_store(settings))
+    except Exception as error:  # each online store raises its own classes
+        return {"standing": "unknown", "position": None, "detail": first_line(error)}
+    return {"standing": compared.standing.value, "position": compared.position, "detail": compared.detail}
+
+
+def _said_of(store: dict[str, Any], head: int) -> str:
+    match store["standing"]:
+        case "current" | "finishing" | "behind":
+            behind = max(0, head - store["position"])
+            where = f"the online store has events up to number {store['position']:,}, {behind:,} behind"
+            return f"{where}; {store['detail']}" if store["detail"] else where
+        case "unmarked":
+            return "the online store has no marks of its own; `rf features materialize`, or a running `rf serve`, writes them"
+        case "unknown":
+            return f"the online store cannot be asked: {store['detail']}"
+        case _:
+            return f"{store['detail']}; `rf doctor` says what to do"
 
 
 @app.command()

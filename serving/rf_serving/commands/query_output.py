@@ -10,8 +10,13 @@ from rf_platform.cli.console import out_console, print_json
 from rf_platform.settings import get_settings
 from rf_protos.v1.explanation_pb2 import Explanation, FeatureCause, Reason
 from rf_protos.v1.retrieval_pb2 import (
+    DEGRADED_STORE_BEHIND,
+    DEGRADED_STORE_FOREIGN,
+    DEGRADED_STORE_SILENT,
+    DEGRADED_STORE_UNLOADED,
     RERANK_EXACT,
     RERANK_LIME,
+    DegradedReason,
     RetrieveResponse,
     SearchPlan,
 )
@@ -22,6 +27,12 @@ _SHOWN_HISTORY = 10
 _SHOWN_FEATURES = 2
 _SHOWN_REASONS = 3
 _SHORT = 40
+_REASONS: dict["DegradedReason", str] = {
+    DEGRADED_STORE_SILENT: "the online store did not answer in time; {who} is answered without features",
+    DEGRADED_STORE_BEHIND: "the online store lost events, which are applied again; what is known of {who} may lack some",
+    DEGRADED_STORE_UNLOADED: "the online store lost what was materialised, and has to be loaded again",
+    DEGRADED_STORE_FOREIGN: "the online store does not fit the event log; `rf doctor` says what to do",
+}
 _ORDERS = {RERANK_EXACT: "ordered by exact dot products", RERANK_LIME: "ordered by the re-ranker"}
 
 
@@ -41,6 +52,7 @@ def print_answer_json(response: RetrieveResponse) -> None:
             "catalog_sequence": response.catalog_sequence,
             "cold": response.cold,
             "degraded": response.degraded,
+            "degraded_reason": DegradedReason.Name(response.degraded_reason).lower() if response.degraded else None,
             "plan": {
                 "strategy": SearchPlan.Strategy.Name(response.plan.strategy).lower(),
                 "eligible": response.plan.eligible,
@@ -99,15 +111,15 @@ def _described(response: RetrieveResponse) -> tuple[BundleItems | None, dict[str
 def _print_history(
     response: RetrieveResponse, items: BundleItems | None, fields: dict[str, dict[str, Any]], who: str
 ) -> None:
+    if response.degraded:
+        text = _REASONS.get(response.degraded_reason, "").format(who=escape(who))
+        out_console().print(f"[bold red]degraded:[/] {text}", highlight=False, soft_wrap=True)
     latest = list(response.history)[: -_SHOWN_HISTORY - 1 : -1]
     if latest:
         named = ", ".join(_title(items, fields.get(item, {})) or item for item in latest)
         more = f" and {len(response.history) - len(latest)} more" if len(response.history) > len(latest) else ""
         out_console().print(f"[bold]latest of {escape(who)}:[/] {escape(named)}{more}", highlight=False)
-    elif response.degraded:
-        text = f"[bold red]degraded:[/] the online store did not answer in time; {escape(who)} is answered without features"
-        out_console().print(text, highlight=False, soft_wrap=True)
-    else:
+    elif response.degraded_reason != DEGRADED_STORE_SILENT:
         out_console().print(f"{escape(who)} has no history here: a cold answer", highlight=False)
 
 

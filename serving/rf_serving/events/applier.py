@@ -6,6 +6,7 @@ one may have been at as possibly done: events that were in the log by then, no f
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 from threading import Thread
@@ -13,11 +14,13 @@ from time import monotonic
 
 import structlog
 
-from rf_platform.data.event_log import EventLog, LogState
+from rf_platform.data.event_log import EventLog, EventParts, LoggedEvent, LogState, StoreFault, read_after
 from rf_platform.errors import UnavailableError
 from rf_platform.features.store import first_line
 from rf_serving.events.leadership import Leadership
 from rf_serving.events.online_history import Applied, OnlineHistory
+from rf_serving.events.store_reload import StoreReload
+from rf_serving.events.store_watch import StoreWatch, Verdict
 
 BATCH = 500
 """Most events that are applied at once."""
@@ -42,8 +45,16 @@ class Progress:
     """Age of the oldest event that could not be applied for lack of an online store; 0 if there is none."""
     events: int = 0
     """Events that were applied just now."""
+    reapplied: int = 0
+    """Of those, the ones that the store had had and lost."""
     rebuilt: int = 0
     failed: int = 0
+    fault: StoreFault = StoreFault.NONE
+    """What is known to be wrong with the online store."""
+    store_position: int = 0
+    """The online store has the events up to this number; 0: this process does not know."""
+    log_position: int = 0
+    """The newest event; 0: this process did not look."""
 
 
 class Applier:
@@ -55,6 +66,10 @@ class Applier:
         leadership: Leadership,
         open_history: Callable[[], OnlineHistory],
         observe: Callable[[Progress], None] = lambda progress: None,
+        went_back: Callable[[StoreFault], None] = lambda fault: None,
+        *,
+        parts: EventParts,
+        reload: StoreReload | None = None,
     ) -> None:
         """Start.
 
@@ -63,12 +78,18 @@ class Applier:
             leadership: decides who applies.
             open_history: reads the definitions, which may have changed; called by the thread.
             observe: is told about progress, in the thread.
+            went_back: is told when the store lost something, in the thread.
+            parts: files of the log.
+            reload: materialises when the store lost its load; None where the tables are not at hand.
         """
+        self._parts = parts
+        self._watch = StoreWatch(log, parts, leadership.held, reload, went_back)
         self._log, self._leadership, self._open_history, self._observe = log, leadership, open_history, observe
         self._history: OnlineHistory | None = None
         self._state: LogState | None = None
-        self._checked = self._noted = 0.0
-        self._position = 0
+        self._checked = self._noted = self._watched = 0.0
+        self._position = self._head = 0
+        self._fault = StoreFault.NONE
         self._reset, self._redo_to = -1, 0
         self._alone_from: float | None = None
         self._failing_since: float | None = None
@@ -101,13 +122,14 @@ class Applier:
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
             if idle:
-                self._observe(Progress(leads=leads, behind_seconds=0.0))
+                self._observe(self._progress(leads=leads))
                 self._wake.wait(POLL_SECONDS if leads else STANDBY_SECONDS)
                 self._wake.clear()
         if self._state is not None:
             self._note()
         if self._history is not None:
             self._history.forget()
+        self._watch.close()
         self._leadership.release()
 
     def _lead(self) -> bool:
@@ -119,24 +141,38 @@ class Applier:
         except Exception:
             self._state = None
             raise
-        if not leads:
-            self._state = None
+        begins, self._state = self._state is None, self._log.state() if leads else None
+        if self._state is None:
+            self._follow()
             return False
-        begins, self._state = self._state is None, self._log.state()
+        self._found(self._state)
         if begins:
             self._redo_to, self._alone_from = 0, monotonic() + self._leadership.lingers_seconds
             self._reset = -1
             self._logger.info("applying events", after=self._state.applied)
         if self._state.reset != self._reset:
             self._begin_anew(self._state)
+        self._head = self._log.head()
         self._checked = monotonic()
         return True
+
+    def _follow(self) -> None:
+        """Know what the one who leads found out about the store."""
+        if monotonic() >= self._checked + _CHECK_SECONDS:
+            self._checked = monotonic()
+            self._fault, self._head = self._log.state().fault, self._log.head()
+
+    def _found(self, state: LogState) -> None:
+        if self._fault is not StoreFault.NONE and state.fault is StoreFault.NONE:
+            self._logger.info("online store is whole again")
+        self._fault = state.fault
 
     def _begin_anew(self, state: LogState) -> None:
         """Go on from what is noted, by the definitions that are registered now."""
         if self._history is not None:
             self._history.forget()
         self._history = self._open_history()
+        self._watch.forget()
         self._reset, self._position = state.reset, state.applied
 
     def _step(self) -> bool:
@@ -144,9 +180,16 @@ class Applier:
         state, history = self._state, self._history
         assert state is not None
         assert history is not None
-        events = self._log.read(self._position, BATCH)
+        events = self._read(state)
         if self._alone_from is not None:
             self._doubt(state, self._alone_from)
+        if events:
+            if not self._store_is_sound(state, history):
+                return True
+        elif monotonic() >= self._watched + _CHECK_SECONDS:
+            with suppress(Exception):  # if it is down, nothing waits for it
+                self._store_is_sound(state, history)
+            return True
         if events:
             redo_to = max(state.redo_to, self._redo_to)
             events = [event for event in events if event.sequence <= redo_to] or events
@@ -154,14 +197,35 @@ class Applier:
             last = events[-1].sequence
             try:
                 applied = history.apply(events, again=again)
+                self._watch.applied(history, events[-1])
             except Exception:
                 self._redo_to = max(self._redo_to, last)  # part of it may be there
                 raise
-            self._done(applied, len(events))
+            lost = state.whole_at if state.fault is StoreFault.BEHIND else 0
+            self._done(applied, len(events), sum(event.sequence <= lost for event in events))
             self._position = last
         if self._position - state.applied >= _MOST_UNNOTED or monotonic() >= self._noted + _NOTE_SECONDS:
             self._note()
         return not events
+
+    def _read(self, state: LogState) -> list[LoggedEvent]:
+        """Return the next events; only of those that are applied again some may have left SQL."""
+        if self._position >= state.redo_to:
+            return self._log.read(self._position, BATCH)
+        most = _MOST_UNNOTED if state.fault is StoreFault.BEHIND else BATCH
+        return read_after(self._log, self._parts, self._position, most)
+
+    def _store_is_sound(self, state: LogState, history: OnlineHistory) -> bool:
+        """Say whether events may be applied now; if not, what to do about it was done."""
+        verdict = self._watch.check(history, state, self._position, alone=self._alone_from is None)
+        self._watched = monotonic()
+        if verdict is Verdict.BEGIN_ANEW:
+            self._redo_to = max(self._redo_to, self._position)
+            self._state = self._log.state()
+            self._found(self._state)
+            self._begin_anew(self._state)
+            self._watched = 0.0
+        return verdict is Verdict.GO_ON
 
     def _doubt(self, state: LogState, alone_from: float) -> None:
         """Count in what the one who led before may have written and not noted, until it is gone for certain.
@@ -188,12 +252,24 @@ class Applier:
         self._noted = monotonic()
         if noted:
             self._state = replace(state, applied=self._position)
+            if state.fault is not StoreFault.NONE:
+                self._state = self._log.state()
+                self._found(self._state)
         else:  # a materialisation came in between
             self._state = self._log.state()
             self._begin_anew(self._state)
 
-    def _done(self, applied: Applied, events: int) -> None:
-        progress = Progress(leads=True, behind_seconds=0.0, events=events)
+    def _progress(self, *, leads: bool, behind_seconds: float = 0.0) -> Progress:
+        return Progress(
+            leads=leads,
+            behind_seconds=behind_seconds,
+            fault=self._fault,
+            store_position=self._watch.position if leads else 0,
+            log_position=self._head,
+        )
+
+    def _done(self, applied: Applied, events: int, reapplied: int) -> None:
+        progress = replace(self._progress(leads=True), events=events, reapplied=reapplied)
         self._observe(replace(progress, rebuilt=applied.rebuilt, failed=applied.failed))
         self._logger.debug("events applied", after=self._position, events=events, rebuilt=applied.rebuilt)
 
@@ -202,7 +278,7 @@ class Applier:
         if self._failing_since is None:
             self._failing_since = now
             self._logger.warning("events wait for the online store", error=first_line(error))
-        self._observe(Progress(leads=True, behind_seconds=now - self._failing_since))
+        self._observe(self._progress(leads=True, behind_seconds=now - self._failing_since))
 
     def _recovered(self) -> None:
         if self._failing_since is not None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from rf_platform.data.event_log import Event, EventLog, EventParts, EventWindow, GroupCommit, has_clock
+from rf_platform.data.event_log import Event, EventLog, EventParts, EventWindow, GroupCommit, StoreFault, has_clock
 from rf_platform.errors import ConfigError, UsageError
 from rf_platform.features.encode import NumericStats
 from rf_platform.features.read import read_definitions, read_spec
 from rf_platform.settings import Settings
 from rf_protos.v1 import feedback_pb2
 from rf_protos.v1.feedback_pb2 import EventStatus
-from rf_serving.events.applier import Applier
+from rf_serving.events.applier import Applier, Progress
 from rf_serving.events.columns import Columns
 from rf_serving.events.history import HistoryLayout
 from rf_serving.events.leadership import leadership_of
@@ -23,6 +23,7 @@ from rf_serving.events.online_history import OnlineHistory
 from rf_serving.events.online_seen import OnlineSeen
 from rf_serving.events.reader import EventReader
 from rf_serving.events.rebuild import HistoryRebuilder
+from rf_serving.events.store_reload import StoreReload
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -41,6 +42,7 @@ class EventIntake:
         registry: CollectorRegistry | None = None,
         *,
         apply: bool = True,
+        tell: Callable[[StoreFault], None] = lambda fault: None,
     ) -> None:
         """Open the log and start following it.
 
@@ -49,6 +51,7 @@ class EventIntake:
             store: whose online store is kept up.
             registry: of the metrics.
             apply: whether this process may be the one that updates the online store.
+            tell: is told again and again what is known to be wrong with the online store, from another thread.
 
         Raises:
             ConfigError, UnavailableError, CorruptError: the log cannot be used.
@@ -56,6 +59,8 @@ class EventIntake:
         self._settings, self._store = settings, store
         self._window = EventWindow(since=settings.events_since, ahead_seconds=settings.events_ahead_seconds)
         self._metrics = EventMetrics(registry or CollectorRegistry())
+        self._tell = tell
+        self._interactions = settings.workspace.tables / "interactions.parquet"
         self._log = EventLog.open(settings)
         self._spec = read_spec(store, settings.feature_service)
         self._reader = EventReader(self._spec, self._columns(), self._window)
@@ -66,7 +71,10 @@ class EventIntake:
                 self._log,
                 leadership_of(self._log.engine, settings.workspace.events),
                 self._open_history,
-                self._metrics.progress,
+                self._observe,
+                self._metrics.went_back,
+                parts=EventParts(settings.workspace.events),
+                reload=StoreReload(settings) if self._interactions.exists() else None,
             )
             if apply
             else None
@@ -130,7 +138,11 @@ class EventIntake:
         return read
 
     def _columns(self) -> Columns:
-        return Columns.of(self._spec, self._settings.workspace.tables / "interactions.parquet")
+        return Columns.of(self._spec, self._interactions)
+
+    def _observe(self, progress: Progress) -> None:
+        self._metrics.progress(progress)
+        self._tell(progress.fault)
 
     def _open_history(self) -> OnlineHistory:
         """Read the definitions, anew if the online store was loaded since."""
@@ -140,17 +152,16 @@ class EventIntake:
             self._spec = read_spec(store, settings.feature_service)
             self._reader = EventReader(self._spec, self._columns(), self._window)
         self._opened = True
-        interactions = settings.workspace.tables / "interactions.parquet"
         clock = has_clock(settings)
         rebuilder = None
-        if interactions.exists():
+        if self._interactions.exists():
             try:
                 rebuilder = HistoryRebuilder(
                     store,
                     read_definitions(store, settings.feature_service),
                     self._log,
                     EventParts(settings.workspace.events),
-                    interactions,
+                    self._interactions,
                     clock=clock,
                 )
             except ConfigError:  # they are registered for the tables of another workspace

@@ -4,6 +4,7 @@ from collections import Counter as Counts
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from rf_platform.data.event_log import StoreFault
 from rf_serving.events.applier import Progress
 
 
@@ -20,6 +21,28 @@ class EventMetrics:
         self._behind = Gauge(
             "rf_events_behind_seconds", "Since when events wait for the online store.", registry=registry
         )
+        self._reapplied = Counter(
+            "rf_events_reapplied",
+            "Events that the online store had and lost, brought into it again.",
+            registry=registry,
+        )
+        self._went_back = Counter(
+            "rf_store_resets",
+            "How often the online store had lost something, by what it was.",
+            ["fault"],
+            registry=registry,
+        )
+        self._fault = Gauge(
+            "rf_store_fault",
+            "What is wrong with the online store: 0 nothing, 1 behind, 2 unloaded, 3 foreign.",
+            registry=registry,
+        )
+        self._positions = Gauge(
+            "rf_events_position",
+            "Number of the newest event, in the log and in the online store as the applier knows it.",
+            ["of"],
+            registry=registry,
+        )
         self._leads = Gauge("rf_events_applier", "Whether this process applies the events.", registry=registry)
 
     def recorded(self, outcomes: "Counts[str]") -> None:
@@ -27,10 +50,18 @@ class EventMetrics:
         for outcome, count in outcomes.items():
             self._recorded.labels(outcome).inc(count)
 
+    def went_back(self, fault: StoreFault) -> None:
+        """Count a loss of the online store."""
+        self._went_back.labels(fault.name.lower()).inc()
+
     def progress(self, progress: Progress) -> None:
         """Take note of what the applier did."""
         self._applied.inc(progress.events)
         self._rebuilt.inc(progress.rebuilt)
         self._failed.inc(progress.failed)
+        self._reapplied.inc(progress.reapplied)
         self._behind.set(progress.behind_seconds)
+        self._fault.set(progress.fault)
+        self._positions.labels("log").set(progress.log_position)
+        self._positions.labels("store").set(progress.store_position)
         self._leads.set(progress.leads)

@@ -10,6 +10,8 @@ import structlog
 
 from rf_platform.data.event_log import LoggedEvent
 from rf_platform.features.meanings import SEEN
+from rf_platform.features.online_table import file_of
+from rf_platform.features.store_marks import AppliedMark, LoadMark, Marks, StoreMarks
 from rf_serving.events.history import HistoryLayout, UserHistory, as_microseconds, as_time
 from rf_serving.events.online_seen import OnlineSeen
 from rf_serving.events.rebuild import HistoryRebuilder, Rebuilt
@@ -50,9 +52,28 @@ class OnlineHistory:
         """
         self._store, self._layout, self._rebuilder, self._seen = store, layout, rebuilder, seen
         self._views = [store.get_feature_view(name) for name in layout.views]
+        self._marks = StoreMarks(store)
         self._online: Any = None
+        self._file: tuple[int, int] | None = None
+        self._prepared = False
         self._newest: OrderedDict[str, int] = OrderedDict()
         self._log = structlog.get_logger("rf_serving")
+
+    def marks(self) -> Marks:
+        """Return the marks of the store; raises errors of its own."""
+        return self._marks.read(self._connected())
+
+    def create_marks(self) -> None:
+        """Make the table of the marks, if there is none; takes the right to."""
+        self._marks.create(self._connected())
+
+    def mark_load(self, mark: LoadMark) -> None:
+        """Mark the store as loaded."""
+        self._marks.write_load(self._connected(), mark)
+
+    def mark_applied(self, *marks: AppliedMark) -> None:
+        """Mark events as applied, after :meth:`apply`."""
+        self._marks.write_applied(self._connected(), marks)
 
     def apply(self, events: Sequence[LoggedEvent], *, again: bool = False) -> Applied:
         """Bring events, in the order of the log, into the online store.
@@ -81,11 +102,20 @@ class OnlineHistory:
         """Forget what is known of the store, and its connection: somebody else wrote to it."""
         self._newest.clear()
         close_online(self._online)
-        self._online = None
+        self._online, self._prepared = None, False
+
+    def _connected(self) -> Any:
+        """Return the connection, a new one if the file of the store was replaced."""
+        if self._online is not None and file_of(self._store.config) != self._file:
+            self.forget()
+        if self._online is None:
+            self._online = open_online(self._store.config, WAIT_SECONDS, retries=False)
+            self._file = file_of(self._store.config)
+        return self._online
 
     def _apply(self, by_user: Mapping[str, list[LoggedEvent]], last: int, again: bool) -> Applied:
-        if self._online is None:
-            self._online = open_online(self._store.config, WAIT_SECONDS)
+        self._connected()
+        if not self._prepared:
             self._prepare()
         config = self._store.config
         if hasattr(config.online_store, "skip_dedup"):
@@ -95,11 +125,12 @@ class OnlineHistory:
         if not anew:
             histories = self._read(list(by_user))
             sets = self._seen.read(self._online, list(by_user))
+            lost = self._lost(histories, sets, by_user)
             seen: dict[str, Any] = {}
             for user, history in histories.items():
                 try:
-                    if user not in sets and self._rebuilder is not None and not (self._views and history.empty):
-                        anew.append(user)  # the store was loaded without seen sets
+                    if user in lost:
+                        anew.append(user)
                         continue
                     earlier = [] if user in sets else history.pairs()
                     added = self._seen.added(sets.get(user), [*earlier, *map(self._seen.pair, by_user[user])])
@@ -126,6 +157,22 @@ class OnlineHistory:
             self._seen.write(self._online, rows.seen)
             self._write(rows.histories)
         return Applied(users=len(by_user), rebuilt=len(anew), failed=failed)
+
+    def _lost(
+        self, histories: Mapping[str, UserHistory], sets: Mapping[str, Any], by_user: Mapping[str, list[LoggedEvent]]
+    ) -> set[str]:
+        """Return the users of whom the store lacks a row that it should have, where there are tables to make it from."""
+        if self._rebuilder is None:
+            return set()
+        # One row without the other: the store was loaded without seen sets, or lost the history.
+        lost = {u for u, history in histories.items() if (u in sets) == (bool(self._views) and history.empty)}
+        neither = [u for u in histories if u not in sets and u not in lost]
+        if neither:
+            try:
+                lost |= self._rebuilder.known(neither, min(by_user[user][0].sequence for user in neither))
+            except Exception:
+                self._log.exception("users without rows not looked up", users=len(neither))
+        return lost
 
     def _insert(self, history: UserHistory, events: Sequence[LoggedEvent], again: bool) -> bool:
         if not self._views:
@@ -179,3 +226,4 @@ class OnlineHistory:
         self._seen.prepare(self._online)
         if self._store.config.online_store.type == "sqlite":
             self._online._get_conn(self._store.config).execute("PRAGMA journal_mode = WAL")
+        self._prepared = True

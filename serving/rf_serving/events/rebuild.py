@@ -85,11 +85,29 @@ class HistoryRebuilder:
             seen = {str(user): row for user, row in seen_rows(db, self._definitions.spec, str(self._interactions))}
             return Rebuilt(self._converted(db), seen)
 
+    def known(self, users: Sequence[str], before: int) -> set[str]:
+        """Return which of the users had interactions when the store was loaded, or events in SQL before a number.
+
+        It takes milliseconds: the file behind a history view has one row per user, in their order.
+        """
+        found = {event.user_id for event in self._log.of_users(users, before - 1)}
+        source = next((s for s in self._definitions.sources if s.side == "context"), None)
+        if source is not None and Path(source.path).exists():
+            key = identifier(source.join_key)
+            query = (
+                f"SELECT {key} FROM read_parquet({pattern_literal(source.path)}) WHERE {key} IN ({self._ids(users)})"
+            )
+            with duckdb.connect(config={"threads": 1}) as db:
+                found.update(str(user) for (user,) in db.execute(query).fetchall())
+        return found
+
+    def _ids(self, users: Sequence[str]) -> str:
+        return ", ".join(users if self._definitions.spec.user.id_type == "int64" else [literal(each) for each in users])
+
     def _imported(self, users: Sequence[str]) -> str:
         user = self._definitions.spec.user
-        wanted = ", ".join(users if user.id_type == "int64" else [literal(each) for each in users])
         log = f"read_parquet({pattern_literal(self._interactions)})"
-        return f"SELECT * FROM {log} WHERE {identifier(user.join_key)} IN ({wanted})"
+        return f"SELECT * FROM {log} WHERE {identifier(user.join_key)} IN ({self._ids(users)})"
 
     def _converted(self, db: duckdb.DuckDBPyConnection) -> dict[str, tuple[dict[str, Any], datetime]]:
         """Convert rows as Feast does when it materialises."""

@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 
 from rf_platform.errors import DataError
-from rf_protos.v1.retrieval_pb2 import SearchPlan
+from rf_protos.v1.retrieval_pb2 import DEGRADED_STORE_SILENT, SearchPlan
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.query import Answer, Query
@@ -19,7 +19,7 @@ def degraded_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:
     """
     if engine.bundle.spec.inputs("user") or engine.bundle.popularity_N is None:
         try:
-            return engine.rank(UserFeatures(), query, watch, degraded=True)
+            return engine.rank(UserFeatures(), query, watch, degraded=DEGRADED_STORE_SILENT)
         except DataError:
             if engine.bundle.popularity_N is None:
                 raise
@@ -66,5 +66,5 @@ def popular_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:
         sequence=catalog.sequence,
         seconds=watch.seconds,
         begins=watch.begins,
-        degraded=True,
+        degraded=DEGRADED_STORE_SILENT,
     )

@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import DataError, RfError
-from rf_protos.v1.retrieval_pb2 import RERANK_NONE, Rerank, SearchPlan, Session
+from rf_protos.v1.retrieval_pb2 import (
+    DEGRADED_REASON_UNSPECIFIED,
+    RERANK_NONE,
+    DegradedReason,
+    Rerank,
+    SearchPlan,
+    Session,
+)
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.explain import Explainer
@@ -87,7 +94,14 @@ class Engine:
         scans = index.exact and not index.on_device
         self._scan_seconds = costs.exact(snapshot.alive, snapshot.rows) if scans else 0.0
 
-    def rank(self, features: UserFeatures | None, query: Query, watch: Stopwatch, *, degraded: bool = False) -> Answer:
+    def rank(
+        self,
+        features: UserFeatures | None,
+        query: Query,
+        watch: Stopwatch,
+        *,
+        degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED,
+    ) -> Answer:
         """Answer one query; see :meth:`rank_many`.
 
         Raises:

@@ -17,7 +17,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rf_platform.features.expiry import now_us, oldest_alive
-from rf_platform.sql import identifier, literal
+from rf_platform.features.online_table import file_of, has_table, table_name
+from rf_platform.sql import literal
 from rf_serving.retrieval.online_store import WAIT_SECONDS, EntityKeys, close_online, open_online
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class OnlineRows:
         self._read_more: _Read | None = None
         self._look_at = 0.0
         self._online: Any = None
+        self._file: tuple[int, int] | None = None
 
     @property
     def ttls(self) -> dict[str, timedelta]:
@@ -97,6 +99,8 @@ class OnlineRows:
         rows: list[Row] = [{} for _ in ids]
         if not asked:
             return rows
+        if self._read is not None and self.at_hand and file_of(self._config) != self._file:
+            self.close()  # it was replaced
         if self._read is None:
             self._read = self._open()
         try:
@@ -116,28 +120,17 @@ class OnlineRows:
 
     def _open(self) -> _Read:
         self._online, self._look_at = open_online(self._config, self._wait_seconds), 0.0
+        self._file = file_of(self._config)
         return self._reader(self._views)
 
     def _reading_more(self) -> _Read:
         """Return what reads all views, or, as long as the further one has no table, the others."""
         assert self._read is not None
         if self._read_more is None and self._more is not None and monotonic() >= self._look_at:
-            if self._has_table(self._more[0]):
+            if has_table(self._config, self._online, self._more[0]):
                 self._read_more = self._reader([*self._views, self._more])
             self._look_at = monotonic() + _LOOK_AGAIN_SECONDS
         return self._read_more or self._read
-
-    def _has_table(self, view: "FeatureView") -> bool:
-        ((table, _),) = self._tables([(view, [])])
-        match self._config.online_store.type:
-            case "sqlite":
-                query = f"PRAGMA table_info({table})"
-                return self._online._get_conn(self._config).execute(query).fetchone() is not None
-            case "postgres":
-                with self._online._get_conn(self._config, autocommit=True) as connection:
-                    return connection.execute("SELECT to_regclass(%s)", [table]).fetchone()[0] is not None
-            case _:  # Redis has no tables, and others make one when it is first written
-                return True
 
     def _reader(self, views: _Views) -> _Read:
         config = self._config.online_store
@@ -162,10 +155,7 @@ class OnlineRows:
         return {i: oldest_alive(moment_us, ttl) for i, ttl in self._ttls}
 
     def _tables(self, views: _Views) -> list[tuple[str, list[str]]]:
-        from feast.infra.online_stores.helpers import compute_table_id
-
-        versioned = self._config.registry.enable_online_feature_view_versioning
-        return [(identifier(compute_table_id(self._config.project, v, versioned)), names) for v, names in views]
+        return [(table_name(self._config, view), names) for view, names in views]
 
     def _from_sqlite(self, connection: Any, views: _Views) -> _Read:
         # Where all fields of a view are asked for, it costs half to ask for the key alone: the index is searched once.

@@ -11,8 +11,13 @@ WAIT_SECONDS = 1.0
 """How long a call waits for a store that is locked or silent, where the store can be told."""
 
 
-def open_online(config: "RepoConfig", wait_seconds: float = WAIT_SECONDS) -> Any:
+def open_online(config: "RepoConfig", wait_seconds: float = WAIT_SECONDS, *, retries: bool = True) -> Any:
     """Return a Feast online store with a connection of its own, which gives up instead of waiting for ever.
+
+    Args:
+        config: of the repository.
+        wait_seconds: how long a call waits for a store that is locked or silent.
+        retries: whether a client may repeat a call that failed, unseen, over another connection: maybe to another server.
 
     Raises errors of the store's own if it cannot be reached; some connect at the first call only.
     """
@@ -30,7 +35,12 @@ def open_online(config: "RepoConfig", wait_seconds: float = WAIT_SECONDS) -> Any
         given = store.connection_string
         limits = {name: f",{name}={wait_seconds:g}" for name in ("socket_timeout", "socket_connect_timeout")}
         added = "".join(text for name, text in limits.items() if name not in given)
-        online._get_client(store.model_copy(update={"connection_string": given + added}))
+        client = online._get_client(store.model_copy(update={"connection_string": given + added}))
+        if not retries and hasattr(client, "set_retry"):
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
+
+            client.set_retry(Retry(NoBackoff(), 0))
     return online
 
 

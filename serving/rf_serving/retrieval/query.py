@@ -8,7 +8,15 @@ import numpy.typing as npt
 
 from rf_protos.v1.explanation_pb2 import Explanation
 from rf_protos.v1.filter_pb2 import Filter
-from rf_protos.v1.retrieval_pb2 import RERANK_NONE, RERANK_UNSPECIFIED, Rerank, SearchPlan, Session
+from rf_protos.v1.retrieval_pb2 import (
+    DEGRADED_REASON_UNSPECIFIED,
+    RERANK_NONE,
+    RERANK_UNSPECIFIED,
+    DegradedReason,
+    Rerank,
+    SearchPlan,
+    Session,
+)
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.retrieval.features import KnownFeatures, UserFeatures
 from rf_serving.retrieval.stopwatch import Stopwatch
@@ -40,8 +48,8 @@ class Ask:
     watch: Stopwatch
     features: UserFeatures | None
     """What is known of the user; None until it was read, and for a session, whose own features the engine reads and puts here."""
-    degraded: bool = False
-    """The user's features could not be read."""
+    degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED
+    """Whether, and why, the user's features could not be read."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,8 +88,8 @@ class Answer:
     """By stage, in order."""
     begins: dict[str, float]
     """When each stage began, by :func:`time.perf_counter`."""
-    degraded: bool = False
-    """The user's features could not be read."""
+    degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED
+    """Whether, and why, the user's features could not be read, or are not what they were."""
     rerank: "Rerank" = RERANK_NONE
     """What ordered the items."""
     ranked: Ranked | None = field(default=None, compare=False, repr=False)

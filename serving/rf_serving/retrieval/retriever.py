@@ -122,6 +122,8 @@ class Retriever:
             if isinstance(query.subject, Session):
                 raise
             raise CorruptError(f"the stored features of user_id {query.subject!r} cannot be used: {error}") from error
+        if (fault := self._reads.fault) and not isinstance(query.subject, Session):
+            answer = replace(answer, degraded=fault)
         if answered is not None:
             assert ask.features is not None
             answered(route, query, ask.features, answer)

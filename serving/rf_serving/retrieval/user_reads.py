@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import structlog
 
 from rf_platform.errors import RfError, UnavailableError
+from rf_protos.v1.retrieval_pb2 import DEGRADED_REASON_UNSPECIFIED, DegradedReason
 from rf_serving.retrieval.breaker import Breaker
 from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.fetcher import FeatureFetcher
@@ -63,6 +64,8 @@ class UserReads:
             stuck_seconds: a read that takes longer is given up, with its thread and connection.
         """
         self.breaker = breaker or Breaker()
+        self.fault: DegradedReason = DEGRADED_REASON_UNSPECIFIED
+        """What is wrong with what can be read: answers from it are degraded. Assigned from any thread."""
         self._stuck_seconds = stuck_seconds
         self._stuck: list[_Reader] = []
         self._reader = self._start()

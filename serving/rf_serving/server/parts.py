@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
+from rf_platform.data.event_log import StoreFault
 from rf_platform.features.store import open_store
 from rf_platform.registry import check_bundle
 from rf_platform.registry.journal import CatalogJournal
 from rf_platform.settings import Settings
+from rf_protos.v1 import retrieval_pb2
 from rf_serving.catalog.metrics import CatalogMetrics
 from rf_serving.deployment.deployments import Deployments
 from rf_serving.deployment.loader import BundleLoader
@@ -28,6 +31,13 @@ from rf_serving.server.opening import open_registry, record_to_serve
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.service import Service
 from rf_serving.server.services import retrieval_service
+
+_REASONS = {
+    StoreFault.NONE: retrieval_pb2.DEGRADED_REASON_UNSPECIFIED,
+    StoreFault.BEHIND: retrieval_pb2.DEGRADED_STORE_BEHIND,
+    StoreFault.UNLOADED: retrieval_pb2.DEGRADED_STORE_UNLOADED,
+    StoreFault.FOREIGN: retrieval_pb2.DEGRADED_STORE_FOREIGN,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +77,11 @@ def open_parts(
         ending.callback(journal.close)
         loader = BundleLoader(settings, store, journal)
         first = loader.load(record, verified=True)
+        reads = UserReads(Breaker(changed=_tell_store(metrics)))
         retriever = Retriever(
             first.route,
             observe=metrics.observe_stage,
-            reads=UserReads(Breaker(changed=_tell_store(metrics))),
+            reads=reads,
             fetch_seconds=options.fetch_seconds,
             batches=BatchLimits(most=options.batch_most, collect_seconds=options.batch_seconds),
         )
@@ -83,7 +94,7 @@ def open_parts(
         edits = CatalogServicer(retriever, journal, limits, loader.offered)
         ending.callback(edits.close)
         metrics.registry.register(CatalogMetrics(lambda: edits.catalog))
-        intake = EventIntake(settings, store, metrics.registry)
+        intake = EventIntake(settings, store, metrics.registry, tell=partial(_doubt, reads))
         ending.callback(intake.close)
         # Every further part: build it here, let `ending` close it, and add its service to the list.
         services = [
@@ -95,6 +106,10 @@ def open_parts(
         if options.bundle is None:
             deployments.follow(registry, options.poll_seconds)
         yield Parts(retriever=retriever, deployments=deployments, services=services)
+
+
+def _doubt(reads: UserReads, fault: StoreFault) -> None:
+    reads.fault = _REASONS[fault]
 
 
 def _tell_store(metrics: ServerMetrics) -> Callable[[bool], None]:

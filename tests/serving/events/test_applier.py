@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rf_platform.data.event_log import EventLog
+from rf_platform.data.event_log import EventLog, EventParts
 from rf_platform.errors import UnavailableError
 from rf_serving.events.applier import Applier
 from rf_serving.events.leadership import FileLeadership
@@ -48,7 +48,9 @@ class Gated:
 def applying(shop: Any, log: Any, kind: type[FileLeadership] = FileLeadership) -> Iterator[Applier]:
     """Follow the log as on a host without the tables."""
     leadership = kind(shop.settings.workspace.events / "test.lock")
-    applier = Applier(log, leadership, lambda: shop.history(tables=False))
+    applier = Applier(
+        log, leadership, lambda: shop.history(tables=False), parts=EventParts(shop.settings.workspace.events)
+    )
     try:
         yield applier
     finally:

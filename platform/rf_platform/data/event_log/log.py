@@ -7,31 +7,17 @@ number n has missed none below it.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
 
 from rf_platform.data.event_log.event import Event, LoggedEvent
-from rf_platform.data.event_log.tables import EVENTS, IDS, STATE, log_url, open_database
+from rf_platform.data.event_log.state import LogState, StoreFault, next_epoch, read_state, write_state
+from rf_platform.data.event_log.tables import EVENTS, IDS, log_url, open_database
 from rf_platform.registry.engine import explained, writing
 from rf_platform.settings import Settings
 
 _IN_ONE_STATEMENT = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogState:
-    """How far the online store has followed the log."""
-
-    applied: int
-    """Events up to this number are in the online store."""
-    redo_to: int
-    """Of the ones after it, those up to this number may be there as well: a materialisation crossed their way."""
-    reset: int
-    """Number of materialisations; a new one may have come with new definitions."""
-    loading: int = field(default=-1, compare=False)
-    """A materialisation is going on: the events after this number may have to be applied again. -1: none is."""
 
 
 class EventLog:
@@ -114,44 +100,88 @@ class EventLog:
         with self._transaction(self.engine) as connection:
             return _head(connection)
 
+    def first(self) -> int | None:
+        """Return the number of the oldest event that is in SQL; None if there is none."""
+        with self._transaction(self.engine) as connection:
+            oldest = connection.scalar(select(func.min(EVENTS.c.sequence)))
+        return None if oldest is None else int(oldest)
+
     def state(self) -> LogState:
         """Return how far the online store is."""
         with self._transaction(self.engine) as connection:
-            return _state(connection)
+            return read_state(connection)
 
     def advance(self, before: LogState, applied: int) -> bool:
-        """Note that events up to ``applied`` are in the online store; false if a materialisation came in between."""
+        """Note that events up to ``applied`` are in the online store; false if its state changed in between."""
         with self._transaction(self._writer) as connection:
-            if _state(connection) != before:
+            if read_state(connection) != before:
                 return False
-            _set(connection, "applied", applied)
+            write_state(connection, applied=applied)
+            if before.fault is StoreFault.BEHIND and applied >= before.whole_at:
+                write_state(connection, fault=StoreFault.NONE)
         return True
 
-    def loading(self, sealed: int) -> None:
+    def rewind(self, before: LogState, applied: int, whole_at: int) -> bool:
+        """Note that the online store lost what came after ``applied``; false if its state changed in between.
+
+        What is behind that number has to be applied again; the store is whole when it has the events up to ``whole_at``.
+        """
+        with self._transaction(self._writer) as connection:
+            if read_state(connection) != before:
+                return False
+            redo_to, whole_at = max(before.redo_to, _head(connection)), max(before.whole_at, whole_at)
+            applied = min(applied, before.applied)
+            write_state(connection, applied=applied, redo_to=redo_to, whole_at=whole_at, fault=StoreFault.BEHIND)
+        return True
+
+    def note_fault(self, before: LogState, fault: StoreFault) -> bool:
+        """Note what is wrong with the online store, for all processes; false if its state changed in between."""
+        with self._transaction(self._writer) as connection:
+            if read_state(connection) != before:
+                return False
+            write_state(connection, fault=fault)
+        return True
+
+    def loading(self, sealed: int) -> int:
         """Note that the online store is going to be loaded from the events up to ``sealed``, or later ones.
 
         Until :meth:`materialized` the events behind it stay in SQL: they have to be applied again. If the load never ends, the
         next one makes good for it.
+
+        Returns:
+            The epoch of the load.
         """
         with self._transaction(self._writer) as connection:
-            _set(connection, "loading", sealed)
+            pending = next_epoch(read_state(connection))
+            write_state(connection, loading=sealed, pending=pending)
+        return pending
 
-    def materialized(self, sealed: int) -> None:
+    def materialized(self, sealed: int, epoch: int = 0) -> None:
         """Note that the online store was loaded from the events up to ``sealed``, while others were being applied.
 
         What came after has to be applied again, and so has what was on its way.
+
+        Args:
+            sealed: the last event of the load.
+            epoch: of the load, if the store is whole with it; 0: it failed, or loaded some views into a store that lost others.
         """
         with self._transaction(self._writer) as connection:
-            state = _state(connection)
-            _set(connection, "applied", min(state.applied, sealed))
-            _set(connection, "redo_to", max(state.redo_to, _head(connection)))
-            _set(connection, "reset", state.reset + 1)
-            _set(connection, "loading", -1)
+            state = read_state(connection)
+            write_state(
+                connection,
+                applied=min(state.applied, sealed),
+                redo_to=max(state.redo_to, _head(connection)),
+                reset=state.reset + 1,
+                loading=-1,
+                pending=0,
+            )
+            if epoch:
+                write_state(connection, epoch=epoch, fault=StoreFault.NONE, whole_at=0)
 
     def trim(self, sealed: int) -> int:
         """Remove the events up to ``sealed`` that the online store has; return how many there were."""
         with self._transaction(self._writer) as connection:
-            state = _state(connection)
+            state = read_state(connection)
             last = min(sealed, state.applied, sealed if state.loading < 0 else state.loading)
             return connection.execute(delete(EVENTS).where(EVENTS.c.sequence <= last)).rowcount
 
@@ -166,21 +196,7 @@ def _known(connection: Connection, digests: Sequence[bytes]) -> set[bytes]:
 
 def _head(connection: Connection) -> int:
     newest = connection.scalar(select(func.max(EVENTS.c.sequence))) or 0
-    return max(int(newest), _state(connection).applied)  # all rows may be removed by now
-
-
-def _state(connection: Connection) -> LogState:
-    values = {row.name: row.value for row in connection.execute(select(STATE))}
-    return LogState(
-        applied=values["applied"],
-        redo_to=values["redo_to"],
-        reset=values["reset"],
-        loading=values.get("loading", -1),
-    )
-
-
-def _set(connection: Connection, name: str, value: int) -> None:
-    connection.execute(update(STATE).where(STATE.c.name == name).values(value=value))
+    return max(int(newest), read_state(connection).applied)  # all rows may be removed by now
 
 
 def _events(rows: Iterable[Row[Any]]) -> list[LoggedEvent]:

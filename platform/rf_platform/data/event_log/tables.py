@@ -4,7 +4,9 @@ With an SQLite registry it is a file of its own, ``events/log.db`` in the worksp
 one SQLite file wait for each other. With PostgreSQL its tables are in the registry's database.
 """
 
-from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, MetaData, Table, Text, insert, select
+import secrets
+
+from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, MetaData, Table, Text, insert, inspect, select
 
 from rf_platform.errors import ConfigError
 from rf_platform.registry.engine import database_file, explained, make_directory, make_engine, parse_url, writing
@@ -63,13 +65,31 @@ def open_database(url: str) -> Engine:
             use_wal(engine)
         with writing(engine).begin() as connection:
             metadata.create_all(connection)
-            known = connection.scalar(select(STATE.c.value).where(STATE.c.name == "format"))
-            if known is None:
-                for name, value in (("format", FORMAT), ("applied", 0), ("redo_to", 0), ("reset", 0), ("loading", -1)):
-                    connection.execute(insert(STATE).values(name=name, value=value))
-            elif known > FORMAT:
+            there = {row.name: row.value for row in connection.execute(select(STATE))}
+            if (known := there.get("format", FORMAT)) > FORMAT:
                 raise ConfigError(
                     f"the event log {parsed.render_as_string()} has format {known}, and this version knows {FORMAT}: a newer "
                     f"version wrote it; upgrade this installation"
                 )
+            if lacking := [{"name": n, "value": v} for n, v in _first_values().items() if n not in there]:
+                connection.execute(insert(STATE), lacking)  # all of a new log, or what an earlier version did not know
     return engine
+
+
+def is_there(settings: Settings) -> bool:
+    """Return whether there is a log with all that this version keeps of its state; creates and upgrades nothing."""
+    parsed = parse_url(log_url(settings))
+    file = database_file(parsed)
+    if file is not None and not file.exists():
+        return False
+    engine = make_engine(parsed)
+    with explained(parsed), engine.connect() as connection:
+        if not inspect(connection).has_table(STATE.name):
+            return False
+        return set(connection.scalars(select(STATE.c.name))) >= set(_first_values())
+
+
+def _first_values() -> dict[str, int]:
+    """Return the state of a new log."""
+    zeros = dict.fromkeys(("applied", "redo_to", "reset", "epoch", "pending", "fault", "whole_at"), 0)
+    return {"format": FORMAT, **zeros, "loading": -1, "log": secrets.randbits(62)}
