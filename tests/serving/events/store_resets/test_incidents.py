@@ -1,0 +1,290 @@
+"""What happens once in a while: logs that were restored, stores of others, tables that are away, loads that fail."""
+
+import json
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rf_platform.data.event_log import StoreFault
+from rf_platform.features.materialize import materialize
+
+
+def test_an_sqlite_store_that_is_restored_in_place(small: Any) -> None:
+    small.backups.in_place = True
+    with small.serving() as server:
+        server.record(small.events(20, small.users))
+        server.settle()
+        small.backups.take()
+        server.record(small.events(10, small.users))
+        server.settle()
+        whole = small.rows()
+        small.backups.restore()
+        server.wait_for(StoreFault.BEHIND)
+        server.settle()
+        assert small.rows() == whole
+
+
+def test_without_tables_it_waits_and_says_what_to_do(small: Any, logs: Any) -> None:
+    """Nothing is put on top of what is not there, and a materialisation by hand is enough."""
+    tables = small.shop.settings.workspace.tables
+    away = tables.with_name("away")
+    with small.serving() as server:
+        server.record(small.events(20, small.users))
+        server.settle()
+        whole = small.rows()
+    small.backups.flush()
+    tables.rename(away)
+    said = len(logs.entries)
+    with small.serving() as server:
+        server.wait_for(StoreFault.UNLOADED)
+        server.record(small.events(3, [1]))
+        time.sleep(1.0)
+        with closing(small.log) as log:
+            assert (log.state().applied, log.state().fault) == (20, StoreFault.UNLOADED)
+        (told,) = [e for e in logs.entries[said:] if e["event"] == "online store went back"]
+        assert "rf features materialize" in told["answer"]
+        away.rename(tables)
+        materialize(small.shop.settings)
+        server.settle()
+        found = small.rows()
+    assert {key: row for key, row in found.items() if key[1] != 1} == {
+        key: row for key, row in whole.items() if key[1] != 1
+    }
+    assert small.shop.online([1])[1]["item_ids"][-3:] == [100 + n % 30 for n in (21, 22, 23)]
+
+
+def test_a_load_that_fails_is_said_and_tried_again_later(small: Any, logs: Any) -> None:
+    said = len(logs.entries)
+    users = small.shop.settings.workspace.tables / "users.parquet"
+    with small.serving() as server:
+        server.record(small.events(5, small.users))
+        server.settle()
+        kept = users.read_bytes()
+        users.write_bytes(b"no table")
+        small.backups.flush()
+        end = time.monotonic() + 60
+        while not (failed := [e for e in logs.entries[said:] if e["event"] == "online store cannot be loaded again"]):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert "users.parquet" in failed[0]["error"]
+        assert "rf features materialize" in failed[0]["remedy"]
+        users.write_bytes(kept)
+        materialize(small.shop.settings)
+        server.settle()
+        assert len(failed) == 1
+
+
+def test_a_log_that_was_restored_is_not_followed(small: Any, logs: Any) -> None:
+    """Not at once, and not when its new events have numbers that the store has of others."""
+    file = small.shop.settings.workspace.events / "log.db"
+    copy = file.with_suffix(".backup")
+    with small.serving() as server:
+        server.record(small.events(10, small.users))
+        server.settle()
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    with small.serving() as server:
+        server.record(small.events(5, small.users))
+        server.settle()
+    before = small.rows()
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+    copy.replace(file)
+    said = len(logs.entries)
+    with small.serving() as server:
+        server.wait_for(StoreFault.FOREIGN)
+        server.record(small.events(8, small.users))
+        time.sleep(1.5)
+        assert small.rows() == before
+        with closing(small.log) as log:
+            assert (log.state().applied, log.head()) == (10, 18)
+        assert server.metric("rf_store_fault") == 3
+        (told,) = [e for e in logs.entries[said:] if e["event"] == "online store went back"]
+        assert "up to number 15" in told["detail"]
+    with small.serving() as server:  # the numbers fit now
+        server.wait_for(StoreFault.FOREIGN)
+        assert small.rows() == before
+        (load,) = [loaded for loaded in materialize(small.shop.settings) if loaded.view == "rf_seen"]
+        assert any("another one" in text for text in load.warnings)
+        server.settle()
+        server.wait_for(StoreFault.NONE)
+    found = small.rows()
+    materialize(small.shop.settings)
+    assert small.rows() == found != before
+
+
+@pytest.mark.redis
+def test_the_store_of_another_workspace_is_not_written_to(on_redis: Any, tmp_path: Path) -> None:
+    """Two workspaces of one project name with one Redis between them."""
+    from rf_platform.features.apply import apply_definitions
+    from rf_platform.features.store import open_store
+
+    first, mine = on_redis, on_redis.shop.settings
+    theirs = mine.model_copy(update={"home": tmp_path / "other"})
+    shutil.copytree(mine.workspace.root, theirs.workspace.root, ignore=shutil.ignore_patterns("events", "feast"))
+    apply_definitions(theirs)
+    second = first.other(type(first.shop)(theirs, open_store(theirs)))
+    with first.serving() as server:
+        server.record(first.events(10, first.users))
+        server.settle()
+    before = first.rows()
+    with second.serving() as server:
+        server.record(second.events(4, first.users))
+        server.wait_for(StoreFault.FOREIGN)
+        time.sleep(1.0)
+        assert first.rows() == before
+        (load,) = [loaded for loaded in materialize(theirs) if loaded.view == "rf_seen"]
+        assert any("another workspace" in text for text in load.warnings)
+        server.settle()
+        taken = second.rows()
+        assert taken != before
+    with first.serving() as server:
+        server.wait_for(StoreFault.FOREIGN)
+        assert second.rows() == taken
+
+
+def test_all_processes_know_and_one_repairs(small: Any) -> None:
+    with small.serving() as one, small.serving() as two:
+        one.record(small.events(20, small.users))
+        one.settle()
+        whole = small.rows()
+        small.backups.flush()
+        for server in (one, two):
+            server.wait_for(StoreFault.UNLOADED)
+        one.settle()
+        for server in (one, two):
+            server.wait_for(StoreFault.NONE)
+        assert small.rows() == whole
+        assert sum(s.metric("rf_store_resets_total", fault="unloaded") for s in (one, two)) == 1
+
+
+@pytest.mark.parametrize("lost", ["history", "seen", "both"])
+def test_rows_of_one_user_that_are_lost_are_made_anew_with_the_next_event(small: Any, lost: str) -> None:
+    """Marks say nothing of them; but no history of eight becomes one of one."""
+    with small.serving() as server:
+        server.record(small.events(60, small.users))
+        server.settle()
+        with closing(sqlite3.connect(small.backups.file)) as db:
+            for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                if table.endswith(
+                    {"history": ("interaction_context",), "seen": ("rf_seen",)}.get(lost, ("_context", "_seen"))
+                ):
+                    db.execute(f'DELETE FROM "{table}"')
+            db.commit()
+        server.record(small.events(5, small.users))
+        server.settle()
+        found = small.rows()
+    materialize(small.shop.settings)
+    assert small.rows() == found
+    assert len(found) == 3 * len(small.users) - 2
+
+
+def test_a_store_of_an_earlier_version_gets_marks_and_is_watched_from_then_on(small: Any) -> None:
+    from rf_platform.features.store_marks import StoreMarks
+
+    with small.serving() as server:
+        server.record(small.events(10, small.users))
+        server.settle()
+        whole = small.rows()
+    store = small.shop.store
+    StoreMarks(store).drop(store._get_provider().online_store)
+    store._get_provider().online_store._conn = None
+    with sqlite3.connect(small.shop.settings.workspace.events / "log.db") as log:
+        log.execute("DELETE FROM rf_event_state WHERE name NOT IN ('format', 'applied', 'redo_to', 'reset')")
+    log.close()
+    with small.serving() as server:
+        server.settle()
+        assert small.rows() == whole
+        assert server.metric("rf_store_resets_total", fault="unloaded") == 0
+        small.backups.take()
+        server.record(small.events(6, small.users))
+        server.settle()
+        whole = small.rows()
+        small.backups.restore()
+        server.wait_for(StoreFault.BEHIND)
+        server.settle()
+        assert small.rows() == whole
+
+
+def test_a_materialisation_that_was_killed_before_it_told_the_log(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rf_platform.features import materialize as module
+
+    with small.serving() as server:
+        server.record(small.events(10, small.users))
+        server.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "note_materialized", lambda *_: None)
+        materialize(small.shop.settings)
+    with closing(small.log) as log:
+        assert small.marks().load.epoch == log.state().pending != log.state().epoch
+    with small.serving() as server:
+        server.record(small.events(5, small.users))
+        server.settle()
+        assert server.faults[-1] is StoreFault.NONE
+        assert StoreFault.FOREIGN not in server.faults
+        found = small.rows()
+    materialize(small.shop.settings)
+    assert small.rows() == found
+
+
+def test_some_views_do_not_make_a_store_whole(small: Any) -> None:
+    with small.serving(apply=False):
+        pass
+    small.backups.flush()
+    loaded = materialize(small.shop.settings, ["user_profile"])
+    assert any("load all views" in text for text in loaded[-1].warnings)
+    assert small.marks().load is None
+    materialize(small.shop.settings)
+    before = small.marks().load
+    assert materialize(small.shop.settings, ["user_profile"])[-1].warnings == []
+    after = small.marks().load
+    assert after.epoch > before.epoch
+    assert after.sealed == before.sealed
+
+
+def test_what_is_said_of_it(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rf events show` and `rf doctor`: whole, behind, emptied, and of another log."""
+    from typer.testing import CliRunner
+
+    from rf_platform.cli.app import app
+    from rf_platform.doctor.check import Status
+    from rf_platform.doctor.position import check_store_position
+
+    settings = small.shop.settings
+    monkeypatch.setenv("RF_HOME", str(settings.home))
+    monkeypatch.setenv("RF_FEATURE_REPO", str(settings.feature_repo))
+
+    def said() -> tuple[str, dict[str, Any], Status]:
+        text = CliRunner().invoke(app, ["events", "show"])
+        assert text.exit_code == 0, text.output
+        told = json.loads(CliRunner().invoke(app, ["events", "show", "--json"]).stdout)
+        return text.output, told["store"], check_store_position(settings).status
+
+    with small.serving() as server:
+        server.record(small.events(10, small.users))
+        server.settle()
+        small.backups.take()
+        server.record(small.events(7, small.users))
+        server.settle()
+    text, store, status = said()
+    assert (store["standing"], store["position"], status) == ("current", 17, Status.OK)
+    assert "up to number 17, 0 behind" in text
+    small.backups.restore()
+    text, store, status = said()
+    assert (store["standing"], store["position"], status) == ("behind", 10, Status.WARN)
+    assert "up to number 10, 7 behind" in text
+    small.backups.flush()
+    text, store, status = said()
+    assert (store["standing"], status) == ("unloaded", Status.WARN)
+    assert not small.backups.file.exists()
+    assert "no mark" in text
+    small.backups.restore()
+    (settings.workspace.events / "log.db").unlink()
+    text, store, status = said()
+    assert (store["standing"], status) == ("foreign", Status.FAIL)
+    assert "another workspace" in text
