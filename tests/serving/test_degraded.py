@@ -19,6 +19,7 @@ from rf_protos.v1.retrieval_pb2 import (
     DEGRADED_REASON_UNSPECIFIED,
     DEGRADED_STORE_FOREIGN,
     DEGRADED_STORE_SILENT,
+    Interaction,
     RetrieveRequest,
     SearchPlan,
     Session,
@@ -227,7 +228,7 @@ def test_the_reply_says_so(home_copy: Path, start_server: Callable[..., Any]) ->
         assert not answer.history
 
 
-def until(asked: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(asked: Callable[[], Any], seconds: float = 300.0) -> Any:
     """Ask until the answer is one."""
     end = time.monotonic() + seconds
     while not (found := asked()):
@@ -236,18 +237,27 @@ def until(asked: Callable[[], Any], seconds: float = 60.0) -> Any:
     return found
 
 
+def moved(home: Path) -> Settings:
+    """A copy of the workspace whose features are registered for its own tables."""
+    from rf_platform.features.apply import apply_definitions
+
+    settings = Settings(home=home, feature_repo=REPOSITORY)
+    apply_definitions(settings)
+    return settings
+
+
 def test_a_store_of_another_log_is_said_with_each_answer(home_copy: Path, start_server: Callable[..., Any]) -> None:
     """Users are answered from what it has; a session needs no store."""
     from rf_platform.features.materialize import materialize
 
-    settings = Settings(home=home_copy, feature_repo=REPOSITORY)
+    settings = moved(home_copy)
     (settings.workspace.events / "log.db").unlink()  # the server makes another
     request = RetrieveRequest(user_id="1", k=5, return_history=True)
     with start_server(settings) as server:
         answer = until(lambda: (found := server.stub.Retrieve(request)).degraded and found)
         assert answer.degraded_reason == DEGRADED_STORE_FOREIGN
         assert answer.history
-        session = RetrieveRequest(session=Session(history=[{"item_id": "101"}]), k=5)
+        session = RetrieveRequest(session=Session(history=[Interaction(item_id=answer.items[0].item_id)]), k=5)
         assert not server.stub.Retrieve(session).degraded
         materialize(settings)
         whole = until(lambda: not (found := server.stub.Retrieve(request)).degraded and found)
@@ -257,7 +267,7 @@ def test_a_store_of_another_log_is_said_with_each_answer(home_copy: Path, start_
 
 def test_a_store_whose_file_is_gone_is_loaded_again(home_copy: Path, start_server: Callable[..., Any]) -> None:
     """No answer is a cold one without a word."""
-    settings = Settings(home=home_copy, feature_repo=REPOSITORY)
+    settings = moved(home_copy)
     request = RetrieveRequest(user_id="1", k=5, return_history=True)
     with start_server(settings) as server:
         whole = until(lambda: not (found := server.stub.Retrieve(request)).degraded and found)

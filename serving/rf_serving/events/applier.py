@@ -6,7 +6,7 @@ one may have been at as possibly done: events that were in the log by then, no f
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 from threading import Thread
@@ -183,13 +183,11 @@ class Applier:
         events = self._read(state)
         if self._alone_from is not None:
             self._doubt(state, self._alone_from)
-        if events:
-            if not self._store_is_sound(state, history):
-                return True
-        elif monotonic() >= self._watched + _CHECK_SECONDS:
-            with suppress(Exception):  # if it is down, nothing waits for it
-                self._store_is_sound(state, history)
-            return True
+        if events or monotonic() >= self._watched + _CHECK_SECONDS:
+            # A store that is down is no failure as long as nothing waits for it.
+            with nullcontext() if events else suppress(Exception):
+                if not self._store_is_sound(state, history):
+                    return True
         if events:
             redo_to = max(state.redo_to, self._redo_to)
             events = [event for event in events if event.sequence <= redo_to] or events

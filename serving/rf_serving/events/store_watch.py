@@ -81,7 +81,7 @@ class StoreWatch:
             self._reload.look()
         marks = history.marks()
         if marks == self._expected:
-            return Verdict.GO_ON
+            return self._make_good(state)
         known, self._expected = self._expected, None
         fresh = self._event_log.state()
         if fresh != state:
@@ -124,6 +124,14 @@ class StoreWatch:
         self._expected = None  # until it is written for certain
         history.mark_applied(mark)
         self._expected = Marks(known.load, (known.applied[-1], mark))
+
+    def _make_good(self, state: LogState) -> Verdict:
+        """Go on, unless a materialisation was killed: its rows may stand where those of later events were."""
+        if state.loading < 0 or self._reload is None or self._reload.elsewhere:
+            return Verdict.GO_ON
+        self._event_log.materialized(state.loading)
+        self._log.warning("materialisation did not end", answer="the events since it began are applied again")
+        return Verdict.BEGIN_ANEW
 
     def _begin(self, history: OnlineHistory, marks: Marks, position: int) -> None:
         """Write both marks anew, so that it is known what is there."""

@@ -173,10 +173,9 @@ class EventLog:
                 redo_to=max(state.redo_to, _head(connection)),
                 reset=state.reset + 1,
                 loading=-1,
-                pending=0,
             )
             if epoch:
-                write_state(connection, epoch=epoch, fault=StoreFault.NONE, whole_at=0)
+                write_state(connection, epoch=epoch, pending=0, fault=StoreFault.NONE, whole_at=0)
 
     def trim(self, sealed: int) -> int:
         """Remove the events up to ``sealed`` that the online store has; return how many there were."""

@@ -40,7 +40,7 @@ class LogState:
     epoch: int = 0
     """Last load of the online store, see :func:`next_epoch`; 0: none since the store has marks."""
     pending: int = field(default=0, compare=False)
-    """Epoch of the materialisation that is going on, or that did not end; 0: none."""
+    """Epoch of the materialisation that is going on, or that failed or was killed since; 0: none."""
     fault: StoreFault = StoreFault.NONE
     """What is known to be wrong with the online store."""
     whole_at: int = 0

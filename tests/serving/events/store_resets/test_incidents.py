@@ -1,7 +1,10 @@
 """What happens once in a while: logs that were restored, stores of others, tables that are away, loads that fail."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -230,6 +233,48 @@ def test_a_materialisation_that_was_killed_before_it_told_the_log(small: Any, mo
         found = small.rows()
     materialize(small.shop.settings)
     assert small.rows() == found
+
+
+def load_and_die(settings: Any, pipe: Any) -> None:
+    """Materialise, and be killed when all rows are loaded from what was there when it began."""
+    from rf_platform.features import materialize as module
+
+    load = module._load
+
+    def loaded(*given: Any) -> Any:
+        pipe.send("sealed")
+        pipe.recv()
+        load(*given)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    module._load = loaded
+    module.materialize(settings)
+
+
+def test_a_materialisation_that_was_killed_while_events_came_in(small: Any) -> None:
+    """It overwrote histories with what it had read before; nobody has to run it once more."""
+    context = multiprocessing.get_context("forkserver")
+    with small.serving() as server:
+        server.record(small.events(20, small.users))
+        server.settle()
+        pipe, theirs = context.Pipe()
+        process = context.Process(target=load_and_die, args=(small.shop.settings, theirs), daemon=True)
+        process.start()
+        assert pipe.poll(120)
+        server.record(small.events(5, small.users))
+        server.settle()
+        whole = small.rows()
+        pipe.send("go on")
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
+        end = time.monotonic() + 60
+        with closing(small.log) as log:
+            while log.state().loading >= 0:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        server.settle()
+        assert small.rows() == whole
+        assert server.metric("rf_store_resets_total", fault="unloaded") == 0
 
 
 def test_some_views_do_not_make_a_store_whole(small: Any) -> None:
