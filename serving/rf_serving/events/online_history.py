@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -164,15 +165,21 @@ class OnlineHistory:
         """Return the users of whom the store lacks a row that it should have, where there are tables to make it from."""
         if self._rebuilder is None:
             return set()
-        # One row without the other: the store was loaded without seen sets, or lost the history.
-        lost = {u for u, history in histories.items() if (u in sets) == (bool(self._views) and history.empty)}
-        neither = [u for u in histories if u not in sets and u not in lost]
-        if neither:
-            try:
-                lost |= self._rebuilder.known(neither, min(by_user[user][0].sequence for user in neither))
-            except Exception:
-                self._log.exception("users without rows not looked up", users=len(neither))
+        empty = {u for u, history in histories.items() if self._views and history.empty}
+        lost = {u for u in histories if u not in sets and u not in empty}  # loaded without seen sets
+        try:
+            for rowless in ([u for u in empty if u in sets], [u for u in empty if u not in sets]):
+                if rowless:
+                    # A user with a seen set may have had nothing that a history keeps.
+                    kept = ("wanted",) if rowless[0] in sets else SEEN
+                    first = min(by_user[user][0].sequence for user in rowless)
+                    lost |= self._rebuilder.known(rowless, first, partial(self._means, kept))
+        except Exception:
+            self._log.exception("users without rows not looked up", users=len(empty))
         return lost
+
+    def _means(self, kept: Sequence[str], event: LoggedEvent) -> bool:
+        return self._layout.meaning(event) in kept
 
     def _insert(self, history: UserHistory, events: Sequence[LoggedEvent], again: bool) -> bool:
         if not self._views:

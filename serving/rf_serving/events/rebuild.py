@@ -1,6 +1,6 @@
 """Histories and seen sets made anew from interactions and event log: what a materialisation would write, for a few users."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from rf_platform.data.event_log import EventLog, EventParts
+from rf_platform.data.event_log import EventLog, EventParts, LoggedEvent
 from rf_platform.data.event_log.parts import SEQUENCE, USER, events_table
 from rf_platform.data.event_log.reading import union_with
 from rf_platform.features.history import history_sql
@@ -85,12 +85,12 @@ class HistoryRebuilder:
             seen = {str(user): row for user, row in seen_rows(db, self._definitions.spec, str(self._interactions))}
             return Rebuilt(self._converted(db), seen)
 
-    def known(self, users: Sequence[str], before: int) -> set[str]:
-        """Return which of the users had interactions when the store was loaded, or events in SQL before a number.
+    def known(self, users: Sequence[str], before: int, counts: Callable[[LoggedEvent], bool]) -> set[str]:
+        """Return which of the users had a history when the store was loaded, or events in SQL before a number that count.
 
         It takes milliseconds: the file behind a history view has one row per user, in their order.
         """
-        found = {event.user_id for event in self._log.of_users(users, before - 1)}
+        found = {event.user_id for event in self._log.of_users(users, before - 1) if counts(event)}
         source = next((s for s in self._definitions.sources if s.side == "context"), None)
         if source is not None and Path(source.path).exists():
             key = identifier(source.join_key)
