@@ -239,7 +239,7 @@ def load_and_die(settings: Any, pipe: Any) -> None:
     """Materialise, and be killed when all rows are loaded from what was there when it began."""
     from rf_platform.features import materialize as module
 
-    load = module._load
+    load: Any = module._load
 
     def loaded(*given: Any) -> Any:
         pipe.send("sealed")
@@ -247,7 +247,7 @@ def load_and_die(settings: Any, pipe: Any) -> None:
         load(*given)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    module._load = loaded
+    setattr(module, "_load", loaded)  # noqa: B010 (types)
     module.materialize(settings)
 
 
