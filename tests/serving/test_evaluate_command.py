@@ -38,7 +38,7 @@ def call(workspace: Settings) -> Callable[..., Any]:
 
 def test_exact_and_through_the_index(call: Callable[..., Any], workspace: Settings, tmp_path: Path) -> None:
     file = tmp_path / "table.md"
-    document = json.loads(call("tiny-run", "--json", "--markdown", str(file)).stdout)
+    document = json.loads(call("tiny-run", "--index", "hnsw", "--json", "--markdown", str(file)).stdout)
     assert document["run"] == "tiny-run"
     assert [row["scorer"] for row in document["results"]][::2] == BOTH
     assert document["reference"] == "popularity"
@@ -56,7 +56,7 @@ def test_exact_and_through_the_index(call: Callable[..., Any], workspace: Settin
 
 
 def test_tables(call: Callable[..., Any]) -> None:
-    printed = call().stdout
+    printed = call("--index", "hnsw").stdout
     for text in (
         "Test, seen items kept",
         "Recall@20 that a served index keeps of the exact ranking",
@@ -68,8 +68,8 @@ def test_tables(call: Callable[..., Any]) -> None:
 
 
 def test_the_exact_ranking_alone(call: Callable[..., Any]) -> None:
-    for kind in ("exact", "auto"):  # a small catalog is scanned
-        document = json.loads(call("--index", kind, "--json").stdout)
+    for index in (["--index", "exact"], []):  # a small catalog is served by a scan
+        document = json.loads(call(*index, "--json").stdout)
         assert [row["scorer"] for row in document["results"]][::2] == BOTH[:3]
         assert document["approximations"] == []
 
@@ -81,10 +81,10 @@ def test_validation_is_not_kept_with_the_run(call: Callable[..., Any], workspace
 
 
 def test_an_index_that_loses_too_much_is_named(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "keeps" not in call("--json").stderr
+    assert "keeps" not in call("--index", "hnsw", "--json").stderr
     # No index loses anything of so small a catalog.
     monkeypatch.setattr("rf_serving.commands.evaluate.LEAST_KEPT", 1.01)
-    warning = call("--json").stderr
+    warning = call("--index", "hnsw", "--json").stderr
     assert "RetrievalFormer (hnsw) keeps 100.0% of the exact Recall@20 (seen items excluded), less than 101%" in warning
     assert "rf index build --kind exact" in warning
 

@@ -25,7 +25,7 @@ COMMANDS: dict[str, CommandEntry] = {
     ),
     "data": CommandEntry("rf_platform.data.commands:app", "Import interactions, items and users."),
     "features": CommandEntry("rf_platform.features.commands:app", "Apply, materialise and show feature definitions."),
-    "dataset": CommandEntry("rf_platform.dataset.commands:app", "Build and show point-in-time training data."),
+    "dataset": CommandEntry("rf_training.commands.dataset:app", "Build and show point-in-time training data."),
     "train": CommandEntry("rf_training.commands.train:app", "Train a two-tower model on a dataset version."),
     "evaluate": CommandEntry(
         "rf_serving.commands.evaluate:app", "Rank the full catalog, exactly and through the index, beside baselines."

@@ -1,7 +1,6 @@
-"""``rf dataset``: build and show."""
+"""``rf dataset build``."""
 
-import importlib
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -162,92 +161,6 @@ def build(
         highlight=False,
         soft_wrap=True,
     )
-
-
-@app.command()
-def show(
-    name: Annotated[str | None, typer.Argument(help="Dataset version; default: the newest.")] = None,
-    memory: Annotated[
-        bool,
-        typer.Option(
-            "--memory",
-            help="Show what embedding tables of its features would take, shared and un-shared, beside one embedding per item.",
-        ),
-    ] = False,
-    dim: Annotated[
-        int | None,
-        typer.Option(
-            help="--memory: width of the embeddings; default: what `rf train` would choose.", show_default=False, min=1
-        ),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Show a dataset version: counts, vocabularies, protocol, fingerprint and where it lies.
-
-    With --memory, the embedding tables by arithmetic: rows, weights and optimiser state of every domain. docs/scaling.md goes on
-    from there to tables that no longer fit one machine.
-    """
-    from rf_platform.dataset import Dataset
-    from rf_platform.errors import UsageError
-    from rf_platform.registry import Registry
-
-    if dim is not None and not memory:
-        raise UsageError(
-            f"--dim={dim} is the width of the embeddings that --memory shows: add --memory, or leave it out"
-        )
-    settings = get_settings()
-    dataset = Dataset.open(
-        Registry.open(settings.platform_registry_url, root=settings.workspace.root).dataset(name).path
-    )
-    if memory:
-        _show_memory(dataset, dim, json)
-        return
-    if json:
-        print_json({**dataset.manifest, "targets": dataset.targets, "path": str(dataset.path)})
-        return
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=f"dataset {dataset.name}", show_header=False)
-    rows: dict[str, Any] = {
-        **{k.replace("_", " "): f"{v:,}" for k, v in dataset.manifest["counts"].items()},
-        **{f"vocabulary {k}": f"{v:,} rows" for k, v in dataset.manifest["vocabularies"].items()},
-        **{
-            ("protocol" if k == "name" else f"protocol {k.replace('_', ' ')}"): str(v)
-            for k, v in dataset.protocol.items()
-        },
-        "fingerprint": dataset.fingerprint,
-        "spec": dataset.spec.hash,
-        "path": str(dataset.path),
-    }
-    for key, value in rows.items():
-        table.add_row(escape(key), escape(value))
-    out_console().print(table)
-
-
-def _show_memory(dataset: "Dataset", dim: int | None, json: bool) -> None:
-    from rf_platform.dataset.memory import memory_report
-    from rf_platform.dataset.memory_tables import memory_tables
-
-    feature_dim = None
-    if dim is None:
-        model = _default_model(dataset)
-        dim, feature_dim = model.dim, model.feature_dim
-    manifest = dataset.manifest
-    report = memory_report(
-        dataset.spec, manifest["vocabularies"], items=manifest["counts"]["items"], dim=dim, feature_dim=feature_dim
-    )
-    if json:
-        print_json({"dataset": dataset.name, "fingerprint": dataset.fingerprint, **report.to_dict()})
-        return
-    for table in memory_tables(report):
-        out_console().print(table)
-
-
-def _default_model(dataset: "Dataset") -> Any:
-    """Return the model settings of the recipe that `rf train` takes, which is named as text like the commands of its layer."""
-    recipes = importlib.import_module("rf_training.recipes")
-    return recipes.get_recipe("default", recipes.DatasetStatistics.of(dataset)).model
 
 
 def _described(dataset: "Dataset") -> str:

@@ -27,10 +27,10 @@ def evaluate(
     index: Annotated[
         str,
         typer.Option(
-            help="Index to rank through as well, as a server would: hnsw, ivf-pq, or auto for what `rf index build` takes by "
-            "itself; exact leaves it at the exact ranking."
+            help="Index to rank through as well, as a server would: auto for what `rf index build` takes by itself, hnsw, or "
+            "ivf-pq. An exact index needs no second ranking."
         ),
-    ] = "hnsw",
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the order of ties and of the bootstrap.")] = 0,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],

@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from rf_training.baselines.fitted_state import FittedState
-from rf_training.baselines.library import import_library
+from rf_training.baselines.library import optional_library
 from rf_training.baselines.training_data import TrainingData
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.sequences import training_items
@@ -45,11 +45,12 @@ class ALS:
         Raises:
             ConfigError: If implicit is not installed.
         """
-        limits = import_library("threadpoolctl", cls.name).threadpool_limits
+        with optional_library(cls.name):
+            from threadpoolctl import threadpool_limits
         alpha = cls.SETTINGS["alpha"]
         matrix = _confidence(training_items(data.sequences), data.n_items, alpha)
         trained = np.bincount(matrix.indices, minlength=data.n_items) > 0
-        with limits(1, "blas"):  # implicit has threads of its own
+        with threadpool_limits(1, "blas"):  # implicit has threads of its own
             model = cls._model(data)
             model.fit(matrix, show_progress=False)
         return cls(model, alpha=alpha, trained=trained)
@@ -74,7 +75,9 @@ class ALS:
 
     @classmethod
     def _model(cls, data: TrainingData) -> Any:
-        return import_library("implicit.cpu.als", cls.name).AlternatingLeastSquares(
+        with optional_library(cls.name):
+            from implicit.cpu.als import AlternatingLeastSquares
+        return AlternatingLeastSquares(
             factors=cls.SETTINGS["factors"],
             regularization=cls.SETTINGS["regularization"],
             alpha=1.0,  # already in the matrix
@@ -89,8 +92,9 @@ class ALS:
         scores = np.full((len(histories), n_items), -np.inf, dtype=np.float32)
         if len(histories) == 0 or not self.trained.any():
             return scores
-        limits = import_library("threadpoolctl", self.name).threadpool_limits
-        with limits(1, "blas"):
+        with optional_library(self.name):
+            from threadpoolctl import threadpool_limits
+        with threadpool_limits(1, "blas"):
             factors = self.model.recalculate_user(
                 np.arange(len(histories)), _confidence(histories, n_items, self.alpha)
             )

@@ -11,7 +11,7 @@ from rf_platform.cli.console import track
 from rf_platform.errors import RunError
 from rf_training.baselines.fitted_state import FittedState
 from rf_training.baselines.id_sequences import IdSequences
-from rf_training.baselines.library import import_library
+from rf_training.baselines.library import optional_library
 from rf_training.baselines.training_data import TrainingData
 from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.sequences import training_items
@@ -58,8 +58,9 @@ class GRU4Rec:
             ConfigError: If Cornac is not installed.
             RunError: If no user has two training events.
         """
-        datasets = import_library("cornac.data", cls.name)
-        models = import_library("cornac.models", cls.name)
+        with optional_library(cls.name):
+            from cornac import data as datasets
+            from cornac import models
         train = training_items(data.sequences)
         trained_users = int((train.lengths > 1).sum())
         if trained_users == 0:
@@ -89,7 +90,9 @@ class GRU4Rec:
         Raises:
             ConfigError: If Cornac is not installed.
         """
-        model = import_library("cornac.models.gru4rec.gru4rec", cls.name).GRU4RecModel(**state["arguments"])
+        with optional_library(cls.name):
+            from cornac.models.gru4rec.gru4rec import GRU4RecModel
+        model = GRU4RecModel(**state["arguments"])
         model.load_state_dict(state["weights"])
         return cls(model, IdSequences(state["item_rows"].numpy(), n_items=data.n_items, first=0))
 

@@ -1,25 +1,24 @@
 """Baselines of other projects: imported only when asked for, refused clearly where they are not installed."""
 
-import importlib
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
 
 from rf_platform.errors import ConfigError
 
 
-def import_library(module: str, baseline: str) -> ModuleType:
-    """Import a module of the ``bench`` extra.
+@contextmanager
+def optional_library(baseline: str) -> Iterator[None]:
+    """Block of imports from the ``bench`` extra.
 
     Raises:
-        ConfigError: If it is not installed.
+        ConfigError: If one is not installed.
     """
     try:
         with quiet():
-            return importlib.import_module(module)
+            yield
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"baseline '{baseline}' needs the Python package '{error.name}' of the extra 'bench', which is not installed: "

@@ -13,7 +13,7 @@ from rf_platform.cli.console import Tracker, track
 from rf_platform.errors import RunError
 from rf_training.baselines.fitted_state import FittedState
 from rf_training.baselines.id_sequences import IdSequences, right_aligned
-from rf_training.baselines.library import import_library, quiet
+from rf_training.baselines.library import optional_library, quiet
 from rf_training.baselines.training_data import TrainingData
 from rf_training.evaluation.cases import EvaluationCases
 from rf_training.evaluation.jagged import Jagged
@@ -74,8 +74,9 @@ class RecToolsModel(ABC):
             ConfigError: If RecTools is not installed.
             RunError: If no user has two training events.
         """
-        import_library("rectools", cls.name)
-        lightning = import_library("pytorch_lightning", cls.name)
+        with optional_library(cls.name):
+            import pytorch_lightning as lightning
+            import rectools  # noqa: F401 (to refuse before anything is fitted)
         train = training_items(data.sequences)
         if len(train) == 0 or train.lengths.max() < 2:
             raise RunError(f"baseline '{cls.name}' cannot be trained: no user has two training events")
@@ -110,7 +111,8 @@ class RecToolsModel(ABC):
         Raises:
             ConfigError: If RecTools is not installed.
         """
-        lightning = import_library("pytorch_lightning", cls.name)
+        with optional_library(cls.name):
+            import pytorch_lightning as lightning
         with quiet():
             arguments = _arguments(settings, state["length"], 0.0, lambda: lightning.Trainer(logger=False))
             model = cls._model(arguments)
@@ -161,7 +163,9 @@ class SASRec(RecToolsModel):
 
     @classmethod
     def _model(cls, arguments: dict[str, Any]) -> Any:
-        return import_library("rectools.models", cls.name).SASRecModel(**arguments)
+        with optional_library(cls.name):
+            from rectools.models import SASRecModel
+        return SASRecModel(**arguments)
 
     def _inputs(self, known: Jagged) -> npt.NDArray[np.int64]:
         return right_aligned(known, length=self.length)
@@ -181,7 +185,9 @@ class BERT4Rec(RecToolsModel):
 
     @classmethod
     def _model(cls, arguments: dict[str, Any]) -> Any:
-        return import_library("rectools.models", cls.name).BERT4RecModel(**arguments)
+        with optional_library(cls.name):
+            from rectools.models import BERT4RecModel
+        return BERT4RecModel(**arguments)
 
     def _inputs(self, known: Jagged) -> npt.NDArray[np.int64]:
         before = right_aligned(known, length=self.length - 1)
@@ -211,7 +217,9 @@ def _rectools_dataset(train: Jagged) -> Any:
             "datetime": pd.Timestamp("2000-01-01") + pd.to_timedelta(positions, unit="s"),
         }
     )
-    return import_library("rectools.dataset", "sasrec").Dataset.construct(frame)
+    with optional_library("sasrec"):
+        from rectools.dataset import Dataset
+    return Dataset.construct(frame)
 
 
 def _make_callback(
