@@ -28,7 +28,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python infra/check_contracts.py
 	$(BIN)/python infra/check_stubs.py
-	$(BIN)/python infra/check_benchmarks.py
+	$(BIN)/python infra/check_docs.py
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
@@ -36,10 +36,10 @@ unit: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-dev ## 20,000 random and malformed requests to a server on a copy of the workspace; FUZZ="--seed 1"
 	PYTHONPATH=tests/serving/fuzz $(BIN)/python -m rf_fuzz $(FUZZ)
 
-stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs, and what is written of roles, statuses and benchmarks
+stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs, and what contracts and documents say of the code
 	$(BIN)/python infra/check_contracts.py --write
 	$(BIN)/python infra/check_stubs.py --write
-	$(BIN)/python infra/check_benchmarks.py --write
+	$(BIN)/python infra/check_docs.py --write
 
 lock: ## resolve the dependencies anew
 	PYTHON=$(PYTHON) infra/lock.sh

@@ -1,13 +1,13 @@
-"""Check that the ``.proto`` files and the documents say of roles and statuses what the server does; ``--write`` corrects them."""
+"""Check that the ``.proto`` files say of roles and statuses what the server does; ``--write`` corrects them."""
 
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from rf_serving.server.roles import METHOD_ROLES, REFLECTION_ROLE, Role
-from rf_serving.server.statuses import METHOD_STATUSES, STATUSES
+from rf_serving.server.roles import METHOD_ROLES
+from rf_serving.server.statuses import METHOD_STATUSES
 
 ROOT = Path(__file__).resolve().parents[1]
 _SERVICE, _METHOD, _ROLE = re.compile(r"service (\w+) "), re.compile(r"  rpc (\w+)\("), "  // Needs the role "
@@ -54,38 +54,10 @@ def with_statuses(proto: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_role_table(page: str) -> str:
-    """Return the page with the table of roles between its marks."""
-    rows = ["| role | may call |", "|---|---|"]
-    for role in Role:
-        methods = [f"`{name}`" for roles in METHOD_ROLES.values() for name, needed in roles.items() if needed is role]
-        if role is REFLECTION_ROLE:
-            methods.append("reflection")
-        rows.append(f"| {role.name.lower()} | {'' if role is min(Role) else 'also '}{', '.join(methods)} |")
-    return _with_rows(page, "roles", rows)
-
-
-def with_status_table(page: str) -> str:
-    """Return the page with the table of statuses between its marks."""
-    rows = ["| status | when | what to do |", "|---|---|---|"]
-    rows += [f"| {name} | {meaning.when} | {meaning.remedy} |" for name, meaning in STATUSES.items()]
-    return _with_rows(page, "statuses", rows)
-
-
-def _with_rows(page: str, mark: str, rows: Sequence[str]) -> str:
-    between = re.compile(rf"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", re.DOTALL)
-    found, count = between.subn(lambda _: "\n".join(rows) + "\n", page)
-    assert count == 1, f"the page has no marks for the table of {mark}"
-    return found
-
-
 def stated() -> Iterator[tuple[Path, str, str]]:
-    """Give every file that speaks of roles and statuses, what it says, and what it has to say."""
+    """Give every contract that speaks of roles and statuses, what it says, and what it has to say."""
     for path in sorted((ROOT / "protos").glob("rf_protos/**/*.proto")):
         yield path, (text := path.read_text()), with_statuses(with_roles(text))
-    for name, with_table in (("operations.md", with_role_table), ("serving.md", with_status_table)):
-        page = ROOT / "docs" / name
-        yield page, (text := page.read_text()), with_table(text)
 
 
 def main() -> int:

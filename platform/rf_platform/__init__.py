@@ -1,1 +1,1 @@
-"""Platform layer: settings, feature access, datasets, vocabularies, registry and artifacts."""
+"""Platform layer: settings, command line, data and event log, features, datasets, registry and bundles, doctor."""

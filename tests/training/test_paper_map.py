@@ -15,13 +15,15 @@ from rf_training.recipes import get_recipe, override
 ROOT = Path(__file__).parents[2]
 ROOTS = [ROOT / name for name in ("platform", "training", "serving", "protos", "tests/benchmarks")]
 LINES = [
-    line for line in (ROOT / "docs" / "paper.md").read_text(encoding="utf-8").splitlines() if line.startswith("| R")
+    line
+    for line in (ROOT / "docs" / "paper.md").read_text(encoding="utf-8").splitlines()
+    if re.match(r"\| [RL]\d", line)
 ]
 ROWS = {
     row: (settings, where, test)
     for row, _, settings, where, test in (map(str.strip, line.strip("|").split("|")) for line in LINES)
 }
-NEEDED = [f"R{n}" for n in range(1, 25)]
+NEEDED = [*(f"R{n}" for n in range(1, 25)), *(f"L{n}" for n in range(1, 12))]
 
 
 def references(cell: str) -> list[tuple[str, str]]:

@@ -14,12 +14,16 @@ def listing(**tables: Callable[[], Iterable[str]]) -> type[TyperCommand]:
     """
 
     class Listing(TyperCommand):
-        def format_help(self, ctx: Any, formatter: Any) -> None:
+        def fill_help(self) -> None:
+            """Put the names into the help texts."""
             for parameter in self.params:
                 for word, names in tables.items():
                     text = getattr(parameter, "help", None)
                     if text and f"{{{word}}}" in text:
                         parameter.help = text.replace(f"{{{word}}}", ", ".join(names()))  # type: ignore[attr-defined]
+
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            self.fill_help()
             super().format_help(ctx, formatter)
 
     return Listing

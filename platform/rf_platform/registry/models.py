@@ -60,7 +60,10 @@ class Base(DeclarativeBase):
 
 
 class Dataset(Base):
-    """A dataset version."""
+    """A dataset version: directory, fingerprint, feature specification, counts.
+
+    Written by ``rf dataset build``.
+    """
 
     __tablename__ = "rf_datasets"
 
@@ -75,7 +78,10 @@ class Dataset(Base):
 
 
 class Run(Base):
-    """A training run."""
+    """A training run: dataset, recipe, configuration, status (running, completed, failed), metrics, error.
+
+    Written by ``rf train``.
+    """
 
     __tablename__ = "rf_runs"
 
@@ -95,7 +101,10 @@ class Run(Base):
 
 
 class Bundle(Base):
-    """A bundle that can be served."""
+    """A bundle that can be served: run, directory, SHA-256 of its manifest, metrics.
+
+    Written by ``rf index build``.
+    """
 
     __tablename__ = "rf_bundles"
 
@@ -112,7 +121,10 @@ class Bundle(Base):
 
 
 class Deployment(Base):
-    """One entry of the append-only deployment history; the newest one's bundle is served."""
+    """One promotion or rollback; rows are only ever added, and the newest one's bundle is served.
+
+    Written by ``rf promote``, ``rf rollback``.
+    """
 
     __tablename__ = "rf_deployments"
 
@@ -126,7 +138,10 @@ class Deployment(Base):
 
 
 class Traffic(Base):
-    """One entry of the append-only history of the bundles beside the served one; the newest entry is in effect."""
+    """One change of the split or the shadow beside the served bundle; rows are only ever added, the newest is in effect.
+
+    Written by ``rf promote --percent``, ``rf shadow``.
+    """
 
     __tablename__ = "rf_traffic"
 
@@ -144,7 +159,10 @@ class Traffic(Base):
 
 
 class CatalogChange(Base):
-    """One change of an item of the live catalog (:mod:`rf_platform.registry.journal`)."""
+    """One change of an item of the live catalog: number, item, features, times.
+
+    Written by ``rf items``, ``CatalogService``.
+    """
 
     __tablename__ = "rf_catalog_journal"
     __table_args__ = (

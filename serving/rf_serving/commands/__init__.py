@@ -1,1 +1,1 @@
-"""The commands ``rf index``, ``rf serve``, ``rf query`` and ``rf demo``."""
+"""Commands of the serving layer."""

@@ -28,7 +28,10 @@ class DeploymentMetrics:
         self.registry_up = Gauge("rf_registry_up", "Whether the registry could be read last.", registry=registry)
         self.registry_up.set(1)
         self._shadow = Counter(
-            "rf_shadow_requests", "Requests shown to the shadow; dropped: it was busy.", ["outcome"], registry=registry
+            "rf_shadow_requests",
+            "Requests shown to the shadow: answered, failed, dropped while busy.",
+            ["outcome"],
+            registry=registry,
         )
         self._overlap = Histogram(
             "rf_shadow_overlap",

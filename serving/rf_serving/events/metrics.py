@@ -12,7 +12,9 @@ class EventMetrics:
     """Counters and gauges; safe from any thread."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._recorded = Counter("rf_events", "Events by what became of them.", ["outcome"], registry=registry)
+        self._recorded = Counter(
+            "rf_events", "Events by outcome: RECORDED, DUPLICATE, REJECTED.", ["outcome"], registry=registry
+        )
         self._applied = Counter("rf_events_applied", "Events brought into the online store.", registry=registry)
         self._rebuilt = Counter(
             "rf_events_rebuilt", "Histories that were made anew from tables and log.", registry=registry
@@ -43,7 +45,7 @@ class EventMetrics:
             ["of"],
             registry=registry,
         )
-        self._leads = Gauge("rf_events_applier", "Whether this process applies the events.", registry=registry)
+        self._leads = Gauge("rf_events_applier", "1 in the process that applies the events.", registry=registry)
 
     def recorded(self, outcomes: "Counts[str]") -> None:
         """Count the events of a request, by outcome."""

@@ -21,10 +21,18 @@ class ServerMetrics:
         self.registry = CollectorRegistry()
         self._calls = Counter("rf_requests", "Calls by status.", ["method", "status"], registry=self.registry)
         self._seconds = Histogram(
-            "rf_request_seconds", "Time of a call in the server.", ["method"], buckets=_BUCKETS, registry=self.registry
+            "rf_request_seconds",
+            "Time of a call in the server, waiting included.",
+            ["method"],
+            buckets=_BUCKETS,
+            registry=self.registry,
         )
         self._stages = Histogram(
-            "rf_stage_seconds", "Time of a stage.", ["stage"], buckets=_BUCKETS, registry=self.registry
+            "rf_stage_seconds",
+            "Time of a stage: fetch, queue, encode, search, filter, rerank, explain.",
+            ["stage"],
+            buckets=_BUCKETS,
+            registry=self.registry,
         )
         self._cold = Counter("rf_cold_answers", "Answers without any history.", registry=self.registry)
         self.active = Gauge("rf_active_requests", "Calls that are being answered.", registry=self.registry)

@@ -1,7 +1,7 @@
 """Statuses that calls are answered with beside OK, and the one table of those that each method has.
 
 The server answers with no other: an error of another status is INTERNAL. The comments of the ``.proto`` files and the table in
-``docs/serving.md`` are generated from this (``infra/check_contracts.py``).
+``docs/serving.md`` are generated from this (``infra/check_contracts.py``, ``infra/check_docs.py``).
 """
 
 from collections.abc import Mapping

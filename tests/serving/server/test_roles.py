@@ -1,4 +1,4 @@
-"""Contracts and documents say the roles that the server enforces: ``infra/check_contracts.py``."""
+"""Contracts say the roles that the server enforces: ``infra/check_contracts.py``."""
 
 import importlib.util
 import re
@@ -8,7 +8,6 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "docs" / name for name in ("operations.md", "serving.md")]
 PROTOS = sorted((ROOT / "protos" / "rf_protos" / "v1").glob("*.proto"))
 
 
@@ -23,7 +22,7 @@ def check() -> ModuleType:
 
 
 def test_what_is_written_of_roles_and_statuses_is_what_holds(check: ModuleType) -> None:
-    assert {path for path, _, _ in check.stated()} == {*PROTOS, *PAGES}
+    assert {path for path, _, _ in check.stated()} == set(PROTOS)
     for path, text, right in check.stated():
         assert text == right, f"{path}: run `make stubs`"
 
@@ -43,17 +42,3 @@ def test_a_contract_that_says_another_role_or_none_is_corrected(check: ModuleTyp
 def test_a_method_without_a_role_is_no_contract_of_ours(check: ModuleType) -> None:
     with pytest.raises(KeyError, match="Forget"):
         check.with_roles("service CatalogService {\n  rpc Forget(Request) returns (Response);\n}\n")
-
-
-def test_the_table_of_roles_by_hand(check: ModuleType) -> None:
-    assert check.with_role_table("before\n<!-- roles -->\nold\n<!-- /roles -->\nafter\n").splitlines() == [
-        "before",
-        "<!-- roles -->",
-        "| role | may call |",
-        "|---|---|",
-        "| read | `Retrieve`, `GetItems`, reflection |",
-        "| write | also `UpsertItems`, `DeleteItems`, `RecordEvents` |",
-        "| admin | also `GetDeployment` |",
-        "<!-- /roles -->",
-        "after",
-    ]

@@ -1,4 +1,4 @@
-"""Contracts and documents say the statuses that the server answers with: ``infra/check_contracts.py``."""
+"""Contracts say the statuses that the server answers with: ``infra/check_contracts.py``."""
 
 import importlib.util
 import re

@@ -1,1 +1,1 @@
-"""The commands ``rf promote``, ``rf rollback`` and ``rf bundles``."""
+"""Commands of the registry."""

@@ -1,0 +1,168 @@
+"""Check that documents are what code and results give, in order, and that links lead somewhere; ``--write`` corrects them."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from doc_tables import ROOT, TABLES
+from draw_pictures import PICTURES
+
+PAGES: dict[str, dict[str, str]] = {
+    "Tutorial": {"tutorial.md": "from a made-up shop to answers over gRPC, then with your own files"},
+    "How-to": {
+        "data.md": "import interactions, items and users; say what events mean",
+        "protocols.md": "choose what is held out",
+        "training.md": "train, choose a recipe and settings, go on from a bundle",
+        "ablations.md": "find out what a setting does",
+        "reports.md": "read the report of a run",
+        "reranking.md": "train and compare re-rankers",
+        "scaling.md": "train with several processes and large tables",
+        "live-catalog.md": "change items while they are served",
+        "events.md": "record what users do",
+        "filters.md": "restrict what may be returned",
+        "explanations.md": "ask why an item is there",
+        "operations.md": "run the server: protection, limits, deployments, metrics, failures",
+    },
+    "Reference": {
+        "commands.md": "every command and option",
+        "serving.md": "bundle, index, request, reply, errors",
+        "registry.md": "what is recorded; bundles, promotion, rollback",
+        "benchmarks.md": "how fast it is",
+        "dependencies.md": "what is installed, and why",
+    },
+    "Explanation": {
+        "architecture.md": "layers, contracts, data flow, life of a request",
+        "evaluation.md": "how figures are made, what they mean, results",
+        "paper.md": "the paper's rows, with code and tests",
+        "case-study.md": "new items, worked through",
+    },
+}
+"""Reading order of ``docs/``: by part, every page with what it is for."""
+_FENCED = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)|(?:src|srcset|href)=\"([^\"#]*)(?:#([^\"]*))?\"")
+_FOOTER = re.compile(r"\n*<!-- pages -->\n.*?<!-- /pages -->\n*\Z", re.DOTALL)
+
+
+def with_lines(page: str, mark: str, lines: Sequence[str]) -> str:
+    """Return the page with the lines between the marks ``<!-- mark -->`` and ``<!-- /mark -->``.
+
+    Raises:
+        LookupError: the page does not have these marks once.
+    """
+    between = re.compile(rf"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", re.DOTALL)
+    found, count = between.subn(lambda _: "\n".join(lines) + "\n", page)
+    if count != 1:
+        raise LookupError(f"has no marks for the table '{mark}'")
+    return found
+
+
+def index(pages: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Lines of the index page."""
+    lines: list[str] = []
+    for part, each in pages.items():
+        lines += [f"**{part}**", "", *(f"- [{title(name)}]({name}): {use}" for name, use in each.items()), ""]
+    return lines[:-1]
+
+
+def title(name: str) -> str:
+    """First heading of a page of ``docs/``, without what follows a colon."""
+    first = (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines()[0]
+    return first.removeprefix("# ").partition(":")[0]
+
+
+def with_neighbours(text: str, name: str, pages: Mapping[str, Mapping[str, str]]) -> str:
+    """Return a page with the links to the pages before and after it at its end."""
+    order = [each for part in pages.values() for each in part]
+    place = order.index(name)
+    links = ["[Index](README.md)"]
+    if place:
+        links.insert(0, f"[← {title(order[place - 1])}]({order[place - 1]})")
+    if place + 1 < len(order):
+        links.append(f"[{title(order[place + 1])} →]({order[place + 1]})")
+    return f"{_FOOTER.sub('', text).rstrip()}\n\n<!-- pages -->\n---\n\n{' · '.join(links)}\n<!-- /pages -->\n"
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ +(.*)$", _FENCED.sub("", text), re.MULTILINE):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip()).lower()
+        anchor = base = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        count = 0
+        while anchor in found:
+            count += 1
+            anchor = f"{base}-{count}"
+        found.add(anchor)
+    return found
+
+
+def dead_links(root: Path, texts: Mapping[str, str]) -> Iterator[str]:
+    """Relative links that lead to no file or no heading, as ``page: link``.
+
+    Args:
+        root: what the names are relative to.
+        texts: pages by name.
+    """
+    for name, text in texts.items():
+        for target, anchor, source, place in _LINK.findall(re.sub(r"`[^`\n]*`", "", _FENCED.sub("", text))):
+            target, anchor = target or source, anchor or place
+            if ":" in target or not (target or anchor):
+                continue
+            path = ((root / name).parent / target if target else root / name).resolve()
+            within = str(path.relative_to(root)) if path.is_relative_to(root) else ""
+            if within not in texts and not path.exists():
+                yield f"{name}: {target} is no file"
+            elif (
+                anchor and path.suffix == ".md" and anchor not in anchors(texts.get(within) or path.read_text("utf-8"))
+            ):
+                yield f"{name}: {target}#{anchor} is no heading"
+
+
+def documents(
+    root: Path = ROOT,
+    tables: Mapping[str, Sequence[tuple[str, Callable[[], list[str]]]]] = TABLES,
+    pages: Mapping[str, Mapping[str, str]] = PAGES,
+) -> tuple[dict[str, str], list[str]]:
+    """Return what every document has to say, by name, and what ``--write`` cannot mend."""
+    names = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in sorted((root / "docs").glob("*.md")))]
+    right = {name: (root / name).read_text(encoding="utf-8") for name in names if (root / name).exists()}
+    listed = {f"docs/{name}" for part in pages.values() for name in part} | {"docs/README.md"}
+    faults = [
+        f"{name} is not in the reading order (PAGES)"
+        for name in right
+        if name.startswith("docs/") and name not in listed
+    ]
+    faults += [f"{name} is in the reading order (PAGES) and does not exist" for name in sorted(listed - set(right))]
+    if any("does not exist" in fault for fault in faults):
+        return right, faults
+    for name in listed - {"docs/README.md"}:
+        right[name] = with_neighbours(right[name], name.removeprefix("docs/"), pages)
+    for name, parts in {**tables, "docs/README.md": [("index", lambda: index(pages))]}.items():
+        for mark, lines in parts:
+            try:
+                right[name] = with_lines(right[name], mark, lines())
+            except LookupError as error:
+                faults.append(f"{name}: {error.args[0]}")
+    right |= {f"docs/pictures/{name}": picture for name, picture in PICTURES.items()}
+    return right, faults + list(dead_links(root, right))
+
+
+def main() -> int:
+    """Compare, or write; returns the exit code."""
+    right, faults = documents()
+    stale = [
+        n for n, text in right.items() if not (ROOT / n).exists() or (ROOT / n).read_text(encoding="utf-8") != text
+    ]
+    if "--write" in sys.argv:
+        for name in stale:
+            (ROOT / name).parent.mkdir(exist_ok=True)
+            (ROOT / name).write_text(right[name], encoding="utf-8")
+    else:
+        faults += [f"{name} is not what code and results give; run `make stubs`" for name in stale]
+    sys.stderr.writelines(f"{fault}\n" for fault in faults)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""Generated tables of the documents: each is one function, named in ``TABLES`` with its page and its mark."""
+
+import importlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+from typer.main import get_command
+
+from rf_bench.commands import BENCHMARKS
+from rf_platform.cli.commands import COMMANDS
+from rf_platform.data.event_log import tables as event_tables
+from rf_platform.registry.models import VERSION_TABLE, Base
+from rf_serving.catalog.metrics import CatalogMetrics
+from rf_serving.deployment.metrics import DeploymentMetrics
+from rf_serving.events.metrics import EventMetrics
+from rf_serving.server.metrics import ServerMetrics
+from rf_serving.server.roles import METHOD_ROLES, REFLECTION_ROLE, Role
+from rf_serving.server.statuses import STATUSES
+from rf_serving.server.worker_metrics import WorkerMetrics
+
+ROOT = Path(__file__).resolve().parents[1]
+ACCURACY = ROOT / "docs" / "results" / "accuracy.json"
+_METRIC_NAME = re.compile(r'(?:Counter|Gauge|Histogram|Summary|MetricFamily)\(\s*"(rf_\w+)"')
+
+
+def benchmarks() -> list[str]:
+    """Benchmarks of ``rf bench``, with where their figures are."""
+    rows = ["| command | measures | figures |", "|---|---|---|"]
+    for name, each in BENCHMARKS.items():
+        link = each.figures.removeprefix("benchmarks.md")
+        rows.append(f"| `rf bench {name}` | {each.summary} | [{each.figures.partition('#')[0]}]({link}) |")
+    return rows
+
+
+def roles() -> list[str]:
+    """Roles of tokens, with the methods of each."""
+    rows = ["| role | may call |", "|---|---|"]
+    for role in Role:
+        methods = [f"`{name}`" for needs in METHOD_ROLES.values() for name, needed in needs.items() if needed is role]
+        if role is REFLECTION_ROLE:
+            methods.append("reflection")
+        rows.append(f"| {role.name.lower()} | {'' if role is min(Role) else 'also '}{', '.join(methods)} |")
+    return rows
+
+
+def statuses() -> list[str]:
+    """Statuses of the server's answers."""
+    rows = ["| status | when | what to do |", "|---|---|---|"]
+    return rows + [f"| {name} | {meaning.when} | {meaning.remedy} |" for name, meaning in STATUSES.items()]
+
+
+def metrics() -> list[str]:
+    """Metrics of a server and of its supervisor, read from the metric objects.
+
+    Raises:
+        LookupError: the serving layer has a metric that none of these objects has.
+    """
+    server = ServerMetrics()
+    server.certificate_ends(datetime.now(UTC))
+    DeploymentMetrics(server.registry)
+    snapshot = SimpleNamespace(base=SimpleNamespace(rows=0), rows=0, alive=0, alive_base=0, sequence=0)
+    server.registry.register(CatalogMetrics(lambda: cast(Any, SimpleNamespace(snapshot=snapshot, unfit=0))))
+    EventMetrics(server.registry)
+    rows, listed = ["| metric | type | labels | meaning |", "|---|---|---|---|"], set()
+    for registry in (server.registry, WorkerMetrics(dict).registry):
+        for name, kind, labels, meaning in _families(registry):
+            listed.add(name)
+            full = f"{name}_total" if kind == "counter" else name
+            rows.append(f"| `{full}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {meaning} |")
+    for path in (ROOT / "serving").rglob("*.py"):
+        if missing := set(_METRIC_NAME.findall(path.read_text(encoding="utf-8"))) - listed:
+            raise LookupError(f"{path.relative_to(ROOT)}: metrics {sorted(missing)} are in no object that is listed")
+    return [*rows, "| `process_*` | | | CPU, memory, open files |"]
+
+
+def _families(registry: CollectorRegistry) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    """Name, type, labels and meaning of every metric of ours; families without a sample do not show labels themselves."""
+    for collector in list(registry._collector_to_names):
+        if hasattr(collector, "_labelnames"):
+            yield collector._name, collector._type, collector._labelnames, collector._documentation
+            continue
+        for family in collector.collect():
+            if family.name.startswith("rf_"):
+                yield family.name, family.type, tuple(family._labelnames), family.documentation
+
+
+def registry_tables() -> list[str]:
+    """Tables of the registry and of the event log, from their models."""
+    rows = ["| table | one row for each | written by |", "|---|---|---|"]
+    classes = {mapper.local_table.name: mapper.class_ for mapper in Base.registry.mappers}
+    for table in Base.metadata.sorted_tables:
+        first, _, rest = (classes[table.name].__doc__ or "").partition("\n\n")
+        found = re.search(r"Written by (.*?)\.\s*$", " ".join(rest.split()))
+        assert found is not None, f"{classes[table.name].__name__}: the docstring does not say what writes its rows"
+        what = re.sub(r"^(An?|One) ", "", " ".join(first.split()).rstrip("."))
+        rows.append(f"| `{table.name}` | {what} | {found[1].replace('``', '`')} |")
+    events = ", ".join(f"`{name}`" for name in event_tables.metadata.tables)
+    rows.append(
+        f"| {events} | recorded event, its id, state of the log; in PostgreSQL only, else `events/log.db` | "
+        "`rf events record`, the server |"
+    )
+    return [*rows, f"| `{VERSION_TABLE}` | the schema's revision | the first command, and upgrades |"]
+
+
+def accuracy() -> list[str]:
+    """Recall and NDCG of the model beside two baselines, rounded."""
+    results = json.loads(ACCURACY.read_text(encoding="utf-8"))
+    beside = {(row["set"], row["scorer"]): row["excluded"] for row in results["baselines"]}
+    rows = ["| | RetrievalFormer | item-KNN | popularity |", "|---|---|---|---|"]
+    for row in results["models"]:
+        name = row["set"]
+        figures = (row["excluded"], beside[name, "item-knn"], beside[name, "popularity"])
+        rows.append(f"| {name} | {' | '.join(_pair(each, 3) for each in figures)} |")
+    return rows
+
+
+def models() -> list[str]:
+    """Figures of the model with intervals, with seen items and without."""
+    results = json.loads(ACCURACY.read_text(encoding="utf-8"))
+    rows = ["| set | commands | seen excluded | interval | seen kept | kept by HNSW |", "|---|---|---|---|---|---|"]
+    for row in results["models"]:
+        low, high = (_figure(each, 4) for each in row["excluded"]["interval"])
+        kept = f"{row['hnsw']:.2%}".replace(".00%", "%")
+        rows.append(
+            f"| {row['set']} | `{row['command']}` | {_pair(row['excluded'], 4)} | {low} to {high} "
+            f"| {_pair(row['kept'], 4)} | {kept} |"
+        )
+    return [*rows, "", f"Taken on {results['date']} with seed {results['seed']}; {results['note']}."]
+
+
+def reference_figures() -> list[str]:
+    """Figures of the baselines."""
+    rows = ["| set | scorer | seen kept | seen excluded |", "|---|---|---|---|"]
+    baselines = json.loads(ACCURACY.read_text(encoding="utf-8"))["baselines"]
+    for name, group in groupby(baselines, lambda row: f"{row['set']} ({row['items']:,} items)"):
+        for first, row in enumerate(group):
+            rows.append(
+                f"| {'' if first else name} | {row['scorer']} | {_pair(row['kept'], 4)} | {_pair(row['excluded'], 4)} |"
+            )
+    return rows
+
+
+def _figure(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".removeprefix("0")
+
+
+def _pair(figures: dict[str, float], digits: int) -> str:
+    return " / ".join(_figure(figures[key], digits) for key in ("recall@20", "ndcg@20"))
+
+
+def command_list() -> list[str]:
+    """All commands in one table."""
+    rows = ["| command | does |", "|---|---|"]
+    return rows + [f"| [`rf {name}`](#rf-{name}) | {entry.summary} |" for name, entry in COMMANDS.items()]
+
+
+def command_options() -> list[str]:
+    """Options of every command, with their defaults and their help."""
+    rows: list[str] = []
+    for name, entry in COMMANDS.items():
+        module, attribute = entry.target.split(":")
+        rows += ["", f"## rf {name}", "", entry.summary]
+        rows += _of_command(f"rf {name}", get_command(getattr(importlib.import_module(module), attribute)))
+    return [*rows[1:], ""]
+
+
+def _of_command(path: str, command: Any) -> Iterator[str]:
+    if hasattr(command, "commands"):
+        for name, part in command.commands.items():
+            yield from ("", f"### {path} {name}", "", _plain((part.help or part.short_help or "").partition("\n\n")[0]))
+            yield from _of_command(f"{path} {name}", part)
+        return
+    if hasattr(command, "fill_help"):
+        command.fill_help()
+    shown = [p for p in command.params if p.name not in ("install_completion", "show_completion")]
+    if shown:
+        yield from ("", "| option | default | meaning |", "|---|---|---|")
+    for parameter in shown:
+        names = [*parameter.opts, *parameter.secondary_opts]
+        if getattr(parameter, "param_type_name", "") == "argument":
+            names = [parameter.metavar or parameter.name.upper()]
+        told = ", ".join(f"`{each}`" for each in [*names, *([parameter.envvar] if parameter.envvar else [])])
+        yield f"| {told} | {_default(parameter)} | {_plain(getattr(parameter, 'help', None) or '')} |"
+
+
+def _default(parameter: Any) -> str:
+    value = parameter.default
+    if getattr(parameter, "is_flag", False):
+        return "on" if value is True else "off"
+    if value is None or callable(value) or "Sentinel" in type(value).__name__ or value in ([], (), ""):
+        return "required" if parameter.required else ""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
+
+
+def _plain(text: str) -> str:
+    """Help text as Markdown of one line."""
+    text = " ".join(text.replace("\\[", "[").replace("\b", "").split())
+    parts = re.split(r"(`[^`]*`)", text)
+    parts[::2] = [re.sub(r"([<>*_|])", r"\\\1", part) for part in parts[::2]]
+    return "".join(part.replace("|", "\\|") if odd % 2 else part for odd, part in enumerate(parts))
+
+
+TABLES: dict[str, list[tuple[str, Callable[[], list[str]]]]] = {
+    "README.md": [("accuracy", accuracy)],
+    "docs/benchmarks.md": [("benchmarks", benchmarks)],
+    "docs/commands.md": [("commands", command_list), ("options", command_options)],
+    "docs/evaluation.md": [("models", models), ("baselines", reference_figures)],
+    "docs/operations.md": [("roles", roles), ("metrics", metrics)],
+    "docs/registry.md": [("tables", registry_tables)],
+    "docs/serving.md": [("statuses", statuses)],
+}
+"""By page: the mark of each table, and what makes its lines."""

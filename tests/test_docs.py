@@ -1,0 +1,149 @@
+"""Documents are what code and result files give: ``infra/check_docs.py``."""
+
+import json
+import shutil
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(ROOT / "infra")
+    return import_module("check_docs")
+
+
+@pytest.fixture
+def tables(check: Any) -> Any:
+    return import_module("doc_tables")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the documents, beside the code."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    for name in ("README.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("LICENSE", "protos", "serving", "training", "platform", "feature_repo", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def faults(check: Any, root: Path) -> list[str]:
+    found: list[str] = check.documents(root)[1]
+    return found
+
+
+def test_the_documents_are_what_code_and_results_give(check: Any) -> None:
+    right, faulty = check.documents()
+    assert faulty == []
+    assert [name for name, text in right.items() if (ROOT / name).read_text() != text] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("README.md", "| MovieLens-1M | .428 / .213 |", "| MovieLens-1M | .430 / .213 |"),
+        ("docs/evaluation.md", ".4278 / .2133", ".4279 / .2133"),
+        ("docs/operations.md", "| `rf_shed_requests_total` | counter |", "| `rf_shed_requests_total` | gauge |"),
+        ("docs/commands.md", "| `--port` | 50051 |", "| `--port` | 50052 |"),
+        ("docs/serving.md", "| DATA_LOSS |", "| LOST |"),
+        ("docs/registry.md", "| `rf_runs` |", "| `rf_run` |"),
+        ("docs/data.md", "[← Tutorial](tutorial.md)", "[← Serving](serving.md)"),
+        ("docs/pictures/data-flow.svg", "rf train", "rf learn"),
+    ],
+)
+def test_what_is_changed_by_hand_is_noticed_and_corrected(
+    check: Any, copy: Path, name: str, old: str, new: str
+) -> None:
+    before = (copy / name).read_text()
+    replace(copy / name, old, new)
+    right, _ = check.documents(copy)
+    assert [each for each, text in right.items() if (copy / each).read_text() != text] == [name]
+    assert right[name] == before
+
+
+def test_lines_between_marks(check: Any) -> None:
+    assert (
+        check.with_lines("a\n<!-- t -->\nold\n<!-- /t -->\nb\n", "t", ["new"]) == "a\n<!-- t -->\nnew\n<!-- /t -->\nb\n"
+    )
+
+
+def test_a_page_outside_the_order_and_one_that_is_gone(check: Any, copy: Path) -> None:
+    (copy / "docs" / "novel.md").write_text("# Novel\n")
+    assert faults(check, copy) == ["docs/novel.md is not in the reading order (PAGES)"]
+    (copy / "docs" / "novel.md").rename(copy / "docs" / "data.md")
+    (copy / "docs" / "filters.md").unlink()
+    assert faults(check, copy)[0] == "docs/filters.md is in the reading order (PAGES) and does not exist"
+
+
+@pytest.mark.parametrize(
+    ("link", "fault"),
+    [
+        ("[x](gone.md)", "gone.md is no file"),
+        ("[x](data.md#gone)", "data.md#gone is no heading"),
+        ("[x](#gone)", "#gone is no heading"),
+        ("![x](pictures/gone.svg)", "pictures/gone.svg is no file"),
+        ('<img src="gone.png">', "gone.png is no file"),
+    ],
+)
+def test_a_dead_link_is_named(check: Any, copy: Path, link: str, fault: str) -> None:
+    replace(copy / "docs" / "filters.md", "\n\n", f"\n\n{link}\n\n")
+    assert faults(check, copy) == [f"docs/filters.md: {fault}"]
+
+
+@pytest.mark.parametrize("text", ["`[x](gone.md)`", "[x](https://example.org/gone)", "\n```\n[x](gone.md)\n```\n"])
+def test_what_is_no_relative_link_is_left_alone(check: Any, copy: Path, text: str) -> None:
+    replace(copy / "docs" / "filters.md", "\n\n", f"\n\n{text}\n\n")
+    assert faults(check, copy) == []
+
+
+def test_marks_that_are_gone_are_named(check: Any, copy: Path) -> None:
+    replace(copy / "README.md", "<!-- accuracy -->", "")
+    assert faults(check, copy) == ["README.md: has no marks for the table 'accuracy'"]
+
+
+def test_a_metric_that_no_listed_object_has_is_named(
+    check: Any, tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "new.py").write_text('Counter(\n    "rf_new", "Something.", registry=registry\n)\n')
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    with pytest.raises(LookupError, match=r"serving/new\.py: metrics \['rf_new'\]"):
+        tables.metrics()
+
+
+def test_a_new_result_is_in_both_pages(
+    check: Any, tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = json.loads(tables.ACCURACY.read_text())
+    results["models"][0]["excluded"] = {"recall@20": 0.5, "ndcg@20": 0.25, "interval": [0.49, 0.51]}
+    (tmp_path / "accuracy.json").write_text(json.dumps(results))
+    monkeypatch.setattr(tables, "ACCURACY", tmp_path / "accuracy.json")
+    assert "| MovieLens-1M | .500 / .250 |" in tables.accuracy()[2]
+    assert "| .5000 / .2500 | .4900 to .5100 |" in tables.models()[2]
+
+
+def test_anchors_are_those_of_github(check: Any) -> None:
+    text = "# Two words\n## `rf index build [RUN]`\n## Two words\n### What's new, and *why*\n```\n# no heading\n```\n"
+    assert check.anchors(text) == {"two-words", "rf-index-build-run", "two-words-1", "whats-new-and-why"}
+
+
+def test_the_table_of_roles_by_hand(tables: Any) -> None:
+    assert tables.roles() == [
+        "| role | may call |",
+        "|---|---|",
+        "| read | `Retrieve`, `GetItems`, reflection |",
+        "| write | also `UpsertItems`, `DeleteItems`, `RecordEvents` |",
+        "| admin | also `GetDeployment` |",
+    ]
