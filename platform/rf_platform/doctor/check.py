@@ -8,8 +8,7 @@ from io import StringIO
 from typing import NamedTuple
 
 from rf_platform.errors import RfError
-from rf_platform.failures import as_rf_error
-from rf_platform.failures.system import first_line
+from rf_platform.failures import as_rf_error, summary
 from rf_platform.settings import Settings
 
 
@@ -71,7 +70,7 @@ def run_checks(checks: Iterable[Check], settings: Settings) -> Iterator[CheckRes
                 found = check.run(settings)
         except Exception as error:
             known = as_rf_error(error)
-            found = fail(f"{type(error).__name__}: {first_line(error)}", "") if known is None else _of_error(known)
+            found = fail(summary(error), "") if known is None else _of_error(known)
         yield CheckResult(check.name, found.status, found.detail, found.remedy)
 
 

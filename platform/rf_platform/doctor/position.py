@@ -16,7 +16,8 @@ _REMEDIES = {
 
 def check_store_position(settings: Settings) -> Finding:
     """Does the online store have what was materialised and applied?"""
-    from rf_platform.features.store import first_line, open_store
+    from rf_platform.failures import summary
+    from rf_platform.features.store import open_store
     from rf_platform.features.store_standing import Standing, standing_of
 
     if not is_there(settings):
@@ -25,7 +26,7 @@ def check_store_position(settings: Settings) -> Finding:
         compared = standing_of(settings, open_store(settings))
     except Exception as error:  # each online store raises its own classes
         return warn(
-            f"the marks of the online store cannot be read: {first_line(error)}", "see the check of the online store"
+            f"the marks of the online store cannot be read: {summary(error)}", "see the check of the online store"
         )
     match compared.standing:
         case Standing.CURRENT | Standing.FINISHING:

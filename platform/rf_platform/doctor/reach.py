@@ -10,6 +10,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, make_url
 
 from rf_platform.errors import ConfigError
+from rf_platform.failures import first_line
 from rf_platform.sql import sqlite_url
 
 _QUICK_CHECK_BYTES = 256 << 20
@@ -58,7 +59,7 @@ def _postgres(url: URL, seconds: int) -> str | None:
         with psycopg.connect(address, connect_timeout=seconds) as connection:
             connection.execute("SELECT 1")
     except psycopg.Error as error:
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -69,7 +70,7 @@ def _redis(url: str, seconds: int) -> str | None:
         with closing(redis.Redis.from_url(url, socket_connect_timeout=seconds, socket_timeout=seconds)) as client:
             client.ping()
     except (redis.RedisError, OSError, ValueError) as error:
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -103,8 +104,3 @@ def online_store_url(config: Any) -> str:
 def without_password(url: str) -> str:
     """Return a URL fit for printing."""
     return re.sub(r"(password=)[^&,]*", r"\1***", re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", url))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -17,7 +17,8 @@ _REMEDY = "`rf features materialize`; until then exclude_seen leaves out the ite
 
 def check_seen_sets(settings: Settings) -> Finding:
     """Does the online store have the seen sets of users with interactions?"""
-    from rf_platform.features.store import first_line, open_store, repo_config
+    from rf_platform.failures import summary
+    from rf_platform.features.store import open_store, repo_config
 
     interactions = settings.workspace.tables / "interactions.parquet"
     if not interactions.exists():
@@ -47,7 +48,7 @@ def check_seen_sets(settings: Settings) -> Finding:
     try:
         found = store._get_provider().online_store.online_read(store.config, view, keys, [ITEMS])
     except Exception as error:  # each online store has its own way to say that it has no such table
-        return warn(f"{VIEW} cannot be read: {first_line(error)}", _REMEDY)
+        return warn(f"{VIEW} cannot be read: {summary(error)}", _REMEDY)
     there = sum(bool(row and row[ITEMS].WhichOneof("val")) for _, row in found)
     if there < len(keys):
         return warn(f"{len(keys) - there} of {len(keys)} users that were looked at have no row of {VIEW}", _REMEDY)

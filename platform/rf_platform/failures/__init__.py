@@ -5,7 +5,19 @@ exception is a bug and should keep its traceback. Libraries are told by the name
 """
 
 from rf_platform.failures.failure import Failure
+from rf_platform.failures.system import first_line, summary
 from rf_platform.failures.table import failure_of
 from rf_platform.failures.translate import as_rf_error, origin, read_json, reading, translated, writing
 
-__all__ = ["Failure", "as_rf_error", "failure_of", "origin", "read_json", "reading", "translated", "writing"]
+__all__ = [
+    "Failure",
+    "as_rf_error",
+    "failure_of",
+    "first_line",
+    "origin",
+    "read_json",
+    "reading",
+    "summary",
+    "translated",
+    "writing",
+]

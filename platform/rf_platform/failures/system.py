@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from rf_platform.errors import ConfigError, CorruptError, NotFoundError, RfError, RunError, UnavailableError
@@ -85,6 +86,8 @@ _SAID = {
 }
 _IN_TEXT = re.compile("|".join(re.escape(said) for said in sorted(_SAID, key=len, reverse=True)), re.IGNORECASE)
 _NUMBER_OF = {said.lower(): number for said, number in _SAID.items()}
+_LONGEST = 400
+"""Characters of a line that goes on in the next."""
 _QUOTED = re.compile(r"""["']([^"'\n]*/[^"'\n]*)["']""")
 _PATH = re.compile(r"(?:^|(?<=\s))(/[^\s:'\",;]+)")
 
@@ -113,9 +116,15 @@ def path_in(text: str) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an exception says, or the name of its class."""
-    text = str(error).strip()
-    return text.splitlines()[0].strip() if text else type(error).__name__
+    """Return the first line of what an exception says, with the next one if it ends in a colon, or the name of its class."""
+    first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return shorten(f"{first} {others[0]}", _LONGEST, placeholder=" ...") if first.endswith(":") and others else first
+
+
+def summary(error: BaseException) -> str:
+    """Return class and first line of an exception of a library, for use inside a message of ours."""
+    said = first_line(error) if str(error).strip() else "no message"
+    return f"{type(error).__name__}: {said}"
 
 
 def of_os_error(error: Any) -> Failure:

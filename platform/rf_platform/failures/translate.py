@@ -9,7 +9,7 @@ from typing import Any
 
 from rf_platform.errors import CorruptError, RfError
 from rf_platform.failures.failure import PLACE, Failure
-from rf_platform.failures.system import first_line
+from rf_platform.failures.system import summary
 from rf_platform.failures.table import failure_of
 
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, AssertionError)
@@ -71,7 +71,7 @@ def translated(
         if known is None and (
             (malformed and isinstance(error, (*_MALFORMED, RuntimeError))) or origin(error) in packages
         ):
-            said = f"{type(error).__name__}: {first_line(error)}"
+            said = summary(error)
             known = _raised(Failure(kind=CorruptError, what=said, remedy=_RESTORE), about, place, kind, remedy)
         if known is None:
             raise

@@ -12,12 +12,12 @@ from typing import Any
 import duckdb
 
 from rf_platform.errors import ConfigError, RfError
-from rf_platform.failures import as_rf_error, origin
+from rf_platform.failures import as_rf_error, origin, summary
 from rf_platform.features.meanings import check_meaning_columns
 from rf_platform.features.read import FeatureDefinitions, parse_definitions, read_definitions
 from rf_platform.features.sources import describe
 from rf_platform.features.spec import FeatureSpec
-from rf_platform.features.store import TABLES, first_line, open_store, quiet, repo_config
+from rf_platform.features.store import TABLES, open_store, quiet, repo_config
 from rf_platform.features.supported import check_tables
 from rf_platform.interrupts import held
 from rf_platform.settings import Settings
@@ -94,7 +94,7 @@ def _apply(settings: Settings) -> Applied:
         known = as_rf_error(error, about=about, place=settings.workspace.feast, kind=ConfigError)
         if known is None and origin(error).startswith("rf_"):
             raise
-        raise known or ConfigError(f"{about}: {_place(error, repository)}{first_line(error)}") from error
+        raise known or ConfigError(f"{about}: {_place(error, repository)}{summary(error)}") from error
     store.refresh_registry()
     return Applied(
         entities=sorted(e.name for e in store.list_entities()),

@@ -115,13 +115,14 @@ def show(json: Json = False) -> None:
 
 def _store(settings: "Settings") -> dict[str, Any]:
     """Return how the online store stands to the log."""
-    from rf_platform.features.store import first_line, open_store
+    from rf_platform.failures import summary
+    from rf_platform.features.store import open_store
     from rf_platform.features.store_standing import standing_of
 
     try:
         compared = standing_of(settings, open_store(settings))
     except Exception as error:  # each online store raises its own classes
-        return {"standing": "unknown", "position": None, "detail": first_line(error)}
+        return {"standing": "unknown", "position": None, "detail": summary(error)}
     return {"standing": compared.standing.value, "position": compared.position, "detail": compared.detail}
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from rf_platform.errors import RunError, UnavailableError
-from rf_platform.features.store import first_line
+from rf_platform.failures import summary
 from rf_protos.v1.retrieval_pb2 import RERANK_LIME, RERANK_NONE, Rerank
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
@@ -39,7 +39,7 @@ def check_answers(route: Route) -> None:
     try:
         unknown = reader.fetch(nobody)
     except UnavailableError as error:
-        why = first_line(error.__cause__) if isinstance(error.__cause__, Exception) else "no reason given"
+        why = summary(error.__cause__) if isinstance(error.__cause__, Exception) else "no reason given"
         raise UnavailableError(
             f"{error} ({why}); check RF_ONLINE_STORE_URL, and load it with `rf features materialize`"
         ) from error

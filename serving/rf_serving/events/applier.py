@@ -16,7 +16,7 @@ import structlog
 
 from rf_platform.data.event_log import EventLog, EventParts, LoggedEvent, LogState, StoreFault, read_after
 from rf_platform.errors import UnavailableError
-from rf_platform.features.store import first_line
+from rf_platform.failures import summary
 from rf_serving.events.leadership import Leadership
 from rf_serving.events.online_history import Applied, OnlineHistory
 from rf_serving.events.store_reload import StoreReload
@@ -275,7 +275,7 @@ class Applier:
         now = monotonic()
         if self._failing_since is None:
             self._failing_since = now
-            self._logger.warning("events wait for the online store", error=first_line(error))
+            self._logger.warning("events wait for the online store", error=summary(error))
         self._observe(self._progress(leads=True, behind_seconds=now - self._failing_since))
 
     def _recovered(self) -> None:

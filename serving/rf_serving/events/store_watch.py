@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from rf_platform.data.event_log import EventLog, EventParts, LoggedEvent, LogState, StoreFault, has_all_after
-from rf_platform.features.store import first_line
+from rf_platform.failures import summary
 from rf_platform.features.store_marks import AppliedMark, LoadMark, Marks, digest_of
 from rf_platform.features.store_standing import Compared, LogView, Standing, compare
 from rf_serving.events.online_history import OnlineHistory
@@ -152,7 +152,7 @@ class StoreWatch:
         except Exception as error:  # each store raises its own classes
             self._unmarked = True
             remedy = "`rf features materialize`; until then it is not noticed if the store goes back in time"
-            self._log.warning("online store has no marks", error=first_line(error), remedy=remedy)
+            self._log.warning("online store has no marks", error=summary(error), remedy=remedy)
             return Verdict.GO_ON
         epoch = self._event_log.loading(state.applied)
         history.mark_load(LoadMark(state.log, epoch, state.applied))

@@ -29,7 +29,7 @@ from rf_platform.errors import (
     RunError,
     UnavailableError,
 )
-from rf_platform.failures import as_rf_error, read_json, reading, translated, writing
+from rf_platform.failures import as_rf_error, first_line, read_json, reading, summary, translated, writing
 
 Fail = Callable[[Path], Any]
 
@@ -233,3 +233,21 @@ def test_what_reads_a_file_names_it(tmp_path: Path) -> None:
         dict[str, int]()["b"]
     with pytest.raises(CorruptError, match=f"^{path} cannot be read: ValueError: .*; again"), reading(path, "again"):
         np.load(path, allow_pickle=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("", "ValueError"),
+        ("  \n one \n two", "one"),
+        ("Errors in X:\n\n\tMissing: a.b\n\tMore: c", "Errors in X: Missing: a.b"),
+        ("alone:", "alone:"),
+    ],
+)
+def test_first_lines_tell_what_is_wrong(said: str, line: str) -> None:
+    assert first_line(ValueError(said)) == line
+    assert summary(ValueError(said)) == ("ValueError: " + (line if said else "no message"))
+
+
+def test_a_first_line_stays_short() -> None:
+    assert len(first_line(RuntimeError("Missing:\n" + "key " * 1000))) <= 400

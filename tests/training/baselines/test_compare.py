@@ -150,7 +150,7 @@ def test_a_kept_baseline_is_weights_and_never_code(dataset: Dataset, tmp_path: P
             return Path.touch, (ran,)
 
     torch.save(Attack(), kept.path("als"))
-    with pytest.raises(CorruptError, match=r"als-.*\.pt cannot be read .*remove the file, and it is fitted again"):
+    with pytest.raises(CorruptError, match=r"als-.*\.pt cannot be read: .*remove the file, and it is fitted again"):
         kept.get("als", TrainingData.from_dataset(dataset))
     assert not ran.exists()
 
