@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rf_platform.failures import reading
 from rf_platform.features.spec import DomainSpec, IdType
 
 PADDING_ID = 0
@@ -69,9 +70,14 @@ class Vocabulary:
 
     @classmethod
     def load(cls, domain: DomainSpec, path: Path) -> "Vocabulary":
-        """Read a vocabulary written by :meth:`save`."""
-        table = pq.read_table(path)
-        return cls(domain, table["value"].combine_chunks(), table["count"].to_numpy())
+        """Read a vocabulary written by :meth:`save`.
+
+        Raises:
+            CorruptError: the file is missing or damaged.
+        """
+        with reading(path, "restore it, or build again what it belongs to"):
+            table = pq.read_table(path)
+            return cls(domain, table["value"].combine_chunks(), table["count"].to_numpy())
 
 
 def arrow_type(value_type: IdType) -> pa.DataType:

@@ -11,6 +11,7 @@ import duckdb
 from rf_platform.data.event_log import seal
 from rf_platform.data.event_log.parts import USER
 from rf_platform.errors import NotFoundError, UsageError
+from rf_platform.failures import reading
 from rf_platform.features.read import FeatureDefinitions
 from rf_platform.features.spec import IdType
 from rf_platform.features.view_rows import ID_TYPES
@@ -92,7 +93,7 @@ def users_of_file(path: Path, join_key: str, id_type: IdType, at_once: int) -> I
                     f"--users {path}: {join_key} holds values that are no {id_type} ids: {error}"
                 ) from error
         return
-    with path.open(encoding="utf-8") as lines:
+    with reading(f"--users {path}", kind=UsageError), path.open(encoding="utf-8") as lines:
         count = sum(1 for line in lines if line.strip())
     yield Users(count, _lines(path, id_type, at_once))
 

@@ -138,31 +138,36 @@ def _build(
         metrics = read_metrics(record.path)
         chosen, kind = _reranker(record.path) if reranker else None, None
         target = directory / (name or _free_name(registry, record.name, directory, claim))
-        with publish(target) as staging:
-            dataset.spec.save(staging / files.SPEC)
-            dataset.encoder.save(staging / files.ENCODER)
-            if (record.path / LINEAGE).exists():
-                shutil.copy2(record.path / LINEAGE, staging / LINEAGE)
-            shutil.copytree(checkpoint, staging / files.MODEL, ignore=_only("config.json", "weights.pt"))
-            pq.write_table(catalog(dataset), staging / files.ITEMS)
-            np.save(staging / files.TOKENS, tokens_ND)
-            np.save(staging / files.VECTORS, vectors_ND)
-            np.save(staging / files.POPULARITY, dataset.training_counts.of_item)
-            index.save(staging / files.INDEX)
-            if chosen is not None:
-                kind = write_reranker(chosen, scorer.unit_vectors.cpu().numpy(), staging)
-            (staging / files.METRICS).write_text(
-                json.dumps(to_plain({"run": metrics, "index": described}), indent=2) + "\n"
-            )
-            manifest = write_manifest(
-                staging,
-                name=target.name,
-                run=record.name,
-                dataset_fingerprint=dataset.fingerprint,
-                spec_hash=dataset.spec.hash,
-                metrics=metrics,
-                index=described,
-            )
+        try:
+            with publish(target) as staging:
+                dataset.spec.save(staging / files.SPEC)
+                dataset.encoder.save(staging / files.ENCODER)
+                if (record.path / LINEAGE).exists():
+                    shutil.copy2(record.path / LINEAGE, staging / LINEAGE)
+                shutil.copytree(checkpoint, staging / files.MODEL, ignore=_only("config.json", "weights.pt"))
+                pq.write_table(catalog(dataset), staging / files.ITEMS)
+                np.save(staging / files.TOKENS, tokens_ND)
+                np.save(staging / files.VECTORS, vectors_ND)
+                np.save(staging / files.POPULARITY, dataset.training_counts.of_item)
+                index.save(staging / files.INDEX)
+                if chosen is not None:
+                    kind = write_reranker(chosen, scorer.unit_vectors.cpu().numpy(), staging)
+                (staging / files.METRICS).write_text(
+                    json.dumps(to_plain({"run": metrics, "index": described}), indent=2) + "\n"
+                )
+                manifest = write_manifest(
+                    staging,
+                    name=target.name,
+                    run=record.name,
+                    dataset_fingerprint=dataset.fingerprint,
+                    spec_hash=dataset.spec.hash,
+                    metrics=metrics,
+                    index=described,
+                )
+        except KeyboardInterrupt:
+            with held():  # it may have its name already, and nothing lists it
+                shutil.rmtree(target, ignore_errors=True)
+            raise
         progress.advance(note="published")
     try:
         recorded = registry.record_bundle(

@@ -11,6 +11,8 @@ from uuid import uuid4
 
 from rf_platform.bundle.name import check_name
 from rf_platform.errors import CorruptError, NotFoundError, UsageError
+from rf_platform.failures import read_json, reading
+from rf_platform.interrupts import held
 from rf_platform.staging import staged
 from rf_training.rerank.kinds import CONFIG, load_ranker, served_kinds
 from rf_training.rerank.ranker import Ranker
@@ -21,6 +23,7 @@ CHOSEN = "reranker"
 TRAINING, METRICS = "training.json", "metrics.json"
 """Files of a re-ranker: its training data and recipe; its metrics on the validation targets."""
 _STAGING = ".training-"
+_REMEDY = "restore the directory or train it again"
 
 
 def reranker_names(run: Path) -> list[str]:
@@ -50,14 +53,17 @@ def choose_reranker(run: Path, name: str) -> None:
         NotFoundError: it has none of that name.
         UsageError: it is of a kind that is no second stage but a bound or a baseline of one.
     """
-    kind = json.loads((_existing(run, name) / CONFIG).read_text())["kind"]
+    path = _existing(run, name) / CONFIG
+    with reading(path, _REMEDY):
+        kind = read_json(path, _REMEDY)["kind"]
     if kind not in (served := served_kinds()):
         raise UsageError(
             f"re-ranker '{name}' is of the kind {kind}, which is there to compare with; only {' and '.join(served)} are served"
         )
     temporary = run / f".{CHOSEN}-{uuid4().hex}"
-    temporary.symlink_to(Path(RERANKERS_DIRECTORY, name))
-    os.replace(temporary, run / CHOSEN)
+    with held():
+        temporary.symlink_to(Path(RERANKERS_DIRECTORY, name))
+        os.replace(temporary, run / CHOSEN)
 
 
 def open_reranker(run: Path, name: str) -> Ranker:
@@ -78,7 +84,8 @@ def check_towers(run: Path, reranker: Path) -> None:
     Raises:
         CorruptError: it was not.
     """
-    known = json.loads((reranker / TRAINING).read_text())["towers_sha256"]
+    with reading(reranker / TRAINING, _REMEDY):
+        known = read_json(reranker / TRAINING, _REMEDY)["towers_sha256"]
     if known != towers_sha256(run):
         raise CorruptError(
             f"the re-ranker {reranker} was trained on other weights than those in {run / 'best'}; train it again with "
@@ -88,7 +95,8 @@ def check_towers(run: Path, reranker: Path) -> None:
 
 def towers_sha256(run: Path) -> str:
     """Return the checksum of a run's weights."""
-    with (run / "best" / "weights.pt").open("rb") as file:
+    path = run / "best" / "weights.pt"
+    with reading(path, "train the run again"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from rf_platform.claim import sole
 from rf_platform.cli.console import track
 from rf_platform.dataset.run_dataset import open_run_dataset
 from rf_platform.errors import InterruptedRunError
@@ -88,6 +89,13 @@ def train_rerankers(
     """
     use_threads(settings)
     record = completed_run(settings, run)
+    with sole(record.path / ".reranking.lock", f"the re-rankers of run '{record.name}' are being trained"):
+        return _train_rerankers(settings, record, recipes, replace=replace, choose=choose)
+
+
+def _train_rerankers(
+    settings: Settings, record: RunRecord, recipes: Mapping[str, RerankRecipe], *, replace: bool, choose: bool
+) -> list[RerankResult]:
     for name in recipes:
         check_free(record.path, name, replace=replace)
     record, towers = open_towers(settings, record.name)
