@@ -229,13 +229,13 @@ def load_mapping(path: Path) -> Mapping:
         ConfigError: it is no YAML, or a key or value is wrong; the message names all of them.
     """
     if not path.is_file():
-        raise NotFoundError(f"no mapping file {path}")
+        raise NotFoundError(f"no mapping file {path}; give --mapping the path of one")
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} must be a mapping with the keys {', '.join(Mapping.model_fields)}")
+        raise ConfigError(f"{path} must be a mapping with the keys {', '.join(Mapping.model_fields)}; correct it")
     try:
         return Mapping.model_validate(data)
     except ValidationError as error:

@@ -7,6 +7,7 @@ comment wherever a choice was made that only a person can confirm.
 import os
 import re
 import textwrap
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from rf_platform.data.meaning_hints import Hint, as_tag, find_hints
 from rf_platform.data.report import ImportReport, load_report
 from rf_platform.data.specs import EventTime
 from rf_platform.data.stage import EVENT_TIME
-from rf_platform.errors import UsageError
+from rf_platform.errors import CorruptError, UsageError
+from rf_platform.failures import reading
 from rf_platform.interrupts import held
 from rf_platform.sql import identifier, pattern_literal
 from rf_platform.staging import locked, put_file
@@ -33,6 +35,7 @@ _DTYPES = {
 }
 _TITLES = ("title", "name", "product_name", "label", "headline")
 _MANY_ROWS = 100
+_AGAIN = "import again with --replace"
 _DRAFT = ".rf-init-"
 """How the names of unfinished files begin."""
 _STORE = """\
@@ -78,7 +81,7 @@ def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
     """
     report = load_report(workspace.tables)
     _check_free(directory)
-    tables = {name: _columns(workspace.tables / f"{name}.parquet") for name in report.columns}
+    tables = {name: _columns(workspace.tables / f"{name}.parquet", columns) for name, columns in report.columns.items()}
     with duckdb.connect() as db:
         log = f"read_parquet({pattern_literal(workspace.tables / 'interactions.parquet')})"
         hints = find_hints(db, log, report.bounds)
@@ -117,10 +120,13 @@ def _check_free(directory: Path) -> None:
         )
 
 
-def _columns(path: Path) -> dict[str, _Column]:
-    schema = pq.read_schema(path)
-    counts = ", ".join(f"count({identifier(n)}), count(DISTINCT {identifier(n)})" for n in schema.names)
-    found = duckdb.sql(f"SELECT {counts} FROM read_parquet({pattern_literal(str(path))})").fetchall()[0]
+def _columns(path: Path, imported: Collection[str]) -> dict[str, _Column]:
+    with reading(path, _AGAIN):
+        schema = pq.read_schema(path)
+        if set(schema.names) != set(imported):
+            raise CorruptError(f"{path} does not have the columns that were imported; {_AGAIN}")
+        counts = ", ".join(f"count({identifier(n)}), count(DISTINCT {identifier(n)})" for n in schema.names)
+        found = duckdb.sql(f"SELECT {counts} FROM read_parquet({pattern_literal(str(path))})").fetchall()[0]
     return {
         f.name: _Column(name=f.name, dtype=_dtype(f.type), values=found[2 * i], distinct=found[2 * i + 1])
         for i, f in enumerate(schema)

@@ -12,8 +12,8 @@ _KIND = re.compile(r"^[A-Z][A-Za-z ]* Error: ")
 _SQL = re.compile(r"\s*(?:LINE \d+:|Error: query|\[SQL:).*", re.DOTALL)
 _NO_MATCH = re.compile(r'No files found that match the pattern "(.*)"')
 _DAMAGED = re.compile(
-    r"magic bytes|corrupt|truncat|too small|footer|thrift|end of stream|not an? (Arrow|Parquet|Feather)|deserializ|decompress|"
-    r"Could not open",
+    r"magic bytes|file size is|corrupt|truncat|too small|footer|thrift|end of stream|not an? (Arrow|Parquet|Feather)|"
+    r"deserializ|decompress|Could not open",
     re.IGNORECASE,
 )
 _BAD_VALUES = ("ConversionException", "OutOfRangeException", "DataError")

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
@@ -101,6 +102,18 @@ def of_number(number: int, place: str | None) -> Failure:
         remedy=meaning.remedy,
         machine=meaning.machine,
     )
+
+
+def lacking(directory: Path) -> Failure | None:
+    """Return what keeps files from being written in a directory, for libraries that do not say; None if nothing does."""
+    if not directory.is_dir():
+        return None
+    state = os.statvfs(directory)
+    if state.f_flag & os.ST_RDONLY:
+        return of_number(errno.EROFS, str(directory))
+    if not os.access(directory, os.W_OK):
+        return of_number(errno.EACCES, str(directory))
+    return of_number(errno.ENOSPC, str(directory)) if state.f_bavail == 0 else None
 
 
 def in_text(text: str) -> Failure | None:

@@ -90,14 +90,17 @@ def writing(path: Path | str, remedy: str | None = None) -> AbstractContextManag
     return translated(f"{path} cannot be written", remedy, place=path)
 
 
-def read_json(path: Path, remedy: str | None = None, kind: type[RfError] = CorruptError) -> Any:
-    """Return the content of a JSON file.
+def read_json(path: Path, remedy: str | None = None, kind: type[RfError] = CorruptError) -> dict[str, Any]:
+    """Return the object in a JSON file.
 
     Raises:
         RfError: of the given kind, if the file is damaged; see :func:`as_rf_error` for others.
     """
     with reading(path, remedy, kind):
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise kind(f"{path} cannot be read: it holds no JSON object; {remedy or _RESTORE}")
+        return found
 
 
 def _raised(failure: Failure, about: str, place: Path | str, kind: type[RfError] | None, remedy: str | None) -> RfError:

@@ -136,8 +136,20 @@ def _place(error: Exception, repository: Path) -> str:
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         places.append((error.filename, error.lineno))
+    if isinstance(error, SyntaxError) and not error.filename:
+        return next(
+            (f"{p.relative_to(repository)}: " for p in sorted(repository.rglob("*.py")) if not _compiles(p)), ""
+        )
     inside = [(Path(file), line) for file, line in places if Path(file).is_relative_to(repository)]
     return f"{inside[-1][0].relative_to(repository)}, line {inside[-1][1]}: " if inside else ""
+
+
+def _compiles(path: Path) -> bool:
+    try:
+        compile(path.read_bytes(), str(path), "exec")
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import yaml
+from sqlalchemy import make_url
 
 from rf_platform.errors import ConfigError, NotFoundError
 from rf_platform.failures import read_json, reading, translated
@@ -159,7 +160,7 @@ def open_store(settings: Settings) -> "FeatureStore":
     os.environ["RF_TABLES"] = str(settings.workspace.tables)
     remedy = "check RF_FEAST_REGISTRY_URL and RF_ONLINE_STORE_URL; if the workspace was moved, run `rf features apply`"
     with translated(
-        f"cannot open the feature store of {config.repo_path}",
+        f"cannot open the feature store of {config.repo_path} with the registry {_named(str(config.registry.path))}",
         remedy,
         ConfigError,
         place=settings.workspace.feast,
@@ -168,6 +169,11 @@ def open_store(settings: Settings) -> "FeatureStore":
         store = FeatureStore(config=config)
         _ = store.registry  # opened here and not with the first question, for the message above
         return store
+
+
+def _named(registry: str) -> str:
+    """Return the path or URL of a registry without its password."""
+    return make_url(registry).render_as_string() if "://" in registry else registry
 
 
 @contextmanager

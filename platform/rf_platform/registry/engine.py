@@ -11,6 +11,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from rf_platform.errors import ConfigError, CorruptError, UnavailableError
 from rf_platform.failures import failure_of
+from rf_platform.failures.system import lacking
 
 WAIT_SECONDS = 30
 """How long a writer waits for another one."""
@@ -112,6 +113,8 @@ def explained(url: URL) -> Iterator[None]:
                 f"{named} is damaged: {failure.what}; restore it from a copy, or move it away to start with an empty one"
             ) from error
         file = database_file(url)
+        if file is not None:
+            failure = lacking(file.parent) or failure
         reason = failure.reason(str(file or "the database"))
         remedy = failure.remedy if failure.machine else "check RF_REGISTRY_URL and that the database is up and writable"
         raise UnavailableError(f"{named} cannot be used: {reason}; {remedy}") from error

@@ -1,0 +1,76 @@
+"""The commands of the platform."""
+
+from rf_edges.edge import Edge
+
+_TABLES = ("tables/interactions.parquet", "tables/items.parquet", "tables/users.parquet")
+_RECORD = "tables/import.json"
+_STORE = "feature_repo/feature_store.yaml"
+_FEAST = "feast/registry.db"
+_REGISTRY = "registry.db"
+_ONLINE = "feast/online.db"
+
+
+def _half(*names: str) -> frozenset[tuple[str, str]]:
+    """Return the faults of a database that may not be noticed: SQLite reads a file as far as it must."""
+    return frozenset((name, fault) for name in names for fault in ("truncated",))
+
+
+# Half of a YAML file can be one, and tables of events alone are a catalog, too.
+_FINE = frozenset({(_STORE, "truncated"), (_RECORD, "missing"), ("inbox/events.csv", "truncated")})
+_REPLACED = ("tables", "tables/*")
+
+EDGES = (
+    Edge(
+        name="data import",
+        arguments=("custom", "--mapping", "{home}/inbox/shop.yaml", "--replace"),
+        reads=("inbox/shop.yaml", "inbox/events.csv", "inbox/items.parquet"),
+        passes=_FINE,
+        writes=_REPLACED,
+    ),
+    Edge(
+        name="data synth",
+        arguments=("--users", "20", "--items", "20", "--events", "2000", "--replace"),
+        writes=_REPLACED,
+    ),
+    Edge(name="data show", reads=(_RECORD,)),
+    Edge(
+        name="data init-repo",
+        arguments=("{home}/mine",),
+        reads=(_RECORD, _TABLES[1]),
+        writes=("mine", "mine/*"),
+        makes=("mine",),
+    ),
+    Edge(
+        name="features apply",
+        reads=(_STORE, "feature_repo/items.py", _FEAST),
+        passes=_FINE | _half(_FEAST),
+        writes=("feast/*",),
+    ),
+    Edge(
+        name="features materialize",
+        reads=(_TABLES[0], _TABLES[2], _RECORD, _ONLINE),
+        passes=_FINE | _half(_ONLINE),
+        writes=("feast/*", "tables", "tables/user_history.parquet", "events", "events/*"),
+    ),
+    Edge(name="features show", reads=(_FEAST,), passes=_FINE, writes=("feast/*",)),
+    Edge(
+        name="dataset build",
+        reads=(*_TABLES[:2], _RECORD, _REGISTRY),
+        passes=_FINE | _half(_REGISTRY),
+        writes=("datasets", "datasets/*", "registry.db*", "feast/*", "events", "events/*"),
+        makes=("datasets",),
+    ),
+    Edge(
+        name="dataset show",
+        reads=(_REGISTRY, "datasets/tiny-v1/manifest.json", "datasets/tiny-v1/spec.json"),
+        writes=("registry.db*",),
+    ),
+    Edge(name="bundles", reads=(_REGISTRY,), passes=_half(_REGISTRY), writes=("registry.db*",)),
+    Edge(
+        name="doctor",
+        writes=("feast/*",),
+        fails=True,
+        slow=True,
+    ),
+)
+"""Every command of the package ``rf_platform``, and `rf dataset`, which makes datasets with it."""
