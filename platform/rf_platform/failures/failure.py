@@ -18,6 +18,8 @@ class Failure:
     """What failed and why, as the middle of a sentence."""
     remedy: str
     """What to do about it."""
+    number: int | None = None
+    """The ``errno`` behind it, where there is one."""
     machine: bool = False
     """The machine lacks something (room, rights, memory), so kind and remedy are these, whatever was being done."""
 

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from shutil import disk_usage
 from textwrap import shorten
 from typing import Any, NamedTuple
 
@@ -87,6 +88,7 @@ _SAID = {
 }
 _IN_TEXT = re.compile("|".join(re.escape(said) for said in sorted(_SAID, key=len, reverse=True)), re.IGNORECASE)
 _NUMBER_OF = {said.lower(): number for said, number in _SAID.items()}
+_PAGE_BYTES = 4096
 _LONGEST = 400
 """Characters of a line that goes on in the next."""
 _QUOTED = re.compile(r"""["']([^"'\n]*/[^"'\n]*)["']""")
@@ -101,7 +103,14 @@ def of_number(number: int, place: str | None) -> Failure:
         what=meaning.what.replace("{place}", place or PLACE),
         remedy=meaning.remedy,
         machine=meaning.machine,
+        number=number,
     )
+
+
+def has_room(place: Path | str) -> bool:
+    """Return whether the disk of a path takes a page of a database more; SQLite calls a full disk an input/output error."""
+    there = next((each for each in (Path(place), *Path(place).parents) if each.exists()), None)
+    return there is None or disk_usage(there).free >= _PAGE_BYTES
 
 
 def lacking(directory: Path) -> Failure | None:

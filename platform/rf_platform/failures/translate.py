@@ -1,5 +1,6 @@
 """Raise failures as errors of the platform, with what was being done and to which file."""
 
+import errno
 import json
 import traceback
 from collections.abc import Collection, Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 from rf_platform.errors import CorruptError, RfError
 from rf_platform.failures.failure import PLACE, Failure
-from rf_platform.failures.system import summary
+from rf_platform.failures.system import has_room, of_number, summary
 from rf_platform.failures.table import failure_of
 
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, AssertionError)
@@ -104,6 +105,8 @@ def read_json(path: Path, remedy: str | None = None, kind: type[RfError] = Corru
 
 
 def _raised(failure: Failure, about: str, place: Path | str, kind: type[RfError] | None, remedy: str | None) -> RfError:
+    if failure.number == errno.EIO and place and not has_room(place):
+        failure = of_number(errno.ENOSPC, str(place))
     reason = failure.reason(str(place) or "the workspace")
     chosen = failure.kind if failure.machine or kind is None else kind
     told = not about or (failure.machine and PLACE not in failure.what)  # where something is lacking is in the reason

@@ -8,6 +8,7 @@ import sqlite3
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -29,7 +30,7 @@ from rf_platform.errors import (
     RunError,
     UnavailableError,
 )
-from rf_platform.failures import as_rf_error, first_line, read_json, reading, summary, translated, writing
+from rf_platform.failures import as_rf_error, first_line, read_json, reading, summary, system, translated, writing
 
 Fail = Callable[[Path], Any]
 
@@ -251,3 +252,14 @@ def test_first_lines_tell_what_is_wrong(said: str, line: str) -> None:
 
 def test_a_first_line_stays_short() -> None:
     assert len(first_line(RuntimeError("Missing:\n" + "key " * 1000))) <= 400
+
+
+def test_a_database_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = sqlite3.OperationalError("disk I/O error")
+    told = as_rf_error(failed, place=tmp_path / "registry.db")
+    assert told is not None
+    assert "input/output error" in str(told)
+    monkeypatch.setattr(system, "disk_usage", lambda _: SimpleNamespace(free=0))
+    told = as_rf_error(failed, place=tmp_path / "registry.db")
+    assert told is not None
+    assert str(told).startswith(f"no space left on the disk of {tmp_path / 'registry.db'}; make room")

@@ -138,7 +138,7 @@ def test_a_missing_library_names_the_extra() -> None:
         pytest.raises(ConfigError, match="'als' needs the Python package 'no_such_library' of the extra 'bench'"),
         optional_library("als"),
     ):
-        import no_such_library.als  # noqa: F401
+        import no_such_library.als  # type: ignore[import-not-found]  # noqa: F401
 
 
 def test_a_kept_baseline_is_weights_and_never_code(dataset: Dataset, tmp_path: Path) -> None:
