@@ -84,9 +84,9 @@ def test_show_and_seal_count_events(workspace: Path) -> None:
     def run(command: str) -> Any:
         return json.loads(CliRunner().invoke(app, [command, "--json"], catch_exceptions=False).stdout)
 
-    assert run("show") == {"newest": 5, "applied": 3, "waiting": 2, "in_files": 0, "files": 0}
+    assert run("show").items() >= {"newest": 5, "applied": 3, "waiting": 2, "in_files": 0, "files": 0}.items()
     assert run("seal") == {"events": 5, "files": 1}
-    assert run("show") == {"newest": 5, "applied": 3, "waiting": 2, "in_files": 5, "files": 1}
+    assert run("show").items() >= {"newest": 5, "applied": 3, "waiting": 2, "in_files": 5, "files": 1}.items()
     log.close()
 
 
