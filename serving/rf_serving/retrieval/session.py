@@ -10,6 +10,7 @@ import numpy.typing as npt
 from rf_platform.errors import UsageError
 from rf_platform.features.field_rule import FieldRule, rules_of
 from rf_platform.features.meanings import DEFAULT_TYPE, EVENT_TYPE, SEEN, Meaning, MeaningRule, columns_of, meaning_of
+from rf_platform.features.spec import FeatureSpec
 from rf_platform.text import shown
 from rf_platform.time_units import mistaken_unit
 from rf_protos.v1.retrieval_pb2 import Interaction, Session
@@ -33,8 +34,9 @@ class SessionReader:
             rules_of(fields, encoder.widths, encoder.numeric) for fields in (spec.inputs("user"), context)
         )
         self._profile = ValueReader(profile_rules, lambda: now.profile)
-        self._context = ValueReader(context_rules, lambda: {**_unkept(self._meanings, self._columns), **now.context})
-        self._now, self._kept = now, {f.name: str(f.of) for f in spec.history}
+        # Closes over no reader, which would keep its bundle until a collection of cycles.
+        self._meanings = meanings = _Meanings(spec, now)
+        self._context = ValueReader(context_rules, lambda: {**meanings.unkept(), **now.context})
 
     def read(self, session: Session, catalog: CatalogSnapshot) -> UserFeatures:
         """Return the session's features: in the history are the wanted interactions, those that were only seen beside it.
@@ -51,9 +53,9 @@ class SessionReader:
         items = [self._item(i, each.item_id, catalog) for i, each in enumerate(history)]
         profile, timestamps = self._profile.values(session.profile, "session.profile"), _timestamps(list(history))
         context = self._context.columns([each.context for each in history], "session.history[{}].context")
-        if not self._meanings:
+        if not self._meanings.rules:
             return UserFeatures(profile=profile, items=items, timestamps=timestamps, context=context)
-        meanings = self._meanings_of(context, len(items))
+        meanings = self._meanings.of(context, len(items))
         kept = [meaning == "wanted" for meaning in meanings]
         beside = [
             item for item, meaning in zip(items, meanings, strict=True) if meaning != "wanted" and meaning in SEEN
@@ -67,24 +69,6 @@ class SessionReader:
             seen=np.array(beside, np.int64) if ids == "int64" else [str(item) for item in beside],
         )
 
-    @property
-    def _meanings(self) -> tuple[MeaningRule, ...]:
-        """Rules of the definitions now, which stored histories follow, too."""
-        return self._bundle.spec.meanings if self._now.meanings is None else self._now.meanings
-
-    @property
-    def _columns(self) -> dict[str, str]:
-        return {**self._kept, **self._now.columns}
-
-    def _meanings_of(self, context: Mapping[str, Sequence[Any]], count: int) -> list[Meaning]:
-        columns = self._columns
-        events: list[dict[str, Any]] = [{} for _ in range(count)]
-        for name, values in context.items():
-            for event, value in zip(events, values, strict=True):
-                if value is not None:
-                    event[columns.get(name, name)] = value
-        return [meaning_of(self._meanings, {EVENT_TYPE: DEFAULT_TYPE, **event}) for event in events]
-
     def _item(self, position: int, text: str, catalog: CatalogSnapshot) -> int | str:
         path = f"session.history[{position}].item_id"
         item = parse_id(text, self._bundle.spec.item.id_type, path)
@@ -93,13 +77,38 @@ class SessionReader:
         return item
 
 
-def _unkept(rules: tuple[MeaningRule, ...], kept: Mapping[str, str]) -> dict[str, FieldRule]:
-    """Return what columns may have that decide the meaning of an interaction and are in no history, by their own names."""
-    return {
-        name: FieldRule(dtype="String" if name == EVENT_TYPE else "Float64")
-        for name in columns_of(rules)
-        if name not in kept.values()
-    }
+class _Meanings:
+    """Meanings of the interactions of a session, by the rules of the definitions now, which stored histories follow, too."""
+
+    def __init__(self, spec: FeatureSpec, now: OfferedFeatures) -> None:
+        self._spec, self._now, self._kept = spec, now, {f.name: str(f.of) for f in spec.history}
+
+    @property
+    def rules(self) -> tuple[MeaningRule, ...]:
+        return self._spec.meanings if self._now.meanings is None else self._now.meanings
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        return {**self._kept, **self._now.columns}
+
+    def unkept(self) -> dict[str, FieldRule]:
+        """Return what columns may have that decide a meaning and are in no history, by their own names."""
+        kept = self._columns.values()
+        return {
+            name: FieldRule(dtype="String" if name == EVENT_TYPE else "Float64")
+            for name in columns_of(self.rules)
+            if name not in kept
+        }
+
+    def of(self, context: Mapping[str, Sequence[Any]], count: int) -> list[Meaning]:
+        """Return the meaning of each of ``count`` interactions, by the columns of their contexts."""
+        columns, rules = self._columns, self.rules
+        events: list[dict[str, Any]] = [{} for _ in range(count)]
+        for name, values in context.items():
+            for event, value in zip(events, values, strict=True):
+                if value is not None:
+                    event[columns.get(name, name)] = value
+        return [meaning_of(rules, {EVENT_TYPE: DEFAULT_TYPE, **event}) for event in events]
 
 
 def _timestamps(history: list[Interaction]) -> npt.NDArray[np.int64] | None:
