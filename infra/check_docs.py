@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from doc_tables import ROOT, TABLES
+from doc_tables import ROOT, TABLES, wrong_defaults
 from draw_pictures import PICTURES
 
 PAGES: dict[str, dict[str, str]] = {
@@ -144,6 +144,7 @@ def documents(
                 right[name] = with_lines(right[name], mark, lines())
             except LookupError as error:
                 faults.append(f"{name}: {error.args[0]}")
+    faults += [f"{name}: {fault}" for name, text in right.items() for fault in wrong_defaults(text)]
     right |= {f"docs/pictures/{name}": picture for name, picture in PICTURES.items()}
     return right, faults + list(dead_links(root, right))
 

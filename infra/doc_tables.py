@@ -165,9 +165,7 @@ def command_options() -> list[str]:
     """Options of every command, with their defaults and their help."""
     rows: list[str] = []
     for name, entry in COMMANDS.items():
-        module, attribute = entry.target.split(":")
-        rows += ["", f"## rf {name}", "", entry.summary]
-        rows += _of_command(f"rf {name}", get_command(getattr(importlib.import_module(module), attribute)))
+        rows += ["", f"## rf {name}", "", entry.summary, *_of_command(f"rf {name}", _command(name))]
     return [*rows[1:], ""]
 
 
@@ -207,6 +205,35 @@ def _plain(text: str) -> str:
     parts = re.split(r"(`[^`]*`)", text)
     parts[::2] = [re.sub(r"([<>*_|])", r"\\\1", part) for part in parts[::2]]
     return "".join(part.replace("|", "\\|") if odd % 2 else part for odd, part in enumerate(parts))
+
+
+_OPTION_TABLE = re.compile(r"<!-- defaults: rf (.*?) -->\n((?:\|.*\n)+)")
+
+
+def wrong_defaults(page: str) -> Iterator[str]:
+    """Rows of marked tables with an option that the command does not have, or with another default than the command's.
+
+    Such tables explain more than ``--help`` and are written by hand; ``<!-- defaults: rf serve -->`` stands before each.
+    """
+    for command, table in _OPTION_TABLE.findall(page):
+        defaults = {name: _default(each) for each in _command(command).params for name in each.opts}
+        defaults |= {name: "" for each in _command(command).params for name in each.secondary_opts}
+        for cells in (line.strip("|").split("|") for line in table.splitlines()[2:]):
+            for option in re.findall(r"`(--?[a-z][a-z-]*)`", cells[0]):
+                default = defaults.get(option)
+                if default is None:
+                    yield f"rf {command} has no option {option}"
+                elif default not in ("", "off") and default not in re.split(r"[^\w.:-]+", cells[1].replace(",", "")):
+                    yield f"rf {command} {option} has the default {default}, not {cells[1].strip()}"
+
+
+def _command(path: str) -> Any:
+    first, *rest = path.split()
+    module, attribute = COMMANDS[first].target.split(":")
+    command: Any = get_command(getattr(importlib.import_module(module), attribute))
+    for part in rest:
+        command = getattr(command, "commands", {}).get(part, command)
+    return command
 
 
 TABLES: dict[str, list[tuple[str, Callable[[], list[str]]]]] = {

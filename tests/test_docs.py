@@ -147,3 +147,15 @@ def test_the_table_of_roles_by_hand(tables: Any) -> None:
         "| write | also `UpsertItems`, `DeleteItems`, `RecordEvents` |",
         "| admin | also `GetDeployment` |",
     ]
+
+
+def test_a_default_in_a_table_written_by_hand_is_held_against_the_command(check: Any, copy: Path) -> None:
+    page = copy / "docs" / "operations.md"
+    replace(page, "| `--port` | 50051 |", "| `--port` | 50052 |")
+    replace(page, "| `--max-session` | 10,000 interactions |", "| `--max-session` | 1,000 interactions |")
+    replace(page, "| `--batch-most` |", "| `--batch-max` |")
+    assert faults(check, copy) == [
+        "docs/operations.md: rf serve --port has the default 50051, not 50052",
+        "docs/operations.md: rf serve --max-session has the default 10000, not 1,000 interactions",
+        "docs/operations.md: rf serve has no option --batch-max",
+    ]
