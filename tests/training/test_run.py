@@ -160,3 +160,37 @@ def test_where_markdown_goes_is_checked_first(
     assert isinstance(later, RfError)
     assert "--markdown" not in str(later)
     get_settings.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [set(), {"notes.txt"}, {"encoder", "lineage.json"}, {"run.json", "notes.txt"}, {"run.json", "history.jsonl"}],
+)
+def test_a_directory_that_is_no_beginning_of_a_run_is_left_alone(workspace: Settings, content: set[str]) -> None:
+    directory = workspace.workspace.runs / "r"
+    directory.mkdir(parents=True)
+    for name in content:
+        (directory / name).write_text("mine")
+    with pytest.raises(UsageError, match="there is a run 'r' already"):
+        start_run(workspace, RECIPE, None, "r")
+    assert {path.name for path in directory.iterdir()} == content
+
+
+def test_a_name_that_links_elsewhere_is_taken(workspace: Settings, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run.json").write_text("{}")
+    workspace.workspace.runs.mkdir(parents=True)
+    (workspace.workspace.runs / "r").symlink_to(tmp_path / "mine")
+    with pytest.raises(UsageError, match="there is a run 'r' already"):
+        start_run(workspace, RECIPE, None, "r")
+    assert (tmp_path / "mine" / "run.json").exists()
+
+
+def test_the_beginning_of_a_run_that_was_never_recorded_gives_its_name_back(workspace: Settings) -> None:
+    directory = workspace.workspace.runs / "r"
+    (directory / "encoder").mkdir(parents=True)
+    (directory / "encoder" / "x").write_text("")
+    (directory / "run.json").write_text("{}")
+    start_run(workspace, RECIPE, None, "r")
+    assert (directory / "best").exists()
+    assert not (directory / "encoder").exists()

@@ -16,7 +16,7 @@ from rf_platform.bundle import check_name
 from rf_platform.claim import claimed, sole
 from rf_platform.cli.console import err_console
 from rf_platform.dataset import Dataset
-from rf_platform.dataset.run_dataset import open_run_dataset, open_with_ids_of
+from rf_platform.dataset.run_dataset import ENCODER, open_run_dataset, open_with_ids_of
 from rf_platform.errors import (
     ConfigError,
     CorruptError,
@@ -26,12 +26,12 @@ from rf_platform.errors import (
     UsageError,
 )
 from rf_platform.failures import as_rf_error, read_json, reading
+from rf_platform.features.lineage import LINEAGE
 from rf_platform.interrupts import held
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_platform.staging import new_file, staged
 from rf_training.baselines.sanity_check import Beaten, baselines_ahead_of
-from rf_training.checkpoint import last_checkpoint
 from rf_training.config import Recipe, ShardingConfig, TrainConfig
 from rf_training.distributed.plan_table import plan_table, write_plan
 from rf_training.distributed.process_group import World
@@ -39,13 +39,15 @@ from rf_training.model.config import ModelConfig
 from rf_training.model_scorer import ModelScorer
 from rf_training.recipes import DatasetStatistics, get_recipe, override
 from rf_training.run_model import load_run_model
-from rf_training.trainer import Trainer, TrainResult
+from rf_training.trainer import INITIAL, Trainer, TrainResult
 from rf_training.warm_start.recipe import continued_recipe
 from rf_training.warm_start.source import SourceBundle, open_source
 from rf_training.warm_start.start import WarmStart, check_warm_start
 
 RUN, METRICS = "run.json", "metrics.json"
 """Files in a run's directory: what it was started with, and what came of it."""
+_BEGUN = {RUN, ENCODER, LINEAGE, INITIAL}
+"""All that a run's directory has before the run is recorded."""
 _STARTING = ".starting-"
 
 
@@ -210,10 +212,10 @@ def _claimed(settings: Settings, registry: Registry, recipe: str, name: str | No
 
 
 def _abandoned(directory: Path, registry: Registry) -> bool:
-    """Remove what a process has left that was killed before its run was recorded; False for a run, or what was one."""
-    if any(run.name == directory.name for run in registry.runs()) or last_checkpoint(directory) is not None:
+    """Remove what a process has left that was killed before its run was recorded; False for anything else."""
+    if directory.is_symlink() or not directory.is_dir() or any(run.name == directory.name for run in registry.runs()):
         return False
-    if (directory / "best").exists():
+    if not {RUN} <= {path.name for path in directory.iterdir()} <= _BEGUN:
         return False
     shutil.rmtree(directory)
     return True
