@@ -11,6 +11,7 @@ from rf_platform.features.meanings import (
     EVENT_TYPE,
     MADE,
     MEANINGS,
+    MOST_KINDS,
     MeaningRule,
     distinct_events,
 )
@@ -18,7 +19,7 @@ from rf_platform.features.meanings import (
 TAG = "meanings"
 _KEYS = ("type", "field", "at_least", "above", "at_most", "below", "is")
 _BOUNDS = _KEYS[2:6]
-_MOST_RULES, _MOST_KINDS = 64, 100_000
+_MOST_RULES = 64
 _FORM = "write a list such as [{type: dislike, is: unwanted}, {field: rating, below: 3, is: unwanted}]"
 
 
@@ -119,7 +120,7 @@ def _check_reach(rules: tuple[MeaningRule, ...], said: str) -> None:
     for field in {rule.field for rule in rules if rule.field is not None}:
         kinds *= 2 + 2 * len({bound for rule in rules if rule.field == field for _, bound in rule.bounds})
     kinds *= 1 + len({name for rule in rules for name in rule.types or ()})
-    if kinds > _MOST_KINDS:
+    if kinds > MOST_KINDS:
         raise ConfigError(
             f"{said} with too many conditions to be told apart: use fewer bounds, or bounds of fewer fields"
         )

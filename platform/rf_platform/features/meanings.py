@@ -5,14 +5,15 @@ an event matches gives its meaning, and an event that matches none is wanted.
 """
 
 import math
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Literal, get_args
 
 import numpy as np
+import yaml
 
+from rf_platform.data.convert import family
 from rf_platform.errors import ConfigError
 from rf_platform.sql import identifier, literal
 
@@ -27,10 +28,9 @@ DEFAULT_TYPE = "interaction"
 """Type of an event that has none."""
 MADE = ("user_id", "item_id", "event_timestamp", "hour", "weekday", "input_order")
 """Columns of the log that are no statement of an event about itself."""
-# Texts that YAML takes as they stand; some others it would, too.
-_PLAIN = re.compile(r"(?!(?:y|yes|n|no|on|off|true|false|null)$)[A-Za-z][A-Za-z0-9_.-]*", re.IGNORECASE)
+MOST_KINDS = 100_000
+"""Kinds of events that the conditions of rules may tell apart."""
 _MOST = float(np.finfo(np.float32).max)
-_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
 _BOUNDS = {"at_least": ">=", "above": ">", "at_most": "<=", "below": "<"}
 
 
@@ -71,17 +71,16 @@ class MeaningRule:
         given = ((sign, getattr(self, name)) for name, sign in _BOUNDS.items())
         return tuple((sign, _single(bound)) for sign, bound in given if bound is not None)
 
-    @property
-    def condition(self) -> str:
-        """The conditions as they are written in a rule, for messages."""
-        parts = [] if self.types is None else [f"type: {_listed(self.types)}"]
-        if self.field is not None:
-            parts.append(f"field: {self.field}")
-            parts += [f"{name}: {_shown(getattr(self, name))}" for name in _BOUNDS if getattr(self, name) is not None]
-        return ", ".join(parts)
-
     def __str__(self) -> str:
-        return f"{{{self.condition}, is: {self.meaning}}}"
+        """Return the rule as it is written in YAML."""
+        types = None if self.types is None else self.types[0] if len(self.types) == 1 else list(self.types)
+        bounds = {name: bound for name in _BOUNDS if (bound := getattr(self, name)) is not None}
+        numbers = {name: int(bound) if float(bound).is_integer() else bound for name, bound in bounds.items()}
+        rule = {"type": types, "field": self.field, **numbers, "is": self.meaning}
+        given = {key: value for key, value in rule.items() if value is not None}
+        return yaml.safe_dump(
+            given, default_flow_style=True, sort_keys=False, width=math.inf, allow_unicode=True
+        ).strip()
 
     def sql(self, alias: str = "") -> str:
         """Return the SQL of :meth:`matches` over the columns of a relation."""
@@ -171,7 +170,9 @@ def newly_wanted(before: Rules, now: Rules) -> str | None:
     """Return an example of events that are wanted by ``now`` and were not by ``before``, or None if there are none."""
     if tuple(before) == tuple(now):
         return None
-    for event in distinct_events([*before, *now]):
+    for number, event in enumerate(distinct_events([*before, *now])):
+        if number == MOST_KINDS:
+            return "events of more kinds than can be told apart may have been others"
         if meaning_of(now, event) == "wanted" != (was := meaning_of(before, event)):
             known = {name: "of any other kind" if value is ... else value for name, value in event.items()}
             shown = [f"{name} {value}" for name, value in known.items() if value is not None]
@@ -179,16 +180,14 @@ def newly_wanted(before: Rules, now: Rules) -> str | None:
     return None
 
 
-def distinct_events(rules: Rules) -> Collection[Mapping[str, Any]]:
-    """Return one event of every kind that the conditions of rules tell apart; ``...`` stands for any other event type."""
-    kinds: list[dict[str, Any]] = [{}]
+def distinct_events(rules: Rules) -> Iterator[Mapping[str, Any]]:
+    """Yield one event of every kind that the conditions of rules tell apart; ``...`` stands for any other event type."""
     types = dict.fromkeys(name for rule in rules for name in rule.types or ())
     choices: dict[str, list[Any]] = {EVENT_TYPE: [*types, ...]} if types else {}
     for field in dict.fromkeys(rule.field for rule in rules if rule.field is not None):
         choices[field] = [*_numbers_around({b for r in rules if r.field == field for _, b in r.bounds}), None]
-    for name, values in choices.items():
-        kinds = [{**kind, name: value} for kind in kinds for value in values]
-    return kinds
+    for values in product(*choices.values()):
+        yield dict(zip(choices, values, strict=True))
 
 
 def _numbers_around(bounds: Collection[float]) -> list[float]:
@@ -228,14 +227,4 @@ def _holds(number: float, sign: str, bound: float) -> bool:
 
 def has_numbers(kind: str) -> bool:
     """Say whether a column of a DuckDB type holds numbers."""
-    return kind.removeprefix("U").split("(")[0] in _NUMBERS and not kind.endswith("]")
-
-
-def _shown(number: float) -> str:
-    short = f"{number:g}"
-    return short if float(short) == number else repr(number)
-
-
-def _listed(types: tuple[str, ...]) -> str:
-    quoted = [name if _PLAIN.fullmatch(name) else "'" + name.replace("'", "''") + "'" for name in types]
-    return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
+    return family(kind) in ("int", "float", "bool")

@@ -138,6 +138,7 @@ def _build(
         metrics = read_metrics(record.path)
         chosen, kind = _reranker(record.path) if reranker else None, None
         target = directory / (name or _free_name(registry, record.name, directory, claim))
+        published = listed = False
         try:
             with publish(target) as staging:
                 dataset.spec.save(staging / files.SPEC)
@@ -164,24 +165,24 @@ def _build(
                     metrics=metrics,
                     index=described,
                 )
-        except KeyboardInterrupt:
-            with held():  # it may have its name already, and nothing lists it
-                shutil.rmtree(target, ignore_errors=True)
+            published = True
+            progress.advance(note="published")
+            with held():  # an interrupt comes before or after the record, so that what is listed is there
+                recorded = registry.record_bundle(
+                    name=target.name,
+                    run=record.name,
+                    path=target,
+                    manifest_sha256=manifest_sha256(target),
+                    spec_hash=dataset.spec.hash,
+                    metrics=metrics,
+                )
+                listed = True
+        except BaseException as error:
+            # An interrupt may come when it has its name already; a failure before that is of what had the name.
+            if not listed and (published or isinstance(error, KeyboardInterrupt)):
+                with held():
+                    shutil.rmtree(target, ignore_errors=True)
             raise
-        progress.advance(note="published")
-    try:
-        recorded = registry.record_bundle(
-            name=target.name,
-            run=record.name,
-            path=target,
-            manifest_sha256=manifest_sha256(target),
-            spec_hash=dataset.spec.hash,
-            metrics=metrics,
-        )
-    except BaseException:
-        with held():  # nothing lists it
-            shutil.rmtree(target, ignore_errors=True)
-        raise
     return BuiltBundle(
         record=recorded, items=len(vectors_ND), index=described, total_bytes=manifest.total_bytes, reranker=kind
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from rf_platform.errors import UsageError
@@ -49,7 +50,7 @@ class ValueReader:
         Raises:
             UsageError: a name is unknown or a value does not fit; the message begins with the field path.
         """
-        return {name: self._value(name, value, path) for name, value in given.items()}
+        return {name: _value(self._rule, name, value, path) for name, value in given.items()}
 
     def columns(self, given: Sequence[Mapping[str, FeatureValue]], path: str) -> dict[str, list[Any]]:
         """Return one column per feature that any row has, with None where a value is not given.
@@ -62,25 +63,27 @@ class ValueReader:
             UsageError: as :meth:`values`.
         """
         columns: dict[str, list[Any]] = {}
+        rule_of = cache(self._rule)  # what may be given besides is worked out once, however many rows have it
         for row, values in enumerate(given):
             for name, value in values.items():
                 if name not in columns:
                     columns[name] = [None] * len(given)
-                columns[name][row] = self._value(name, value, path, row)
+                columns[name][row] = _value(rule_of, name, value, path, row)
         return columns
-
-    def _value(self, name: str, value: FeatureValue, path: str, row: int = 0) -> Any:
-        try:
-            return plain_value(value, self._rule(name))
-        except UnfitError as error:
-            named = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "…"
-            raise UsageError(f'{path.format(row)}["{named}"]: {error}') from None
 
     def _rule(self, name: str) -> FieldRule:
         rule = self._rules.get(name) or self._others().get(name)
         if rule is None:
             raise UnfitError(f"there is no such feature; {suggestion(name, self._rules)}")
         return rule
+
+
+def _value(rule_of: Callable[[str], FieldRule], name: str, value: FeatureValue, path: str, row: int = 0) -> Any:
+    try:
+        return plain_value(value, rule_of(name))
+    except UnfitError as error:
+        named = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "…"
+        raise UsageError(f'{path.format(row)}["{named}"]: {error}') from None
 
 
 def suggestion(name: str, known: Collection[str]) -> str:

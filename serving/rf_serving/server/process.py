@@ -46,7 +46,9 @@ def run_worker(number: int, settings: Settings, options: ServeOptions, reports: 
         options: of the server; the port is the shared one.
         reports: says ``(READY, details)`` or ``(FAILED, message, exit code)``.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the supervisor tells us
+    # A terminal sends these to all of its processes; the supervisor tells us.
+    for each in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
     from rf_serving.server.serve import serve
 
     configure_logs(options.log_level, worker=number)

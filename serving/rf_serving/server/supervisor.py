@@ -102,7 +102,10 @@ class _Workers:
         worker.process = self._context.Process(
             target=run_worker, args=(worker.number, self._settings, options, theirs), name=f"rf-worker-{worker.number}"
         )
-        with _ignoring(signal.SIGINT):  # inherited: until it listens, Ctrl-C would end it with a traceback
+        with (
+            _ignoring(signal.SIGINT),
+            _ignoring(signal.SIGHUP),
+        ):  # inherited: a terminal sends them to all of its processes
             worker.process.start()
         theirs.close()
         worker.started, worker.ready = monotonic(), None
@@ -247,13 +250,15 @@ def _ignoring(number: signal.Signals) -> Iterator[None]:
 
 @contextmanager
 def _wakes_at_signals() -> Iterator[int]:
-    """Give a file descriptor that can be read when SIGTERM, SIGHUP or SIGINT has come."""
+    """Give a file descriptor that can be read when SIGTERM, SIGINT or SIGHUP has come; under ``nohup`` SIGHUP stays ignored."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing)
     handlers = {
-        number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        number: signal.signal(number, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield reading

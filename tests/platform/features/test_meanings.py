@@ -291,3 +291,16 @@ def test_a_model_bears_fewer_kinds_of_events_in_its_histories_and_no_others() ->
     )
     assert not other.unmet  # what is in the history stays the same
     assert SpecFit.of(few, few) == SpecFit()
+
+
+def test_lists_of_too_many_kinds_are_told_as_changed_at_once() -> None:
+    """Each list can be told apart by itself; both together have some sixty million kinds of events."""
+    before, now = (
+        tuple(
+            MeaningRule(meaning="unwanted", field=f"{side}{n}", at_least=bound, below=bound + 0.5)
+            for n in range(5)
+            for bound in (1.0, 2.0)
+        )
+        for side in "ab"
+    )
+    assert newly_wanted(before, now) is not None

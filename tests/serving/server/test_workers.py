@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from select import select
 from typing import Any
 from urllib.request import urlopen
 
@@ -27,6 +28,7 @@ from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.server import RetrievalServer
 from rf_serving.server.shared_port import shared_port
+from rf_serving.server.supervisor import _wakes_at_signals
 
 REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 ENVIRONMENT = {"RF_FEATURE_REPO": str(REPOSITORY)}
@@ -122,6 +124,32 @@ def test_a_worker_that_dies_is_started_again_also_when_features_were_added(
     assert "rf_worker_restarts_total 1.0" in text
     (noted,) = lines(server, "other features")
     assert (noted["worker"], noted["bundle"], noted["added"]) == (1, "tiny-run-1", ["user_profile__country"])
+
+
+def test_a_closed_terminal_ends_no_worker_by_itself(server: BackgroundServer) -> None:
+    """It sends SIGHUP to every process of the server; the supervisor drains the workers, or goes on under ``nohup``."""
+    ended = len(lines(server, "worker ended"))
+    workers = {line["worker"]: line["pid"] for line in lines(server, "worker ready")}
+    for pid in workers.values():
+        os.kill(pid, signal.SIGHUP)
+    for _ in range(10):
+        ask(server)
+    assert len(lines(server, "worker ended")) == ended
+    for pid in workers.values():
+        os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_the_supervisor_wakes_at_a_hangup_unless_told_to_ignore_it(nohup: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+    try:
+        with _wakes_at_signals() as wake:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert select([wake], [], [], 0.2)[0] == ([] if nohup else [wake])
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert select([wake], [], [], 5)[0] == [wake]
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_sigterm_drains_all_workers(server: BackgroundServer) -> None:
