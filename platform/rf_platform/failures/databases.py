@@ -7,11 +7,21 @@ from rf_platform.failures.failure import Failure
 from rf_platform.failures.system import first_line, in_text
 
 _UP = "check the URL, and that the database is up and writable"
+_SQLITE_DOWN = tuple(
+    f"SQLITE_{name}"
+    for name in ("CANTOPEN", "BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "NOMEM", "PERM", "PROTOCOL", "NOLFS")
+)
 
 
 def unavailable(error: BaseException) -> Failure:
     """Return the failure of a database that cannot be used."""
     return in_text(first_line(error)) or Failure(kind=UnavailableError, what=first_line(error), remedy=_UP)
+
+
+def of_sqlite_use(error: Any) -> Failure | None:
+    """Return the failure of an SQLite file that cannot be used now; by SQLite's name for it, all others are wrong SQL."""
+    name = getattr(error, "sqlite_errorname", None)  # extended ones begin with those of the table
+    return unavailable(error) if name is None or name.startswith(_SQLITE_DOWN) else None
 
 
 def of_sqlite(error: BaseException) -> Failure | None:

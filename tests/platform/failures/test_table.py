@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +84,18 @@ def readonly_database(path: Path) -> None:
         connection.close()
 
 
+def locked_database(path: Path) -> None:
+    with closing(sqlite3.connect(path / "l.db")) as one, closing(sqlite3.connect(path / "l.db", timeout=0)) as other:
+        one.execute("BEGIN EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+
+
+def full_database(path: Path) -> None:
+    with closing(sqlite3.connect(path / "f.db")) as database:
+        database.execute("PRAGMA max_page_count = 1")
+        database.execute("CREATE TABLE x (a)")
+
+
 KNOWN: list[tuple[str, Fail, type[RfError], str]] = [
     ("missing file", lambda p: (p / "none").read_text(), NotFoundError, "no such file or directory: {p}/none; "),
     ("directory as file", lambda p: p.read_text(), ConfigError, "{p} is a directory, and a file is needed; "),
@@ -140,6 +153,8 @@ KNOWN: list[tuple[str, Fail, type[RfError], str]] = [
     ),
     ("no database", not_a_database, CorruptError, "file is not a database; "),
     ("a database that is read-only", readonly_database, UnavailableError, "is on a read-only file system; "),
+    ("a database that is locked", locked_database, UnavailableError, "database is locked; check the URL"),
+    ("a database without room", full_database, UnavailableError, "no space left on the disk of /the/workspace; "),
     (
         "no server",
         lambda _: sqlalchemy.create_engine("postgresql+psycopg://u:secret@127.0.0.1:1/x").connect(),
@@ -184,6 +199,9 @@ BUGS: list[Callable[[], Any]] = [
         .execute("CREATE TABLE x (a PRIMARY KEY, b CHECK (b > 1))")
         .execute("INSERT INTO x VALUES (1, 0)")
     ),
+    *(lambda sql=sql: sqlite3.connect(":memory:").execute(sql) for sql in ("SELEC", "SELECT * FROM x", "SELECT x")),
+    lambda: sqlalchemy.create_engine("sqlite://").connect().exec_driver_sql("SELECT * FROM nothing"),
+    lambda: sqlite3.connect(":memory:").execute("SELECT ?", (object(),)),
     lambda: next(iter(())),
 ]
 
