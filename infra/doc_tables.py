@@ -17,6 +17,7 @@ from rf_bench.commands import BENCHMARKS
 from rf_platform.cli.commands import COMMANDS
 from rf_platform.data.event_log import tables as event_tables
 from rf_platform.registry.models import VERSION_TABLE, Base
+from rf_platform.settings import Settings
 from rf_serving.catalog.metrics import CatalogMetrics
 from rf_serving.deployment.metrics import DeploymentMetrics
 from rf_serving.events.metrics import EventMetrics
@@ -215,7 +216,10 @@ def wrong_defaults(page: str) -> Iterator[str]:
 
     Such tables explain more than ``--help`` and are written by hand; ``<!-- defaults: rf serve -->`` stands before each.
     """
-    for command, table in _OPTION_TABLE.findall(page):
+    tables = _OPTION_TABLE.findall(page)
+    if len(tables) != page.count("<!-- defaults: "):
+        yield "a mark of defaults has no table in the line after it"
+    for command, table in tables:
         defaults = {name: _default(each) for each in _command(command).params for name in each.opts}
         defaults |= {name: "" for each in _command(command).params for name in each.secondary_opts}
         for cells in (line.strip("|").split("|") for line in table.splitlines()[2:]):
@@ -223,8 +227,17 @@ def wrong_defaults(page: str) -> Iterator[str]:
                 default = defaults.get(option)
                 if default is None:
                     yield f"rf {command} has no option {option}"
-                elif default not in ("", "off") and default not in re.split(r"[^\w.:-]+", cells[1].replace(",", "")):
+                elif not _tells(cells[1], default):
                     yield f"rf {command} {option} has the default {default}, not {cells[1].strip()}"
+
+
+def _tells(cell: str, default: str) -> bool:
+    """Say whether a cell tells of a default; of none, in words, or by the setting that decides: another number would be one."""
+    if default in ("", "off") and (variable := re.search(r"`RF_(\w+)`", cell)):
+        setting = Settings.model_fields.get(variable[1].lower())
+        default = "" if setting is None or setting.default is None else str(setting.default)
+    words = re.split(r"[^\w.:-]+", re.sub(r"(?<=\d),(?=\d)", "", cell))
+    return not re.search(r"\d", re.sub(r"`[^`]*`", "", cell)) if default in ("", "off") else default in words
 
 
 def _command(path: str) -> Any:
@@ -232,7 +245,7 @@ def _command(path: str) -> Any:
     module, attribute = COMMANDS[first].target.split(":")
     command: Any = get_command(getattr(importlib.import_module(module), attribute))
     for part in rest:
-        command = getattr(command, "commands", {}).get(part, command)
+        command = command.commands[part]
     return command
 
 

@@ -154,8 +154,29 @@ def test_a_default_in_a_table_written_by_hand_is_held_against_the_command(check:
     replace(page, "| `--port` | 50051 |", "| `--port` | 50052 |")
     replace(page, "| `--max-session` | 10,000 interactions |", "| `--max-session` | 1,000 interactions |")
     replace(page, "| `--batch-most` |", "| `--batch-max` |")
+    replace(copy / "docs" / "serving.md", "<!-- defaults: rf query -->\n", "<!-- defaults: rf query -->\n\n")
     assert faults(check, copy) == [
         "docs/operations.md: rf serve --port has the default 50051, not 50052",
         "docs/operations.md: rf serve --max-session has the default 10000, not 1,000 interactions",
         "docs/operations.md: rf serve has no option --batch-max",
+        "docs/serving.md: a mark of defaults has no table in the line after it",
     ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "default", "told"),
+    [
+        ("", "", True),
+        ("no TLS", "", True),
+        ("77", "", False),
+        ("`RF_X1`, else none", "off", True),
+        ("`RF_RERANK_CANDIDATES`, else 1000", "", True),
+        ("`RF_RERANK_CANDIDATES`, else 100", "", False),
+        ("5 s", "5", True),
+        ("50 s", "5", False),
+        ("10,000 interactions", "10000", True),
+        ("hnsw,ivf-pq", "ivf-pq", True),
+    ],
+)
+def test_what_a_cell_says_of_a_default(tables: Any, cell: str, default: str, told: bool) -> None:
+    assert tables._tells(cell, default) is told
