@@ -1,5 +1,6 @@
 """Failures of databases: SQLite, PostgreSQL, Redis, and SQLAlchemy and Feast over them."""
 
+import re
 from typing import Any
 
 from rf_platform.errors import ConfigError, CorruptError, UnavailableError
@@ -7,6 +8,7 @@ from rf_platform.failures.failure import Failure
 from rf_platform.failures.system import first_line, in_text
 
 _UP = "check the URL, and that the database is up and writable"
+_REDIS_REFUSES = re.compile(r"(MISCONF|NOREPLICAS|BUSY|DENIED)\b")
 _SQLITE_DOWN = tuple(
     f"SQLITE_{name}"
     for name in ("CANTOPEN", "BUSY", "LOCKED", "FULL", "IOERR", "READONLY", "NOMEM", "PERM", "PROTOCOL", "NOLFS")
@@ -30,6 +32,11 @@ def of_sqlite(error: BaseException) -> Failure | None:
         return None
     remedy = "restore it from a copy, or move it away to start with an empty one"
     return Failure(kind=CorruptError, what=first_line(error), remedy=remedy)
+
+
+def of_redis(error: BaseException) -> Failure | None:
+    """Return the failure of a Redis that refuses for now, by the code of its answer; what it says of our command is a bug."""
+    return unavailable(error) if _REDIS_REFUSES.match(str(error)) else None
 
 
 def of_feast(error: Any) -> Failure:

@@ -23,6 +23,9 @@ class Failure:
     machine: bool = False
     """The machine lacks something (room, rights, memory), so kind and remedy are these, whatever was being done."""
 
+    needs_place: bool = False
+    """It tells of a content, so it is one only where the code says what it reads; anywhere else the exception is a bug."""
+
     def reason(self, place: str) -> str:
         """Return what failed; ``place`` is named where the exception names no file."""
         return self.what.replace(PLACE, place)

@@ -62,7 +62,7 @@ def of_arrow(error: BaseException) -> Failure | None:
 
 def of_json(error: Any) -> Failure:
     """Return the failure of a text that is no JSON."""
-    return Failure(kind=CorruptError, what=f"it is no JSON: {first_line(error)}", remedy=_RESTORE)
+    return Failure(kind=CorruptError, what=f"it is no JSON: {first_line(error)}", remedy=_RESTORE, needs_place=True)
 
 
 def of_yaml(error: Any) -> Failure:
@@ -77,7 +77,8 @@ def of_validation(error: Any) -> Failure:
     """Return the failure of values that are not those of a pydantic model: its first complaint."""
     wrong = error.errors()[0]
     where = ".".join(str(part) for part in wrong["loc"])
-    return Failure(kind=ConfigError, what=f"{where}: {wrong['msg']}" if where else wrong["msg"], remedy="correct it")
+    said = f"{where}: {wrong['msg']}" if where else wrong["msg"]
+    return Failure(kind=ConfigError, what=said, remedy="correct it", needs_place=True)
 
 
 def of_archive(error: BaseException) -> Failure:

@@ -66,7 +66,12 @@ def of_device_memory(error: BaseException) -> Failure:
     )
 
 
+def of_onnx_run(error: BaseException) -> Failure | None:
+    """Return the failure of a graph for which there is no memory."""
+    return of_memory(error) if lacks_memory(error) else None
+
+
 def of_onnx(error: Any) -> Failure:
-    """Return the failure of a graph that cannot be read or run."""
+    """Return the failure of a graph that cannot be read."""
     said = first_line(error).rpartition(" : ")[2]
     return in_text(said) or Failure(kind=CorruptError, what=said, remedy="build the bundle again")

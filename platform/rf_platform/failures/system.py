@@ -69,6 +69,8 @@ _MEANINGS = {
     errno.ENETUNREACH: _Meaning(UnavailableError, "the network cannot be reached", _SERVER),
     errno.EADDRINUSE: _Meaning(UnavailableError, "the address is in use", "stop what uses it, or choose another one"),
 }
+_MISUSE = (errno.EBADF, errno.EINVAL, errno.ECHILD, errno.ENOTSOCK)
+"""Numbers that tell of a mistake in a program."""
 _OF_CLASS = {
     "FileNotFoundError": errno.ENOENT,
     "PermissionError": errno.EACCES,
@@ -149,8 +151,8 @@ def summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}"
 
 
-def of_os_error(error: Any) -> Failure:
-    """Return the failure behind an ``OSError``, also of libraries that raise one without a number."""
+def of_os_error(error: Any) -> Failure | None:
+    """Return the failure behind an ``OSError``; None for misuse of the system, and for texts that it does not know."""
     named = error.filename2 or error.filename
     place = os.fsdecode(named) if isinstance(named, (str, bytes, os.PathLike)) else None
     text = first_line(error)
@@ -161,8 +163,8 @@ def of_os_error(error: Any) -> Failure:
         return of_number(number, place or path_in(text))
     if (said := in_text(text)) is not None:
         return said
-    if error.errno is None:  # libraries raise it for what they cannot read
-        return Failure(kind=CorruptError, what=text, remedy="restore the file, or make it again")
+    if error.errno is None or error.errno in _MISUSE:
+        return None
     where = f"{place}: " if place else ""
     return Failure(kind=RunError, what=f"{where}{error.strerror or text}", remedy="mend that, and try again")
 
@@ -185,7 +187,6 @@ def of_text(error: Any) -> Failure:
     """Return the failure of bytes that are no text, or of text that an encoding lacks."""
     if isinstance(error, UnicodeDecodeError):
         byte = f"byte 0x{error.object[error.start]:02x} at {error.start}"
-        return Failure(
-            kind=CorruptError, what=f"it is no {error.encoding.upper()} text ({byte})", remedy="save it as UTF-8 text"
-        )
+        said = f"it is no {error.encoding.upper()} text ({byte})"
+        return Failure(kind=CorruptError, what=said, remedy="save it as UTF-8 text", needs_place=True)
     return Failure(kind=ConfigError, what=first_line(error), remedy="use UTF-8 (PYTHONUTF8=1, or a UTF-8 locale)")

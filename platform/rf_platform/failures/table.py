@@ -20,8 +20,27 @@ def _of_pool(error: Any) -> Failure:
     return Failure(kind=UnavailableError, what=system.first_line(error), remedy="try again when less is going on")
 
 
+def _of_os_error(error: Any) -> Failure | None:
+    """Return the failure behind an ``OSError``, also one that Arrow raises of a damaged file."""
+    return system.of_os_error(error) or (files.of_arrow(error) if error.errno is None else None)
+
+
+_REDIS_DOWN = (
+    "ConnectionError",
+    "TimeoutError",
+    "InvalidResponse",
+    "OutOfMemoryError",
+    "ReadOnlyError",
+    "NoPermissionError",
+    "AuthenticationWrongNumberOfArgsError",
+    "ClusterDownError",
+    "TryAgainError",
+    "RedisClusterException",
+)
+"""Classes of what a Redis cannot do now, or not for this user; those of refused logins and of loading are connection errors."""
+_ONNX = "onnxruntime.capi.onnxruntime_pybind11_state"
 _RULES: Mapping[str, Rule] = {
-    "builtins.OSError": system.of_os_error,
+    "builtins.OSError": _of_os_error,
     "socket.gaierror": system.of_connection,
     "builtins.MemoryError": system.of_memory,
     "builtins.UnicodeError": system.of_text,
@@ -45,8 +64,8 @@ _RULES: Mapping[str, Rule] = {
     "psycopg.InterfaceError": databases.unavailable,
     "psycopg.errors.InsufficientPrivilege": databases.unavailable,
     "psycopg.errors.ReadOnlySqlTransaction": databases.unavailable,
-    "psycopg_pool": databases.unavailable,
-    "redis.exceptions": databases.unavailable,
+    **{f"redis.exceptions.{name}": databases.unavailable for name in _REDIS_DOWN},
+    "redis.exceptions.ResponseError": databases.of_redis,
     "sqlalchemy.exc.DBAPIError": _of_driver,
     "sqlalchemy.exc.TimeoutError": _of_pool,
     "alembic.util.exc.CommandError": databases.of_alembic,
@@ -54,9 +73,13 @@ _RULES: Mapping[str, Rule] = {
     "torch.OutOfMemoryError": models.of_device_memory,
     "_pickle.PickleError": models.of_torch_file,
     "pickle.PickleError": models.of_torch_file,
-    "onnxruntime.capi.onnxruntime_pybind11_state": models.of_onnx,
+    **{f"{_ONNX}.{name}": models.of_onnx for name in ("NoSuchFile", "InvalidProtobuf", "InvalidGraph", "Fail")},
+    f"{_ONNX}.RuntimeException": models.of_onnx_run,
 }
-"""Rules by class, as ``module.Class``, or by module for all classes in it; that of the nearest base class decides."""
+"""Rules by class, as ``module.Class``, or by module for all classes in it; that of the nearest base class decides.
+
+A whole module only where each of its classes tells of what the library was given: a rule too many hides a bug.
+"""
 
 
 def failure_of(error: BaseException) -> Failure | None:

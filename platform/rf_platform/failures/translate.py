@@ -30,7 +30,8 @@ def as_rf_error(
 
     Args:
         error: what was raised; an error of the platform is returned as it is.
-        about: what was being done, or to what; stands first in the message.
+        about: what was being done, or to what; stands first in the message. Without it, a content that is not as it should be
+            (no JSON, no text, wrong values) is a bug: something was not read as what it may be.
         place: the file or directory, for exceptions that name none.
         kind: what is raised, unless the machine is at fault.
         remedy: what to do about it, unless the machine is at fault.
@@ -38,7 +39,9 @@ def as_rf_error(
     if isinstance(error, RfError):
         return error
     failure = failure_of(error)
-    return None if failure is None else _raised(failure, about, place, kind, remedy)
+    if failure is None or (failure.needs_place and not about):
+        return None
+    return _raised(failure, about, place, kind, remedy)
 
 
 def origin(error: BaseException) -> str:
@@ -69,9 +72,7 @@ def translated(
         raise
     except Exception as error:
         known = as_rf_error(error, about=about, place=place, kind=kind, remedy=remedy)
-        if known is None and (
-            (malformed and isinstance(error, (*_MALFORMED, RuntimeError))) or origin(error) in packages
-        ):
+        if known is None and ((malformed and _tells_of_content(error)) or origin(error) in packages):
             said = summary(error)
             known = _raised(Failure(kind=CorruptError, what=said, remedy=_RESTORE), about, place, kind, remedy)
         if known is None:
@@ -102,6 +103,12 @@ def read_json(path: Path, remedy: str | None = None, kind: type[RfError] = Corru
         if not isinstance(found, dict):
             raise kind(f"{path} cannot be read: it holds no JSON object; {remedy or _RESTORE}")
         return found
+
+
+def _tells_of_content(error: Exception) -> bool:
+    if isinstance(error, OSError):  # of a library in its own words, or a place in the file where none can be
+        return error.errno in (None, errno.EINVAL)
+    return isinstance(error, (*_MALFORMED, RuntimeError))
 
 
 def _raised(failure: Failure, about: str, place: Path | str, kind: type[RfError] | None, remedy: str | None) -> RfError:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rf_platform.errors import UsageError
+from rf_platform.failures import reading
 from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
 from rf_protos.v1.filter_pb2 import Filter, Predicate
 
@@ -66,7 +67,8 @@ def filter_from_json(text: str) -> Filter:
         path = Path(text[1:])
         if not path.is_file():
             raise UsageError(f"--filter @{path}: there is no such file")
-        text = path.read_text(encoding="utf-8")
+        with reading(path, "correct it", UsageError):
+            text = path.read_text(encoding="utf-8")
     try:
         return Parse(text, Filter())
     except ParseError as error:

@@ -1,6 +1,5 @@
 """What an event may say of an interaction: the columns of the interactions table."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rf_platform.data.report import RECORD
+from rf_platform.failures import read_json
 from rf_platform.features.encode import NumericStats
 from rf_platform.features.field_rule import FieldRule, element_of
 from rf_platform.features.spec import FeatureSpec
@@ -22,6 +22,7 @@ OWN = {
     "input_order": "the order of arrival",
 }
 """Columns that come from elsewhere in the event."""
+_REMEDY = "import again with --replace"
 _ALWAYS = {"event_type": "String", "rating": "Float32"}
 
 
@@ -46,6 +47,7 @@ class Columns:
 
         Raises:
             OSError: the table cannot be read.
+            CorruptError: the record of the import cannot be read.
         """
         kept = {str(f.of): element_of(f.dtype) for f in spec.history if f.of not in OWN}
         dtypes = {**_ALWAYS, **kept}
@@ -66,7 +68,7 @@ class Columns:
 def _bounds(record: Path) -> dict[str, tuple[float | None, float | None]]:
     if not record.exists():
         return {}
-    return {name: (least, most) for name, (least, most) in json.loads(record.read_text()).get("bounds", {}).items()}
+    return {name: (least, most) for name, (least, most) in read_json(record, _REMEDY).get("bounds", {}).items()}
 
 
 def _dtype(of: pa.DataType) -> str | None:

@@ -3,19 +3,24 @@
 import errno
 import json
 import os
+import re
 import socket
 import sqlite3
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
+from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError
 
 import duckdb
 import numpy as np
+import onnxruntime.capi.onnxruntime_pybind11_state as ort
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydantic
 import pytest
 import redis
 import sqlalchemy
@@ -105,10 +110,8 @@ KNOWN: list[tuple[str, Fail, type[RfError], str]] = [
     ("a full disk", write_full, UnavailableError, "no space left on the disk of /the/workspace; make room"),
     ("no rights", lambda _: Path("/proc/sysrq-x").write_text(""), RfError, "/proc/sysrq-x"),
     ("memory", lambda _: np.zeros(1 << 60, np.int8), UnavailableError, "not enough memory (Unable to allocate"),
-    ("no text", lambda _: b"ab\xff".decode(), CorruptError, "it is no UTF-8 text (byte 0xff at 2); "),
     ("refused", lambda _: socket.create_connection(("127.0.0.1", 1)), UnavailableError, "connection refused; "),
     ("no such host", lambda _: socket.create_connection(("x.invalid", 1)), UnavailableError, "check the address"),
-    ("JSON", lambda _: json.loads("{"), CorruptError, "it is no JSON: Expecting property name"),
     ("YAML", lambda _: yaml.safe_load("a: [b"), CorruptError, "it is no YAML: expected ',' or ']', but got"),
     ("archive", lambda _: zipfile.ZipFile("/etc/passwd"), CorruptError, "File is not a zip file; "),
     ("Parquet, by Arrow", lambda p: pq.read_table(truncated(p / "x")), CorruptError, "magic bytes"),
@@ -183,6 +186,79 @@ def test_known_failures(fail: Fail, kind: type[RfError], says: str, tmp_path: Pa
     for raw in ("\n", "LINE 1", "SELECT", "Error:", "Errno", "sqlalche.me", "secret", "{place}"):
         assert raw not in said
     assert len(said.split("; ")) >= 2  # what, and what to do
+
+
+class Wanted(pydantic.BaseModel):
+    """Some file's content."""
+
+    a: int
+
+
+CONTENTS: list[tuple[Callable[[], Any], type[RfError], str]] = [
+    (lambda: b"ab\xff".decode(), CorruptError, "it is no UTF-8 text (byte 0xff at 2); "),
+    (lambda: json.loads("{"), CorruptError, "it is no JSON: Expecting property name"),
+    (lambda: Wanted.model_validate({"a": "x"}), ConfigError, "a: Input should be a valid integer"),
+]
+
+
+@pytest.mark.parametrize(("fail", "kind", "says"), CONTENTS)
+def test_a_content_is_wrong_only_where_it_is_read(fail: Callable[[], Any], kind: type[RfError], says: str) -> None:
+    error = raised(fail)
+    assert as_rf_error(error, place="/the/workspace") is None
+    with pytest.raises(kind, match=f"^/the/file: {re.escape(says)}"), translated("/the/file"):
+        raise error
+
+
+def test_what_a_terminal_cannot_show_is_no_content() -> None:
+    told = as_rf_error(raised(lambda: "\u2713".encode("ascii")))
+    assert isinstance(told, ConfigError)
+    assert "PYTHONUTF8=1" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"), False),
+        (redis.ResponseError("ERR unknown command 'SELEC'"), False),
+        (redis.DataError("Invalid input of type: 'dict'"), False),
+        (redis.exceptions.LockNotOwnedError("not owned"), False),
+        (redis.ResponseError("MISCONF Redis is configured to save RDB snapshots, but cannot persist on disk"), True),
+        (redis.ResponseError("BUSY Redis is busy running a script"), True),
+        (redis.ResponseError("BUSYGROUP Consumer Group name already exists"), False),
+        (redis.BusyLoadingError("Redis is loading the dataset in memory"), True),
+        (redis.ReadOnlyError("You can't write against a read only replica."), True),
+        (redis.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), True),
+        (redis.AuthenticationError("invalid username-password pair or user is disabled."), True),
+        (redis.TimeoutError("Timeout reading from socket"), True),
+        (ort.InvalidArgument("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got: 1 Expected: 2"), False),
+        (ort.RuntimeException("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code"), False),
+        (ort.RuntimeException("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : out of memory"), True),
+        (ort.InvalidProtobuf("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Protobuf parsing failed."), True),
+        (OSError(errno.EBADF, os.strerror(errno.EBADF)), False),
+        (OSError(errno.EINVAL, os.strerror(errno.EINVAL)), False),
+        (ChildProcessError(errno.ECHILD, os.strerror(errno.ECHILD)), False),
+        (OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK)), False),
+        (OSError(errno.EBUSY, os.strerror(errno.EBUSY)), True),
+        (HTTPError("http://x", 404, "Not Found", Message(), None), False),
+        (OSError("text"), False),
+        (OSError("Couldn't deserialize thrift: TProtocolException: Invalid data"), True),  # as Arrow raises it
+        (OSError("Error writing bytes to file: No space left on device"), True),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_classes_of_libraries_tell_failures_from_bugs(error: Exception, known: bool) -> None:
+    assert (as_rf_error(error) is not None) == known
+    if not known:
+        with pytest.raises(type(error)), translated("doing something"):
+            raise error
+
+
+def test_an_error_of_the_system_without_a_number_tells_of_the_file_that_is_read() -> None:
+    for error in (OSError("text"), OSError(errno.EINVAL, "Invalid argument")):
+        with pytest.raises(CorruptError, match=r"^/a/b cannot be read: OSError: .*; restore"), reading("/a/b"):
+            raise error
+    with pytest.raises(OSError, match="Bad file descriptor"), reading("/a/b"):
+        os.fstat(-1)
 
 
 BUGS: list[Callable[[], Any]] = [
