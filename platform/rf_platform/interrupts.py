@@ -34,8 +34,17 @@ _state = _State()
 
 
 def received() -> int | None:
-    """Return the number of the signal that has come, or None."""
+    """Return the number of the signal that has come, or None; outside of :func:`listening`, None."""
     return _state.received
+
+
+def raise_if_received() -> None:
+    """Raise the interrupt that has come, if a library has swallowed it and raised an error of its own in its place.
+
+    It stands first wherever an error of any class is told, noted or passed over, and the work goes on.
+    """
+    if (number := _state.received) is not None and not _state.held and _in_main_thread():
+        _raise(number)
 
 
 @contextmanager
@@ -68,6 +77,7 @@ def listening() -> Iterator[None]:
     try:
         yield
     finally:
+        _state.received = _state.pending = None
         sys.unraisablehook = reported
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -27,7 +27,7 @@ from rf_platform.errors import (
 )
 from rf_platform.failures import as_rf_error, read_json, reading
 from rf_platform.features.lineage import LINEAGE
-from rf_platform.interrupts import held
+from rf_platform.interrupts import held, received
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_platform.staging import new_file, staged
@@ -290,13 +290,13 @@ def _train(
             registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
             found = {"validation": result.validation, "best_epoch": result.best_epoch}
             write_metrics(directory, registry, name, found)
-    except KeyboardInterrupt:
-        world.broken = True
-        _fail(settings, name, "interrupted", world)
-        raise InterruptedRunError(
-            f"run '{name}' was interrupted; `rf train --resume --name {name}` goes on with it"
-        ) from None
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or received() is not None:  # also one that a library has swallowed
+            world.broken = True
+            _fail(settings, name, "interrupted", world)
+            raise InterruptedRunError(
+                f"run '{name}' was interrupted; `rf train --resume --name {name}` goes on with it"
+            ) from None
         known = as_rf_error(error, place=directory)
         _fail(settings, name, f"{type(error).__name__}: {error}" if known is None else str(known), world)
         raise

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rf_platform.errors import RfError
 from rf_platform.failures import as_rf_error, summary
+from rf_platform.interrupts import raise_if_received
 from rf_platform.settings import Settings
 
 
@@ -69,6 +70,7 @@ def run_checks(checks: Iterable[Check], settings: Settings) -> Iterator[CheckRes
             with redirect_stdout(StringIO()):  # libraries talk; a program reads our standard output
                 found = check.run(settings)
         except Exception as error:
+            raise_if_received()
             known = as_rf_error(error)
             found = fail(summary(error), "") if known is None else _of_error(known)
         yield CheckResult(check.name, found.status, found.detail, found.remedy)

@@ -2,6 +2,7 @@
 
 from rf_platform.data.event_log.tables import is_there
 from rf_platform.doctor.check import Finding, fail, ok, warn
+from rf_platform.interrupts import raise_if_received
 from rf_platform.settings import Settings
 
 _REMEDIES = {
@@ -25,6 +26,7 @@ def check_store_position(settings: Settings) -> Finding:
     try:
         compared = standing_of(settings, open_store(settings))
     except Exception as error:  # each online store raises its own classes
+        raise_if_received()
         return warn(
             f"the marks of the online store cannot be read: {summary(error)}", "see the check of the online store"
         )

@@ -7,6 +7,7 @@ from rf_platform.doctor.check import Finding, ok, warn
 from rf_platform.doctor.reach import online_store_url
 from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.seen import ITEMS, VIEW, seen_view
+from rf_platform.interrupts import raise_if_received
 from rf_platform.registry.engine import database_file
 from rf_platform.settings import Settings
 from rf_platform.sql import identifier, pattern_literal
@@ -48,6 +49,7 @@ def check_seen_sets(settings: Settings) -> Finding:
     try:
         found = store._get_provider().online_store.online_read(store.config, view, keys, [ITEMS])
     except Exception as error:  # each online store has its own way to say that it has no such table
+        raise_if_received()
         return warn(f"{VIEW} cannot be read: {summary(error)}", _REMEDY)
     there = sum(bool(row and row[ITEMS].WhichOneof("val")) for _, row in found)
     if there < len(keys):

@@ -12,6 +12,7 @@ from rf_platform.errors import CorruptError, RfError
 from rf_platform.failures.failure import PLACE, Failure
 from rf_platform.failures.system import has_room, of_number, summary
 from rf_platform.failures.table import failure_of
+from rf_platform.interrupts import raise_if_received
 
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, AssertionError)
 """What readers raise of content that is not theirs."""
@@ -72,6 +73,8 @@ def translated(
         raise
     except Exception as error:
         known = as_rf_error(error, about=about, place=place, kind=kind, remedy=remedy)
+        if known is None:
+            raise_if_received()
         if known is None and ((malformed and _tells_of_content(error)) or origin(error) in packages):
             said = summary(error)
             known = _raised(Failure(kind=CorruptError, what=said, remedy=_RESTORE), about, place, kind, remedy)

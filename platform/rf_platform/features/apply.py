@@ -19,7 +19,7 @@ from rf_platform.features.sources import describe
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.store import TABLES, open_store, quiet, repo_config
 from rf_platform.features.supported import check_tables
-from rf_platform.interrupts import held
+from rf_platform.interrupts import held, raise_if_received
 from rf_platform.settings import Settings
 from rf_platform.staging import locked
 
@@ -90,6 +90,7 @@ def _apply(settings: Settings) -> Applied:
     except RfError:
         raise
     except Exception as error:  # definition files are the user's code: anything can come out of them
+        raise_if_received()
         about = f"the definitions in {repository} cannot be applied"
         known = as_rf_error(error, about=about, place=settings.workspace.feast, kind=ConfigError)
         if known is None and origin(error).startswith("rf_"):
@@ -126,6 +127,7 @@ def _forget_infrastructure(settings: Settings) -> None:
             with engine.begin() as connection:
                 connection.execute(text("DELETE FROM managed_infra WHERE project_id = :name"), {"name": config.project})
     except Exception:  # opening the store comes next, and says what is wrong
+        raise_if_received()
         return
     finally:
         engine.dispose()

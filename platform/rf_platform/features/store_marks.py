@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rf_platform.data.event_log import LoggedEvent
 from rf_platform.features.online_table import has_table
+from rf_platform.interrupts import raise_if_received
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -113,6 +114,7 @@ class StoreMarks:
         try:
             found = online.online_read(self._config, self._view, self._keys, [_NUMBERS])
         except Exception:
+            raise_if_received()
             if has_table(self._config, online, self._view):
                 raise
             return Marks()

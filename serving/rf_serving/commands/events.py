@@ -118,10 +118,12 @@ def _store(settings: "Settings") -> dict[str, Any]:
     from rf_platform.failures import summary
     from rf_platform.features.store import open_store
     from rf_platform.features.store_standing import standing_of
+    from rf_platform.interrupts import raise_if_received
 
     try:
         compared = standing_of(settings, open_store(settings))
     except Exception as error:  # each online store raises its own classes
+        raise_if_received()
         return {"standing": "unknown", "position": None, "detail": summary(error)}
     return {"standing": compared.standing.value, "position": compared.position, "detail": compared.detail}
 

@@ -15,7 +15,8 @@ from typer.testing import Result
 
 import rf_training.run
 from rf_platform.claim import claimed
-from rf_platform.errors import RunError, UsageError
+from rf_platform.errors import InterruptedRunError, RunError, UsageError
+from rf_platform.interrupts import listening
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_training.trainer import Trainer
@@ -114,6 +115,30 @@ def test_an_interrupted_ablation_goes_on_where_it_stopped(
     assert Counted.log[0][0] == second
     history = (registry.run(second).path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in history] == [1, 2]
+
+
+class Swallowed(Counted):
+    """A library swallows an interrupt and raises an error of its own, as DuckDB does."""
+
+    def run(self, resume: bool = False) -> Any:
+        self.log.append((self.directory.name, resume))
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("Query interrupted") from None
+
+
+def test_an_interrupt_that_a_library_swallows_ends_the_ablation(
+    ablate: Ablate, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Swallowed.log = []
+    monkeypatch.setattr(rf_training.run, "Trainer", Swallowed)
+    with listening():
+        stopped = ablate(TWO_GROUPS, "swallowed", learning_rate=1e-3)
+    ((name, _),) = Swallowed.log
+    assert isinstance(stopped.exception, InterruptedRunError)
+    assert "3 of 3 runs to go" in str(stopped.exception)
+    assert registry.run(name).error == "interrupted"
 
 
 class FailsOnShortHistories(Counted):

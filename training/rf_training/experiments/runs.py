@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 from rf_platform.errors import InterruptedRunError, RfError
+from rf_platform.interrupts import raise_if_received
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_training.config import Recipe
@@ -154,10 +155,9 @@ def _train(settings: Settings, dataset: str, runs: CellRuns, cell: Cell[Recipe],
                 start_run(settings, cell.recipe, dataset, name)
     except InterruptedRunError as error:
         raise KeyboardInterrupt from error
-    except RfError as error:
-        failed[cell.name] = str(error)
     except Exception as error:  # what one variant runs into says nothing about the others
-        failed[cell.name] = f"{type(error).__name__}: {error}"
+        raise_if_received()
+        failed[cell.name] = str(error) if isinstance(error, RfError) else f"{type(error).__name__}: {error}"
 
 
 def _has_files(run: RunRecord) -> bool:

@@ -1,0 +1,61 @@
+"""Interrupts that a library swallows are interrupts all the same, wherever errors of any class are told and work goes on."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rf_platform.doctor import position
+from rf_platform.doctor.check import Check, run_checks
+from rf_platform.failures import reading
+from rf_platform.interrupts import Terminated, held, listening, raise_if_received, received
+from rf_platform.settings import Settings
+
+
+def swallow(*_: Any) -> Any:
+    """Raise what DuckDB raises of an interrupted query."""
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        raise RuntimeError("Query interrupted") from None
+
+
+def of_doctor(settings: Settings, _: pytest.MonkeyPatch) -> None:
+    list(run_checks([Check("one", swallow)], settings))
+
+
+def of_position(settings: Settings, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(position, "is_there", lambda _: True)
+    patch.setattr("rf_platform.features.store.open_store", swallow)
+    position.check_store_position(settings)
+
+
+def of_reading(_: Settings, __: pytest.MonkeyPatch) -> None:
+    with reading("/a/b"):
+        swallow()
+
+
+@pytest.mark.parametrize("work", [of_doctor, of_position, of_reading])
+def test_a_swallowed_interrupt_is_raised_again(
+    work: Callable[[Settings, pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Terminated), listening():
+        work(Settings(home=tmp_path), monkeypatch)
+    raise_if_received()  # nothing is left of it
+    assert received() is None
+
+
+def test_steps_that_belong_together_are_not_cut() -> None:
+    done = []
+
+    def work() -> None:
+        with listening(), held():
+            signal.raise_signal(signal.SIGTERM)
+            raise_if_received()
+            done.append("whole")
+
+    with pytest.raises(Terminated):
+        work()
+    assert done == ["whole"]
