@@ -6,7 +6,7 @@ one may have been at as possibly done: events that were in the log by then, no f
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 from threading import Thread
@@ -92,7 +92,7 @@ class Applier:
         self._fault = StoreFault.NONE
         self._reset, self._redo_to = -1, 0
         self._alone_from: float | None = None
-        self._failing_since: float | None = None
+        self._waiting_since: float | None = None
         self._stop, self._wake = Flag(), Flag()
         self._logger = structlog.get_logger("rf_serving")
         self._thread = Thread(target=self._run, name="rf-applier", daemon=True)
@@ -109,15 +109,28 @@ class Applier:
         self._thread.join(10.0)
 
     def _run(self) -> None:
+        with ExitStack() as ending:
+            ending.callback(self._leadership.release)
+            ending.callback(self._watch.close)
+            self._work()
+            try:
+                if self._state is not None:
+                    self._note()
+            except Exception as error:  # the next one who leads takes them for possibly done
+                self._logger.warning("not noted which events were applied", error=summary(error))
+            if self._history is not None:
+                self._history.forget()
+
+    def _work(self) -> None:
         pause = _PAUSE
         while not self._stop.is_set():
             try:
                 leads = self._lead()
                 idle = self._step() if leads else True
-                self._recovered()
                 pause = _PAUSE
             except Exception as error:  # each store raises its own classes
-                self._failed(error)
+                self._wait(summary(error))
+                self._observe(self._progress(leads=self._state is not None))
                 self._stop.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
@@ -125,12 +138,6 @@ class Applier:
                 self._observe(self._progress(leads=leads))
                 self._wake.wait(POLL_SECONDS if leads else STANDBY_SECONDS)
                 self._wake.clear()
-        if self._state is not None:
-            self._note()
-        if self._history is not None:
-            self._history.forget()
-        self._watch.close()
-        self._leadership.release()
 
     def _lead(self) -> bool:
         """Say whether we lead; who begins to treats what the last one may have written, and not have noted, as possibly done."""
@@ -157,10 +164,11 @@ class Applier:
         return True
 
     def _follow(self) -> None:
-        """Know what the one who leads found out about the store."""
+        """Know what the one who leads found out about the store; that events wait, if they do, is its to say."""
         if monotonic() >= self._checked + _CHECK_SECONDS:
             self._checked = monotonic()
             self._fault, self._head = self._log.state().fault, self._log.head()
+        self._waiting_since = None
 
     def _found(self, state: LogState) -> None:
         if self._fault is not StoreFault.NONE and state.fault is StoreFault.NONE:
@@ -183,11 +191,13 @@ class Applier:
         events = self._read(state)
         if self._alone_from is not None:
             self._doubt(state, self._alone_from)
-        if events or monotonic() >= self._watched + _CHECK_SECONDS:
-            # A store that is down is no failure as long as nothing waits for it.
-            with nullcontext() if events else suppress(Exception):
-                if not self._store_is_sound(state, history):
-                    return True
+        looks = bool(events) or monotonic() >= self._watched + _CHECK_SECONDS
+        if looks and (verdict := self._look(state, history, idle=not events)) is not Verdict.GO_ON:
+            if not events:
+                self._waiting_since = None
+            elif verdict is Verdict.WAIT:
+                self._wait(f"it is {self._fault.name.lower()}")
+            return True
         if events:
             redo_to = max(state.redo_to, self._redo_to)
             events = [event for event in events if event.sequence <= redo_to] or events
@@ -199,9 +209,12 @@ class Applier:
             except Exception:
                 self._redo_to = max(self._redo_to, last)  # part of it may be there
                 raise
+            self._goes_on()
             lost = state.whole_at if state.fault is StoreFault.BEHIND else 0
             self._done(applied, len(events), sum(event.sequence <= lost for event in events))
             self._position = last
+        elif looks:
+            self._goes_on()
         if self._position - state.applied >= _MOST_UNNOTED or monotonic() >= self._noted + _NOTE_SECONDS:
             self._note()
         return not events
@@ -213,9 +226,10 @@ class Applier:
         most = _MOST_UNNOTED if state.fault is StoreFault.BEHIND else BATCH
         return read_after(self._log, self._parts, self._position, most)
 
-    def _store_is_sound(self, state: LogState, history: OnlineHistory) -> bool:
+    def _look(self, state: LogState, history: OnlineHistory, *, idle: bool) -> Verdict:
         """Say whether events may be applied now; if not, what to do about it was done."""
-        verdict = self._watch.check(history, state, self._position, alone=self._alone_from is None)
+        alone = self._alone_from is None
+        verdict = self._watch.check(history, state, self._position, alone=alone, idle=idle)
         self._watched = monotonic()
         if verdict is Verdict.BEGIN_ANEW:
             self._redo_to = max(self._redo_to, self._position)
@@ -223,7 +237,7 @@ class Applier:
             self._found(self._state)
             self._begin_anew(self._state)
             self._watched = 0.0
-        return verdict is Verdict.GO_ON
+        return verdict
 
     def _doubt(self, state: LogState, alone_from: float) -> None:
         """Count in what the one who led before may have written and not noted, until it is gone for certain.
@@ -248,19 +262,17 @@ class Applier:
                 raise
             return  # others are writing; the next time will do
         self._noted = monotonic()
-        if noted:
-            self._state = replace(state, applied=self._position)
-            if state.fault is not StoreFault.NONE:
-                self._state = self._log.state()
-                self._found(self._state)
+        if noted is not None:
+            self._state = noted
+            self._found(noted)
         else:  # a materialisation came in between
             self._state = self._log.state()
             self._begin_anew(self._state)
 
-    def _progress(self, *, leads: bool, behind_seconds: float = 0.0) -> Progress:
+    def _progress(self, *, leads: bool) -> Progress:
         return Progress(
             leads=leads,
-            behind_seconds=behind_seconds,
+            behind_seconds=0.0 if self._waiting_since is None else monotonic() - self._waiting_since,
             fault=self._fault,
             store_position=self._watch.position if leads else 0,
             log_position=self._head,
@@ -271,15 +283,13 @@ class Applier:
         self._observe(replace(progress, rebuilt=applied.rebuilt, failed=applied.failed))
         self._logger.debug("events applied", after=self._position, events=events, rebuilt=applied.rebuilt)
 
-    def _failed(self, error: Exception) -> None:
-        now = monotonic()
-        if self._failing_since is None:
-            self._failing_since = now
-            self._logger.warning("events wait for the online store", error=summary(error))
-        self._observe(self._progress(leads=True, behind_seconds=now - self._failing_since))
+    def _wait(self, why: str) -> None:
+        if self._waiting_since is None:
+            self._waiting_since = monotonic()
+            self._logger.warning("events wait for the online store", error=why)
 
-    def _recovered(self) -> None:
-        if self._failing_since is not None:
-            seconds = round(monotonic() - self._failing_since, 1)
-            self._failing_since = None
+    def _goes_on(self) -> None:
+        if self._waiting_since is not None:
+            seconds = round(monotonic() - self._waiting_since, 1)
+            self._waiting_since = None
             self._logger.info("events are applied again", after_seconds=seconds)

@@ -9,10 +9,15 @@ import structlog
 
 from rf_platform.data.replacing import reading_tables
 from rf_platform.errors import UnavailableError
+from rf_platform.failures import summary
+from rf_platform.lifeline import LIFELINE
 from rf_platform.settings import Settings
 from rf_platform.staging import locked
 
-_COMMAND = "import os; os.nice({niceness}); from rf_platform.cli import main; main()"
+_COMMAND = (
+    "import os; os.nice({niceness}); from rf_platform.lifeline import end_with_parent; end_with_parent(); "
+    "from rf_platform.cli import main; main()"
+)
 _NICENESS = 10
 _PAUSE, _LONGEST_PAUSE = 30.0, 600.0
 """Seconds between two attempts; doubled after each that failed."""
@@ -38,7 +43,7 @@ class StoreReload:
     def look(self) -> None:
         """Take note of its end."""
         if self._child is not None and self._child.poll() is not None:
-            self._ended(monotonic())
+            self._ended(self._child, monotonic())
 
     @property
     def elsewhere(self) -> bool:
@@ -54,40 +59,53 @@ class StoreReload:
         """End it if it still works; what it has loaded is loaded again by the next one."""
         if self._child is not None:
             self._child.kill()
-            self._child.wait()
-            self._child = None
+            self._forget_child(self._child)
+
+    def _forget_child(self, child: subprocess.Popen[bytes]) -> None:
+        child.wait()
+        assert child.stdin is not None
+        child.stdin.close()
+        self._child = None
 
     def _start(self) -> None:
         self._began = monotonic()
-        with self._said.open("wb") as output:
-            self._child = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND.format(niceness=_NICENESS), "features", "materialize"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment(),
-            )
+        try:
+            self._said.parent.mkdir(parents=True, exist_ok=True)  # not there yet if neither store of Feast is a file
+            with self._said.open("wb") as output:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-c", _COMMAND.format(niceness=_NICENESS), "features", "materialize"],
+                    stdin=subprocess.PIPE,  # its lifeline
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment(),
+                )
+        except OSError as error:
+            self._failed(self._began, summary(error))
+            return
         self._log.info("online store is loaded again", command="rf features materialize")
 
-    def _ended(self, now: float) -> None:
-        assert self._child is not None
+    def _ended(self, child: subprocess.Popen[bytes], now: float) -> None:
+        self._forget_child(child)
         seconds = round(now - self._began, 1)
-        if self._child.returncode == 0:
+        if child.returncode == 0:
             self._log.info("online store was loaded again", seconds=seconds)
             self._pause, self._not_before = _PAUSE, now + _SETTLE_SECONDS
         else:
             said = self._said.read_text(errors="replace").strip().splitlines()
-            self._log.error(
-                "online store cannot be loaded again",
-                error=said[-1] if said else f"exit code {self._child.returncode}",
-                remedy="run `rf features materialize`",
-                again_in_seconds=self._pause,
-            )
-            self._not_before, self._pause = now + self._pause, min(2 * self._pause, _LONGEST_PAUSE)
-        self._child = None
+            self._failed(now, said[-1] if said else f"exit code {child.returncode}")
+
+    def _failed(self, now: float, error: str) -> None:
+        self._log.error(
+            "online store cannot be loaded again",
+            error=error,
+            remedy="run `rf features materialize`",
+            again_in_seconds=self._pause,
+        )
+        self._not_before, self._pause = now + self._pause, min(2 * self._pause, _LONGEST_PAUSE)
 
     def _environment(self) -> dict[str, str]:
         """Return variables that give the command the settings of this process."""
         given = {f"RF_{name.upper()}": value for name, value in self._settings}
         kept = {name: value for name, value in os.environ.items() if name not in given}
-        return {**kept, **{name: str(value) for name, value in given.items() if value is not None}}
+        given_here = {name: str(value) for name, value in given.items() if value is not None}
+        return {**kept, **given_here, LIFELINE: "1"}

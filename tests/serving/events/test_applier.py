@@ -10,7 +10,7 @@ import pytest
 
 from rf_platform.data.event_log import EventLog, EventParts
 from rf_platform.errors import UnavailableError
-from rf_serving.events.applier import Applier
+from rf_serving.events.applier import Applier, Progress
 from rf_serving.events.leadership import FileLeadership
 
 T0 = 1_600_000_000_000_000
@@ -45,12 +45,16 @@ class Gated:
 
 
 @contextmanager
-def applying(shop: Any, log: Any, kind: type[FileLeadership] = FileLeadership) -> Iterator[Applier]:
+def applying(
+    shop: Any,
+    log: Any,
+    kind: type[FileLeadership] = FileLeadership,
+    observe: Callable[[Progress], None] = lambda progress: None,
+) -> Iterator[Applier]:
     """Follow the log as on a host without the tables."""
     leadership = kind(shop.settings.workspace.events / "test.lock")
-    applier = Applier(
-        log, leadership, lambda: shop.history(tables=False), parts=EventParts(shop.settings.workspace.events)
-    )
+    parts = EventParts(shop.settings.workspace.events)
+    applier = Applier(log, leadership, lambda: shop.history(tables=False), observe, parts=parts)
     try:
         yield applier
     finally:
@@ -118,3 +122,79 @@ def test_somebody_who_has_not_noticed_may_go_on_for_a_while(
         gated.gate.set()
         wait_for(all_applied(log))
     assert shop.online([user])[user]["item_ids"] == items
+
+
+class Crossed:
+    """A log in which a materialisation ends right after the first note, and one more event is recorded."""
+
+    def __init__(self, log: EventLog, sealed: int, later: Any) -> None:
+        self._log, self._sealed, self._later, self.read_from = log, sealed, later, list[int]()
+        self.crossed = False
+
+    def advance(self, before: Any, applied: int) -> Any:
+        noted = self._log.advance(before, applied)
+        if noted and not self.crossed:
+            self._log.materialized(self._sealed)
+            self._log.append([[self._later]])
+            self.crossed = True
+        return noted
+
+    def read(self, after: int, most: int) -> Any:
+        if self.crossed:
+            self.read_from.append(after)
+        return self._log.read(after, most)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+def test_a_materialisation_that_ends_right_after_a_note_is_not_missed(
+    shop: Any, log: EventLog, event: Callable[..., Any]
+) -> None:
+    """While the store is behind: what it may have overwritten is applied again."""
+    with applying(shop, log):
+        pass
+    sealed = log.head()
+    assert log.rewind(log.state(), sealed, sealed + 10)
+    log.append([[event(93_030, 111, 100, T0)]])
+    crossed = Crossed(log, sealed, event(93_031, 111, 101, T0 + 1))
+    with applying(shop, crossed):
+        wait_for(lambda: crossed.crossed and all_applied(log)())
+    assert sealed in crossed.read_from
+
+
+def test_who_cannot_read_the_log_says_truly_whether_it_leads(shop: Any, log: EventLog) -> None:
+    said: list[Progress] = []
+    leader = FileLeadership(shop.settings.workspace.events / "test.lock")
+    assert leader.held()
+    gated = Gated(log)
+    try:
+        with applying(shop, gated, observe=said.append):
+            wait_for(lambda: len(said) > 1)
+            gated.failures = 2
+            wait_for(lambda: not gated.failures)
+            wait_for(lambda: not said[-1].behind_seconds)
+    finally:
+        leader.release()
+    assert {progress.leads for progress in said} == {False}
+
+
+def test_another_one_can_lead_though_the_last_note_failed(
+    shop: Any, log: EventLog, event: Callable[..., Any], logs: Any
+) -> None:
+    class Full(Gated):
+        def advance(self, *_: Any) -> Any:
+            raise OSError("no space left on device")
+
+    said = len(logs.entries)
+    with applying(shop, Full(log)) as applier:
+        log.append([[event(93_040, 112, 100, T0)]])
+        applier.wake()
+        wait_for(lambda: any(e["event"] == "events wait for the online store" for e in logs.entries[said:]))
+    assert any(e["event"] == "not noted which events were applied" for e in logs.entries[said:])
+    other = FileLeadership(shop.settings.workspace.events / "test.lock")
+    assert other.held()
+    other.release()
+    with applying(shop, log):
+        wait_for(all_applied(log))
+    assert shop.online([112])[112]["item_ids"] == [100]

@@ -111,15 +111,19 @@ class EventLog:
         with self._transaction(self.engine) as connection:
             return read_state(connection)
 
-    def advance(self, before: LogState, applied: int) -> bool:
-        """Note that events up to ``applied`` are in the online store; false if its state changed in between."""
+    def advance(self, before: LogState, applied: int) -> LogState | None:
+        """Note that events up to ``applied`` are in the online store.
+
+        Returns:
+            The new state; None if it was not ``before`` any more, and nothing was noted.
+        """
         with self._transaction(self._writer) as connection:
             if read_state(connection) != before:
-                return False
+                return None
             write_state(connection, applied=applied)
             if before.fault is StoreFault.BEHIND and applied >= before.whole_at:
                 write_state(connection, fault=StoreFault.NONE)
-        return True
+            return read_state(connection)
 
     def rewind(self, before: LogState, applied: int, whole_at: int) -> bool:
         """Note that the online store lost what came after ``applied``; false if its state changed in between.

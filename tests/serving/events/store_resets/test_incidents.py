@@ -51,14 +51,47 @@ def test_without_tables_it_waits_and_says_what_to_do(small: Any, logs: Any) -> N
             assert (log.state().applied, log.state().fault) == (20, StoreFault.UNLOADED)
         (told,) = [e for e in logs.entries[said:] if e["event"] == "online store went back"]
         assert "rf features materialize" in told["answer"]
+        waited = server.metric("rf_events_behind_seconds")
+        assert waited > 0.5
+        time.sleep(0.5)
+        assert server.metric("rf_events_behind_seconds") > waited + 0.2
+        assert all(e["event"] != "events are applied again" for e in logs.entries[said:])
         away.rename(tables)
         materialize(small.shop.settings)
         server.settle()
+        server.wait_for(StoreFault.NONE)
+        time.sleep(0.5)
+        assert server.metric("rf_events_behind_seconds") == 0
+        assert [e["event"] for e in logs.entries[said:]].count("events are applied again") == 1
         found = small.rows()
     assert {key: row for key, row in found.items() if key[1] != 1} == {
         key: row for key, row in whole.items() if key[1] != 1
     }
     assert small.shop.online([1])[1]["item_ids"][-3:] == [100 + n % 30 for n in (21, 22, 23)]
+
+
+def test_a_store_that_fails_and_returns_empty_has_not_recovered(small: Any, logs: Any) -> None:
+    """Events wait on, for another reason than before."""
+    tables = small.shop.settings.workspace.tables
+    tables.rename(tables.with_name("away"))
+    said = len(logs.entries)
+    with small.serving() as server:
+        server.record(small.events(5, small.users))
+        server.settle()
+        with closing(sqlite3.connect(small.backups.file, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            server.record(small.events(2, small.users))
+            end = time.monotonic() + 30
+            while not (waited := server.metric("rf_events_behind_seconds")):
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            small.backups.flush()
+        server.wait_for(StoreFault.UNLOADED)
+        time.sleep(0.5)
+        assert server.metric("rf_events_behind_seconds") > waited
+        told = [e["event"] for e in logs.entries[said:]]
+        assert told.count("events wait for the online store") == 1
+        assert "events are applied again" not in told
 
 
 def test_a_load_that_fails_is_said_and_tried_again_later(small: Any, logs: Any) -> None:
