@@ -1,7 +1,7 @@
 """What tests of several packages share: tiny tables in the form `rf data import` writes."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,14 +13,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from rf_platform.dataset.protocols import TRAIN, Events, SplitProtocol
+from rf_platform.interrupts import SIGNALS
 
 # A shell that starts a command in the background has it ignore SIGINT; tests interrupt trainings and servers with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 MICROSECONDS = pa.timestamp("us", tz="UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 START = datetime(2024, 1, 1, tzinfo=UTC)
 GENRES = np.array(["Action", "Comedy", "Drama", "Horror", "Western"])
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers() -> Iterator[None]:
+    """A command leaves handlers that end its process: it is over, and this one is not."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _write_tables(directory: Path, users: int = 24, items: int = 40, events: int = 12, seed: int = 0) -> None:

@@ -100,7 +100,12 @@ def held() -> Iterator[None]:
 
 
 def end_quietly() -> None:
-    """From here on, at the end of a process, a signal ends it at once and without a traceback."""
+    """From here on, at the end of a process, a signal ends it at once and without a traceback.
+
+    Only the main thread can do that; in another one nothing changes.
+    """
+    if not _in_main_thread():
+        return
 
     def handle(number: int, _: FrameType | None) -> None:
         for stream in (sys.stdout, sys.stderr):

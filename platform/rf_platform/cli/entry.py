@@ -3,7 +3,6 @@
 Nothing is imported before signals are listened to: an interrupt during the imports of a command is one as well.
 """
 
-import atexit
 import os
 import signal
 import sys
@@ -21,13 +20,15 @@ def main(commands: "Typer | None" = None) -> None:
     An expected failure, of the platform, a library or the system (:mod:`rf_platform.failures`), ends with one sentence and its
     exit code; an interrupt with one line and 130, or 143 for SIGTERM. A bug keeps its traceback.
     """
-    atexit.register(end_quietly)
-    with listening():
-        try:
-            code = _run(commands)
-        except BaseException as error:
-            interrupted = received() is not None or isinstance(error, KeyboardInterrupt)
-            code = _interrupted(error) if interrupted else _failed(error)
+    try:
+        with listening():
+            try:
+                code = _run(commands)
+            except BaseException as error:
+                interrupted = received() is not None or isinstance(error, KeyboardInterrupt)
+                code = _interrupted(error) if interrupted else _failed(error)
+    finally:
+        end_quietly()  # here and not at exit: what threads and libraries do at exit comes before
     sys.exit(code)
 
 
