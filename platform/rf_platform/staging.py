@@ -6,6 +6,7 @@ What has its name is on disk, contents before names: it outlives a crash of the 
 import ctypes
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -217,20 +218,38 @@ def _swap(one: Path, other: Path) -> bool:
 def _put_back(target: Path, mark: str) -> None:
     """Bring back what a process put aside that was killed before the new one had its name."""
     if not target.exists():
-        for old in target.parent.glob(f"{mark}{_OLD}{target.name}-*"):
+        for old in target.parent.glob(f"{mark}{_OLD}{escape(target.name)}-*"):
+            if _put_aside(old, mark) != target:  # of another one, whose name begins with that of the target
+                continue
             with suppress(FileNotFoundError):  # another process was faster
                 old.rename(target)
                 return
 
 
+def _put_aside(path: Path, mark: str) -> Path | None:
+    """Return the name that a directory had before it was put aside; None if it was not."""
+    found = re.fullmatch(f"{re.escape(mark)}{_OLD}(.+)-[0-9a-f]{{32}}", path.name)
+    return path.with_name(found[1]) if found else None
+
+
 def abandoned(parent: Path, mark: str) -> list[Path]:
-    """Return unfinished directories whose processes are gone: nobody holds their lock any more."""
-    return [path for path in parent.glob(f"{mark}*") if _if_abandoned(path, lambda _: None)]
+    """Return unfinished directories whose processes are gone: nobody holds their lock any more.
+
+    One that was put aside and whose name nothing has is none of them: it is all there is of it.
+    """
+    return [path for path in _rubbish(parent, mark) if _if_abandoned(path, lambda _: None)]
+
+
+def _rubbish(parent: Path, mark: str) -> Iterator[Path]:
+    for path in parent.glob(f"{mark}*"):
+        name = _put_aside(path, mark)
+        if name is None or name.exists():
+            yield path
 
 
 def remove_abandoned(parent: Path, mark: str) -> None:
     """Remove what :func:`abandoned` returns."""
-    for path in parent.glob(f"{mark}*"):
+    for path in _rubbish(parent, mark):
         _if_abandoned(path, shutil.rmtree)
 
 

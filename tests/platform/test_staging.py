@@ -93,3 +93,27 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     with staged(tmp_path / "a", MARK), staged(tmp_path / "c", MARK):  # the first is at work: not swept
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other-left", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["lime", "lime-mha"])
+def test_what_was_put_aside_keeps_its_own_name(tmp_path: Path, name: str) -> None:
+    """A process was killed between two renames; the one that comes next writes the same directory, or another one."""
+    old = tmp_path / f"{MARK}old-lime-mha-{'a' * 32}"
+    (old / "deep").mkdir(parents=True)
+    (old / "deep" / "file").write_text("old")
+    target = tmp_path / name
+    with pytest.raises(RuntimeError), staged(target, MARK, replace=True):
+        raise RuntimeError
+    assert staging.abandoned(tmp_path, MARK) == []
+    kept = old if name == "lime" else target
+    assert (kept / "deep" / "file").read_text() == "old"
+    write(tmp_path / "lime-mha", "new", replace=True)
+    assert read(tmp_path / "lime-mha") == "new"
+
+
+def test_what_was_put_aside_goes_away_when_its_name_is_taken(tmp_path: Path) -> None:
+    (tmp_path / f"{MARK}old-lime-mha-{'a' * 32}").mkdir()
+    (tmp_path / "lime-mha").mkdir()
+    assert len(staging.abandoned(tmp_path, MARK)) == 1
+    write(tmp_path / "lime-mha", "new", replace=True)
+    assert read(tmp_path / "lime-mha") == "new"
