@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from rf_platform.errors import CorruptError, RunError
+from rf_platform.interrupts import listening
 from rf_training.checkpoint import COMPLETE, ROOT, last_checkpoint, load_state, save_checkpoint
+from rf_training.distributed.process_group import World
 from rf_training.model.config import ModelConfig
 from rf_training.model.storage import save_weights
 
@@ -31,6 +33,22 @@ def saved(directory: Path) -> tuple[list[str], dict[str, Any]]:
     last = last_checkpoint(directory)
     assert last is not None
     return sorted(path.name for path in (directory / ROOT).iterdir()), load_state(last)
+
+
+class Waits(World):
+    """A rank that waits for what another one does, and is interrupted."""
+
+    def on_main(self, work: Callable[[], Any]) -> Any:
+        self.waits = getattr(self, "waits", 0) + 1
+        if self.waits == 1:  # for the state
+            return None
+        signal.raise_signal(signal.SIGINT)  # while the checkpoint gets its name
+        pytest.fail("it went on waiting")
+
+
+def test_an_interrupt_ends_the_wait_for_another_process(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), listening():
+        save_checkpoint(tmp_path, 1, {}, {}, Waits(rank=1, size=2))
 
 
 def test_the_new_one_takes_the_place_of_the_old_one(tmp_path: Path) -> None:

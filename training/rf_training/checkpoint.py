@@ -65,8 +65,7 @@ def save_checkpoint(
         world.on_main(lambda: _write_state(temporary, state))
         if tables:
             _write_tables(temporary / "tables", tables, world)
-        with held():  # the old one is deleted when the new one has its name
-            world.on_main(lambda: _commit(temporary, final))
+        world.on_main(lambda: _commit(temporary, final))
     except BaseException as error:
         if world.main:
             with held():
@@ -143,14 +142,15 @@ def _commit(temporary: Path, final: Path) -> None:
     files = {str(p.relative_to(temporary)): p.stat().st_size for p in sorted(temporary.rglob("*")) if p.is_file()}
     (temporary / COMPLETE).write_text(json.dumps({"files": files}, indent=2) + "\n")
     sync_tree(temporary)
-    if final.exists():  # of the same step of the same run
-        exchange(temporary, final, final.with_name(f"{_TEMPORARY}old-{final.name}"))
-    else:
-        os.replace(temporary, final)
-    sync(final.parent)
-    for older in final.parent.glob("step-*"):
-        if older != final:
-            shutil.rmtree(older)
+    with held():  # the old one is deleted when the new one has its name
+        if final.exists():  # of the same step of the same run
+            exchange(temporary, final, final.with_name(f"{_TEMPORARY}old-{final.name}"))
+        else:
+            os.replace(temporary, final)
+        sync(final.parent)
+        for older in final.parent.glob("step-*"):
+            if older != final:
+                shutil.rmtree(older)
 
 
 def _disk_error(error: BaseException) -> BaseException | None:

@@ -8,6 +8,7 @@ import os
 import re
 import textwrap
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +91,13 @@ def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
         "definitions.py": _definitions(report, tables, hints, os.path.relpath(workspace.tables, directory)),
         "feature_store.yaml": _STORE.format(project=project),  # last: it makes the directory a repository
     }
-    with held():  # an interrupt waits until both are there
-        new = not directory.exists()
+    new = not directory.exists()
+    try:
         directory.mkdir(parents=True, exist_ok=True)
-        with locked(directory):
+        with (
+            locked(directory),
+            held(),
+        ):  # an interrupt waits until both are there, and not for the lock of another process
             _check_free(directory)
             try:
                 for name, text in files.items():
@@ -104,9 +108,12 @@ def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
                 for name in files:
                     (directory / name).unlink(missing_ok=True)
                     (directory / f"{_DRAFT}{name}").unlink(missing_ok=True)
-                if new:
-                    directory.rmdir()
                 raise
+    except BaseException:
+        if new:
+            with suppress(OSError):  # another process has filled it
+                directory.rmdir()
+        raise
     return [directory / name for name in sorted(files, reverse=True)]
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from rf_platform.errors import RunError
+from rf_platform.interrupts import held
 from rf_platform.lifeline import LIFELINE
 
 GRACE = 10.0
@@ -42,7 +43,8 @@ def launch(arguments: Sequence[str], processes: int) -> int:
             started.append(subprocess.Popen(command, env=env, stdin=subprocess.PIPE))
         first = _wait(started)
     finally:
-        _stop(started)
+        with held():  # a second interrupt would leave processes behind; it takes as long as they may
+            _stop(started)
     if first is None:
         return 0
     code = started[first].returncode
