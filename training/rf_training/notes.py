@@ -32,6 +32,6 @@ def read_notes(path: Path) -> list[dict[str, Any]]:
     with reading(path, _REMEDY):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         notes = [json.loads(line) for line in lines if line.endswith("\n")]
-        if wrong := next((note for note in notes if not isinstance(note, dict)), None):
-            raise ValueError(f"{wrong!r} is no note")
+        if any(not isinstance(note, dict) for note in notes):
+            raise ValueError("a line is no JSON object")
         return notes

@@ -19,13 +19,12 @@ from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import ENCODER, open_run_dataset, open_with_ids_of
 from rf_platform.errors import (
     ConfigError,
-    CorruptError,
     InterruptedRunError,
     NotFoundError,
     UnavailableError,
     UsageError,
 )
-from rf_platform.failures import as_rf_error, read_json, reading
+from rf_platform.failures import as_rf_error, read_json
 from rf_platform.features.lineage import LINEAGE
 from rf_platform.interrupts import held, received
 from rf_platform.registry import Registry, RunRecord
@@ -259,9 +258,8 @@ def _begin_again(settings: Settings, name: str | None, claim: ExitStack) -> tupl
         raise NotFoundError(f"run '{record.name}' has no files in {directory}; start it again")
     recipe = recipe_from_dict(record.config)
     dataset = Dataset.open(registry.dataset(record.dataset).path)
-    remedy = "restore the file, or start a new run with `rf train`"
-    with reading(directory / RUN, remedy):
-        started_on = read_json(directory / RUN, remedy).get("dataset_fingerprint")
+    facts = read_json(directory / RUN, "restore the file, or start a new run with `rf train`")
+    started_on = facts.get("dataset_fingerprint")
     if started_on != dataset.fingerprint:
         raise UsageError(
             f"run '{record.name}' was started on dataset '{record.dataset}' with the fingerprint {str(started_on)[:12]}, and "
@@ -342,11 +340,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     Raises:
         CorruptError: it is missing or damaged.
     """
-    path, remedy = directory / METRICS, "restore the file, or train the run again"
-    metrics = read_json(path, remedy)
-    if not isinstance(metrics, dict):
-        raise CorruptError(f"{path} has no metrics; {remedy}")
-    return metrics
+    return read_json(directory / METRICS, "restore the file, or train the run again")
 
 
 def recipe_from_dict(data: dict[str, Any]) -> Recipe:

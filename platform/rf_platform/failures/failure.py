@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from rf_platform.errors import RfError
 
+RESTORE = "restore the file, or make it again"
+"""What to do about a damaged file, where the code that reads it knows nothing better."""
 PLACE = "{place}"
 """Stands in :attr:`Failure.what` for a file or directory that the exception does not name."""
 

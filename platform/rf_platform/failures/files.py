@@ -4,10 +4,9 @@ import re
 from typing import Any
 
 from rf_platform.errors import ConfigError, CorruptError, DataError, NotFoundError, UnavailableError
-from rf_platform.failures.failure import Failure
+from rf_platform.failures.failure import RESTORE, Failure
 from rf_platform.failures.system import first_line, in_text
 
-_RESTORE = "restore the file, or make it again"
 _KIND = re.compile(r"^[A-Z][A-Za-z ]* Error: ")
 _SQL = re.compile(r"\s*(?:LINE \d+:|Error: query|\[SQL:).*", re.DOTALL)
 _NO_MATCH = re.compile(r'No files found that match the pattern "(.*)"')
@@ -48,7 +47,7 @@ def of_duckdb(error: BaseException) -> Failure | None:
     if name in _BAD_VALUES:
         return Failure(kind=DataError, what=said, remedy="correct the value, or the type that is declared for it")
     if name in _UNREADABLE:
-        return Failure(kind=CorruptError, what=said, remedy=_RESTORE)
+        return Failure(kind=CorruptError, what=said, remedy=RESTORE)
     return None
 
 
@@ -57,12 +56,12 @@ def of_arrow(error: BaseException) -> Failure | None:
     said = first_line(error)
     if (system := in_text(said)) is not None:
         return system
-    return Failure(kind=CorruptError, what=said, remedy=_RESTORE) if _DAMAGED.search(said) else None
+    return Failure(kind=CorruptError, what=said, remedy=RESTORE) if _DAMAGED.search(said) else None
 
 
 def of_json(error: Any) -> Failure:
     """Return the failure of a text that is no JSON."""
-    return Failure(kind=CorruptError, what=f"it is no JSON: {first_line(error)}", remedy=_RESTORE, needs_place=True)
+    return Failure(kind=CorruptError, what=f"it is no JSON: {first_line(error)}", remedy=RESTORE, needs_place=True)
 
 
 def of_yaml(error: Any) -> Failure:
@@ -83,4 +82,4 @@ def of_validation(error: Any) -> Failure:
 
 def of_archive(error: BaseException) -> Failure:
     """Return the failure of a damaged archive or compressed file."""
-    return Failure(kind=CorruptError, what=first_line(error), remedy=_RESTORE)
+    return Failure(kind=CorruptError, what=first_line(error), remedy=RESTORE)

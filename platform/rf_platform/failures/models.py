@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from rf_platform.errors import CorruptError, RunError, UnavailableError
-from rf_platform.failures.failure import Failure
+from rf_platform.failures.failure import RESTORE, Failure
 from rf_platform.failures.system import first_line, in_text, of_memory
 
 _FAISS = re.compile(r"^Error in .*? at \S+:\d+: (?:Error: )?(?:'(?P<condition>.*)' failed(?:: )?)?", re.DOTALL)
@@ -12,7 +12,6 @@ _FAISS = re.compile(r"^Error in .*? at \S+:\d+: (?:Error: )?(?:'(?P<condition>.*
 _NO_MEMORY = re.compile(r"out of memory|alloc fail|can't allocate memory|cudaMalloc|ALLOC_FAILED", re.IGNORECASE)
 _NO_DIRECTORY = re.compile(r"Parent directory (.*) does not exist")
 _UNREADABLE = re.compile(r"PytorchStreamReader|zip archive|Weights only load|unpickl|invalid load key", re.IGNORECASE)
-_RESTORE = "restore the file, or make it again"
 
 
 def faiss_reason(error: BaseException) -> str | None:
@@ -52,7 +51,7 @@ def of_runtime(error: BaseException) -> Failure | None:
 def of_torch_file(error: BaseException) -> Failure:
     """Return the failure of a file that torch cannot read, or may not: it loads weights and plain values only."""
     said = first_line(error).split(". ")[0]
-    return Failure(kind=CorruptError, what=f"it holds no weights that can be read: {said}", remedy=_RESTORE)
+    return Failure(kind=CorruptError, what=f"it holds no weights that can be read: {said}", remedy=RESTORE)
 
 
 def of_device_memory(error: BaseException) -> Failure:

@@ -3,71 +3,58 @@
 import errno
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from shutil import disk_usage
 from textwrap import shorten
-from typing import Any, NamedTuple
+from typing import Any
 
 from rf_platform.errors import ConfigError, CorruptError, NotFoundError, RfError, RunError, UnavailableError
 from rf_platform.failures.failure import PLACE, Failure
 
 
-class _Meaning(NamedTuple):
-    kind: type[RfError]
-    what: str
-    remedy: str
-    machine: bool = False
+def _machine(what: str, remedy: str) -> Failure:
+    return Failure(kind=UnavailableError, what=what, remedy=remedy, machine=True)
+
+
+def _failure(kind: type[RfError], what: str, remedy: str) -> Failure:
+    return Failure(kind=kind, what=what, remedy=remedy)
 
 
 _ROOM = "make room there, or use another disk (RF_HOME moves the workspace, TMPDIR the temporary files)"
 _RIGHTS = "mend the rights of the file or its directory, or use another path (RF_HOME moves the workspace)"
 _SERVER = "check the address and that the server is up"
-_MEANINGS = {
-    errno.ENOSPC: _Meaning(UnavailableError, "no space left on the disk of {place}", _ROOM, True),
-    errno.EDQUOT: _Meaning(UnavailableError, "the disk quota is used up on the disk of {place}", _ROOM, True),
-    errno.EFBIG: _Meaning(
-        UnavailableError, "{place} is larger than the system allows", "raise the limit (ulimit -f)", True
-    ),
-    errno.EROFS: _Meaning(
-        UnavailableError,
+_MEANINGS: dict[int, Failure] = {
+    errno.ENOSPC: _machine("no space left on the disk of {place}", _ROOM),
+    errno.EDQUOT: _machine("the disk quota is used up on the disk of {place}", _ROOM),
+    errno.EFBIG: _machine("{place} is larger than the system allows", "raise the limit (ulimit -f)"),
+    errno.EROFS: _machine(
         "{place} is on a read-only file system",
         "mount it for writing, or use another path (RF_HOME moves the workspace)",
-        True,
     ),
-    errno.EACCES: _Meaning(UnavailableError, "permission denied: {place}", _RIGHTS, True),
-    errno.EPERM: _Meaning(UnavailableError, "operation not permitted: {place}", _RIGHTS, True),
-    errno.EMFILE: _Meaning(
-        UnavailableError, "too many open files, the last is {place}", "raise the limit (ulimit -n)", True
-    ),
-    errno.ENFILE: _Meaning(
-        UnavailableError, "too many open files on this machine, the last is {place}", "close other programs", True
-    ),
-    errno.ENOMEM: _Meaning(
-        UnavailableError, "this machine has not enough memory", "free some, or use a larger machine", True
-    ),
-    errno.EIO: _Meaning(
-        UnavailableError,
-        "input/output error on the disk of {place}",
-        "look at the system's log and check the disk",
-        True,
-    ),
-    errno.ESTALE: _Meaning(UnavailableError, "the file system of {place} went away", "mount it again", True),
-    errno.ENOENT: _Meaning(NotFoundError, "no such file or directory: {place}", "correct the path, or make it first"),
-    errno.ENOTDIR: _Meaning(ConfigError, "not a directory: {place}, or what lies above it", "name a directory"),
-    errno.EISDIR: _Meaning(ConfigError, "{place} is a directory, and a file is needed", "name a file"),
-    errno.EEXIST: _Meaning(ConfigError, "{place} exists already", "choose another name, or remove it"),
-    errno.ENOTEMPTY: _Meaning(
+    errno.EACCES: _machine("permission denied: {place}", _RIGHTS),
+    errno.EPERM: _machine("operation not permitted: {place}", _RIGHTS),
+    errno.EMFILE: _machine("too many open files, the last is {place}", "raise the limit (ulimit -n)"),
+    errno.ENFILE: _machine("too many open files on this machine, the last is {place}", "close other programs"),
+    errno.ENOMEM: _machine("this machine has not enough memory", "free some, or use a larger machine"),
+    errno.EIO: _machine("input/output error on the disk of {place}", "look at the system's log and check the disk"),
+    errno.ESTALE: _machine("the file system of {place} went away", "mount it again"),
+    errno.ENOENT: _failure(NotFoundError, "no such file or directory: {place}", "correct the path, or make it first"),
+    errno.ENOTDIR: _failure(ConfigError, "not a directory: {place}, or what lies above it", "name a directory"),
+    errno.EISDIR: _failure(ConfigError, "{place} is a directory, and a file is needed", "name a file"),
+    errno.EEXIST: _failure(ConfigError, "{place} exists already", "choose another name, or remove it"),
+    errno.ENOTEMPTY: _failure(
         ConfigError, "{place} exists already and is not empty", "choose another name, or remove it"
     ),
-    errno.ENAMETOOLONG: _Meaning(ConfigError, "the name is too long: {place}", "choose a shorter one"),
-    errno.ELOOP: _Meaning(ConfigError, "too many links lead to {place}", "name the file itself"),
-    errno.ECONNREFUSED: _Meaning(UnavailableError, "connection refused", _SERVER),
-    errno.ECONNRESET: _Meaning(UnavailableError, "the connection was closed by the other side", _SERVER),
-    errno.EPIPE: _Meaning(UnavailableError, "the connection was closed by the other side", _SERVER),
-    errno.ETIMEDOUT: _Meaning(UnavailableError, "no answer in time", _SERVER),
-    errno.EHOSTUNREACH: _Meaning(UnavailableError, "the host cannot be reached", _SERVER),
-    errno.ENETUNREACH: _Meaning(UnavailableError, "the network cannot be reached", _SERVER),
-    errno.EADDRINUSE: _Meaning(UnavailableError, "the address is in use", "stop what uses it, or choose another one"),
+    errno.ENAMETOOLONG: _failure(ConfigError, "the name is too long: {place}", "choose a shorter one"),
+    errno.ELOOP: _failure(ConfigError, "too many links lead to {place}", "name the file itself"),
+    errno.ECONNREFUSED: _failure(UnavailableError, "connection refused", _SERVER),
+    errno.ECONNRESET: _failure(UnavailableError, "the connection was closed by the other side", _SERVER),
+    errno.EPIPE: _failure(UnavailableError, "the connection was closed by the other side", _SERVER),
+    errno.ETIMEDOUT: _failure(UnavailableError, "no answer in time", _SERVER),
+    errno.EHOSTUNREACH: _failure(UnavailableError, "the host cannot be reached", _SERVER),
+    errno.ENETUNREACH: _failure(UnavailableError, "the network cannot be reached", _SERVER),
+    errno.EADDRINUSE: _failure(UnavailableError, "the address is in use", "stop what uses it, or choose another one"),
 }
 _MISUSE = (errno.EBADF, errno.EINVAL, errno.ECHILD, errno.ENOTSOCK)
 """Numbers that tell of a mistake in a program."""
@@ -100,13 +87,7 @@ _PATH = re.compile(r"(?:^|(?<=\s))(/[^\s:'\",;]+)")
 def of_number(number: int, place: str | None) -> Failure:
     """Return the failure that an ``errno`` of the table stands for."""
     meaning = _MEANINGS[number]
-    return Failure(
-        kind=meaning.kind,
-        what=meaning.what.replace("{place}", place or PLACE),
-        remedy=meaning.remedy,
-        machine=meaning.machine,
-        number=number,
-    )
+    return replace(meaning, what=meaning.what.replace(PLACE, place or PLACE), number=number)
 
 
 def has_room(place: Path | str) -> bool:
@@ -180,7 +161,7 @@ def of_memory(error: BaseException) -> Failure:
     """Return the failure of an allocation."""
     lacking = of_number(errno.ENOMEM, None)
     said = str(error).strip()
-    return lacking if not said else Failure(**{**vars(lacking), "what": f"{lacking.what} ({first_line(error)})"})
+    return lacking if not said else replace(lacking, what=f"{lacking.what} ({first_line(error)})")
 
 
 def of_text(error: Any) -> Failure:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rf_platform.errors import CorruptError, RfError
-from rf_platform.failures.failure import PLACE, Failure
+from rf_platform.failures.failure import PLACE, RESTORE, Failure
 from rf_platform.failures.system import has_room, of_number, summary
 from rf_platform.failures.table import failure_of
 from rf_platform.interrupts import raise_if_received
 
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, AssertionError)
 """What readers raise of content that is not theirs."""
-_RESTORE = "restore the file, or make it again"
 
 
 def as_rf_error(
@@ -77,7 +76,7 @@ def translated(
             raise_if_received()
         if known is None and ((malformed and _tells_of_content(error)) or origin(error) in packages):
             said = summary(error)
-            known = _raised(Failure(kind=CorruptError, what=said, remedy=_RESTORE), about, place, kind, remedy)
+            known = _raised(Failure(kind=CorruptError, what=said, remedy=RESTORE), about, place, kind, remedy)
         if known is None:
             raise
         raise known from error
@@ -104,7 +103,7 @@ def read_json(path: Path, remedy: str | None = None, kind: type[RfError] = Corru
     with reading(path, remedy, kind):
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
-            raise kind(f"{path} cannot be read: it holds no JSON object; {remedy or _RESTORE}")
+            raise kind(f"{path} cannot be read: it holds no JSON object; {remedy or RESTORE}")
         return found
 
 
