@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Group
 from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from rf_platform.cli import console
@@ -67,3 +68,23 @@ def test_a_terminal_folds_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_line_of_text_is_not_broken_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(Terminal(), f"written to {PATH} just now", monkeypatch) == f"written to {PATH} just now\n"
+
+
+def test_a_progress_bar_keeps_to_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    bars.add_task("a description " * 10, total=2, note="a note " * 10)
+    text = printed(Terminal(), bars.make_tasks_table(bars.tasks), monkeypatch)
+    assert len(text.splitlines()) == 1
+
+
+def test_lines_on_standard_error_are_as_long_as_what_they_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    console.err_console.cache_clear()
+    console.err_console().print(PATH)
+    console.err_console.cache_clear()
+    assert terminal.getvalue() == PATH + "\n"

@@ -23,13 +23,13 @@ class WholeConsole(Console):
     On a terminal a table folds what does not fit; in a file or a pipe a line is as long as what it says.
     """
 
-    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+    def __init__(self, *, stderr: bool = False) -> None:
         width = None if (sys.stderr if stderr else sys.stdout).isatty() else _UNBOUNDED
-        super().__init__(stderr=stderr, soft_wrap=soft_wrap, width=width)
+        super().__init__(stderr=stderr, soft_wrap=True, width=width)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Render anything; the columns of a table fold."""
-        if isinstance(renderable, Table):
+        """Render anything; the columns of a table fold, but not of a grid, such as a row of progress bars."""
+        if isinstance(renderable, Table) and renderable.box is not None:
             for column in renderable.columns:
                 column.overflow, column.no_wrap = "fold", False
         yield from super().render(renderable, options)
@@ -38,7 +38,7 @@ class WholeConsole(Console):
 @cache
 def out_console() -> Console:
     """Console on standard output."""
-    return WholeConsole(soft_wrap=True)
+    return WholeConsole()
 
 
 @cache
@@ -85,7 +85,7 @@ class _LineTracker:
         elapsed = now - self._start
         left = "" if finished or not self._done else f", {elapsed / self._done * (self._total - self._done):.0f} s left"
         done = f"{self._done:g}/{self._total:g} in {elapsed:.1f} s{left}"
-        err_console().print(f"{self._description}: {done} {note}".rstrip(), highlight=False, soft_wrap=True)
+        err_console().print(f"{self._description}: {done} {note}".rstrip(), highlight=False)
 
 
 class _SilentTracker:

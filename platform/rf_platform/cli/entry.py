@@ -65,7 +65,7 @@ def _failed(error: BaseException) -> int:
     known = as_rf_error(error, place="standard output" if printing else _workspace())
     if known is None:
         raise error
-    err_console().print(f"[bold red]error:[/] {escape(str(known))}", highlight=False, soft_wrap=True)
+    err_console().print(f"[bold red]error:[/] {escape(str(known))}", highlight=False)
     return known.exit_code
 
 

@@ -189,4 +189,4 @@ def _print_counts(report: ImportReport, tables: Path) -> None:
 
 def _say(text: str, style: str | None = None) -> None:
     """Print one line as it is: names of files may hold what looks like markup."""
-    out_console().print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+    out_console().print(text, style=style, highlight=False, markup=False)

@@ -146,7 +146,7 @@ def build(
         counts=dataset.manifest["counts"],
     )
     for warning in dataset.manifest.get("warnings", ()):
-        err_console().print(f"warning: {warning}", highlight=False, soft_wrap=True, markup=False)
+        err_console().print(f"warning: {warning}", highlight=False, markup=False)
     if json:
         found = {"targets": dataset.targets, "path": str(dataset.path), "new": new}
         print_json(
@@ -159,7 +159,6 @@ def build(
         f"{counts['items']:,} items ({counts['train']:,} train, {counts['validation']:,} validation, {counts['test']:,} test)\n"
         f"{_described(dataset)}",
         highlight=False,
-        soft_wrap=True,
     )
 
 

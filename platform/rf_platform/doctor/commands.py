@@ -57,7 +57,7 @@ def _show(values: dict[str, str], results: "list[CheckResult]") -> None:
     from rf_platform.cli.console import out_console
 
     for name, value in values.items():
-        out_console().print(f"{name}={value}", highlight=False, markup=False, soft_wrap=True)
+        out_console().print(f"{name}={value}", highlight=False, markup=False)
     table = Table("", "check", "found", "remedy")
     for result in results:
         status = f"[{_COLOURS[result.status]}]{result.status}[/]"

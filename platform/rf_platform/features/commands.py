@@ -61,7 +61,7 @@ def _warn_of_misfits(spec: "FeatureSpec") -> None:
             if record is not None:
                 check_spec(record, spec)
         except ConfigError as error:
-            err_console().print(f"[yellow]warning:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            err_console().print(f"[yellow]warning:[/] {escape(str(error))}", highlight=False)
         except RfError:
             continue
 
@@ -82,7 +82,7 @@ def materialize(
 
     done = run(get_settings(), view or ())
     for warning in (warning for m in done for warning in m.warnings):
-        err_console().print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+        err_console().print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
     if json:
         print_json([asdict(m) for m in done])
         return

@@ -85,7 +85,7 @@ def batch(
     with suppress(Exception):  # of a store that cannot be read, which is told when users are
         if said := standing_of(settings, store).detail:
             text = f"[bold]{said}: histories and seen items may lack some; `rf doctor` says what to do[/]"
-            err_console().print(text, highlight=False, soft_wrap=True)
+            err_console().print(text, highlight=False)
     journal = CatalogJournal.open(settings.platform_registry_url)
     loaded = BundleLoader(settings, store, journal).load(record, verified=True)
     try:
@@ -114,11 +114,9 @@ def batch(
     out_console().print(
         f"{out}: the {k} best items of {result.users} users, {result.cold} of them without a history, by {record.name}",
         highlight=False,
-        soft_wrap=True,
     )
     if result.failed:
         err_console().print(
             f"[bold]{result.failed} users have no answer: their stored features cannot be used; the column error says why[/]",
             highlight=False,
-            soft_wrap=True,
         )

@@ -45,7 +45,6 @@ def demo(
         console.print(
             f"the demo keeps to its own workspace and leaves {', '.join(dropped)} aside",
             highlight=False,
-            soft_wrap=True,
         )
     home = use_home(get_settings().home / "demo")
 
@@ -109,9 +108,7 @@ def _conclude(seconds: float) -> None:
     ratios = {seen: recall[model, seen] / recall["popularity", seen] for seen in ("excluded", "kept")}
     text = ", ".join(f"{ratio:.1f} times with seen items {seen}" for seen, ratio in ratios.items())
     console = out_console()
-    console.print(
-        f"Recall@20 against popularity: {text}. All of it took {seconds:.0f} s.", highlight=False, soft_wrap=True
-    )
+    console.print(f"Recall@20 against popularity: {text}. All of it took {seconds:.0f} s.", highlight=False)
     if min(ratios.values()) < RATIO:
         raise RunError(
             f"the model does not reach {RATIO:g} times popularity's Recall@20 ({text}); something is wrong with this build"
@@ -128,5 +125,4 @@ What to try next (activate .venv, then):
 Add a feature: write a feature view in feature_repo/movielens, name it in services.py, and run
 features apply, dataset build, train again. README.md shows how, and how to bring your own data.""",
         highlight=False,
-        soft_wrap=True,
     )

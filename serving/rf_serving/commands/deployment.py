@@ -54,6 +54,6 @@ def _show(response: Any) -> None:
             f"shadow: {report.requests:,} requests compared, {report.failed:,} not; it returns {report.overlap:.1%} of the same "
             f"items; median {report.shadow_ms:.2f} ms where the active bundle takes {report.active_ms:.2f} ms"
         )
-        out_console().print(text, highlight=False, soft_wrap=True)
+        out_console().print(text, highlight=False)
     if response.refused:
-        out_console().print(f"[bold red]refused:[/] {escape(response.refused)}", highlight=False, soft_wrap=True)
+        out_console().print(f"[bold red]refused:[/] {escape(response.refused)}", highlight=False)

@@ -120,6 +120,5 @@ def _warn(report: "EvaluationReport") -> None:
                 f"{each.scorer} keeps {each.kept:.1%} of the exact Recall@20 (seen items {each.seen}), less than "
                 f"{LEAST_KEPT:.0%}: serve this model with `rf index build --kind exact`",
                 highlight=False,
-                soft_wrap=True,
                 markup=False,
             )

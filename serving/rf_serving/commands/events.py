@@ -65,7 +65,7 @@ def record(
     else:
         for each in said[:_SHOWN]:
             line = f"event {each['event']}: {each['outcome'].lower()}: {each['message']}"
-            out_console().print(line, highlight=False, soft_wrap=True, markup=False)
+            out_console().print(line, highlight=False, markup=False)
         if len(said) > _SHOWN:
             out_console().print(f"and {len(said) - _SHOWN} more")
         out_console().print(", ".join(f"{count:,} {name.lower()}" for name, count in counts.items()), highlight=False)
@@ -107,7 +107,7 @@ def show(json: Json = False) -> None:
         else "the online store was given all of them"
     )
     out_console().print(f"events up to number {head:,}; {waits}", highlight=False)
-    out_console().print(_said_of(store, head), highlight=False, soft_wrap=True, markup=False)
+    out_console().print(_said_of(store, head), highlight=False, markup=False)
     out_console().print(
         f"{facts['in_files']:,} in {len(files)} files under {settings.workspace.events}", highlight=False
     )

@@ -77,5 +77,4 @@ def build(
         f"{built.reranker or 'no'} re-ranker, "
         f"{decimal(built.total_bytes)}; serve it with `rf promote {built.record.name}`",
         highlight=False,
-        soft_wrap=True,
     )

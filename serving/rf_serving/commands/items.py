@@ -79,7 +79,7 @@ def upsert(
         for each in said:
             if each["outcome"] != "REJECTED":
                 near_text = ", ".join(f"{item} {cosine:.3f}" for item, cosine in each["neighbours"].items())
-                out_console().print(f"{each['item_id']}: {near_text}", highlight=False, markup=False, soft_wrap=True)
+                out_console().print(f"{each['item_id']}: {near_text}", highlight=False, markup=False)
     _report(said, ["ADDED", "CHANGED", "UNCHANGED", "REJECTED"], json)
 
 
@@ -140,7 +140,7 @@ def get(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
         print_json({"items": details, "absent": absent})
     else:
         for line in lines:
-            out_console().print(text.dumps(line), highlight=False, markup=False, soft_wrap=True)
+            out_console().print(text.dumps(line), highlight=False, markup=False)
         if absent:
             err_console().print(f"not in the catalog: {', '.join(absent)}", highlight=False, markup=False)
     if absent:
@@ -154,7 +154,7 @@ def _report(said: list[dict[str, Any]], outcomes: list[str], json: bool) -> None
     else:
         messages = [f"{each['at']}: {each['message']}" for each in said if each["message"]]
         for line in messages[:_SHOWN]:
-            out_console().print(line, highlight=False, markup=False, soft_wrap=True)
+            out_console().print(line, highlight=False, markup=False)
         if len(messages) > _SHOWN:
             out_console().print(f"and {len(messages) - _SHOWN} more")
         out_console().print(", ".join(f"{count:,} {name.lower()}" for name, count in counts.items()), highlight=False)

@@ -95,7 +95,7 @@ def print_answer(response: RetrieveResponse, who: str, *, explained: bool) -> No
         table.add_row(str(rank), escape(item.item_id), *shown, f"{item.score:.3f}", *why)
     out_console().print(table)
     for line in _notes(response, explained):
-        out_console().print(line, highlight=False, soft_wrap=True)
+        out_console().print(line, highlight=False)
 
 
 def _described(response: RetrieveResponse) -> tuple[BundleItems | None, dict[str, dict[str, Any]]]:
@@ -113,7 +113,7 @@ def _print_history(
 ) -> None:
     if response.degraded:
         text = _REASONS.get(response.degraded_reason, "").format(who=escape(who))
-        out_console().print(f"[bold red]degraded:[/] {text}", highlight=False, soft_wrap=True)
+        out_console().print(f"[bold red]degraded:[/] {text}", highlight=False)
     latest = list(response.history)[: -_SHOWN_HISTORY - 1 : -1]
     if latest:
         named = ", ".join(_title(items, fields.get(item, {})) or item for item in latest)

@@ -50,7 +50,7 @@ class FittedBaselines:
             return baseline.fit(data)
         path = self.path(name)
         if path.exists():
-            err_console().print(f"{name}: fitted before, {path}", highlight=False, soft_wrap=True)
+            err_console().print(f"{name}: fitted before, {path}", highlight=False)
             with quiet(), reading(path, _REMEDY):
                 return baseline.restore(data, load_tensors(path, _REMEDY))
         scorer = baseline.fit(data)

@@ -111,8 +111,8 @@ def ablate(
         console = out_console()
         console.print(terminal(result))
         for run, reason in result.missing.items():
-            console.print(f"{run}: {reason}", highlight=False, soft_wrap=True, markup=False)
-        console.print(f"written to {ablation.output}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"{run}: {reason}", highlight=False, markup=False)
+        console.print(f"written to {ablation.output}", highlight=False, markup=False)
     if failed:
         raise RunError(
             f"{len(failed)} of {len(selected.cells)} runs failed: {', '.join(failed)}; the same command tries them again"
@@ -170,6 +170,6 @@ def _show(plan: "Plan", json: bool) -> None:
         for arm, cells in plan.arm_cells(group).items():
             for seed, cell in zip(plan.seeds, cells, strict=True):
                 line = f"  {arm}, seed {seed}: {standing[cell.name]}, {cell.name}"
-                out_console().print(line, highlight=False, soft_wrap=True, markup=False)
+                out_console().print(line, highlight=False, markup=False)
     left = sum(state != "completed" for state in standing.values())
     out_console().print(f"{len(standing)} runs, {left} of them to train", highlight=False)

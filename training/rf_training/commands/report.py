@@ -39,10 +39,9 @@ def report(
         return
     console = out_console()
     for sentence in dict.fromkeys(found.missing.values()):
-        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+        console.print(sentence, highlight=False, markup=False)
     console.print(
         f"report of run {found.run.name}: {path}, and {len(images)} charts as PNG files beside it",
         highlight=False,
-        soft_wrap=True,
         markup=False,
     )

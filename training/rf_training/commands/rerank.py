@@ -98,7 +98,6 @@ def train(
             f"{result.retriever['ndcg@10']:.4f} -> {result.validation['ndcg@10']:.4f}, auc {result.retriever['auc']:.4f} -> "
             f"{result.validation['auc']:.4f} (seen items excluded){served}",
             highlight=False,
-            soft_wrap=True,
         )
 
 
@@ -208,5 +207,5 @@ def experiment(
     if json:
         print_json({"run": record.name, "retriever": retriever, "cells": [asdict(each) for each in results]})
         return
-    out_console().print((directory / "table.md").read_text(), highlight=False, soft_wrap=True, markup=False)
-    out_console().print(f"written to {directory}", highlight=False, soft_wrap=True, markup=False)
+    out_console().print((directory / "table.md").read_text(), highlight=False, markup=False)
+    out_console().print(f"written to {directory}", highlight=False, markup=False)

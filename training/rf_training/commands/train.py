@@ -105,7 +105,7 @@ def train(
         return
     ahead = baselines_ahead(get_settings(), result.name)
     for beaten in ahead:
-        err_console().print(f"[yellow]warning:[/] {beaten}", highlight=False, soft_wrap=True)
+        err_console().print(f"[yellow]warning:[/] {beaten}", highlight=False)
     if json:
         print_json({**asdict(result), "beaten_by": [asdict(beaten) for beaten in ahead]})
         return
@@ -115,13 +115,11 @@ def train(
             f"cold items{acted}: scores raised by {result.cold.shift:g}; validation recall@20 {result.cold.before}"
             + (f" -> {result.cold.after}" if result.cold.shift else ""),
             highlight=False,
-            soft_wrap=True,
         )
     out_console().print(
         f"run {result.name}: best epoch {result.best_epoch}, validation {SELECTION_METRIC} "
         f"{result.validation[SELECTION_METRIC]:.4f}, recall@20 {result.validation['recall@20']:.4f} (seen items excluded)",
         highlight=False,
-        soft_wrap=True,
     )
 
 

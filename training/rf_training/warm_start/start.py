@@ -70,7 +70,7 @@ class WarmStart:
         """
         console = err_console()
         for part in lineage_tables(self.lineage):
-            console.print(part, highlight=False, soft_wrap=isinstance(part, str))
+            console.print(part, highlight=False)
         cold = sum(split["cold"] for split in self.dataset.targets.values())
         known = cold - sum(split["cold"] for split in open_with_ids_of(directory, self.dataset.path).targets.values())
         if known:
@@ -78,7 +78,6 @@ class WarmStart:
                 f"[yellow]warning:[/] {known:,} of the {cold:,} cold targets of dataset '{self.dataset.name}' are items that "
                 f"bundle '{self.source.ancestor.bundle}' was trained on: figures on cold items will be too good",
                 highlight=False,
-                soft_wrap=True,
             )
 
 

@@ -34,7 +34,7 @@ def show_deployment(
         return
     was = f" (before: {before.name})" if before else ""
     text = f"now serving {deployment.bundle}{was}" if changed else f"{deployment.bundle} is the served bundle already"
-    out_console().print(escape(text), highlight=False, soft_wrap=True)
+    out_console().print(escape(text), highlight=False)
     _show_notes(deployment.bundle, notes)
 
 
@@ -53,7 +53,7 @@ def show_traffic(
         lines.append(f"shadow {traffic.shadow} answers {traffic.share:.4g} of the requests unseen")
     if len(lines) == 1:
         lines.append("nothing beside it")
-    out_console().print(escape("; ".join(lines)), highlight=False, soft_wrap=True)
+    out_console().print(escape("; ".join(lines)), highlight=False)
     _show_notes(of, notes)
 
 
@@ -64,9 +64,9 @@ def show_withdrawn(challenger: str, served: BundleRecord | None, as_json: bool) 
         return
     name = served.name if served else "nothing"
     text = f"the challenger {challenger} is withdrawn: {name} answers all users again"
-    out_console().print(escape(text), highlight=False, soft_wrap=True)
+    out_console().print(escape(text), highlight=False)
 
 
 def _show_notes(bundle: str, notes: Sequence[str]) -> None:
     for note in notes:
-        err_console().print(escape(f"note: {bundle}: {note}"), highlight=False, soft_wrap=True)
+        err_console().print(escape(f"note: {bundle}: {note}"), highlight=False)
