@@ -46,6 +46,7 @@ def _other_content(path: Path) -> None:
 
 _TEXT = frozenset({".yaml", ".json", ".csv", ".py"})
 _TABLE, _DATABASE = frozenset({".parquet"}), frozenset({".db"})
+_LINES, _WEIGHTS = frozenset({".jsonl", ".txt"}), frozenset({".pt", ".npy"})  # half of some lines is fewer lines
 
 
 class Fault(NamedTuple):
@@ -57,12 +58,13 @@ class Fault(NamedTuple):
 
 
 FAULTS: Mapping[str, Fault] = {
-    "directory": Fault(_directory, _TEXT | _TABLE | _DATABASE),
+    "directory": Fault(_directory, _TEXT | _TABLE | _DATABASE | _LINES | _WEIGHTS),
     "missing": Fault(_missing, _TEXT | _TABLE),
-    "binary": Fault(lambda path: path.write_bytes(bytes(range(256)) * 8), _TEXT),
+    "binary": Fault(lambda path: path.write_bytes(bytes(range(128, 256)) * 8), _TEXT | _TABLE | _LINES | _WEIGHTS),
     "empty": Fault(lambda path: path.write_bytes(b""), _TEXT | _TABLE),
     "truncated": Fault(
-        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), _TEXT | _TABLE | _DATABASE
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        _TEXT | _TABLE | _DATABASE | _WEIGHTS,
     ),
     "format": Fault(_other_format, _TABLE | _DATABASE),
     "content": Fault(_other_content, _TEXT | _TABLE),

@@ -8,6 +8,9 @@ _STORE = "feature_repo/feature_store.yaml"
 _FEAST = "feast/registry.db"
 _REGISTRY = "registry.db"
 _ONLINE = "feast/online.db"
+_IMPORTS, _FEATURES = ("import", "rf_platform.data."), ("import", "rf_platform.features.")
+_EXCHANGE = ("ctypes.dlsym", "renameat2")
+"""Two directories are about to change places."""
 
 
 def _half(*names: str) -> frozenset[tuple[str, str]]:
@@ -22,39 +25,63 @@ _REPLACED = ("tables", "tables/*")
 EDGES = (
     Edge(
         name="data import",
-        arguments=("custom", "--mapping", "{home}/inbox/shop.yaml", "--replace"),
+        needs_room=True,
+        moments=(_IMPORTS, ("open", ".importing-"), _EXCHANGE),
+        refused="another command writes or reads the tables of .*; wait for it to end",
+        arguments="custom --mapping {home}/inbox/shop.yaml --replace",
         reads=("inbox/shop.yaml", "inbox/events.csv", "inbox/items.parquet"),
         passes=_FINE,
         writes=_REPLACED,
     ),
     Edge(
         name="data synth",
-        arguments=("--users", "20", "--items", "20", "--events", "2000", "--replace"),
+        needs_room=True,
+        moments=(_IMPORTS, ("open", ".importing-"), _EXCHANGE),
+        refused="another command writes or reads the tables of .*; wait for it to end",
+        arguments="--users 20 --items 20 --events 2000 --replace",
         writes=_REPLACED,
     ),
-    Edge(name="data show", reads=(_RECORD,)),
+    Edge(name="data show", moments=(_IMPORTS, ("open", "import.json")), reads=(_RECORD,)),
     Edge(
         name="data init-repo",
-        arguments=("{home}/mine",),
+        needs_room=True,
+        moments=(_IMPORTS, ("os.rename", "/mine/")),
+        waits=True,
+        refused="mine",
+        arguments="{home}/mine",
         reads=(_RECORD, _TABLES[1]),
         writes=("mine", "mine/*"),
         makes=("mine",),
     ),
     Edge(
         name="features apply",
+        needs_room=True,
+        moments=(_FEATURES, ("open", "feature_repo/"), ("sqlite3.connect", "registry.db")),
+        waits=True,
         reads=(_STORE, "feature_repo/items.py", _FEAST),
         passes=_FINE | _half(_FEAST),
         writes=("feast/*",),
     ),
     Edge(
         name="features materialize",
+        needs_room=True,
+        moments=(_FEATURES, ("sqlite3.connect", "online.db"), ("os.rename", "user_history.parquet")),
+        refused="another `rf features materialize` works on .*; wait for it to end",
         reads=(_TABLES[0], _TABLES[2], _RECORD, _ONLINE),
         passes=_FINE | _half(_ONLINE),
         writes=("feast/*", "tables", "tables/user_history.parquet", "events", "events/*"),
     ),
-    Edge(name="features show", reads=(_FEAST,), passes=_FINE, writes=("feast/*",)),
+    Edge(
+        name="features show",
+        moments=(_FEATURES, ("sqlite3.connect", "registry.db")),
+        reads=(_FEAST,),
+        passes=_FINE,
+    ),
     Edge(
         name="dataset build",
+        needs_room=True,
+        moments=(("import", "rf_platform.dataset"), ("open", ".building-"), ("os.rename", "datasets/tiny-v")),
+        waits=True,
         reads=(*_TABLES[:2], _RECORD, _REGISTRY),
         passes=_FINE | _half(_REGISTRY),
         writes=("datasets", "datasets/*", "registry.db*", "feast/*", "events", "events/*"),
@@ -62,15 +89,22 @@ EDGES = (
     ),
     Edge(
         name="dataset show",
+        moments=(("import", "rf_platform.dataset"), ("open", "manifest.json")),
         reads=(_REGISTRY, "datasets/tiny-v1/manifest.json", "datasets/tiny-v1/spec.json"),
         writes=("registry.db*",),
     ),
-    Edge(name="bundles", reads=(_REGISTRY,), passes=_half(_REGISTRY), writes=("registry.db*",)),
+    Edge(
+        name="bundles",
+        moments=(("import", "rf_platform.registry"), ("sqlite3.connect", "registry.db")),
+        reads=(_REGISTRY,),
+        passes=_half(_REGISTRY),
+        writes=("registry.db*",),
+    ),
     Edge(
         name="doctor",
+        moments=(("import", "rf_platform.doctor"), ("sqlite3.connect", "registry.db")),
         writes=("feast/*",),
         fails=True,
-        slow=True,
     ),
 )
 """Every command of the package ``rf_platform``, and `rf dataset`, which makes datasets with it."""

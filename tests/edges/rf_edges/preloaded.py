@@ -1,15 +1,18 @@
-"""What commands import, imported once for all processes of the tests."""
+"""The libraries that commands import, imported once for all processes of the tests.
 
-import duckdb  # noqa: F401
-import feast.infra.online_stores.sqlite
-import feast.infra.registry.sql
-import feast.repo_operations  # noqa: F401
-import prometheus_client  # noqa: F401  (before Feast)
+None of the platform's own modules is here: commands are interrupted while they import them.
+"""
 
-import rf_platform.cli.app
-import rf_platform.data.commands
-import rf_platform.data.importer
-import rf_platform.dataset.build
-import rf_platform.doctor.checks
-import rf_platform.features.apply
-import rf_platform.features.materialize  # noqa: F401
+import importlib
+
+_NAMES = """
+    prometheus_client pytest torch torch.distributed torchrec faiss onnx onnxruntime duckdb pandas pyarrow.csv pyarrow.parquet
+    sqlalchemy.orm sqlalchemy.dialects.sqlite alembic.command alembic.config dotenv pydantic_settings typer rich.table
+    feast feast.repo_operations feast.infra.registry.sql feast.infra.online_stores.sqlite feast.infra.offline_stores.duckdb
+    grpc grpc.aio uvloop jinja2 structlog matplotlib.figure matplotlib.patheffects scipy.sparse scipy.stats rich.progress
+    feast.infra.passthrough_provider tensorboard.summary PIL.JpegImagePlugin PIL.GifImagePlugin PIL.BmpImagePlugin
+    tensorboard.compat.proto.event_pb2 tensorboard.backend.event_processing.event_accumulator
+    opentelemetry.sdk.trace opentelemetry.exporter.otlp.proto.http.trace_exporter
+"""  # the client of Prometheus comes before Feast
+for _name in _NAMES.split():
+    importlib.import_module(_name)
