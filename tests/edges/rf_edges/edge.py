@@ -54,6 +54,8 @@ class Edge:
     """The second copy waits for the first."""
     refused: str | None = None
     """What the second copy is told, as a regular expression; None where both end well."""
+    overtaken: str | None = None
+    """What the first copy is told, which was held while the second ended; None where it ends well."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.variant}".strip()

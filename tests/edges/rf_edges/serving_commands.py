@@ -40,6 +40,7 @@ EDGES = (
         reads=("bundles/first/vectors.npy",),
         writes=_REGISTRY,
         moments=(_IMPORTS, _MANIFEST),
+        overtaken="somebody else promoted or rolled back meanwhile: .*; look at `rf bundles` and try again",
     ),
     Edge(
         name="shadow",
