@@ -30,7 +30,6 @@ def of_doctor(settings: Settings, _: pytest.MonkeyPatch) -> None:
 
 
 def of_position(settings: Settings, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(position, "is_there", lambda _: True)
     patch.setattr("rf_platform.features.store.open_store", swallow)
     position.check_store_position(settings)
 

@@ -1,6 +1,5 @@
 """Check of the online store against the event log: whether it has the load and the events that it had."""
 
-from rf_platform.data.event_log.tables import is_there
 from rf_platform.doctor.check import Finding, fail, ok, warn
 from rf_platform.interrupts import raise_if_received
 from rf_platform.settings import Settings
@@ -21,8 +20,6 @@ def check_store_position(settings: Settings) -> Finding:
     from rf_platform.features.store import open_store
     from rf_platform.features.store_standing import Standing, standing_of
 
-    if not is_there(settings):
-        return ok("nothing was loaded or recorded by this version yet")
     try:
         compared = standing_of(settings, open_store(settings))
     except Exception as error:  # each online store raises its own classes

@@ -1,14 +1,14 @@
 """Load the latest feature values into the online store."""
 
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rf_platform.cli.console import track
-from rf_platform.data.event_log import EventLog, has_clock, note_loading, note_materialized, seal
+from rf_platform.data.event_log import EventLog, EventParts, has_clock, seal
 from rf_platform.data.event_log.reading import interaction_log
 from rf_platform.data.replacing import reading_tables
 from rf_platform.errors import NotFoundError, UnavailableError, UsageError
@@ -95,12 +95,14 @@ def materialize(settings: Settings, views: Collection[str] = (), moment_us: int 
     with (
         reading_tables(settings.workspace.tables),
         locked(settings.workspace.tables, f"another `rf features materialize` works on {settings.workspace.root}"),
+        _StoreLoad(settings, store) as load,
     ):
-        return _materialize(settings, store, definitions, sources, whole=not views, moment_us=moment_us)
+        return _materialize(settings, load, store, definitions, sources, whole=not views, moment_us=moment_us)
 
 
 def _materialize(
     settings: Settings,
+    load: "_StoreLoad",
     store: "FeatureStore",
     definitions: FeatureDefinitions,
     sources: Sequence[ViewSource],
@@ -109,65 +111,69 @@ def _materialize(
     moment_us: int | None,
 ) -> list[Materialized]:
     interactions = settings.workspace.tables / "interactions.parquet"
-    load = _StoreLoad(settings, store)
     events = seal(settings)
-    sealed = events.sealed  # the files may have more by the time they are read, which is then applied once more
+    load.sealed = events.sealed  # the files may have more by the time they are read, which is then applied once more
     clock = has_clock(settings)
     with events.reading() as files:
         write_user_history(definitions, interactions, settings.threads, files, clock=clock)
-    try:
-        done = _load(store, definitions, sources, now_us() if moment_us is None else moment_us, settings.threads)
-        if whole or any(source.side == "context" for source in sources):
-            with (
-                events.reading() as files,
-                interaction_log(interactions, files, threads=settings.threads, clock=clock) as log,
-            ):
-                done.append(_load_seen(store, definitions.spec, log, str(interactions)))
-        every = {source.view for source in _chosen(definitions.sources, ())} | {SEEN}
-        with _loading(MARKS):
-            remark = load.finish(sealed, whole=every <= {each.view for each in done})
-        return [*done[:-1], replace(done[-1], remark=remark)] if done else []
-    finally:
-        # Servers wrote events to the same rows meanwhile, and may have been overwritten, or have overwritten what was loaded.
-        load.note(sealed)
+    done = _load(store, definitions, sources, now_us() if moment_us is None else moment_us, settings.threads)
+    if whole or any(source.side == "context" for source in sources):
+        with (
+            events.reading() as files,
+            interaction_log(interactions, files, threads=settings.threads, clock=clock) as log,
+        ):
+            done.append(_load_seen(store, definitions.spec, log, str(interactions)))
+    every = {source.view for source in _chosen(definitions.sources, ())} | {SEEN}
+    with _loading(MARKS):
+        remark = load.finish(whole=every <= {each.view for each in done})
+    return [*done[:-1], replace(done[-1], remark=remark)] if done else []
 
 
 class _StoreLoad:
-    """The load as the event log and the marks of the store know it."""
+    """The load as the event log and the marks of the store know it, from its beginning to its end, also of one that fails."""
 
     def __init__(self, settings: Settings, store: "FeatureStore") -> None:
-        """Begin."""
+        """Begin nothing yet."""
         self._settings, self._store, self._marks = settings, store, StoreMarks(store)
         self._online = store._get_provider().online_store
-        with _loading(MARKS):
-            self._before = standing_of(settings, store)
-            self._marks.create(self._online)
-        self._pending, self._epoch = note_loading(settings), 0
-        self._applied: int | None = None
+        self._epoch = 0
+        self.sealed = 0
+        """The last event that the rows have."""
 
-    def finish(self, sealed: int, *, whole: bool) -> str:
+    def __enter__(self) -> Self:
+        """Begin: the events at hand stay there until the end."""
+        with ExitStack() as ending:
+            self._log = ending.enter_context(closing(EventLog.open(self._settings)))
+            with _loading(MARKS):
+                self._before = standing_of(self._settings, self._store, self._log)
+                self._marks.create(self._online)
+            self.sealed = EventParts(self._settings.workspace.events).sealed
+            self._pending = self._log.loading(self.sealed)
+            self._ending = ending.pop_all()
+        return self
+
+    def finish(self, *, whole: bool) -> str:
         """Mark the store as loaded, and return a remark about what it was before; all rows are there.
 
         Args:
-            sealed: the last event that they have.
             whole: whether all views were loaded. If not, a store that lost others stays one that lost them.
         """
         before, now = self._before, self._before
         if not whole:
-            now = standing_of(self._settings, self._store)
+            now = standing_of(self._settings, self._store, self._log)
             if now.standing is not Standing.CURRENT:
                 return "" if now.standing is Standing.UNMARKED else f"{now.detail}; load all views"
-        with closing(EventLog.open(self._settings)) as log:
-            state = log.state()
-        # With some of the views alone no events are loaded.
-        self._applied = sealed if whole else min(sealed, state.applied, now.position)
-        self._marks.write_load(self._online, LoadMark(state.log, self._pending, self._applied))
+        state = self._log.state()
+        if not whole:  # with some of the views alone no events are loaded
+            self.sealed = min(self.sealed, state.applied, now.position)
+        self._marks.write_load(self._online, LoadMark(state.log, self._pending, self.sealed))
         self._epoch = self._pending
         return f"{before.detail}; it is of this one now" if before.standing is Standing.FOREIGN else ""
 
-    def note(self, sealed: int) -> None:
-        """Let the servers know, also of a load that failed."""
-        note_materialized(self._settings, sealed if self._applied is None else self._applied, self._epoch)
+    def __exit__(self, *_: object) -> None:
+        """Let the servers know: they wrote events to the same rows meanwhile, and either may have overwritten the other's."""
+        with self._ending:
+            self._log.materialized(self.sealed, self._epoch)
 
 
 def _load(

@@ -31,17 +31,24 @@ def has_table(config: "RepoConfig", online: Any, view: "FeatureView") -> bool:
             return True
 
 
-def file_of(config: "RepoConfig") -> tuple[int, int] | None:
-    """Return what tells the store's file from another that takes its place: an open connection goes on with the old one.
+class StoreFile:
+    """File of an online store, told from another that takes its place: an open connection goes on with the old one."""
 
-    None: there is no such file, or the store is none.
-    """
-    if config.online_store.type != "sqlite":
-        return None
-    from feast.infra.online_stores.sqlite import SqliteOnlineStore
+    def __init__(self, config: "RepoConfig") -> None:
+        """Resolve the path; a store that is no file has none."""
+        self._path: str | None = None
+        if config.online_store.type == "sqlite":
+            from feast.infra.online_stores.sqlite import SqliteOnlineStore
 
-    try:
-        found = os.stat(SqliteOnlineStore._get_db_path(config))
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+            self._path = SqliteOnlineStore._get_db_path(config)
+
+    @property
+    def identity(self) -> tuple[int, int] | None:
+        """What no other file has: take it before a connection is opened. None: there is no file."""
+        if self._path is None:
+            return None
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino

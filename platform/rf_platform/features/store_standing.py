@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rf_platform.data.event_log import EventLog, LogState, load_number, read_after
 from rf_platform.data.event_log.parts import EventParts
-from rf_platform.features.online_table import file_of
+from rf_platform.features.online_table import StoreFile
 from rf_platform.features.store_marks import Marks, StoreMarks, digest_of
 from rf_platform.settings import Settings
 
@@ -103,13 +103,25 @@ def compare(marks: Marks, log: LogView, reached: int = 0) -> Compared:
     return result(Standing.CURRENT)
 
 
-def standing_of(settings: Settings, store: "FeatureStore") -> Compared:
-    """Read the marks of a workspace's store and compare them with its log; changes nothing.
+def standing_of(settings: Settings, store: "FeatureStore", log: EventLog | None = None) -> Compared:
+    """Read the marks of a workspace's store and compare them with its log; creates and changes nothing.
+
+    Args:
+        settings: the workspace; without a log it knows of no load.
+        store: the feature store.
+        log: that of the workspace, if it is open.
 
     Raises:
         Exception: the online store's own, if it cannot be read.
     """
-    there = store.config.online_store.type != "sqlite" or file_of(store.config) is not None  # reading would create it
+    there = (
+        store.config.online_store.type != "sqlite" or StoreFile(store.config).identity is not None
+    )  # reading would create it
     marks = StoreMarks(store).read(store._get_provider().online_store) if there else Marks()
-    with closing(EventLog.open(settings)) as log:
-        return compare(marks, LogView.of(log, EventParts(settings.workspace.events), marks))
+    parts = EventParts(settings.workspace.events)
+    if log is not None:
+        return compare(marks, LogView.of(log, parts, marks))
+    if (found := EventLog.existing(settings)) is None:
+        return compare(marks, LogView(state=LogState(applied=0, redo_to=0, reset=0), head=0, event=None))
+    with closing(found):
+        return compare(marks, LogView.of(found, parts, marks))

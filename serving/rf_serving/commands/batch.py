@@ -1,6 +1,5 @@
 """``rf batch``: the best items of all users, as a file."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +58,7 @@ def batch(
     import faiss
     import torch
 
+    from rf_platform.failures import summary
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
     from rf_platform.features.store_standing import standing_of
@@ -82,10 +82,13 @@ def batch(
     record = record_to_serve(open_registry(settings), bundle)
     check_bundle(record)
     store = open_store(settings)
-    with suppress(Exception):  # of a store that cannot be read, which is told when users are
-        if said := standing_of(settings, store).detail:
-            text = f"[bold]{said}: histories and seen items may lack some; `rf doctor` says what to do[/]"
-            err_console().print(text, highlight=False)
+    try:
+        said = standing_of(settings, store).detail
+    except Exception as error:  # each online store raises its own classes
+        said = f"it cannot be told whether the online store lacks events ({summary(error)})"
+    if said:
+        text = f"{said}: histories and seen items may lack some; `rf doctor` says what to do"
+        err_console().print(text, style="bold", markup=False, highlight=False)
     journal = CatalogJournal.open(settings.platform_registry_url)
     loaded = BundleLoader(settings, store, journal).load(record, verified=True)
     try:

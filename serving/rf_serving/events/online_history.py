@@ -11,7 +11,7 @@ import structlog
 
 from rf_platform.data.event_log import LoggedEvent
 from rf_platform.features.meanings import SEEN
-from rf_platform.features.online_table import file_of
+from rf_platform.features.online_table import StoreFile
 from rf_platform.features.store_marks import AppliedMark, LoadMark, Marks, StoreMarks
 from rf_serving.events.history import HistoryLayout, UserHistory, as_microseconds, as_time
 from rf_serving.events.online_seen import OnlineSeen
@@ -55,7 +55,8 @@ class OnlineHistory:
         self._views = [store.get_feature_view(name) for name in layout.views]
         self._marks = StoreMarks(store)
         self._online: Any = None
-        self._file: tuple[int, int] | None = None
+        self._file = StoreFile(store.config)
+        self._opened: tuple[int, int] | None = None
         self._prepared = False
         self._newest: OrderedDict[str, int] = OrderedDict()
         self._log = structlog.get_logger("rf_serving")
@@ -107,11 +108,11 @@ class OnlineHistory:
 
     def _connected(self) -> Any:
         """Return the connection, a new one if the file of the store was replaced."""
-        if self._online is not None and file_of(self._store.config) != self._file:
+        if self._online is not None and self._file.identity != self._opened:
             self.forget()
         if self._online is None:
+            self._opened = self._file.identity
             self._online = open_online(self._store.config, WAIT_SECONDS, retries=False)
-            self._file = file_of(self._store.config)
         return self._online
 
     def _apply(self, by_user: Mapping[str, list[LoggedEvent]], last: int, again: bool) -> Applied:

@@ -103,7 +103,8 @@ class StoreWatch:
         match compared.standing:
             case Standing.CURRENT:
                 if state.fault in (StoreFault.UNLOADED, StoreFault.FOREIGN):
-                    self._event_log.note_fault(state, StoreFault.NONE)
+                    lacks = state.applied < state.whole_at  # it was being given what it had lost before
+                    self._event_log.note_fault(state, StoreFault.BEHIND if lacks else StoreFault.NONE)
                     return Verdict.BEGIN_ANEW
                 self._begin(history, marks, compared.position)
                 return Verdict.GO_ON

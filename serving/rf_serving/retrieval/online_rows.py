@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rf_platform.features.expiry import now_us, oldest_alive
-from rf_platform.features.online_table import file_of, has_table, table_name
+from rf_platform.features.online_table import StoreFile, has_table, table_name
 from rf_platform.sql import literal
 from rf_serving.retrieval.online_store import WAIT_SECONDS, EntityKeys, close_online, open_online
 
@@ -70,7 +70,8 @@ class OnlineRows:
         self._read_more: _Read | None = None
         self._look_at = 0.0
         self._online: Any = None
-        self._file: tuple[int, int] | None = None
+        self._file = StoreFile(store.config)
+        self._opened: tuple[int, int] | None = None
 
     @property
     def ttls(self) -> dict[str, timedelta]:
@@ -99,7 +100,7 @@ class OnlineRows:
         rows: list[Row] = [{} for _ in ids]
         if not asked:
             return rows
-        if self._read is not None and self.at_hand and file_of(self._config) != self._file:
+        if self._read is not None and self.at_hand and self._file.identity != self._opened:
             self.close()  # it was replaced
         if self._read is None:
             self._read = self._open()
@@ -119,8 +120,8 @@ class OnlineRows:
         close_online(online)
 
     def _open(self) -> _Read:
+        self._opened = self._file.identity
         self._online, self._look_at = open_online(self._config, self._wait_seconds), 0.0
-        self._file = file_of(self._config)
         return self._reader(self._views)
 
     def _reading_more(self) -> _Read:

@@ -187,6 +187,40 @@ def test_each_standing(
     assert bool(compared.detail) == (compared.standing not in right)
 
 
+def test_a_store_that_is_loaded_again_while_it_was_behind_is_behind(log: EventLog, tmp_path: Path) -> None:
+    """An earlier load was restored and then the right copy: events that it lost before are missing as they were."""
+    log.append([[event(n) for n in range(10)]])
+    told: list[StoreFault] = []
+    watch = StoreWatch(log, EventParts(tmp_path / "none"), lambda: True, None, told.append)
+    epoch = log.loading(0)
+    log.materialized(0, epoch)
+    assert log.advance(log.state(), 10)
+    store: Any = Store(Kept(load=LoadMark(log.state().log, epoch, 0), slots=(AppliedMark(epoch, 2, 4, 0), None)))
+    store.mark_applied(AppliedMark(epoch, 3, 6, 0))
+
+    def look() -> StoreFault:
+        for _ in range(3):
+            if watch.check(store, log.state(), log.state().applied) is not Verdict.BEGIN_ANEW:
+                break
+            watch.forget()
+        return log.state().fault
+
+    assert (look(), log.state().applied) == (StoreFault.BEHIND, 6)
+    copy, store.has = store.has, Kept()
+    assert look() is StoreFault.UNLOADED
+    store.has = copy
+    assert look() is StoreFault.BEHIND
+    assert log.advance(log.state(), 9)
+    assert log.state().fault is StoreFault.BEHIND
+    assert log.advance(log.state(), 10)
+    assert log.state().fault is StoreFault.NONE
+    store.has = Kept()
+    assert look() is StoreFault.UNLOADED
+    store.has = copy
+    store.mark_applied(AppliedMark(epoch, 4, 10, 0), AppliedMark(epoch, 5, 10, 0))
+    assert look() is StoreFault.NONE
+
+
 def test_epochs_rise_and_differ(log: EventLog) -> None:
     epochs = []
     for _ in range(5):

@@ -10,7 +10,7 @@ from rf_platform.data.event_log.group_commit import GroupCommit
 from rf_platform.data.event_log.log import EventLog
 from rf_platform.data.event_log.parts import EventParts
 from rf_platform.data.event_log.reading import has_clock, log_relation
-from rf_platform.data.event_log.seal import note_loading, note_materialized, seal
+from rf_platform.data.event_log.seal import seal
 from rf_platform.data.event_log.state import LogState, StoreFault, load_number
 from rf_platform.data.event_log.window import EventWindow
 
@@ -27,8 +27,6 @@ __all__ = [
     "has_clock",
     "load_number",
     "log_relation",
-    "note_loading",
-    "note_materialized",
     "read_after",
     "seal",
 ]

@@ -15,11 +15,8 @@ _OWN = (SEQUENCE, EVENT_ID, USER, ITEM, TIME)
 
 def has_all_after(log: EventLog, parts: EventParts, number: int) -> bool:
     """Return whether all events behind a number can be read here: files may lie on another host."""
-    first = log.first()
-    if first is not None and first <= number + 1:
-        return True
-    trimmed_to = log.head() if first is None else first - 1
-    return number >= trimmed_to or parts.sealed >= trimmed_to
+    trimmed = log.state().trimmed
+    return number >= trimmed or parts.sealed >= trimmed
 
 
 def read_after(log: EventLog, parts: EventParts, number: int, most: int) -> list[LoggedEvent]:

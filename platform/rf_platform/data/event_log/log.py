@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
 
 from rf_platform.data.event_log.event import Event, LoggedEvent
 from rf_platform.data.event_log.state import LogState, StoreFault, next_epoch, read_state, write_state
-from rf_platform.data.event_log.tables import EVENTS, IDS, log_url, open_database
+from rf_platform.data.event_log.tables import EVENTS, IDS, existing_database, log_url, open_database
 from rf_platform.registry.engine import explained, writing
 from rf_platform.settings import Settings
 
@@ -33,6 +33,12 @@ class EventLog:
     def open(cls, settings: Settings) -> "EventLog":
         """Open the log of a workspace; see :func:`open_database` for what is raised."""
         return cls(open_database(log_url(settings)))
+
+    @classmethod
+    def existing(cls, settings: Settings) -> "EventLog | None":
+        """Open the log of a workspace for reading, as it is; None if there is none."""
+        engine = existing_database(log_url(settings))
+        return None if engine is None else cls(engine)
 
     def close(self) -> None:
         """Close the connections."""
@@ -99,12 +105,6 @@ class EventLog:
         """Return the number of the newest event; 0 if there was none."""
         with self._transaction(self.engine) as connection:
             return _head(connection)
-
-    def first(self) -> int | None:
-        """Return the number of the oldest event that is in SQL; None if there is none."""
-        with self._transaction(self.engine) as connection:
-            oldest = connection.scalar(select(func.min(EVENTS.c.sequence)))
-        return None if oldest is None else int(oldest)
 
     def state(self) -> LogState:
         """Return how far the online store is."""
@@ -186,7 +186,10 @@ class EventLog:
         with self._transaction(self._writer) as connection:
             state = read_state(connection)
             last = min(sealed, state.applied, sealed if state.loading < 0 else state.loading)
-            return connection.execute(delete(EVENTS).where(EVENTS.c.sequence <= last)).rowcount
+            removed = EVENTS.c.sequence <= last
+            if highest := connection.scalar(select(func.max(EVENTS.c.sequence)).where(removed)):
+                write_state(connection, trimmed=int(highest))
+            return connection.execute(delete(EVENTS).where(removed)).rowcount
 
 
 def _known(connection: Connection, digests: Sequence[bytes]) -> set[bytes]:

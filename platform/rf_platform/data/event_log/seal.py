@@ -1,7 +1,5 @@
 """Move events from SQL into Parquet files."""
 
-from contextlib import closing
-
 from rf_platform.data.event_log.log import EventLog
 from rf_platform.data.event_log.parts import EventParts
 from rf_platform.data.event_log.tables import log_url
@@ -34,21 +32,6 @@ def seal(settings: Settings) -> EventParts:
     finally:
         log.close()
     return parts
-
-
-def note_loading(settings: Settings) -> int:
-    """Keep events at hand that the online store may need again, until :func:`note_materialized`; see :meth:`EventLog.loading`.
-
-    A workspace without a log gets one: it knows which load the online store has.
-    """
-    with closing(EventLog.open(settings)) as log:
-        return log.loading(EventParts(settings.workspace.events).sealed)
-
-
-def note_materialized(settings: Settings, sealed: int, epoch: int = 0) -> None:
-    """Let the servers know that the online store was loaded anew; see :meth:`EventLog.materialized`."""
-    with closing(EventLog.open(settings)) as log:
-        log.materialized(sealed, epoch)
 
 
 def _log(settings: Settings) -> EventLog | None:

@@ -43,6 +43,8 @@ class LogState:
     """Epoch of the materialisation that is going on, or that failed or was killed since; 0: none."""
     fault: StoreFault = StoreFault.NONE
     """What is known to be wrong with the online store."""
+    trimmed: int = field(default=0, compare=False)
+    """Highest number of the events that have left SQL; 0: none has."""
     whole_at: int = 0
     """A store that is behind is whole again when the events up to this number are applied."""
 
@@ -59,10 +61,10 @@ def load_number(epoch: int) -> int:
 
 
 def read_state(connection: Connection) -> LogState:
-    """Return the state."""
+    """Return the state; what an earlier version did not know is as in a new log."""
     values = {row.name: row.value for row in connection.execute(select(STATE))}
-    known = {each.name: values[each.name] for each in fields(LogState)}
-    return LogState(**{**known, "fault": StoreFault(known["fault"])})
+    known = {each.name: values[each.name] for each in fields(LogState) if each.name in values}
+    return LogState(**{**known, "fault": StoreFault(known.get("fault", 0))})
 
 
 def write_state(connection: Connection, **values: int) -> None:

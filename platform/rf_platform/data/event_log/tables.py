@@ -5,8 +5,23 @@ one SQLite file wait for each other. With PostgreSQL its tables are in the regis
 """
 
 import secrets
+from collections.abc import Mapping
 
-from sqlalchemy import BigInteger, Column, Engine, Integer, LargeBinary, MetaData, Table, Text, insert, inspect, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    func,
+    insert,
+    inspect,
+    select,
+)
 
 from rf_platform.errors import ConfigError
 from rf_platform.registry.engine import database_file, explained, make_directory, make_engine, parse_url, writing
@@ -65,31 +80,47 @@ def open_database(url: str) -> Engine:
             use_wal(engine)
         with writing(engine).begin() as connection:
             metadata.create_all(connection)
-            there = {row.name: row.value for row in connection.execute(select(STATE))}
-            if (known := there.get("format", FORMAT)) > FORMAT:
-                raise ConfigError(
-                    f"the event log {parsed.render_as_string()} has format {known}, and this version knows {FORMAT}: a newer "
-                    f"version wrote it; upgrade this installation"
-                )
-            if lacking := [{"name": n, "value": v} for n, v in _first_values().items() if n not in there]:
+            there = _values(connection)
+            first = _first_values(connection, there)
+            if lacking := [{"name": n, "value": v} for n, v in first.items() if n not in there]:
                 connection.execute(insert(STATE), lacking)  # all of a new log, or what an earlier version did not know
     return engine
 
 
-def is_there(settings: Settings) -> bool:
-    """Return whether there is a log with all that this version keeps of its state; creates and upgrades nothing."""
-    parsed = parse_url(log_url(settings))
+def existing_database(url: str) -> Engine | None:
+    """Open the log's database as it is, creating and upgrading nothing; None if there is none.
+
+    Raises:
+        ConfigError, UnavailableError, CorruptError: see :func:`open_database`.
+    """
+    parsed = parse_url(url)
     file = database_file(parsed)
     if file is not None and not file.exists():
-        return False
-    engine = make_engine(parsed)
+        return None
+    engine = make_engine(parsed, keep=True, wait_seconds=WAIT_SECONDS)
     with explained(parsed), engine.connect() as connection:
-        if not inspect(connection).has_table(STATE.name):
-            return False
-        return set(connection.scalars(select(STATE.c.name))) >= set(_first_values())
+        if there := inspect(connection).has_table(STATE.name):
+            _values(connection)
+    if not there:
+        engine.dispose()
+        return None
+    return engine
 
 
-def _first_values() -> dict[str, int]:
-    """Return the state of a new log."""
+def _values(connection: Connection) -> dict[str, int]:
+    """Return the state by name, having checked the format."""
+    values = {row.name: row.value for row in connection.execute(select(STATE))}
+    if (known := values.get("format", FORMAT)) > FORMAT:
+        raise ConfigError(
+            f"the event log {connection.engine.url.render_as_string()} has format {known}, and this version knows {FORMAT}: "
+            f"a newer version wrote it; upgrade this installation"
+        )
+    return values
+
+
+def _first_values(connection: Connection, there: Mapping[str, int]) -> dict[str, int]:
+    """Return the state of a new log; of one that an earlier version made, what left SQL is taken from what is there."""
     zeros = dict.fromkeys(("applied", "redo_to", "reset", "epoch", "pending", "fault", "whole_at"), 0)
-    return {"format": FORMAT, **zeros, "loading": -1, "log": secrets.randbits(62)}
+    oldest = connection.scalar(select(func.min(EVENTS.c.sequence)))
+    trimmed = there.get("applied", 0) if oldest is None else int(oldest) - 1
+    return {"format": FORMAT, **zeros, "loading": -1, "log": secrets.randbits(62), "trimmed": trimmed}

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -26,9 +26,8 @@ from rf_platform.data.event_log import (
     EventLog,
     EventParts,
     GroupCommit,
+    has_all_after,
     log_relation,
-    note_loading,
-    note_materialized,
     seal,
 )
 from rf_platform.data.event_log import parts as parts_module
@@ -102,13 +101,13 @@ def test_a_materialisation_makes_the_applier_start_over(settings: Settings, log:
     log.append([[event(str(n)) for n in range(10)]])
     before = log.state()
     assert log.advance(before, 8)
-    note_materialized(settings, 5)
+    log.materialized(5)
     state = log.state()
     assert (state.applied, state.redo_to, state.reset) == (5, 10, 1)
     assert not log.advance(before, 9)  # a batch that began before
     assert log.state() == state
     assert log.advance(state, 7)
-    note_materialized(settings, 10)
+    log.materialized(10)
     assert log.state().applied == 7
 
 
@@ -118,17 +117,46 @@ def test_events_that_a_materialisation_may_overwrite_stay_in_sql_until_it_has_en
     log.append([[event("a"), event("b")]])
     assert log.advance(log.state(), 2)
     sealed = seal(settings).sealed
-    note_loading(settings)
+    log.loading(sealed)
     log.append([[event("c"), event("d")]])
     assert log.advance(log.state(), 4)
     assert seal(settings).sealed == 4  # a dataset is built meanwhile
-    note_materialized(settings, sealed)
+    log.materialized(sealed)
     state = log.state()
     assert (state.applied, state.redo_to) == (2, 4)
     assert [e.event_id for e in log.read(state.applied, 10)] == ["c", "d"]
     assert log.advance(state, 4)
     seal(settings)
     assert log.read(0, 10) == []
+
+
+def test_a_gap_in_the_numbers_is_no_missing_file(settings: Settings, log: EventLog) -> None:
+    """PostgreSQL leaves one where an insert was rolled back, or where it crashed."""
+    with log.engine.begin() as connection:
+        gap = (
+            "INSERT INTO sqlite_sequence VALUES ('rf_events', 32)"
+            if connection.dialect.name == "sqlite"
+            else "SELECT setval(pg_get_serial_sequence('rf_events', 'sequence'), 32)"
+        )
+        connection.execute(text(gap))
+    log.append([[event("a"), event("b")]])
+    assert [e.sequence for e in log.read(0, 10)] == [33, 34]
+    parts, elsewhere = EventParts(settings.workspace.events), EventParts(settings.workspace.root / "none")
+    assert has_all_after(log, elsewhere, 0)
+    assert log.advance(log.state(), 33)
+    seal(settings)
+    assert [e.sequence for e in log.read(0, 10)] == [34]
+    assert log.state().trimmed == 33
+    assert [has_all_after(log, elsewhere, number) for number in (0, 32, 33, 34)] == [False, False, True, True]
+    assert has_all_after(log, parts, 0)
+    with log.engine.begin() as connection:  # as an earlier version left it
+        connection.execute(text("DELETE FROM rf_event_state WHERE name = 'trimmed'"))
+    with closing(EventLog.open(settings)) as again:
+        assert again.state().trimmed == 33
+        assert again.advance(again.state(), 34)
+        seal(settings)
+        assert again.state().trimmed == 34
+        assert not has_all_after(again, elsewhere, 33)
 
 
 def test_group_commit_keeps_requests_whole_and_in_order(log: EventLog) -> None:

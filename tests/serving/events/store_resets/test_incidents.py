@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rf_platform.data.event_log import StoreFault
+from rf_platform.data.event_log import EventLog, StoreFault
 from rf_platform.features.materialize import materialize
 
 
@@ -248,13 +248,11 @@ def test_a_store_of_an_earlier_version_gets_marks_and_is_watched_from_then_on(sm
 
 
 def test_a_materialisation_that_was_killed_before_it_told_the_log(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rf_platform.features import materialize as module
-
     with small.serving() as server:
         server.record(small.events(10, small.users))
         server.settle()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "note_materialized", lambda *_: None)
+        patch.setattr(EventLog, "materialized", lambda *_: None)
         materialize(small.shop.settings)
     with closing(small.log) as log:
         assert small.marks().load.epoch == log.state().pending != log.state().epoch
@@ -366,3 +364,72 @@ def test_what_is_said_of_it(small: Any, monkeypatch: pytest.MonkeyPatch) -> None
     text, store, status = said()
     assert (store["standing"], status) == ("foreign", Status.FAIL)
     assert "another workspace" in text
+
+
+def test_a_load_that_ends_before_it_began_is_noted(small: Any) -> None:
+    """Whatever goes wrong: events that nothing needs any more do not stay in SQL for ever."""
+    file = small.shop.interactions
+    kept = file.read_bytes()
+    file.write_bytes(b"no table")
+    with pytest.raises(Exception, match=r"interactions\.parquet"):
+        materialize(small.shop.settings)
+    with closing(small.log) as log:
+        assert log.state().loading == -1
+    file.write_bytes(kept)
+    materialize(small.shop.settings)
+    with closing(small.log) as log:
+        assert log.state().epoch == small.marks().load.epoch
+
+
+def test_who_only_asks_makes_no_log_and_upgrades_none(small: Any) -> None:
+    from rf_platform.features.store_standing import Standing, standing_of
+
+    file = small.shop.settings.workspace.events / "log.db"
+
+    def asked() -> Standing:
+        return standing_of(small.shop.settings, small.shop.store).standing
+
+    with closing(sqlite3.connect(file)) as log:
+        log.execute("DELETE FROM rf_event_state WHERE name IN ('trimmed', 'whole_at')")
+        log.commit()
+        assert asked() is Standing.CURRENT
+        assert not log.execute("SELECT * FROM rf_event_state WHERE name IN ('trimmed', 'whole_at')").fetchall()
+    for each in file.parent.glob("log.db*"):
+        each.unlink()
+    assert asked() is Standing.FOREIGN
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("reader", ["applier", "answers"])
+def test_a_file_that_is_replaced_while_it_is_opened(small: Any, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    from rf_serving.events import online_history
+    from rf_serving.retrieval import online_rows
+
+    small.backups.take()
+    with closing(sqlite3.connect(small.backups.copy)) as emptied:
+        for (table,) in emptied.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            emptied.execute(f'DELETE FROM "{table}"')
+        emptied.commit()
+    module: Any = {"applier": online_history, "answers": online_rows}[reader]
+    opened: Any = module.open_online
+    times = 0
+
+    def open_online(*given: Any, **more: Any) -> Any:
+        nonlocal times
+        times += 1
+        online = opened(*given, **more)
+        if times == 1:
+            small.backups.restore()
+        return online
+
+    monkeypatch.setattr(module, "open_online", open_online)
+    if reader == "applier":
+        history = small.shop.history()
+        history.marks()
+        assert history.marks().load is None
+        history.forget()
+    else:
+        rows = online_rows.OnlineRows(small.shop.store, [("interaction_context", "item_ids")])
+        rows.read([1])
+        assert rows.read([1]) == [{}]
+        rows.close()
