@@ -181,3 +181,20 @@ def test_no_users_have_a_file_without_rows(rf: Any, tmp_path: Path, suffix: str)
     assert "0 users" in said
     assert pq.read_table(out).column_names == ["user_id", "items", "scores", "cold", "error"]
     assert pq.read_table(out).num_rows == 0
+
+
+def test_a_store_that_cannot_be_compared_with_the_log_is_said(
+    rf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rf_platform.data.event_log import EventLog
+
+    def existing(_: Any) -> EventLog:
+        raise CorruptError("log.db is no database")
+
+    users = tmp_path / "users.txt"
+    users.write_text("1\n")
+    monkeypatch.setattr(EventLog, "existing", existing)
+    code, _, err = rf("batch", "--out", str(tmp_path / "top.parquet"), "--users", str(users))
+    assert code == 0
+    assert "log.db is no database" in err
+    assert "`rf doctor`" in err
