@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rf_platform.errors import NotFoundError, UsageError
+from rf_platform.failures import reading
 from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
 
 
@@ -17,10 +18,8 @@ def read_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         NotFoundError: the file cannot be read.
         UsageError: a line is no JSON object; the message has its number.
     """
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotFoundError(f"{file} cannot be read: {error}") from error
+    with reading("standard input" if str(file) == "-" else file, "name a text file of JSON lines", NotFoundError):
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue

@@ -73,7 +73,7 @@ def users_of_file(path: Path, join_key: str, id_type: IdType, at_once: int) -> I
         UsageError: the file cannot be read, or holds something that is no id.
     """
     if not path.is_file():
-        raise UsageError(f"--users {path} is no file")
+        raise UsageError(f"--users {path} is no file; name a text file with one user id a line")
     if path.suffix == ".parquet":
         with duckdb.connect() as db:
             relation = f"read_parquet({pattern_literal(path)})"

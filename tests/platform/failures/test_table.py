@@ -221,7 +221,7 @@ def test_what_a_terminal_cannot_show_is_no_content() -> None:
         (redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"), False),
         (redis.ResponseError("ERR unknown command 'SELEC'"), False),
         (redis.DataError("Invalid input of type: 'dict'"), False),
-        (redis.exceptions.LockNotOwnedError("not owned"), False),
+        (redis.exceptions.LockNotOwnedError("not owned"), False),  # type: ignore[no-untyped-call]
         (redis.ResponseError("MISCONF Redis is configured to save RDB snapshots, but cannot persist on disk"), True),
         (redis.ResponseError("BUSY Redis is busy running a script"), True),
         (redis.ResponseError("BUSYGROUP Consumer Group name already exists"), False),

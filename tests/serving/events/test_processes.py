@@ -29,7 +29,7 @@ def serve(settings: Settings, pipe: Connection, dies: bool) -> None:
     from rf_serving.events import EventIntake
 
     if dies:
-        EventLog.advance = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment, method-assign]
+        EventLog.advance = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
     intake = EventIntake(settings, open_store(settings))
     pipe.send("ready")
     while (asked := pipe.recv()) is not None:

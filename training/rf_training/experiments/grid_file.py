@@ -48,7 +48,7 @@ def read_grid(path: Path) -> dict[str, Group]:
         ConfigError: a group is not usable.
     """
     if not path.is_file():
-        raise NotFoundError(f"grid {path} is not there")
+        raise NotFoundError(f"grid {path} is not there; name a YAML file, or a grid that `rf ablate --help` lists")
     try:
         content = yaml.load(path.read_text(), _Texts)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
