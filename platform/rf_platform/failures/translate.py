@@ -75,7 +75,7 @@ def translated(
         if known is None:
             raise_if_received()
         if known is None and ((malformed and _tells_of_content(error)) or origin(error) in packages):
-            said = summary(error)
+            said = summary(error) if getattr(error, "errno", None) != errno.EINVAL else "it is cut short, or damaged"
             known = _raised(Failure(kind=CorruptError, what=said, remedy=RESTORE), about, place, kind, remedy)
         if known is None:
             raise

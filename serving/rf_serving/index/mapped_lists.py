@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import CorruptError
+from rf_platform.failures import translated
 from rf_serving.index.faiss_errors import reading
 from rf_serving.index.untyped import faiss
 
@@ -47,13 +48,13 @@ def attach_lists(index: Any, path: Path) -> None:
         CorruptError: the file is missing or has another length than its lists need.
     """
     end = index.nlist * _ID_BYTES
-    try:
-        with path.open("rb") as file:
-            length = file.seek(0, 2)
-            file.seek(max(0, length - end))
-            sizes = np.fromfile(file, np.int64, index.nlist)
-    except OSError as error:
-        raise CorruptError(f"{path} cannot be read ({error}); build the bundle again") from error
+    with (
+        translated(f"{path} cannot be read", "build the bundle again", CorruptError, place=path),
+        path.open("rb") as file,
+    ):
+        length = file.seek(0, 2)
+        file.seek(max(0, length - end))
+        sizes = np.fromfile(file, np.int64, index.nlist)
     room = _room(sizes)
     record = _code_bytes(index) + _ID_BYTES
     offsets = np.cumsum(room * record) - room * record
