@@ -254,8 +254,9 @@ def test_classes_of_libraries_tell_failures_from_bugs(error: Exception, known: b
 
 
 def test_an_error_of_the_system_without_a_number_tells_of_the_file_that_is_read() -> None:
-    for error in (OSError("text"), OSError(errno.EINVAL, "Invalid argument")):
-        with pytest.raises(CorruptError, match=r"^/a/b cannot be read: OSError: .*; restore"), reading("/a/b"):
+    said = {OSError("text"): "OSError: text", OSError(errno.EINVAL, "Invalid argument"): "it is cut short, or damaged"}
+    for error, text in said.items():
+        with pytest.raises(CorruptError, match=rf"^/a/b cannot be read: {text}; restore"), reading("/a/b"):
             raise error
     with pytest.raises(OSError, match="Bad file descriptor"), reading("/a/b"):
         os.fstat(-1)
