@@ -27,7 +27,7 @@ from rf_protos.v1.feedback_pb2 import Event, EventStatus, RecordEventsRequest, R
 from rf_protos.v1.feedback_pb2_grpc import FeedbackServiceStub
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest, RetrieveResponse
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
-from rf_serving.server.call import REQUEST_ID
+from rf_serving.server.call_context import REQUEST_ID
 
 
 class RetrievalClient:

@@ -20,7 +20,7 @@ from rf_serving.retrieval.query import Query
 from rf_serving.server.admission import Admission
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.options import ServeOptions
-from rf_serving.server.parts import open_parts
+from rf_serving.server.wiring import open_parts
 from rf_training.model.storage import load_model
 
 NAME = 'Stüdio & "Co." 1/2 - %s'

@@ -29,8 +29,8 @@ from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.sources import ViewColumns, view_columns
 from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
-from rf_serving.retrieval.fetcher import FeatureFetcher
-from rf_serving.retrieval.online_store import close_online
+from rf_serving.user_features.fetcher import FeatureFetcher
+from rf_serving.user_features.online_store import close_online
 
 pytestmark = [  # Feast leaves its connections to PostgreSQL open
     pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning"),

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from rf_serving.retrieval.retriever import Retriever
     from rf_serving.server.admission import Admission
     from rf_serving.server.metrics import ServerMetrics
-    from rf_serving.server.parts import Parts
     from rf_serving.server.server import RetrievalServer
+    from rf_serving.server.wiring import Parts
     from rf_training.model.retrievalformer import RetrievalFormer
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
@@ -285,9 +285,9 @@ def running_server(
     from rf_serving.server.limits import Limits
     from rf_serving.server.metrics import ServerMetrics
     from rf_serving.server.options import ServeOptions
-    from rf_serving.server.parts import Parts, open_parts
     from rf_serving.server.server import RetrievalServer
     from rf_serving.server.tracing import NO_TRACING
+    from rf_serving.server.wiring import Parts, open_parts
 
     loop = server_loop()
 

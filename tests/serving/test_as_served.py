@@ -12,11 +12,11 @@ import pytest
 from rf_platform.dataset import Dataset
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.index import ExactIndex
-from rf_serving.index_scorer import IndexScorer
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.query import Query
-from rf_serving.retrieval.stopwatch import Stopwatch
+from rf_serving.search.index_scorer import IndexScorer
+from rf_serving.stage_timer import Stopwatch
+from rf_serving.user_features.features import UserFeatures
 from rf_training.evaluation import Served, Split, evaluate
 from rf_training.model_scorer import ModelScorer
 

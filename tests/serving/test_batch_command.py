@@ -121,8 +121,8 @@ def test_a_user_whose_features_cannot_be_used_has_an_error_and_the_others_their_
     rf: Any, stub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An extreme number among them is no reason: it counts for as much as any number may."""
-    from rf_serving.retrieval.features import UserFeatures
-    from rf_serving.retrieval.fetcher import FeatureFetcher
+    from rf_serving.user_features.features import UserFeatures
+    from rf_serving.user_features.fetcher import FeatureFetcher
 
     decode: Callable[..., UserFeatures] = FeatureFetcher.decode
 

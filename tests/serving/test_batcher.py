@@ -16,12 +16,12 @@ from rf_protos.v1.features_pb2 import FeatureValue, StringList
 from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, Interaction, RetrieveRequest, Session
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.retrieval import loop_batcher
-from rf_serving.retrieval.batcher import Batcher, BatchLimits
+from rf_serving.retrieval import inline_batcher
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.loop_batcher import LoopBatcher
+from rf_serving.retrieval.inline_batcher import LoopBatcher
 from rf_serving.retrieval.query import Answer, Ask, Query
-from rf_serving.retrieval.stopwatch import Stopwatch
+from rf_serving.retrieval.thread_batcher import Batcher, BatchLimits
+from rf_serving.stage_timer import Stopwatch
 
 SOME_GENRES = Filter(
     where=[
@@ -346,7 +346,7 @@ def test_only_a_busy_loop_waits_for_those_who_may_come(
     """Little comes, or as much as the loop can do, or batches are large."""
     batcher = LoopBatcher()
     for name, value in {"_MOST_SHARE_SECONDS": 5.0, **changed}.items():
-        monkeypatch.setattr(loop_batcher, name, value)
+        monkeypatch.setattr(inline_batcher, name, value)
 
     async def run() -> None:
         slow.seconds = 0.3
@@ -397,9 +397,9 @@ def test_the_load_is_known_where_the_system_does_not_tell_who_waits_for_a_core(m
         raise FileNotFoundError
 
     before = thread_time()
-    told = loop_batcher._busy_seconds()
+    told = inline_batcher._busy_seconds()
     monkeypatch.setattr("builtins.open", missing)
-    untold = loop_batcher._busy_seconds()
+    untold = inline_batcher._busy_seconds()
     monkeypatch.undo()
     assert told >= 0.9 * before
     assert before <= untold <= thread_time()
@@ -413,7 +413,7 @@ def test_a_slow_batch_sends_requests_elsewhere_for_a_while(
     slow.seconds = 0.31
     asyncio.run(in_loop.rank(slow, session_ask("1")))
     assert in_loop.slow
-    monkeypatch.setattr(loop_batcher, "perf_counter", lambda: perf_counter() + 1.1)
+    monkeypatch.setattr(inline_batcher, "perf_counter", lambda: perf_counter() + 1.1)
     assert not in_loop.slow
 
 

@@ -67,10 +67,10 @@ def clock() -> Clock:
 
 @pytest.fixture
 def retriever(served: tuple[Any, Any], clock: Clock) -> Iterator[Any]:
-    from rf_serving.retrieval.breaker import Breaker, BreakerOptions
     from rf_serving.retrieval.retriever import Retriever
     from rf_serving.retrieval.routing import Route
-    from rf_serving.retrieval.user_reads import UserReads
+    from rf_serving.user_features.breaker import Breaker, BreakerOptions
+    from rf_serving.user_features.online_reader import UserReads
 
     reads = UserReads(Breaker(BreakerOptions(failures=3, pause=1.0), clock=clock), stuck_seconds=0.5)
     retriever = Retriever(Route.of(*served), reads=reads, fetch_seconds=10.0)
@@ -132,8 +132,8 @@ def test_a_store_that_hangs_costs_no_more_than_the_budget(retriever: Any, clock:
 
 
 def test_a_backlog_of_ones_own_is_no_fault_of_the_store(retriever: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rf_serving.retrieval import user_reads
     from rf_serving.retrieval.query import Query
+    from rf_serving.user_features import online_reader
 
     store = interposed(retriever)
     read = store.read
@@ -142,7 +142,7 @@ def test_a_backlog_of_ones_own_is_no_fault_of_the_store(retriever: Any, monkeypa
         time.sleep(0.1)
         return read(*arguments, **options)
 
-    monkeypatch.setattr(user_reads, "_TOGETHER", 1)
+    monkeypatch.setattr(online_reader, "_TOGETHER", 1)
     monkeypatch.setattr(retriever.routing.active.fetcher._rows, "read", slowly)
 
     async def together() -> list[Any]:
@@ -177,7 +177,7 @@ def test_without_a_profile_the_most_popular_items_are_returned(served: tuple[Any
     from rf_serving.retrieval.degraded import popular_answer
     from rf_serving.retrieval.engine import Engine
     from rf_serving.retrieval.query import Query
-    from rf_serving.retrieval.stopwatch import Stopwatch
+    from rf_serving.stage_timer import Stopwatch
 
     bundle, _ = served
     engine = Engine(bundle)
@@ -199,7 +199,7 @@ def test_popularity_is_for_models_without_profiles(served: tuple[Any, Any]) -> N
     from rf_serving.retrieval.degraded import degraded_answer
     from rf_serving.retrieval.engine import Engine
     from rf_serving.retrieval.query import Query
-    from rf_serving.retrieval.stopwatch import Stopwatch
+    from rf_serving.stage_timer import Stopwatch
 
     bundle, _ = served
     query = Query(subject=17, k=7, exclude_seen=True)

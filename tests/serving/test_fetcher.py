@@ -13,13 +13,13 @@ from rf_platform.errors import CorruptError, UsageError
 from rf_platform.features.store import quiet
 from rf_platform.settings import Settings
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.retrieval.features import KnownFeatures, UserFeatures
-from rf_serving.retrieval.fetcher import FeatureFetcher
-from rf_serving.retrieval.ids import parse_id
 from rf_serving.retrieval.query import Query
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
 from rf_serving.server.opening import open_served
+from rf_serving.user_features.features import KnownFeatures, UserFeatures
+from rf_serving.user_features.fetcher import FeatureFetcher
+from rf_serving.wire.ids import parse_id
 
 if TYPE_CHECKING:
     from rf_serving.bundle.served import ServedBundle

@@ -7,12 +7,12 @@ import pytest
 from rf_platform.dataset import Dataset
 from rf_serving.catalog.base import CatalogBase
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.filtering.costs import SearchCosts
-from rf_serving.filtering.eligibility import Eligible, Passing
 from rf_serving.index import ExactIndex, Found, HnswIndex, VectorIndex
 from rf_serving.index.vector_index import NO_ROW
-from rf_serving.index_scorer import LIST_LENGTH, IndexScorer
-from rf_serving.retrieval.searcher import Search, Searcher, depth_of
+from rf_serving.search.costs import SearchCosts
+from rf_serving.search.eligibility import Eligible, Passing
+from rf_serving.search.index_scorer import LIST_LENGTH, IndexScorer
+from rf_serving.search.searcher import Search, Searcher, depth_of
 from rf_training.evaluation import EvaluationCases, Split, rank_targets
 from rf_training.evaluation.reach import top_unseen
 from rf_training.model.retrievalformer import RetrievalFormer

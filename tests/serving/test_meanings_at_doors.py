@@ -15,12 +15,12 @@ from rf_platform.settings import Settings
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_protos.v1.retrieval_pb2 import Interaction, Session
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.offered import OfferedFeatures
 from rf_serving.retrieval.query import Query
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
-from rf_serving.retrieval.session import SessionReader
 from rf_serving.server.opening import open_served
+from rf_serving.user_features.offered import OfferedFeatures
+from rf_serving.user_features.session import SessionReader
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 TYPE, RATING = "interaction_context__event_types", "interaction_context__ratings"

@@ -22,7 +22,7 @@ from rf_platform.features.seen_rows import drop_seen
 from rf_platform.features.spec_fit import SpecFit
 from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
-from rf_serving.retrieval.fetcher import FeatureFetcher
+from rf_serving.user_features.fetcher import FeatureFetcher
 
 US = pa.timestamp("us", tz="UTC")
 DEFINITIONS = """
@@ -190,7 +190,7 @@ def test_values_are_those_of_get_online_features(loaded: tuple[Any, Any]) -> Non
 def test_seen_sets_of_string_ids_are_added_to(loaded: tuple[Any, Any]) -> None:
     from rf_platform.data.event_log import LoggedEvent
     from rf_serving.events.online_seen import OnlineSeen
-    from rf_serving.retrieval.online_store import close_online, open_online
+    from rf_serving.user_features.online_store import close_online, open_online
 
     store, spec = loaded
     seen, online = OnlineSeen(store, spec), open_online(store.config)
@@ -212,7 +212,7 @@ def test_seen_sets_of_string_ids_are_added_to(loaded: tuple[Any, Any]) -> None:
 
 
 def test_some_fields_of_a_view_are_read_as_all_of_them_are(loaded: tuple[Any, Any]) -> None:
-    from rf_serving.retrieval.online_rows import OnlineRows
+    from rf_serving.user_features.online_rows import OnlineRows
 
     store, spec = loaded
     fields = [(f.view, f.field) for f in (*spec.inputs("user"), *spec.history)]
@@ -230,7 +230,7 @@ def test_any_other_online_store_is_read_by_feasts_own_calls(loaded: tuple[Any, A
     store, spec = loaded
     fast, slow = fetcher_of(store, spec), fetcher_of(store, spec)
     expected = fast.fetch_many(USERS, seen=True)
-    from rf_serving.retrieval.online_store import open_online
+    from rf_serving.user_features.online_store import open_online
 
     slow._rows._online = open_online(store.config)
     rows: Any = slow._rows

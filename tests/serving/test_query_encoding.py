@@ -15,11 +15,11 @@ from rf_platform.features.spec import MISSING_INTEGER, DomainSpec, EntitySpec, F
 from rf_platform.features.vocabulary import Vocabulary
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.catalog.item_schema import ItemSchema
-from rf_serving.retrieval import folded_tokens
-from rf_serving.retrieval.features import KnownFeatures
-from rf_serving.retrieval.online_encoder import OnlineEncoder
-from rf_serving.retrieval.query_tower import QueryTower
-from rf_serving.retrieval.user_encoder import EncodedUser, UserEncoder
+from rf_serving.encoding import folded_tokens
+from rf_serving.encoding.online_encoder import OnlineEncoder
+from rf_serving.encoding.query_tower import QueryTower
+from rf_serving.encoding.user_encoder import EncodedUser, UserEncoder
+from rf_serving.user_features.features import KnownFeatures
 from rf_training.model.config import Layout, ModelConfig
 from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import FeatureTensors

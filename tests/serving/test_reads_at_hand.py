@@ -13,11 +13,11 @@ import structlog
 
 from rf_platform.errors import CorruptError, UnavailableError
 from rf_platform.settings import Settings
-from rf_serving.retrieval import user_reads
 from rf_serving.retrieval.query import Answer, Query
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
 from rf_serving.server.opening import open_served
+from rf_serving.user_features import online_reader
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 USERS = tuple(range(1, 9))
@@ -51,7 +51,7 @@ def copied(home_copy: Path) -> Settings:
 
 @pytest.fixture
 def retriever(copied: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
-    monkeypatch.setattr(user_reads, "_AT_HAND_SECONDS", 60.0)  # however busy the machine is
+    monkeypatch.setattr(online_reader, "_AT_HAND_SECONDS", 60.0)  # however busy the machine is
     retriever = Counted(Route.of(*open_served(copied)))
     ask(retriever)  # the first read imports drivers and opens connections
     retriever._quick._slow_until = 0.0
@@ -110,7 +110,7 @@ def test_a_locked_store_is_waited_for_elsewhere_and_then_found_at_hand_again(
 
 
 def test_slow_reads_leave_the_event_loop(retriever: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_reads, "_AT_HAND_SECONDS", 0.0)
+    monkeypatch.setattr(online_reader, "_AT_HAND_SECONDS", 0.0)
     (first,), (second,) = ask(retriever), ask(retriever)
     assert (len(retriever.here), retriever.elsewhere) == (1, 1)
     assert first.items == second.items
@@ -127,8 +127,8 @@ def test_the_longer_a_read_takes_the_longer_nobody_reads_there(
         return read(*arguments, **options)
 
     monkeypatch.setattr(connected, "read", slowly, raising=False)
-    monkeypatch.setattr(user_reads, "_AT_HAND_SECONDS", 0.1)
-    monkeypatch.setattr(user_reads, "_AWAY_SECONDS", 0.0)
+    monkeypatch.setattr(online_reader, "_AT_HAND_SECONDS", 0.1)
+    monkeypatch.setattr(online_reader, "_AWAY_SECONDS", 0.0)
     ask(retriever)
     assert retriever._reads._away_until - time.monotonic() > 2.0
     ask(retriever)

@@ -23,9 +23,9 @@ from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.events.columns import Columns
 from rf_serving.events.reader import EventReader
-from rf_serving.filtering import FilterReader
-from rf_serving.retrieval.ids import parse_id
-from rf_serving.retrieval.values import plain_value
+from rf_serving.search import FilterReader
+from rf_serving.wire.ids import parse_id
+from rf_serving.wire.values import plain_value
 
 TEXTS = [
     "Acme",

@@ -131,7 +131,7 @@ def test_a_store_without_seen_sets_answers_from_the_history_and_says_so_once(
     """As an earlier version loaded it; a materialisation helps, and the server notices."""
     from rf_platform.features.apply import apply_definitions
     from rf_platform.features.materialize import materialize
-    from rf_serving.retrieval import online_rows
+    from rf_serving.user_features import online_rows
 
     assert check_seen_sets(opened.settings).status is Status.OK
     with closing(sqlite3.connect(opened.database)) as db, db:

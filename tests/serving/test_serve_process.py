@@ -10,7 +10,7 @@ import pytest
 from rf_platform.errors import RunError
 from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
-from rf_serving.background import BackgroundServer
+from rf_serving.background_server import BackgroundServer
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 ENVIRONMENT = {"RF_FEATURE_REPO": str(REPOSITORY)}

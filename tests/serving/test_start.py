@@ -15,8 +15,8 @@ from rf_serving.server.admission import Admission
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.opening import open_served
 from rf_serving.server.options import ServeOptions
-from rf_serving.server.parts import open_parts
 from rf_serving.server.server import RetrievalServer
+from rf_serving.server.wiring import open_parts
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 

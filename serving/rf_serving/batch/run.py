@@ -10,11 +10,11 @@ from rf_protos.v1.filter_pb2 import Filter
 from rf_protos.v1.retrieval_pb2 import RERANK_UNSPECIFIED, Rerank
 from rf_serving.batch.answers import AnswerFile
 from rf_serving.batch.users import Users
-from rf_serving.retrieval.features import UserFeatures
+from rf_serving.ranking.policy import name_of
 from rf_serving.retrieval.query import Answer, Ask, Query
-from rf_serving.retrieval.reranking import name_of
 from rf_serving.retrieval.routing import Route
-from rf_serving.retrieval.stopwatch import Stopwatch
+from rf_serving.stage_timer import Stopwatch
+from rf_serving.user_features.features import UserFeatures
 
 AT_ONCE = 64
 """Users that are read, encoded and searched together."""

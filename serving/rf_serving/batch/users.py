@@ -17,7 +17,7 @@ from rf_platform.features.spec import IdType
 from rf_platform.features.view_rows import ID_TYPES
 from rf_platform.settings import Settings
 from rf_platform.sql import identifier, pattern_literal
-from rf_serving.retrieval.ids import parse_id
+from rf_serving.wire.ids import parse_id
 
 _READ_ROWS = 65_536
 

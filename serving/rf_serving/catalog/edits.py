@@ -26,7 +26,7 @@ from rf_serving.catalog.item_schema import ItemSchema, Values
 from rf_serving.catalog.live import LiveCatalog, PreparedItem
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
-from rf_serving.retrieval.ids import parse_id
+from rf_serving.wire.ids import parse_id
 
 MAX_NEIGHBOURS = 100
 FOUND_WITHIN = 100

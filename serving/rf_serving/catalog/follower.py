@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rf_platform.errors import RfError
-from rf_serving.catalog.compactor import Compactor
-from rf_serving.one_thread import use_one_thread
+from rf_serving.catalog.compaction.compactor import Compactor
+from rf_serving.threads import use_one_thread
 
 if TYPE_CHECKING:
     from rf_serving.catalog.live import LiveCatalog

@@ -18,7 +18,7 @@ from rf_platform.features.field_rule import UnfitError, rules_of
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.vocabulary import arrow_type
 from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
-from rf_serving.retrieval.values import VALUE_CASES, ValueReader
+from rf_serving.wire.values import VALUE_CASES, ValueReader
 
 Values = dict[str, Any]
 

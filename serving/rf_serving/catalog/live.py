@@ -17,15 +17,15 @@ from rf_platform.errors import UsageError
 from rf_platform.registry.journal import CatalogJournal, Entry
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base import CatalogBase
-from rf_serving.catalog.compacted import CompactedCatalogs
-from rf_serving.catalog.compactor import Compaction, Compactor
+from rf_serving.catalog.compaction.compacted import CompactedCatalogs
+from rf_serving.catalog.compaction.compactor import Compaction, Compactor
 from rf_serving.catalog.delta import LiveItems
 from rf_serving.catalog.follower import Follower
 from rf_serving.catalog.item_encoder import EncodedItems, ItemEncoder
 from rf_serving.catalog.item_schema import Parsed
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.catalog.state import CatalogState
-from rf_serving.retrieval.ids import parse_id
+from rf_serving.wire.ids import parse_id
 
 _AT_ONCE = 4096
 _NAMED = 20

@@ -69,7 +69,7 @@ def batch(
     from rf_serving.batch.users import all_users, users_of_file
     from rf_serving.commands.filter_options import filter_of
     from rf_serving.deployment.loader import BundleLoader
-    from rf_serving.retrieval.reranking import order_named
+    from rf_serving.ranking.policy import order_named
     from rf_serving.server.opening import open_registry, record_to_serve
     from rf_training.commands.output_file import check_output_file
 

@@ -37,7 +37,7 @@ def demo(
     from rf_platform.cli.console import out_console
     from rf_platform.interrupts import received
     from rf_platform.settings import get_settings, use_home
-    from rf_serving.background import BackgroundServer
+    from rf_serving.background_server import BackgroundServer
 
     start = perf_counter()
     console = out_console()

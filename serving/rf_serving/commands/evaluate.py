@@ -58,7 +58,7 @@ def evaluate(
     from rf_platform.registry import Registry
     from rf_serving.bundle.build import IndexOptions, held_out_queries
     from rf_serving.index import ApproximateIndex, choose_kind, tune
-    from rf_serving.index_scorer import IndexScorer
+    from rf_serving.search.index_scorer import IndexScorer
     from rf_training.baselines import BESIDE_EVERY_RUN, Popularity, TrainingData, compare
     from rf_training.commands.output_file import check_output_file, write_output_file
     from rf_training.evaluation import Scorer, Served, Split, report_markdown, report_tables

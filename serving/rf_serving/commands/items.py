@@ -46,7 +46,7 @@ def upsert(
     from rf_platform.errors import UsageError
     from rf_protos.v1.catalog_pb2 import Item, UpsertStatus
     from rf_serving.client import RetrievalClient
-    from rf_serving.json_lines import feature_value, read_objects
+    from rf_serving.wire.json_lines import feature_value, read_objects
 
     items, places = [], []
     for where, given in read_objects(file):
@@ -118,7 +118,7 @@ def get(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
 
     from rf_platform.cli.console import err_console
     from rf_serving.client import RetrievalClient
-    from rf_serving.json_lines import plain_value
+    from rf_serving.wire.json_lines import plain_value
 
     found, absent = [], []
     with RetrievalClient(address) as client:

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Order(StrEnum):
-    """The names that commands have for orders; see :mod:`rf_serving.retrieval.reranking`."""
+    """The names that commands have for orders; see :mod:`rf_serving.ranking.policy`."""
 
     NONE = "none"
     EXACT = "exact"

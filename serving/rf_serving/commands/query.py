@@ -92,7 +92,7 @@ def query(
     from rf_serving.client import RetrievalClient
     from rf_serving.commands.filter_options import filter_of
     from rf_serving.commands.query_output import print_answer, print_answer_json
-    from rf_serving.retrieval.reranking import order_named
+    from rf_serving.ranking.policy import order_named
 
     request = RetrieveRequest(
         k=k,

@@ -21,7 +21,7 @@ from rf_protos.v1.retrieval_pb2 import (
     SearchPlan,
 )
 from rf_serving.bundle.catalog import BundleItems
-from rf_serving.retrieval.reranking import name_of
+from rf_serving.ranking.policy import name_of
 
 _SHOWN_HISTORY = 10
 _SHOWN_FEATURES = 2

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from rf_serving.one_thread import use_one_thread
+from rf_serving.threads import use_one_thread
 
 NICE = 10
 """How much less urgent than the answers; measured with a swap a second, their p99 is a third of what it is without."""

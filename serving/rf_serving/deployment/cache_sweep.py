@@ -8,7 +8,7 @@ import structlog
 
 from rf_platform.errors import UnavailableError, UsageError
 from rf_platform.registry import Registry, ServingPlan
-from rf_serving.catalog.cache_directory import GRACE_SECONDS, directory_name, remove_unused
+from rf_serving.catalog.compaction.cache_directory import GRACE_SECONDS, directory_name, remove_unused
 
 SWEEP_SECONDS = 60.0
 
@@ -17,7 +17,7 @@ class CacheSweep:
     """Looks now and then for what no bundle needs that is served, stands beside it, or is what a rollback returns to.
 
     Servers of other bundles (``rf serve --bundle``) keep theirs, because they use it: see
-    :mod:`rf_serving.catalog.cache_directory`.
+    :mod:`rf_serving.catalog.compaction.cache_directory`.
     """
 
     def __init__(self, cache: Path, registry: Registry) -> None:

@@ -13,11 +13,11 @@ from rf_platform.settings import Settings
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.live import LiveCatalog
 from rf_serving.deployment.smoke import check_answers
+from rf_serving.ranking.policy import Reranking
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.fetcher import FeatureFetcher
-from rf_serving.retrieval.offered import OfferedFeatures
-from rf_serving.retrieval.reranking import Reranking
 from rf_serving.retrieval.routing import Route
+from rf_serving.user_features.fetcher import FeatureFetcher
+from rf_serving.user_features.offered import OfferedFeatures
 
 if TYPE_CHECKING:
     from feast import FeatureStore

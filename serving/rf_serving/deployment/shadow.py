@@ -15,9 +15,9 @@ from rf_protos.v1.retrieval_pb2 import RERANK_LIME, RERANK_UNSPECIFIED, Session
 from rf_serving.deployment.background_thread import start_background
 from rf_serving.deployment.loader import Loaded
 from rf_serving.deployment.metrics import DeploymentMetrics
-from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.query import Answer, Query
-from rf_serving.retrieval.stopwatch import Stopwatch
+from rf_serving.stage_timer import Stopwatch
+from rf_serving.user_features.features import UserFeatures
 
 _WAITING = 64
 _REMEMBERED = 10_000

@@ -14,10 +14,10 @@ from rf_platform.failures import summary
 from rf_protos.v1.retrieval_pb2 import RERANK_LIME, RERANK_NONE, Rerank
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
-from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.query import Answer, Query
 from rf_serving.retrieval.routing import Route
-from rf_serving.retrieval.stopwatch import Stopwatch
+from rf_serving.stage_timer import Stopwatch
+from rf_serving.user_features.features import UserFeatures
 
 _K = 10
 _HISTORY = 5

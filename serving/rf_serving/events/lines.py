@@ -9,7 +9,7 @@ from typing import Any
 
 from rf_platform.errors import UsageError
 from rf_protos.v1.feedback_pb2 import Event
-from rf_serving.json_lines import feature_value, read_objects
+from rf_serving.wire.json_lines import feature_value, read_objects
 
 
 def read_lines(file: Path) -> list[Event]:

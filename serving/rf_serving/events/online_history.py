@@ -16,7 +16,7 @@ from rf_platform.features.store_marks import AppliedMark, LoadMark, Marks, Store
 from rf_serving.events.history import HistoryLayout, UserHistory, as_microseconds, as_time
 from rf_serving.events.online_seen import OnlineSeen
 from rf_serving.events.rebuild import HistoryRebuilder, Rebuilt
-from rf_serving.retrieval.online_store import close_online, open_online
+from rf_serving.user_features.online_store import close_online, open_online
 
 if TYPE_CHECKING:
     from feast import FeatureStore

@@ -14,8 +14,8 @@ from rf_platform.text import shown
 from rf_protos.v1 import feedback_pb2
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.events.columns import OWN, Columns
-from rf_serving.retrieval.ids import parse_id
-from rf_serving.retrieval.values import plain_value
+from rf_serving.wire.ids import parse_id
+from rf_serving.wire.values import plain_value
 
 _LONGEST_EVENT_ID = 128
 _LONGEST_TEXT = 1000

@@ -13,14 +13,14 @@ import numpy.typing as npt
 from rf_protos.v1.explanation_pb2 import Explanation, FeatureCause, HistoryEvent, Reason
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.encoding.user_encoder import UserEncoder
 from rf_serving.explain.item_causes import items_left_out
 from rf_serving.explain.left_out import LeftOut, in_time
 from rf_serving.explain.limits import ITEMS_AT_ONCE, MAX_EVENTS, MAX_ITEMS, REASONS
 from rf_serving.explain.link_shares import link_shares
 from rf_serving.explain.scoring import DotProduct, Reranked, Scoring
 from rf_serving.explain.user_causes import events_left_out, features_left_out, latest
-from rf_serving.retrieval.features import KnownFeatures
-from rf_serving.retrieval.user_encoder import UserEncoder
+from rf_serving.user_features.features import KnownFeatures
 from rf_training.rerank.lime import Lime
 from rf_training.rerank.ranker import Ranker
 

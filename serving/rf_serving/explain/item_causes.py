@@ -15,7 +15,7 @@ from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_protos.v1.explanation_pb2 import FeatureCause
 from rf_serving.catalog.item_encoder import ItemEncoder
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.retrieval.ids import parse_id
+from rf_serving.wire.ids import parse_id
 from rf_training.model_scorer import encode_vectors
 
 

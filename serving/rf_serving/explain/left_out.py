@@ -13,7 +13,7 @@ from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.explain.limits import INTERACTIONS_AT_ONCE
 from rf_serving.explain.scoring import Scoring
 from rf_serving.explain.user_causes import UserCause
-from rf_serving.retrieval.features import KnownFeatures
+from rf_serving.user_features.features import KnownFeatures
 
 
 class LeftOut:

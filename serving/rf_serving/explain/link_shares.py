@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 
 from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.encoding.user_encoder import EncodedUser, UserEncoder
 from rf_serving.explain.scoring import item_sides
-from rf_serving.retrieval.features import KnownFeatures
-from rf_serving.retrieval.reranker import histories_of
-from rf_serving.retrieval.user_encoder import EncodedUser, UserEncoder
+from rf_serving.ranking.lime import histories_of
+from rf_serving.user_features.features import KnownFeatures
 from rf_training.rerank.lime import Lime
 
 _LEAST = 1e-30

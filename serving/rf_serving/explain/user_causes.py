@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rf_platform.features.spec import FeatureSpec
 from rf_protos.v1.explanation_pb2 import FeatureCause, HistoryEvent
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.retrieval.features import KnownFeatures
+from rf_serving.user_features.features import KnownFeatures
 
 
 class UserCause(NamedTuple):

@@ -7,9 +7,9 @@ import numpy as np
 from rf_platform.errors import DataError
 from rf_protos.v1.retrieval_pb2 import DEGRADED_STORE_SILENT, SearchPlan
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.features import UserFeatures
 from rf_serving.retrieval.query import Answer, Query
-from rf_serving.retrieval.stopwatch import Stopwatch
+from rf_serving.stage_timer import Stopwatch
+from rf_serving.user_features.features import UserFeatures
 
 
 def degraded_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:

@@ -21,20 +21,20 @@ from rf_protos.v1.retrieval_pb2 import (
 )
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.encoding.user_encoder import EncodedUser, UserEncoder
 from rf_serving.explain import Explainer
-from rf_serving.filtering.condition import ItemFilter
-from rf_serving.filtering.costs import SearchCosts
-from rf_serving.filtering.eligibility import NO_ROWS, Eligibility
-from rf_serving.filtering.reader import FilterLimits, FilterReader
-from rf_serving.retrieval.features import KnownFeatures, UserFeatures
-from rf_serving.retrieval.offered import OfferedFeatures
+from rf_serving.ranking.policy import Reranking
+from rf_serving.ranking.stage import Ordered, SecondStage
 from rf_serving.retrieval.query import Answer, Ask, Query, Ranked
-from rf_serving.retrieval.reranking import Reranking
-from rf_serving.retrieval.searcher import Search, Searcher
-from rf_serving.retrieval.second_stage import Ordered, SecondStage
-from rf_serving.retrieval.session import SessionReader
-from rf_serving.retrieval.stopwatch import Stopwatch
-from rf_serving.retrieval.user_encoder import EncodedUser, UserEncoder
+from rf_serving.search.condition import ItemFilter
+from rf_serving.search.costs import SearchCosts
+from rf_serving.search.eligibility import NO_ROWS, Eligibility
+from rf_serving.search.filter_reader import FilterLimits, FilterReader
+from rf_serving.search.searcher import Search, Searcher
+from rf_serving.stage_timer import Stopwatch
+from rf_serving.user_features.features import KnownFeatures, UserFeatures
+from rf_serving.user_features.offered import OfferedFeatures
+from rf_serving.user_features.session import SessionReader
 
 QUICK_SECONDS, QUICK_K, QUICK_SESSION = 1e-3, 100, 100
 """Longest scan of a catalog, most results, and most interactions of a session, of a query that is answered in the event loop."""

@@ -18,8 +18,8 @@ from rf_protos.v1.retrieval_pb2 import (
     Session,
 )
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.retrieval.features import KnownFeatures, UserFeatures
-from rf_serving.retrieval.stopwatch import Stopwatch
+from rf_serving.stage_timer import Stopwatch
+from rf_serving.user_features.features import KnownFeatures, UserFeatures
 
 
 @dataclass(frozen=True, kw_only=True)

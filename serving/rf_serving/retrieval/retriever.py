@@ -7,17 +7,17 @@ from threading import Lock
 from rf_platform.errors import CorruptError, DataError, UnavailableError
 from rf_protos.v1.retrieval_pb2 import Session
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.retrieval.batcher import Batcher, BatchLimits
 from rf_serving.retrieval.degraded import degraded_answer
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.explaining import Explaining
-from rf_serving.retrieval.features import UserFeatures
-from rf_serving.retrieval.fetcher import FeatureFetcher
-from rf_serving.retrieval.loop_batcher import LoopBatcher
+from rf_serving.retrieval.inline_batcher import LoopBatcher
 from rf_serving.retrieval.query import Answer, Ask, Query
 from rf_serving.retrieval.routing import Route, Routing
-from rf_serving.retrieval.stopwatch import Observe, Stopwatch
-from rf_serving.retrieval.user_reads import UserReads
+from rf_serving.retrieval.thread_batcher import Batcher, BatchLimits
+from rf_serving.stage_timer import Observe, Stopwatch
+from rf_serving.user_features.features import UserFeatures
+from rf_serving.user_features.fetcher import FeatureFetcher
+from rf_serving.user_features.online_reader import UserReads
 
 FETCH_SECONDS = 2.0
 Answered = Callable[[Route, Query, UserFeatures, Answer], None]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol, Self
 from rf_protos.v1.retrieval_pb2 import Session
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.features import UserFeatures
-from rf_serving.retrieval.fetcher import FeatureFetcher
 from rf_serving.retrieval.query import Answer, Query
+from rf_serving.user_features.features import UserFeatures
+from rf_serving.user_features.fetcher import FeatureFetcher
 
 if TYPE_CHECKING:
     from feast import FeatureStore

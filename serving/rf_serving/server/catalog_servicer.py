@@ -24,14 +24,14 @@ from rf_protos.v1.catalog_pb2 import (
 from rf_protos.v1.catalog_pb2_grpc import CatalogServiceServicer, add_CatalogServiceServicer_to_server
 from rf_serving.catalog.edits import Delete, Upsert
 from rf_serving.catalog.live import LiveCatalog
-from rf_serving.one_thread import use_one_thread
-from rf_serving.retrieval.ids import parse_id
-from rf_serving.retrieval.offered import OfferedFeatures
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
 from rf_serving.server.interceptor import note
 from rf_serving.server.limits import Limits
-from rf_serving.server.service import Service
+from rf_serving.server.rpc import Service
+from rf_serving.threads import use_one_thread
+from rf_serving.user_features.offered import OfferedFeatures
+from rf_serving.wire.ids import parse_id
 
 T = TypeVar("T")
 _THREADS = 2

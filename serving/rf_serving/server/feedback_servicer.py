@@ -10,7 +10,7 @@ from rf_serving.index.vector_index import NO_ROW
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.interceptor import note
 from rf_serving.server.limits import Limits
-from rf_serving.server.service import Service
+from rf_serving.server.rpc import Service
 
 
 class FeedbackServicer(FeedbackServiceServicer):

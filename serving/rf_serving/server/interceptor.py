@@ -23,10 +23,10 @@ from rf_platform.errors import OverloadedError, RfError, UnavailableError, Usage
 from rf_platform.failures import as_rf_error
 from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
-from rf_serving.server.call import REQUEST_ID, Call, begin_call, note
+from rf_serving.server.call_context import REQUEST_ID, Call, begin_call, note
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.roles import REFLECTION_ROLE, Role
-from rf_serving.server.service import Service
+from rf_serving.server.rpc import Service
 from rf_serving.server.statuses import METHOD_STATUSES
 from rf_serving.server.told import INTERNAL, told
 from rf_serving.server.tracing import NO_TRACING, Tracing

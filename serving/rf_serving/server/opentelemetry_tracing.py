@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rf_serving.server.call import Call
+from rf_serving.server.call_context import Call
 
 SERVICE_NAME = "retrievalformer"
 _PATH = "/v1/traces"

@@ -32,7 +32,7 @@ def run_alone(settings: Settings, options: ServeOptions) -> int:
     configure_logs(options.log_level)
     # Before the libraries are imported, which takes seconds.
     check_free(options.host, options.port)
-    from rf_serving.server.serve import serve
+    from rf_serving.server.run import serve
 
     return 0 if _run(serve(settings, options)) else 1
 
@@ -49,7 +49,7 @@ def run_worker(number: int, settings: Settings, options: ServeOptions, reports: 
     # A terminal sends these to all of its processes; the supervisor tells us.
     for each in (signal.SIGINT, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
-    from rf_serving.server.serve import serve
+    from rf_serving.server.run import serve
 
     configure_logs(options.log_level, worker=number)
     Thread(target=_end_with_parent, name="rf-parent", daemon=True).start()

@@ -3,9 +3,9 @@
 from rf_platform.errors import UsageError
 from rf_platform.features.spec import FeatureSpec
 from rf_protos.v1.retrieval_pb2 import Rerank, RetrieveRequest
-from rf_serving.retrieval.ids import parse_id
 from rf_serving.retrieval.query import Query
 from rf_serving.server.limits import Limits
+from rf_serving.wire.ids import parse_id
 
 
 def parse_request(request: RetrieveRequest, spec: FeatureSpec, limits: Limits) -> Query:

@@ -17,10 +17,10 @@ from rf_serving.server.authentication import Authentication
 from rf_serving.server.interceptor import CallInterceptor
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.options import ServeOptions
-from rf_serving.server.parts import Parts
 from rf_serving.server.reflection import add_reflection
 from rf_serving.server.tls import ServerCertificates
 from rf_serving.server.tracing import NO_TRACING, Tracing
+from rf_serving.server.wiring import Parts
 
 SERVICE: str = retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 

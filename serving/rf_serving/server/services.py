@@ -6,8 +6,8 @@ from rf_protos.v1 import retrieval_pb2
 from rf_protos.v1.retrieval_pb2_grpc import add_RetrievalServiceServicer_to_server
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.limits import Limits
-from rf_serving.server.service import Service
-from rf_serving.server.servicer import RetrievalServicer
+from rf_serving.server.retrieval_servicer import RetrievalServicer
+from rf_serving.server.rpc import Service
 
 
 def retrieval_service(

@@ -6,7 +6,7 @@ import grpc
 
 from rf_platform.errors import ConfigError
 from rf_platform.settings import Settings
-from rf_serving.server.call import Call
+from rf_serving.server.call_context import Call
 
 
 class Span(Protocol):

@@ -109,7 +109,7 @@ EDGES = (
         reads=("bundles/second/model/weights.pt",),
         writes=("events", "events/*", "feast/*", "registry.db*"),
         alone=False,
-        moments=(("import", "rf_serving.server.serve"), ("open", "vectors.npy")),
+        moments=(("import", "rf_serving.server.run"), ("open", "vectors.npy")),
         stops=True,
         after="bundles",
     ),

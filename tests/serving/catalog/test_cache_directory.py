@@ -11,8 +11,8 @@ import pytest
 
 from rf_platform.registry.journal import CatalogJournal
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.catalog import cache_directory
-from rf_serving.catalog.cache_directory import Removed, directory_name, occupy, remove_unused
+from rf_serving.catalog.compaction import cache_directory
+from rf_serving.catalog.compaction.cache_directory import Removed, directory_name, occupy, remove_unused
 from rf_serving.catalog.live import LiveCatalog
 
 OLD, KEPT = directory_name("old", "0123456789abcdef"), directory_name("kept", "fedcba9876543210")
@@ -79,7 +79,7 @@ def test_a_closed_catalog_lets_its_directory_go_and_still_answers(
 _HOLD = """
 import sys, time
 from pathlib import Path
-from rf_serving.catalog.cache_directory import occupy
+from rf_serving.catalog.compaction.cache_directory import occupy
 
 class User: pass
 

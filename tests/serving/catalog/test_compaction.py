@@ -16,7 +16,7 @@ from structlog.testing import LogCapture
 
 from rf_platform.registry.journal import CatalogJournal, Change
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.catalog.compactor import Compaction
+from rf_serving.catalog.compaction.compactor import Compaction
 from rf_serving.catalog.live import LiveCatalog
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
@@ -249,6 +249,6 @@ def test_a_workspace_that_cannot_be_written_is_served_without_compaction(
 
 
 def test_the_builder_does_not_import_torch() -> None:
-    program = "import sys, rf_serving.catalog.compact_process; print(sorted({'torch', 'feast'} & set(sys.modules)))"
+    program = "import sys, rf_serving.catalog.compaction.builder; print(sorted({'torch', 'feast'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(found.stdout.replace("'", '"')) == []

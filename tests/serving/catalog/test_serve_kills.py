@@ -15,7 +15,7 @@ from rf_protos.v1.catalog_pb2 import DeleteItemsRequest, GetItemsRequest, Item, 
 from rf_protos.v1.catalog_pb2_grpc import CatalogServiceStub
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
-from rf_serving.background import BackgroundServer
+from rf_serving.background_server import BackgroundServer
 
 ENVIRONMENT = {"RF_FEATURE_REPO": str(Path(__file__).parents[3] / "feature_repo" / "movielens")}
 KILLS, WRITERS, ITEMS = 3, 3, 30

@@ -81,7 +81,7 @@ class Shop:
         """The stored seen set of each user: pairs of item and event type."""
         from rf_platform.features.read import read_spec
         from rf_platform.features.seen import COUNTS, ITEMS, TYPES, decode_ids, seen_view
-        from rf_serving.retrieval.online_store import EntityKeys, close_online, open_online
+        from rf_serving.user_features.online_store import EntityKeys, close_online, open_online
 
         view = seen_view(self.store, read_spec(self.store, "retrieval"))
         keys = EntityKeys(self.store, view)
@@ -103,7 +103,7 @@ class Shop:
         from rf_platform.features.leftovers import remove_leftovers
         from rf_platform.features.read import read_spec
         from rf_platform.features.seen import seen_view
-        from rf_serving.retrieval.online_store import EntityKeys
+        from rf_serving.user_features.online_store import EntityKeys
 
         view = seen_view(self.store, read_spec(self.store, "retrieval"))
         keys = EntityKeys(self.store, view)

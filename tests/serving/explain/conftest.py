@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rf_platform.dataset import Dataset
     from rf_serving.bundle.served import ServedBundle
     from rf_serving.catalog.snapshot import CatalogSnapshot
-    from rf_serving.retrieval.features import KnownFeatures
+    from rf_serving.user_features.features import KnownFeatures
 
 REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 USERS, EVENTS = 60, 16
@@ -95,7 +95,7 @@ def snapshot(trained: "ServedBundle") -> "CatalogSnapshot":
 def people(learned: Settings, trained: "ServedBundle", snapshot: "CatalogSnapshot") -> "list[KnownFeatures]":
     """What the online store knows of every user."""
     from rf_platform.features.store import open_store
-    from rf_serving.retrieval.fetcher import FeatureFetcher
+    from rf_serving.user_features.fetcher import FeatureFetcher
 
     fetcher = FeatureFetcher(open_store(learned), trained)
     try:
@@ -107,7 +107,7 @@ def people(learned: Settings, trained: "ServedBundle", snapshot: "CatalogSnapsho
 @pytest.fixture(scope="session")
 def encoder(trained: "ServedBundle") -> Any:
     """The encoder of its requests."""
-    from rf_serving.retrieval.user_encoder import UserEncoder
+    from rf_serving.encoding.user_encoder import UserEncoder
 
     return UserEncoder(trained)
 
@@ -130,8 +130,8 @@ def lime(
     from torch.nn import functional as F
 
     from rf_serving.explain.user_causes import latest
-    from rf_serving.retrieval.features import KnownFeatures
-    from rf_serving.retrieval.reranker import histories_of
+    from rf_serving.ranking.lime import histories_of
+    from rf_serving.user_features.features import KnownFeatures
     from rf_training.rerank.config import RerankConfig
     from rf_training.rerank.kinds import make_ranker
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rf_serving.catalog.snapshot import CatalogSnapshot
     from rf_serving.explain import Explainer
     from rf_serving.explain.scoring import Scoring
-    from rf_serving.retrieval.features import KnownFeatures
+    from rf_serving.user_features.features import KnownFeatures
 
 Rows = npt.NDArray[np.int64]
 Named = Callable[["KnownFeatures", Rows], list[list[int]]]
@@ -29,7 +29,7 @@ def readers(people: "list[KnownFeatures]", trained: Any) -> "list[KnownFeatures]
 
 
 def deleted(known: "KnownFeatures", places: Sequence[int]) -> "KnownFeatures":
-    from rf_serving.retrieval.features import KnownFeatures
+    from rf_serving.user_features.features import KnownFeatures
 
     kept = [place for place in range(len(known.rows)) if place not in places]
     times = None if known.timestamps is None else known.timestamps[kept]

@@ -13,7 +13,7 @@ from rf_protos.v1.retrieval_pb2 import Interaction, Session
 
 if TYPE_CHECKING:
     from rf_serving.explain import Explainer
-    from rf_serving.retrieval.features import UserFeatures
+    from rf_serving.user_features.features import UserFeatures
 
 GENRES, YEAR, WORDS = (f"item_attributes__{name}" for name in ("genres", "release_year", "title_words"))
 GENDER = "user_profile__gender"
@@ -30,7 +30,7 @@ def engine(trained: Any) -> Any:
 @pytest.fixture(scope="module")
 def features(people: list[Any], snapshot: Any) -> "UserFeatures":
     """A user's, as the store has them: more events than the model reads."""
-    from rf_serving.retrieval.features import UserFeatures
+    from rf_serving.user_features.features import UserFeatures
 
     known = people[USER - 1]
     items = [int(text) for text in snapshot.texts(known.rows.tolist())]
@@ -40,7 +40,7 @@ def features(people: list[Any], snapshot: Any) -> "UserFeatures":
 def scores(engine: Any, features: "UserFeatures") -> dict[str, float]:
     """What the engine answers: the score of every item."""
     from rf_serving.retrieval.query import Query
-    from rf_serving.retrieval.stopwatch import Stopwatch
+    from rf_serving.stage_timer import Stopwatch
 
     query = Query(subject=USER, k=engine.catalog.snapshot.alive, exclude_seen=False)
     answer = engine.rank(features, query, Stopwatch(lambda stage, seconds: None))
@@ -80,7 +80,7 @@ def change(trained: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 def test_events_are_left_out_of_what_is_read(
     engine: Any, features: "UserFeatures", explainer: "Explainer", trained: Any, snapshot: Any
 ) -> None:
-    from rf_serving.retrieval.features import UserFeatures
+    from rf_serving.user_features.features import UserFeatures
 
     first = len(features.items) - trained.model.config.max_history
     assert first > 0
@@ -147,7 +147,7 @@ def test_live_items_have_no_identity_and_items_without_features_have_none_to_nam
 
 def test_nobody_and_a_profile_alone(people: list[Any], explainer: "Explainer", snapshot: Any) -> None:
     from rf_serving.explain.user_causes import without_history
-    from rf_serving.retrieval.features import UserFeatures
+    from rf_serving.user_features.features import UserFeatures
 
     rows = np.arange(3)
     for explanation in explainer.explain(without_history(people[0]), snapshot, rows):
@@ -163,7 +163,7 @@ def test_nobody_and_a_profile_alone(people: list[Any], explainer: "Explainer", s
 
 
 def test_a_session_with_one_item_twice(trained: Any, explainer: "Explainer", snapshot: Any) -> None:
-    from rf_serving.retrieval.session import SessionReader
+    from rf_serving.user_features.session import SessionReader
 
     session = Session(history=[Interaction(item_id=item) for item in ("101", "107", "101")])
     known = SessionReader(trained).read(session, snapshot).known(snapshot)
@@ -213,7 +213,7 @@ def test_features_are_left_out_of_the_score_of_lime(
 ) -> None:
     from rf_serving.explain.scoring import Reranked
     from rf_serving.explain.user_causes import latest
-    from rf_serving.retrieval.features import KnownFeatures
+    from rf_serving.user_features.features import KnownFeatures
 
     known, rows = latest(people[0], 12), np.arange(3)
     without = KnownFeatures(
@@ -236,7 +236,7 @@ def test_an_event_counts_as_far_as_the_links_of_an_item_read_it(
 
     from rf_serving.explain.link_shares import link_shares
     from rf_serving.explain.user_causes import latest
-    from rf_serving.retrieval.reranker import histories_of
+    from rf_serving.ranking.lime import histories_of
 
     known, rows = latest(people[0], 12), np.arange(3)
     found_TK = link_shares(encoder, lime, known, snapshot.vectors(rows), snapshot)

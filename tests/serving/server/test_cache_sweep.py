@@ -9,7 +9,7 @@ from structlog.testing import LogCapture
 
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
-from rf_serving.catalog.cache_directory import occupy
+from rf_serving.catalog.compaction.cache_directory import occupy
 
 if TYPE_CHECKING:
     from rf_platform.registry import Registry

@@ -156,9 +156,9 @@ def test_a_busy_server_leaves_its_shadow_alone(pair: Settings, start_server: Cal
 
     from rf_serving.deployment.metrics import DeploymentMetrics
     from rf_serving.deployment.shadow import Shadow
-    from rf_serving.retrieval.features import UserFeatures
     from rf_serving.retrieval.query import Query
-    from rf_serving.retrieval.stopwatch import Stopwatch
+    from rf_serving.stage_timer import Stopwatch
+    from rf_serving.user_features.features import UserFeatures
 
     with start_server(pair) as running:
         loaded = running.parts.deployments.serving.active

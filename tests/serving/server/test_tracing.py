@@ -13,7 +13,7 @@ import pytest
 from rf_platform.errors import ConfigError
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
-from rf_serving.server.call import Call
+from rf_serving.server.call_context import Call
 from rf_serving.server.tracing import NO_TRACING, open_tracing
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -22,7 +22,7 @@ from rf_platform.errors import RunError, UsageError
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
-from rf_serving.background import BackgroundServer
+from rf_serving.background_server import BackgroundServer
 from rf_serving.server.admission import Admission
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.options import ServeOptions

@@ -37,7 +37,7 @@ def catalog(
     from rf_bench.report import Report, Table
     from rf_bench.serve.workspace import ServiceSize, prepare
     from rf_platform.settings import get_settings
-    from rf_serving.background import BackgroundServer
+    from rf_serving.background_server import BackgroundServer
 
     call = Invocation.of(context)
     service = prepare(get_settings().home / "bench", ServiceSize(items=items, users=1000), None)

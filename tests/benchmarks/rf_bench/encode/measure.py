@@ -14,9 +14,9 @@ import torch
 from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
 from rf_platform.features.vocabulary import Vocabulary
-from rf_serving.retrieval.features import KnownFeatures
-from rf_serving.retrieval.online_encoder import OnlineEncoder
-from rf_serving.retrieval.query_tower import QueryTower
+from rf_serving.encoding.online_encoder import OnlineEncoder
+from rf_serving.encoding.query_tower import QueryTower
+from rf_serving.user_features.features import KnownFeatures
 from rf_training.model.config import ModelConfig
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer

@@ -20,7 +20,7 @@ from rf_platform.features.read import read_spec
 from rf_platform.features.seen_rows import drop_seen
 from rf_platform.features.store import find_repository, open_store, quiet
 from rf_platform.settings import Settings
-from rf_serving.retrieval.fetcher import FeatureFetcher
+from rf_serving.user_features.fetcher import FeatureFetcher
 
 _HISTORY = 50
 _TOGETHER = 16

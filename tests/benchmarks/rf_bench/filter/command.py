@@ -47,7 +47,7 @@ def filter_(
     from rf_bench.report import Report
     from rf_platform.cli.console import track
     from rf_platform.settings import get_settings
-    from rf_serving.filtering.costs import SearchCosts
+    from rf_serving.search.costs import SearchCosts
 
     call, threads = Invocation.of(context), get_settings().threads or 1
     found: list[MeasuredSize] = []

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from rf_bench.filter.catalog import LOT, PRICE, TOPIC, FilteredCatalog
 from rf_protos.v1.retrieval_pb2 import SearchPlan
-from rf_serving.filtering import Condition, Eligibility, Eligible, ItemFilter
-from rf_serving.filtering.condition import Operator, Value
-from rf_serving.filtering.costs import SearchCosts
-from rf_serving.filtering.eligibility import NO_ROWS
-from rf_serving.retrieval.searcher import Search, Searcher
+from rf_serving.search import Condition, Eligibility, Eligible, ItemFilter
+from rf_serving.search.condition import Operator, Value
+from rf_serving.search.costs import SearchCosts
+from rf_serving.search.eligibility import NO_ROWS
+from rf_serving.search.searcher import Search, Searcher
 
 T = TypeVar("T")
 SHARES = (0.5, 0.1, 0.01, 0.001)

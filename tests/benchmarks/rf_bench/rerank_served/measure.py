@@ -15,11 +15,11 @@ import torch
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, RERANK_LIME, RERANK_NONE, Interaction, Session
 from rf_serving.bundle.reranker import item_sides
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.one_thread import use_one_thread
+from rf_serving.ranking.policy import Reranking, name_of
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Query
-from rf_serving.retrieval.reranking import Reranking, name_of
-from rf_serving.retrieval.stopwatch import Stopwatch
+from rf_serving.stage_timer import Stopwatch
+from rf_serving.threads import use_one_thread
 from rf_training.rerank import RerankConfig, make_ranker
 
 _WARM = 20

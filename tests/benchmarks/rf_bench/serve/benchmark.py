@@ -19,7 +19,7 @@ from rf_bench.serve.sweep import LIMITS, Capacity, Stretch, Target, find_capacit
 from rf_bench.serve.workspace import Service
 from rf_platform.registry import Registry
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
-from rf_serving.background import BackgroundServer
+from rf_serving.background_server import BackgroundServer
 
 REQUESTS = 2_000
 """Different requests, sent again and again."""

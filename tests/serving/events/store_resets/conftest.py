@@ -195,7 +195,7 @@ class World:
         """Every row of some users, as the store has it; a seen set without the time at which it was written."""
         from rf_platform.features.read import read_spec
         from rf_platform.features.seen import ITEMS, VIEW, seen_view
-        from rf_serving.retrieval.online_store import EntityKeys, close_online, open_online
+        from rf_serving.user_features.online_store import EntityKeys, close_online, open_online
 
         store = self.shop.store
         views = [store.get_feature_view(name) for name in ("interaction_context", "user_profile")]
@@ -220,7 +220,7 @@ class World:
 
     def marks(self) -> Any:
         from rf_platform.features.store_marks import StoreMarks
-        from rf_serving.retrieval.online_store import close_online, open_online
+        from rf_serving.user_features.online_store import close_online, open_online
 
         online = open_online(self.shop.store.config)
         try:

@@ -403,7 +403,7 @@ def test_who_only_asks_makes_no_log_and_upgrades_none(small: Any) -> None:
 @pytest.mark.parametrize("reader", ["applier", "answers"])
 def test_a_file_that_is_replaced_while_it_is_opened(small: Any, monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
     from rf_serving.events import online_history
-    from rf_serving.retrieval import online_rows
+    from rf_serving.user_features import online_rows
 
     small.backups.take()
     with closing(sqlite3.connect(small.backups.copy)) as emptied:

@@ -19,7 +19,7 @@ from rf_platform.cli.console import track
 from rf_platform.errors import ConfigError, NotFoundError, RunError
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
-from rf_serving.background import BackgroundServer
+from rf_serving.background_server import BackgroundServer
 from rf_serving.bundle import files
 
 _NEEDED = ("registry.db", "registry.db-wal", "tables", "feast", "bundles", "events")

@@ -1,0 +1,99 @@
+"""The builder of a compacted catalog, a process of its own: ``python -m rf_serving.catalog.compaction.builder DIRECTORY``.
+
+It has its own interpreter lock and a low priority, so the servers beside it notice nothing; it does not import torch.
+
+Shapes: N rows of the base, D width.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.lib.format import open_memmap
+
+from rf_platform.bundle import publish, read_manifest, write_manifest
+from rf_platform.features.encode import FeatureEncoder
+from rf_platform.features.spec import FeatureSpec
+from rf_platform.lifeline import end_with_parent
+from rf_serving.bundle import files
+from rf_serving.catalog.compaction import files as names
+from rf_serving.catalog.compaction.files import Job
+from rf_serving.catalog.item_schema import ItemSchema
+from rf_serving.index import INDEX_KINDS, ApproximateIndex, Effort, Efforts
+
+_ROWS_AT_ONCE = 65_536
+
+
+def compact(given: Path) -> None:
+    """Build what the job in a directory asks for."""
+    job = Job.load(given)
+    os.nice(job.niceness)
+    base, bundle = Path(job.base), Path(job.bundle)
+    alive_N = np.load(given / names.ALIVE)
+    spec = FeatureSpec.load(bundle / files.SPEC)
+    schema = ItemSchema.of(FeatureEncoder.load(spec, bundle / files.ENCODER))
+    of = read_manifest(bundle)
+    with publish(Path(job.target)) as staging:
+        vectors_ND = _gather(base / files.VECTORS, alive_N, given / names.LIVE_VECTORS, staging / files.VECTORS)
+        _gather(base / files.TOKENS, alive_N, given / names.LIVE_TOKENS, staging / files.TOKENS)
+        if (given / names.LIVE_SIDES).exists():
+            _gather(base / files.SIDES, alive_N, given / names.LIVE_SIDES, staging / files.SIDES)
+        _gather(base / names.SEQUENCES, alive_N, given / names.LIVE_SEQUENCES, staging / names.SEQUENCES)
+        _write_items(base, alive_N, given / names.LIVE_ITEMS, staging / names.ITEMS, schema)
+        index = INDEX_KINDS[job.index_kind].build(vectors_ND)
+        if isinstance(index, ApproximateIndex) and job.index_efforts:
+            index.efforts = Efforts(Effort(**effort) for effort in job.index_efforts)
+        index.save(staging / files.INDEX)
+        write_manifest(
+            staging,
+            name=Path(job.target).name,
+            run=of.run,
+            dataset_fingerprint=of.dataset_fingerprint,
+            spec_hash=of.spec_hash,
+            metrics={"anchor": job.anchor},
+            index={"kind": index.kind, **index.settings},
+        )
+
+
+def _gather(base: Path, alive_N: npt.NDArray[np.bool_], live: Path, target: Path) -> npt.NDArray[np.float32]:
+    """Write the living rows of the base, then the live ones; a base without the file has zeros."""
+    live_rows = np.load(live)
+    rows = np.flatnonzero(alive_N)
+    source = np.load(base, mmap_mode="r") if base.exists() else None
+    shape = (len(rows) + len(live_rows), *live_rows.shape[1:])
+    gathered = open_memmap(target, "w+", live_rows.dtype, shape)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        gathered[start : start + len(some)] = 0 if source is None else source[some]
+    gathered[len(rows) :] = live_rows
+    gathered.flush()
+    written: npt.NDArray[np.float32] = np.load(target, mmap_mode="r")
+    return written
+
+
+def _write_items(base: Path, alive_N: npt.NDArray[np.bool_], live: Path, target: Path, schema: ItemSchema) -> None:
+    with pa.ipc.new_file(str(target), schema.arrow) as sink:
+        start = 0
+        for batch in _items(base):
+            alive = alive_N[start : start + batch.num_rows]
+            sink.write_table(schema.cast(pa.Table.from_batches([batch]).filter(pa.array(alive))))
+            start += batch.num_rows
+        sink.write_table(pa.ipc.open_file(pa.memory_map(str(live))).read_all().combine_chunks())
+
+
+def _items(base: Path) -> Iterator[pa.RecordBatch]:
+    if (base / names.ITEMS).exists():
+        yield from pa.ipc.open_file(pa.memory_map(str(base / names.ITEMS))).read_all().to_batches(_ROWS_AT_ONCE)
+    else:
+        with pq.ParquetFile(base / files.ITEMS) as source:
+            yield from source.iter_batches(_ROWS_AT_ONCE)
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    compact(Path(sys.argv[1]))

@@ -1,0 +1,192 @@
+"""The values of one feature of many items, laid out for finding the items that pass a condition.
+
+Shapes: N items, V distinct values.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import csr_array
+
+from rf_platform.features.encode import without_markers
+from rf_platform.features.field_rule import element_of
+from rf_serving.search.condition import Condition, Operator, Value
+
+_TYPES: dict[str, pa.DataType] = {
+    "String": pa.string(),
+    "Int32": pa.int64(),
+    "Int64": pa.int64(),
+    "Bool": pa.int64(),
+    "Float32": pa.float32(),
+    "Float64": pa.float64(),
+}
+_COMPARE: dict[Operator, Callable[[Any, Any], npt.NDArray[np.bool_]]] = {
+    Operator.LESS: operator.lt,
+    Operator.AT_MOST: operator.le,
+    Operator.GREATER: operator.gt,
+    Operator.AT_LEAST: operator.ge,
+}
+
+
+class ValueRows:
+    """The rows of every value: a list each, all in one array (an inverted index)."""
+
+    def __init__(self, column: pa.Array) -> None:
+        """Sort the rows by value.
+
+        Args:
+            column: values [N], or lists of values; null and the empty list are missing.
+        """
+        self._items = len(column)
+        if pa.types.is_list(column.type):
+            lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+            row_of_value = np.repeat(np.arange(self._items), lengths)
+            column = column.flatten()
+        else:
+            row_of_value = np.arange(self._items)
+        encoded = pc.dictionary_encode(column)
+        code_of_value = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        known = code_of_value >= 0
+        counts = np.bincount(row_of_value[known], minlength=self._items)
+        by_row = csr_array(
+            (np.ones(int(known.sum()), np.int8), code_of_value[known], np.concatenate([[0], np.cumsum(counts)])),
+            shape=(self._items, len(encoded.dictionary)),
+        )
+        by_value = by_row.tocsc()
+        self._rows, self._starts = by_value.indices, by_value.indptr
+        self._code_of = {value: code for code, value in enumerate(encoded.dictionary.to_pylist())}
+
+    def any_of(self, values: tuple[Value, ...]) -> npt.NDArray[np.bool_]:
+        """Return which items have at least one of the values [N]."""
+        passes_N = np.zeros(self._items, np.bool_)
+        for value in values:
+            passes_N[self._rows_of(value)] = True
+        return passes_N
+
+    def all_of(self, values: tuple[Value, ...]) -> npt.NDArray[np.bool_]:
+        """Return which items have all of the values [N]."""
+        passes_N = self.any_of(values[:1])
+        for value in values[1:]:
+            passes_N &= self.any_of((value,))
+        return passes_N
+
+    def _rows_of(self, value: Value) -> npt.NDArray[np.int32]:
+        code = self._code_of.get(value)
+        if code is None:
+            return np.zeros(0, np.int32)
+        found: npt.NDArray[np.int32] = self._rows[self._starts[code] : self._starts[code + 1]]
+        return found
+
+
+class Numbers:
+    """A number of every item, in the order of the rows."""
+
+    def __init__(self, column: pa.Array) -> None:
+        self._present_N = present(column)
+        self._values_N = column.fill_null(0).to_numpy(zero_copy_only=False)
+
+    def compare(self, how: Operator, bound: Value) -> npt.NDArray[np.bool_]:
+        """Return which items have a number that compares so with ``bound`` [N]."""
+        passes_N = _COMPARE[how](self._values_N, bound)
+        passes_N &= self._present_N
+        return passes_N
+
+
+class FeatureColumn:
+    """One feature of the items of a catalog; each layout is made when a condition first needs it."""
+
+    def __init__(self, read: Callable[[], pa.ChunkedArray], dtype: str, markers: bool) -> None:
+        """Keep how the values are read.
+
+        Args:
+            read: reads them [N].
+            dtype: of the feature.
+            markers: whether what stands for missing values in encoding (an empty text, the least integer) does so here.
+        """
+        self._read, self._dtype, self._markers = read, dtype, markers
+        self._rows: ValueRows | None = None
+        self._numbers: Numbers | None = None
+        self._present_N: npt.NDArray[np.bool_] | None = None
+
+    def passes(self, condition: Condition) -> npt.NDArray[np.bool_]:
+        """Return which items pass [N]; one without a value passes NONE_OF and ABSENT only."""
+        match condition.operator:
+            case Operator.ANY_OF:
+                return self._value_rows().any_of(condition.values)
+            case Operator.NONE_OF:
+                return ~self._value_rows().any_of(condition.values)
+            case Operator.ALL_OF:
+                return self._value_rows().all_of(condition.values)
+            case Operator.PRESENT:
+                return self._present().copy()
+            case Operator.ABSENT:
+                return ~self._present()
+            case _:
+                if self._numbers is None:
+                    self._numbers = Numbers(self._column())
+                return self._numbers.compare(condition.operator, condition.values[0])
+
+    def prepare_like(self, other: "FeatureColumn") -> None:
+        """Make the layouts that another column has been asked for."""
+        if other._rows is not None:
+            self._value_rows()
+        if other._numbers is not None:
+            self._numbers = Numbers(self._column())
+        if other._present_N is not None:
+            self._present()
+
+    def _value_rows(self) -> ValueRows:
+        if self._rows is None:
+            self._rows = ValueRows(self._column())
+        return self._rows
+
+    def _present(self) -> npt.NDArray[np.bool_]:
+        if self._present_N is None:
+            self._present_N = present(self._column())
+        return self._present_N
+
+    def _column(self) -> pa.Array:
+        """Return the values as they are compared, null where they are missing."""
+        column = self._read().combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.array([], column.type) if column.num_chunks == 0 else column.chunk(0)
+        if self._dtype == "UnixTimestamp":
+            return column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+        element = _TYPES[element_of(self._dtype)]
+        if self._dtype.startswith("Array("):
+            column = column.cast(pa.list_(element))
+            return _lists_of(column, self._plain(column.flatten()))
+        return self._plain(column.cast(element))
+
+    def _plain(self, values: pa.Array) -> pa.Array:
+        if pa.types.is_floating(values.type):
+            # -0.0 + 0.0 is 0.0: there is one zero.
+            values = pc.add(values, pa.scalar(0.0, values.type))
+            return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        return without_markers(values) if self._markers else values
+
+
+def _lists_of(column: pa.Array, values: pa.Array) -> pa.Array:
+    """Return the lists of ``column`` with other ``values``, without those that are null."""
+    if not values.null_count and not column.null_count:
+        return column
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    known = values.is_valid().to_numpy(zero_copy_only=False)
+    row_of_value = np.repeat(np.arange(len(column)), lengths)
+    counts = np.bincount(row_of_value[known], minlength=len(column))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values.drop_null())
+
+
+def present(column: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return which rows of a column have a value, and a list of at least one [N]."""
+    if pa.types.is_list(column.type):
+        lengths: npt.NDArray[Any] = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        return lengths > 0
+    valid: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    return valid

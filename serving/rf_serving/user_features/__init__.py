@@ -1,0 +1,1 @@
+"""Features of users, read from the online store or from a session."""

@@ -1,0 +1,162 @@
+"""Stage "fetch": read users' features from the online store."""
+
+import copy
+from collections.abc import Callable, Sequence
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from rf_platform.errors import CorruptError, UnavailableError
+from rf_platform.features.expiry import now_us
+from rf_platform.features.seen import ITEMS, VIEW, decode_ids, seen_view
+from rf_platform.features.spec import FeatureSpec, FieldSpec
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.user_features.features import UserFeatures
+from rf_serving.user_features.online_rows import OnlineRows, Row, plain
+from rf_serving.user_features.online_store import WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+_MICROSECONDS = 1_000_000
+_NO_TIME = -(2**63)
+"""What Feast stores for a missing time."""
+_SEEN = f"{VIEW}__{ITEMS}"
+
+
+class FeatureFetcher:
+    """Reads all features of users in one go: profile and history, none of the item views of the service; if asked, the seen set.
+
+    Not safe for several threads at once: an online store's connection belongs to one.
+    """
+
+    def __init__(self, store: "FeatureStore", bundle: ServedBundle, clock: Callable[[], int] = now_us) -> None:
+        """Resolve the views.
+
+        Args:
+            store: the feature store.
+            bundle: says which features are read.
+            clock: the present, in microseconds since 1970: values that are older than the ttl of their view are missing.
+        """
+        spec = bundle.spec
+        self._profile, self._context, self._items = _read_by(spec)
+        fields = [(f.view, f.field) for f in (*self._profile, *spec.history)]
+        self._rows = OnlineRows(store, fields, clock, more=(seen_view(store, spec), [ITEMS]))
+        self._told = Event()
+
+    def reads_as(self, other: "FeatureFetcher") -> bool:
+        """Whether another one reads the same fields by the same times to live."""
+        mine, others = ((each._profile, each._context, each._items, each._rows.ttls) for each in (self, other))
+        return mine == others
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether reading takes less time than asking another thread to read."""
+        return self._rows.at_hand
+
+    def connected(self, wait_seconds: float = WAIT_SECONDS) -> "FeatureFetcher":
+        """Return a fetcher with a connection of its own, for another thread.
+
+        Args:
+            wait_seconds: how long a read waits for a store that is locked or silent.
+        """
+        other = copy.copy(self)
+        other._rows = self._rows.connected(wait_seconds)
+        return other
+
+    def fetch(self, user_id: int | str, *, seen: bool = False) -> UserFeatures:
+        """Return the features of a user; of an unknown user, none.
+
+        Args:
+            user_id: the user.
+            seen: whether to read the seen set as well.
+
+        Raises:
+            UnavailableError: the online store cannot be read.
+            CorruptError: the arrays of the history differ in length.
+        """
+        return self.fetch_many([user_id], seen=seen)[0]
+
+    def fetch_many(self, user_ids: Sequence[int | str], *, seen: bool = False) -> list[UserFeatures]:
+        """Return the features of users, in order, read in one round trip; see :meth:`fetch`."""
+        return [self.decode(user, row) for user, row in zip(user_ids, self.read(user_ids, seen=seen), strict=True)]
+
+    def read(self, user_ids: Sequence[int | str], *, seen: bool = False) -> list[Row]:
+        """Return what the store has of users, for :meth:`decode`.
+
+        Raises:
+            UnavailableError: the online store cannot be read.
+        """
+        try:
+            rows = self._rows.read(user_ids, more=seen)
+        except Exception as error:  # each online store raises its own classes
+            whose = f"user_id {user_ids[0]!r}" if len(user_ids) == 1 else f"{len(user_ids)} users"
+            raise UnavailableError(
+                f"the features of {whose} cannot be read: the online store does not answer"
+            ) from error
+        if seen and not self._told.is_set():
+            self._tell_what_is_missing(user_ids, rows)
+        return rows
+
+    def decode(self, user_id: int | str, row: Row) -> UserFeatures:
+        """Return the features in a row of the store.
+
+        Raises:
+            CorruptError: the arrays of the view with the item ids differ in length.
+        """
+        profile = {f.name: _scalar(f.dtype, row.get(f.name)) for f in self._profile}
+        items = plain(row.get(self._items.name)) if self._items else None
+        seen = decode_ids(row[_SEEN]) if _SEEN in row else None
+        if not items:
+            return UserFeatures(profile=profile, seen=seen)
+        context: dict[str, list[Any]] = {}
+        timestamps: npt.NDArray[np.int64] | None = None
+        for f in self._context:
+            array = plain(row.get(f.name))
+            if not array:
+                continue  # a field that was added after this user's history was written
+            if len(array) != len(items):
+                if self._items is not None and f.view != self._items.view:
+                    continue  # views are written one after the other: this one has not caught up, or is ahead
+                raise CorruptError(
+                    f"the history of user_id {user_id!r} does not fit together: {len(items)} item ids and {len(array)} values of "
+                    f"{f.view}.{f.field}; load it again with `rf features materialize`"
+                )
+            if f.kind == "timestamp":
+                timestamps = np.array(array, np.int64) * _MICROSECONDS
+            else:
+                context[f.name] = array
+        return UserFeatures(profile=profile, items=items, timestamps=timestamps, context=context, seen=seen)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._rows.close()
+
+    def _tell_what_is_missing(self, user_ids: Sequence[int | str], rows: Sequence[Row]) -> None:
+        """Say once that seen items are known from the history alone: the store was loaded by a version without seen sets."""
+        name = self._items.name if self._items else ""
+        user = next(
+            (u for u, row in zip(user_ids, rows, strict=True) if plain(row.get(name)) and _SEEN not in row), None
+        )
+        if user is not None:
+            self._told.set()
+            structlog.get_logger("rf_serving").warning(
+                "no seen set",
+                user=user,
+                remedy="exclude_seen leaves out the items of the history alone; run `rf features materialize`",
+            )
+
+
+def _read_by(spec: FeatureSpec) -> tuple[tuple[FieldSpec, ...], tuple[FieldSpec, ...], FieldSpec | None]:
+    return spec.inputs("user"), spec.inputs("context"), spec.history_items
+
+
+def _scalar(dtype: str, value: Any) -> Any:
+    """Return one value of a profile, times in microseconds."""
+    found = plain(value)
+    if dtype == "UnixTimestamp" and found is not None:
+        return None if found == _NO_TIME else found * _MICROSECONDS
+    return found

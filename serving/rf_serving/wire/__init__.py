@@ -1,0 +1,1 @@
+"""Values as messages and files carry them: ids, features, JSON lines."""
