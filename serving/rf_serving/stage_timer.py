@@ -8,7 +8,7 @@ Observe = Callable[[str, float], None]
 """Receives a stage's name and its seconds."""
 
 
-class Stopwatch:
+class StageTimer:
     """Times the stages of one request and tells ``observe``, also of a stage that fails."""
 
     def __init__(self, observe: Observe) -> None:
@@ -24,9 +24,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.took(name, start, perf_counter() - start)
+            self.record(name, start, perf_counter() - start)
 
-    def took(self, name: str, begin: float, seconds: float) -> None:
+    def record(self, name: str, begin: float, seconds: float) -> None:
         """Take down a stage that was timed elsewhere, such as one that several requests went through together."""
         self.begins[name], self.seconds[name] = begin, seconds
         self._observe(name, seconds)

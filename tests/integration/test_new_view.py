@@ -20,7 +20,7 @@ from rf_serving.retrieval.query import Query
 from rf_serving.server.admission import Admission
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.options import ServeOptions
-from rf_serving.server.wiring import open_parts
+from rf_serving.server.wiring import build_components
 from rf_training.model.storage import load_model
 
 NAME = 'Stüdio & "Co." 1/2 - %s'
@@ -142,7 +142,7 @@ def served(workspace: Settings) -> str:
     """Start what a server consists of, ask it about a user, and return the bundle that answers."""
 
     async def ask() -> str:
-        with open_parts(workspace, ServerMetrics(), ServeOptions(port=0), Admission(8)) as parts:
+        with build_components(workspace, ServerMetrics(), ServeOptions(port=0), Admission(8)) as parts:
             answer = await parts.retriever.retrieve(Query(subject=1, k=5, exclude_seen=True), 60, degrade=False)
             assert len(answer.items) == 5
             return answer.bundle

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rf_serving.server.admission import Admission
     from rf_serving.server.metrics import ServerMetrics
     from rf_serving.server.server import RetrievalServer
-    from rf_serving.server.wiring import Parts
+    from rf_serving.server.wiring import ServerComponents
     from rf_training.model.retrievalformer import RetrievalFormer
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
@@ -242,7 +242,7 @@ class RunningServer:
     """A server in a thread of this process."""
 
     server: "RetrievalServer"
-    parts: "Parts"
+    parts: "ServerComponents"
     retriever: "Retriever"
     metrics: "ServerMetrics"
     admission: "Admission"
@@ -287,14 +287,14 @@ def running_server(
     from rf_serving.server.options import ServeOptions
     from rf_serving.server.server import RetrievalServer
     from rf_serving.server.tracing import NO_TRACING
-    from rf_serving.server.wiring import Parts, open_parts
+    from rf_serving.server.wiring import ServerComponents, build_components
 
     loop = server_loop()
 
     def wait(coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
 
-    async def start(parts: Parts) -> RetrievalServer:
+    async def start(parts: ServerComponents) -> RetrievalServer:
         server = RetrievalServer(serving, metrics, admission, tracing or NO_TRACING)
         await server.start(parts)
         return server
@@ -310,7 +310,7 @@ def running_server(
     }
     serving = ServeOptions(port=0, bundle=bundle, **given)
     admission = Admission(serving.max_in_flight, serving.queue_seconds)
-    with open_parts(settings, metrics, serving, admission) as parts:
+    with build_components(settings, metrics, serving, admission) as parts:
         server = wait(start(parts))
         try:
             with grpc.insecure_channel(server.address) as channel:

@@ -15,7 +15,7 @@ from rf_serving.index import ExactIndex
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Query
 from rf_serving.search.index_scorer import IndexScorer
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.stage_timer import StageTimer
 from rf_serving.user_features.features import UserFeatures
 from rf_training.evaluation import Served, Split, evaluate
 from rf_training.model_scorer import ModelScorer
@@ -73,7 +73,7 @@ def test_it_is_what_an_engine_answers(
         if len(features.seen) < 2:  # no test case
             continue
         query = Query(subject=user, k=50, exclude_seen=True)
-        items = engine.rank(features, query, Stopwatch(lambda stage, seconds: None)).items
+        items = engine.rank(features, query, StageTimer(lambda stage, seconds: None)).items
         ranks.append(items.index(target) + 1 if target in items else np.inf)
     assert report.served is not None
     assert report.cases == len(ranks)

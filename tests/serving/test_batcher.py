@@ -18,10 +18,10 @@ from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, Interaction, RetrieveReques
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval import inline_batcher
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.inline_batcher import LoopBatcher
-from rf_serving.retrieval.query import Answer, Ask, Query
-from rf_serving.retrieval.thread_batcher import Batcher, BatchLimits
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.retrieval.inline_batcher import InlineBatcher
+from rf_serving.retrieval.query import Answer, Query, RankRequest
+from rf_serving.retrieval.thread_batcher import BatchLimits, ThreadBatcher
+from rf_serving.stage_timer import StageTimer
 
 SOME_GENRES = Filter(
     where=[
@@ -39,13 +39,13 @@ def engine(home: Path) -> Engine:
     return Engine(ServedBundle.open(home / "bundles" / "tiny-run-1"))
 
 
-def session_ask(*items: str, k: int = 10, **fields: Any) -> Ask:
+def session_ask(*items: str, k: int = 10, **fields: Any) -> RankRequest:
     session = Session(history=[Interaction(item_id=item) for item in items])
     query = Query(subject=session, k=k, exclude_seen=fields.pop("exclude_seen", True), **fields)
-    return Ask(query=query, watch=Stopwatch(lambda stage, seconds: None), features=None)
+    return RankRequest(query=query, watch=StageTimer(lambda stage, seconds: None), features=None)
 
 
-def asks() -> list[Ask]:
+def asks() -> list[RankRequest]:
     return [
         session_ask("1", "2", "3"),
         session_ask(k=60),
@@ -100,10 +100,10 @@ class Slow:
 
     def __init__(self, engine: Engine, seconds: float = 0.05) -> None:
         self._engine, self.seconds = engine, seconds
-        self.batches: list[list[Ask]] = []
+        self.batches: list[list[RankRequest]] = []
         self.began = threading.Event()
 
-    def rank_many(self, asked: Sequence[Ask]) -> list[Answer | RfError]:
+    def rank_many(self, asked: Sequence[RankRequest]) -> list[Answer | RfError]:
         self.batches.append(list(asked))
         self.began.set()
         sleep(self.seconds)
@@ -116,8 +116,8 @@ def slow(engine: Engine) -> Any:
 
 
 @pytest.fixture
-def batcher() -> Iterator[Batcher]:
-    batcher = Batcher(limits=BatchLimits(most=4, collect_seconds=0.02, waiting=10))
+def batcher() -> Iterator[ThreadBatcher]:
+    batcher = ThreadBatcher(limits=BatchLimits(most=4, collect_seconds=0.02, waiting=10))
     yield batcher
     batcher.close()
 
@@ -128,7 +128,7 @@ async def until(reached: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_what_comes_meanwhile_is_the_next_batch(batcher: Batcher, slow: Any) -> None:
+def test_what_comes_meanwhile_is_the_next_batch(batcher: ThreadBatcher, slow: Any) -> None:
     async def run() -> list[Answer]:
         first = asyncio.create_task(batcher.rank(slow, session_ask("1")))
         await until(slow.began.is_set)
@@ -141,7 +141,7 @@ def test_what_comes_meanwhile_is_the_next_batch(batcher: Batcher, slow: Any) -> 
 
 
 def test_a_lone_request_does_not_wait_even_if_others_are_expected(engine: Engine) -> None:
-    batcher = Batcher(limits=BatchLimits(collect_seconds=5.0))
+    batcher = ThreadBatcher(limits=BatchLimits(collect_seconds=5.0))
     try:
         with batcher.expecting():
             begin = perf_counter()
@@ -156,7 +156,7 @@ def test_behind_a_batch_requests_wait_for_those_that_are_expected_and_no_longer_
     slow: Any, expected: bool
 ) -> None:
     slow.seconds = 0.1
-    batcher = Batcher(limits=BatchLimits(collect_seconds=0.4))
+    batcher = ThreadBatcher(limits=BatchLimits(collect_seconds=0.4))
 
     async def run() -> None:
         first = asyncio.create_task(batcher.rank(slow, session_ask("1")))
@@ -177,7 +177,7 @@ def test_behind_a_batch_requests_wait_for_those_that_are_expected_and_no_longer_
     assert [len(batch) for batch in slow.batches] == ([1, 2] if expected else [1, 1, 1])
 
 
-def test_who_has_gone_is_not_computed(batcher: Batcher, slow: Any) -> None:
+def test_who_has_gone_is_not_computed(batcher: ThreadBatcher, slow: Any) -> None:
     async def run() -> None:
         first = asyncio.create_task(batcher.rank(slow, session_ask("1")))
         await until(slow.began.is_set)
@@ -191,7 +191,7 @@ def test_who_has_gone_is_not_computed(batcher: Batcher, slow: Any) -> None:
     assert [[ask.query.subject.history[0].item_id for ask in batch] for batch in slow.batches] == [["1"], ["3"]]
 
 
-def test_a_full_queue_refuses(batcher: Batcher, slow: Any) -> None:
+def test_a_full_queue_refuses(batcher: ThreadBatcher, slow: Any) -> None:
     async def run() -> None:
         tasks = [asyncio.create_task(batcher.rank(slow, session_ask("1")))]
         await until(slow.began.is_set)
@@ -204,7 +204,7 @@ def test_a_full_queue_refuses(batcher: Batcher, slow: Any) -> None:
     asyncio.run(run())
 
 
-def test_one_engine_a_batch_and_no_engine_is_passed_over(batcher: Batcher, engine: Engine, slow: Any) -> None:
+def test_one_engine_a_batch_and_no_engine_is_passed_over(batcher: ThreadBatcher, engine: Engine, slow: Any) -> None:
     other = Slow(engine, 0.0)
 
     async def run() -> list[str]:
@@ -227,9 +227,9 @@ def test_one_engine_a_batch_and_no_engine_is_passed_over(batcher: Batcher, engin
     assert [len(batch) for batch in other.batches] == [2]
 
 
-def test_a_bug_that_one_request_meets_is_its_own(batcher: Batcher, engine: Engine) -> None:
+def test_a_bug_that_one_request_meets_is_its_own(batcher: ThreadBatcher, engine: Engine) -> None:
     class Buggy(Slow):
-        def rank_many(self, asked: Sequence[Ask]) -> list[Answer | RfError]:
+        def rank_many(self, asked: Sequence[RankRequest]) -> list[Answer | RfError]:
             found = super().rank_many(asked)
             if any(ask.query.k == 13 for ask in asked):
                 raise ZeroDivisionError
@@ -247,7 +247,7 @@ def test_a_bug_that_one_request_meets_is_its_own(batcher: Batcher, engine: Engin
     assert [type(each) for each in found] == [Answer, Answer, ZeroDivisionError, Answer]
 
 
-def test_other_work_is_done_between_batches(batcher: Batcher) -> None:
+def test_other_work_is_done_between_batches(batcher: ThreadBatcher) -> None:
     async def run() -> str:
         with pytest.raises(UsageError, match="wrong"):
             await batcher.call(lambda: (_ for _ in ()).throw(UsageError("wrong")))
@@ -257,7 +257,7 @@ def test_other_work_is_done_between_batches(batcher: Batcher) -> None:
 
 
 def test_closing_cancels_who_waits(slow: Any) -> None:
-    batcher = Batcher()
+    batcher = ThreadBatcher()
 
     async def run() -> None:
         first = asyncio.create_task(batcher.rank(slow, session_ask("1")))
@@ -275,13 +275,13 @@ def test_closing_cancels_who_waits(slow: Any) -> None:
 
 
 @pytest.fixture
-def in_loop() -> Iterator[LoopBatcher]:
-    yield (batcher := LoopBatcher(limits=BatchLimits(most=4, collect_seconds=0.02, waiting=10)))
+def in_loop() -> Iterator[InlineBatcher]:
+    yield (batcher := InlineBatcher(limits=BatchLimits(most=4, collect_seconds=0.02, waiting=10)))
     batcher.close()
 
 
 def test_in_the_loop_requests_are_answered_together_in_batches_of_one_engine(
-    in_loop: LoopBatcher, engine: Engine, slow: Any
+    in_loop: InlineBatcher, engine: Engine, slow: Any
 ) -> None:
     other = Slow(engine, 0.0)
 
@@ -299,7 +299,7 @@ def test_in_the_loop_requests_are_answered_together_in_batches_of_one_engine(
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5])
 def test_in_the_loop_requests_wait_for_those_that_are_read_and_no_longer_than_agreed(slow: Any, seconds: float) -> None:
-    batcher = LoopBatcher(limits=BatchLimits(collect_seconds=seconds))
+    batcher = InlineBatcher(limits=BatchLimits(collect_seconds=seconds))
     slow.seconds = 0.0
 
     async def read_first() -> None:
@@ -316,7 +316,7 @@ def test_in_the_loop_requests_wait_for_those_that_are_read_and_no_longer_than_ag
     assert [len(batch) for batch in slow.batches] == ([2] if seconds else [1, 1])
 
 
-def test_after_a_batch_the_loop_takes_in_those_who_came_meanwhile(in_loop: LoopBatcher, slow: Any) -> None:
+def test_after_a_batch_the_loop_takes_in_those_who_came_meanwhile(in_loop: InlineBatcher, slow: Any) -> None:
     """Each turn of the loop brings one call, as gRPC does; they are not computed one by one."""
 
     async def run() -> None:
@@ -344,7 +344,7 @@ def test_only_a_busy_loop_waits_for_those_who_may_come(
     slow: Any, monkeypatch: pytest.MonkeyPatch, changed: dict[str, float], batches: list[int]
 ) -> None:
     """Little comes, or as much as the loop can do, or batches are large."""
-    batcher = LoopBatcher()
+    batcher = InlineBatcher()
     for name, value in {"_MOST_SHARE_SECONDS": 5.0, **changed}.items():
         monkeypatch.setattr(inline_batcher, name, value)
 
@@ -360,7 +360,7 @@ def test_only_a_busy_loop_waits_for_those_who_may_come(
     assert [len(batch) for batch in slow.batches] == batches
 
 
-def test_a_full_batch_leaves_no_timer_behind(in_loop: LoopBatcher, slow: Any) -> None:
+def test_a_full_batch_leaves_no_timer_behind(in_loop: InlineBatcher, slow: Any) -> None:
     """It would fire too early, or, in another event loop, never."""
 
     async def run() -> int:
@@ -376,7 +376,7 @@ def test_a_full_batch_leaves_no_timer_behind(in_loop: LoopBatcher, slow: Any) ->
 
 
 def test_the_load_is_the_share_of_the_time_that_the_loop_works(slow: Any) -> None:
-    batcher = LoopBatcher()
+    batcher = InlineBatcher()
     slow.seconds = 0.0
 
     async def run(working: bool) -> float:
@@ -406,7 +406,7 @@ def test_the_load_is_known_where_the_system_does_not_tell_who_waits_for_a_core(m
 
 
 def test_a_slow_batch_sends_requests_elsewhere_for_a_while(
-    in_loop: LoopBatcher, slow: Any, monkeypatch: pytest.MonkeyPatch
+    in_loop: InlineBatcher, slow: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.run(in_loop.rank(slow, session_ask("1")))
     assert not in_loop.slow
@@ -417,7 +417,7 @@ def test_a_slow_batch_sends_requests_elsewhere_for_a_while(
     assert not in_loop.slow
 
 
-def test_in_the_loop_who_has_gone_is_not_computed_and_a_full_queue_refuses(in_loop: LoopBatcher, slow: Any) -> None:
+def test_in_the_loop_who_has_gone_is_not_computed_and_a_full_queue_refuses(in_loop: InlineBatcher, slow: Any) -> None:
     async def run() -> None:
         tasks = [asyncio.create_task(in_loop.rank(slow, session_ask(str(n)))) for n in range(1, 11)]
         with in_loop.expecting():
@@ -434,7 +434,7 @@ def test_in_the_loop_who_has_gone_is_not_computed_and_a_full_queue_refuses(in_lo
 
 
 def test_in_the_loop_closing_cancels_who_waits(slow: Any) -> None:
-    batcher = LoopBatcher()
+    batcher = InlineBatcher()
 
     async def run() -> None:
         with batcher.expecting():

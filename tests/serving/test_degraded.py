@@ -70,9 +70,9 @@ def retriever(served: tuple[Any, Any], clock: Clock) -> Iterator[Any]:
     from rf_serving.retrieval.retriever import Retriever
     from rf_serving.retrieval.routing import Route
     from rf_serving.user_features.breaker import Breaker, BreakerOptions
-    from rf_serving.user_features.online_reader import UserReads
+    from rf_serving.user_features.online_reader import OnlineReader
 
-    reads = UserReads(Breaker(BreakerOptions(failures=3, pause=1.0), clock=clock), stuck_seconds=0.5)
+    reads = OnlineReader(Breaker(BreakerOptions(failures=3, pause=1.0), clock=clock), stuck_seconds=0.5)
     retriever = Retriever(Route.of(*served), reads=reads, fetch_seconds=10.0)
     yield retriever
     retriever.close()
@@ -82,7 +82,9 @@ def interposed(retriever: Any) -> Store:
     """Put a store that can fail behind all connections that are made from now on."""
     fetcher = retriever.routing.active.fetcher
     store = Store(fetcher._rows)
-    fetcher._rows = type("Rows", (), {"read": staticmethod(store.read), "close": lambda self: None, "at_hand": False})()
+    fetcher._rows = type(
+        "Rows", (), {"read": staticmethod(store.read), "close": lambda self: None, "is_local": False}
+    )()
     fetcher._rows.connected = lambda wait_seconds: fetcher._rows
     return store
 
@@ -177,7 +179,7 @@ def test_without_a_profile_the_most_popular_items_are_returned(served: tuple[Any
     from rf_serving.retrieval.degraded import popular_answer
     from rf_serving.retrieval.engine import Engine
     from rf_serving.retrieval.query import Query
-    from rf_serving.stage_timer import Stopwatch
+    from rf_serving.stage_timer import StageTimer
 
     bundle, _ = served
     engine = Engine(bundle)
@@ -185,7 +187,7 @@ def test_without_a_profile_the_most_popular_items_are_returned(served: tuple[Any
     asked = Filter(deny_items=[str(max(counts, key=lambda item: counts[item]))])
     for given, left_out in ((None, set()), (asked, set(asked.deny_items))):
         query = Query(subject=17, k=7, exclude_seen=True, filter=given)
-        answer = popular_answer(engine, query, Stopwatch(lambda stage, seconds: None))
+        answer = popular_answer(engine, query, StageTimer(lambda stage, seconds: None))
         eligible = sorted((n for item, n in counts.items() if str(item) not in left_out), reverse=True)
         assert [counts[int(item)] for item in answer.items] == eligible[:7]
         assert not left_out & set(answer.items)
@@ -199,18 +201,18 @@ def test_popularity_is_for_models_without_profiles(served: tuple[Any, Any]) -> N
     from rf_serving.retrieval.degraded import degraded_answer
     from rf_serving.retrieval.engine import Engine
     from rf_serving.retrieval.query import Query
-    from rf_serving.stage_timer import Stopwatch
+    from rf_serving.stage_timer import StageTimer
 
     bundle, _ = served
     query = Query(subject=17, k=7, exclude_seen=True)
-    with_profile = degraded_answer(Engine(bundle), query, Stopwatch(lambda stage, seconds: None))
+    with_profile = degraded_answer(Engine(bundle), query, StageTimer(lambda stage, seconds: None))
     assert with_profile.plan.strategy != SearchPlan.POPULAR
     spec: FeatureSpec = bundle.spec
     engine = Engine(bundle)
     engine.bundle = dataclasses.replace(
         bundle, spec=dataclasses.replace(spec, fields=tuple(f for f in spec.fields if f.side != "user"))
     )
-    without = degraded_answer(engine, query, Stopwatch(lambda stage, seconds: None))
+    without = degraded_answer(engine, query, StageTimer(lambda stage, seconds: None))
     assert without.plan.strategy == SearchPlan.POPULAR
 
 

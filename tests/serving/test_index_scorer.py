@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rf_platform.dataset import Dataset
-from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index import ExactIndex, Found, HnswIndex, VectorIndex
 from rf_serving.index.vector_index import NO_ROW
@@ -55,7 +55,7 @@ def catalog_of(exact: ModelScorer, index: VectorIndex) -> CatalogSnapshot:
     """Return as much of a catalog as searching looks at."""
     vectors = exact.vectors_ND.numpy()
     rows = len(vectors)
-    base = CatalogBase(
+    base = BaseSegment(
         path=Path(),
         schema=cast(Any, None),
         ids=range(rows),
@@ -66,7 +66,7 @@ def catalog_of(exact: ModelScorer, index: VectorIndex) -> CatalogSnapshot:
         read_items=cast(Any, None),
     )
     return CatalogSnapshot(
-        bundle=cast(Any, None), base=base, sequence=0, alive_N=np.ones(rows, np.bool_), alive=rows, alive_base=rows
+        bundle=cast(Any, None), base=base, sequence=0, live_mask_N=np.ones(rows, np.bool_), alive=rows, alive_base=rows
     )
 
 
@@ -81,7 +81,7 @@ def test_it_returns_what_a_request_would(exact: ModelScorer, cases: EvaluationCa
     queries_BD = exact.queries(cases.users, histories.lengths).numpy()
     for user, top in enumerate(top_unseen(scores, histories, K)):
         seen = histories.values[histories.row_of_value == user].astype(np.int64)
-        everything = Eligible(Passing(catalog.alive_N))
+        everything = Eligible(Passing(catalog.live_mask_N))
         search = Search(query_D=queries_BD[user], k=K, eligible=everything, seen=seen, filtered=False)
         answer = searcher.find(catalog, [search])[0].found
         assert sorted(top) == sorted(answer.rows)

@@ -180,7 +180,7 @@ def test_a_drain_ends_at_its_limit(settings: Settings, home: Path, start_server:
 
 def test_logs_are_json_on_standard_output() -> None:
     code = (
-        "import logging; from rf_serving.server.logs import configure_logs; configure_logs('info'); import structlog\n"
+        "import logging; from rf_serving.logs import configure_logs; configure_logs('info'); import structlog\n"
         "structlog.get_logger('rf_serving').info('hello', k=3)\n"
         "logging.getLogger('other').warning('careful')\n"
         "logging.getLogger('other').info('not shown')\n"

@@ -16,7 +16,7 @@ from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.opening import open_served
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.server import RetrievalServer
-from rf_serving.server.wiring import open_parts
+from rf_serving.server.wiring import build_components
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 
@@ -77,7 +77,7 @@ def test_a_server_does_not_start_without_its_online_store(workspace: Settings) -
 
     async def start() -> None:
         options, metrics, admission = ServeOptions(port=0), ServerMetrics(), Admission(8)
-        with open_parts(workspace, metrics, options, admission) as parts:
+        with build_components(workspace, metrics, options, admission) as parts:
             await RetrievalServer(options, metrics, admission).start(parts)
 
     with pytest.raises(UnavailableError, match=r"online store does not answer \(OperationalError: no such table"):

@@ -122,6 +122,6 @@ def standing_of(settings: Settings, store: "FeatureStore", log: EventLog | None 
     if log is not None:
         return compare(marks, LogView.of(log, parts, marks))
     if (found := EventLog.existing(settings)) is None:
-        return compare(marks, LogView(state=LogState(applied=0, redo_to=0, reset=0), head=0, event=None))
+        return compare(marks, LogView(state=LogState(applied=0, replay_until=0, reset=0), head=0, event=None))
     with closing(found):
         return compare(marks, LogView.of(found, parts, marks))

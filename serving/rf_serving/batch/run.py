@@ -11,9 +11,9 @@ from rf_protos.v1.retrieval_pb2 import RERANK_UNSPECIFIED, Rerank
 from rf_serving.batch.answers import AnswerFile
 from rf_serving.batch.users import Users
 from rf_serving.ranking.policy import name_of
-from rf_serving.retrieval.query import Answer, Ask, Query
+from rf_serving.retrieval.query import Answer, Query, RankRequest
 from rf_serving.retrieval.routing import Route
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.stage_timer import StageTimer
 from rf_serving.user_features.features import UserFeatures
 
 AT_ONCE = 64
@@ -82,7 +82,7 @@ def _answers(route: Route, ids: Sequence[int | str], query: BatchQuery) -> list[
     rows = route.fetcher.read(ids, seen=query.exclude_seen)
     read = [_decoded(route, user, row) for user, row in zip(ids, rows, strict=True)]
     asks = {
-        number: Ask(query=_query(query, ids[number]), watch=Stopwatch(_ignore), features=features)
+        number: RankRequest(query=_query(query, ids[number]), watch=StageTimer(_ignore), features=features)
         for number, features in enumerate(read)
         if isinstance(features, UserFeatures)
     }

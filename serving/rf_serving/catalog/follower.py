@@ -1,25 +1,29 @@
 """Follows the journal from a thread of its own: changes that other processes recorded appear, and no request waits for them."""
 
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import structlog
 
 from rf_platform.errors import RfError
-from rf_serving.catalog.compaction.compactor import Compactor
+from rf_serving.catalog.compaction.compactor import Compactable, Compactor
 from rf_serving.threads import use_one_thread
-
-if TYPE_CHECKING:
-    from rf_serving.catalog.live import LiveCatalog
 
 POLL_SECONDS = 0.15
 """A change is searchable everywhere within this time, and what it takes to encode it."""
 
 
+class Following(Compactable, Protocol):
+    """A catalog that takes changes from the journal."""
+
+    def catch_up(self) -> int:
+        """Take the changes that the journal has by now, and return the number of the last one."""
+
+
 class Follower:
     """Calls ``catch_up`` of a catalog again and again, and lets it be compacted; says once when the journal cannot be read."""
 
-    def __init__(self, catalog: "LiveCatalog", compactor: Compactor | None) -> None:
+    def __init__(self, catalog: Following, compactor: Compactor | None) -> None:
         self._catalog, self._compactor = catalog, compactor
         self._log = structlog.get_logger("rf_serving").bind(bundle=catalog.bundle.name)
         self._ended = Event()

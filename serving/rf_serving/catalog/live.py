@@ -16,13 +16,13 @@ import structlog
 from rf_platform.errors import UsageError
 from rf_platform.registry.journal import CatalogJournal, Entry
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.compaction.compacted import CompactedCatalogs
 from rf_serving.catalog.compaction.compactor import Compaction, Compactor
-from rf_serving.catalog.delta import LiveItems
 from rf_serving.catalog.follower import Follower
 from rf_serving.catalog.item_encoder import EncodedItems, ItemEncoder
 from rf_serving.catalog.item_schema import Parsed
+from rf_serving.catalog.mem_segment import LiveItems
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.catalog.state import CatalogState
 from rf_serving.wire.ids import parse_id
@@ -52,7 +52,7 @@ class LiveCatalog:
     snapshot: CatalogSnapshot
     """The newest one; safe from any thread."""
 
-    def __init__(self, bundle: ServedBundle, journal: CatalogJournal, base: CatalogBase) -> None:
+    def __init__(self, bundle: ServedBundle, journal: CatalogJournal, base: BaseSegment) -> None:
         self.bundle = bundle
         self.schema, self.encoder = base.schema, ItemEncoder(bundle)
         self.prepared: WeakValueDictionary[tuple[str, str], PreparedItem] = WeakValueDictionary()
@@ -66,7 +66,7 @@ class LiveCatalog:
         self._journal, self._lock = journal, RLock()
         self._log = structlog.get_logger("rf_serving").bind(bundle=bundle.name)
         self._state, self._sequence = CatalogState(bundle, base), base.sequence
-        self._built = base if base.sequence == 0 else CatalogBase.of(bundle)
+        self._built = base if base.sequence == 0 else BaseSegment.of(bundle)
         self._store: CompactedCatalogs | None = None
         self._compactor: Compactor | None = None
         self._follower: Follower | None = None
@@ -150,7 +150,7 @@ class LiveCatalog:
         # Both hold this catalog: nothing but its users keeps it, and its open files, from now on.
         self._follower, self.prepare = None, _nothing
 
-    def adopt(self, base: CatalogBase) -> None:
+    def swap_base(self, base: BaseSegment) -> None:
         """Stand on a compacted catalog whose last change this one has; later changes are carried over."""
         self.prepare(CatalogState(self.bundle, base).snapshot(base.sequence))
         with self._lock:
@@ -248,7 +248,7 @@ class LiveCatalog:
 
 def _foundation(
     bundle: ServedBundle, journal: CatalogJournal, cache: Path | None, device: str
-) -> tuple[CompactedCatalogs | None, CatalogBase]:
+) -> tuple[CompactedCatalogs | None, BaseSegment]:
     if cache is not None:
         try:
             store = CompactedCatalogs(cache, bundle, device)
@@ -259,7 +259,7 @@ def _foundation(
                 error=str(error),
                 remedy=f"make {cache} writable; searches slow down with every change",
             )
-    return None, CatalogBase.of(bundle)
+    return None, BaseSegment.of(bundle)
 
 
 def _nothing(_: CatalogSnapshot) -> None:

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from rf_platform.features.seen import Ids
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.catalog.base import CatalogBase
-from rf_serving.catalog.delta import DeltaView
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_schema import Values
+from rf_serving.catalog.mem_segment import DeltaView
 from rf_serving.index import Found
 from rf_serving.index.vector_index import NO_ROW
 
@@ -34,13 +34,13 @@ class CatalogSnapshot:
     """
 
     bundle: ServedBundle
-    base: CatalogBase
+    base: BaseSegment
     """The first rows."""
     delta: DeltaView | None = None
     """The rows behind them: items added or changed since the base was made; None if there are none."""
     sequence: int
     """Last change of the catalog that is in it; 0 for a bundle as it was built."""
-    alive_N: npt.NDArray[np.bool_]
+    live_mask_N: npt.NDArray[np.bool_]
     """[N]: whether the item of the row may be returned; rows of deleted and of replaced items may not."""
     alive: int
     """Number of them."""
@@ -51,13 +51,15 @@ class CatalogSnapshot:
     def of(cls, bundle: ServedBundle) -> "CatalogSnapshot":
         """Return the catalog of a bundle as it was built."""
         rows = len(bundle.item_ids)
-        alive_N = np.ones(rows, np.bool_)
-        return cls(bundle=bundle, base=CatalogBase.of(bundle), sequence=0, alive_N=alive_N, alive=rows, alive_base=rows)
+        live_mask_N = np.ones(rows, np.bool_)
+        return cls(
+            bundle=bundle, base=BaseSegment.of(bundle), sequence=0, live_mask_N=live_mask_N, alive=rows, alive_base=rows
+        )
 
     @property
     def rows(self) -> int:
         """Number of rows N, those of deleted items included."""
-        return len(self.alive_N)
+        return len(self.live_mask_N)
 
     @property
     def delta_items(self) -> pa.Table | None:
@@ -80,7 +82,7 @@ class CatalogSnapshot:
     def live(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return which rows are those of items that may be returned [T]; :data:`NO_ROW` is none."""
         living_T: npt.NDArray[np.bool_] = rows != NO_ROW
-        living_T[living_T] = self.alive_N[rows[living_T]]
+        living_T[living_T] = self.live_mask_N[rows[living_T]]
         return living_T
 
     def find_rows(self, ids: Ids) -> npt.NDArray[np.int64]:
@@ -166,11 +168,11 @@ class CatalogSnapshot:
     def scan(self, query_D: npt.NDArray[np.float32], rows: npt.NDArray[np.int64] | None = None) -> Found:
         """Score every living row, or those of the given rows that live, and return all of them, best first."""
         if rows is None:
-            rows = np.flatnonzero(self.alive_N)
+            rows = np.flatnonzero(self.live_mask_N)
             none = np.zeros(0, np.float32)  # a catalog without a row has no blocks
             scores = np.concatenate([none, *(vectors @ query_D for _, vectors in self.blocks())])[rows]
         else:
-            rows = rows[self.alive_N[rows]]
+            rows = rows[self.live_mask_N[rows]]
             scores = self.vectors(rows) @ query_D
         order = np.argsort(-scores, kind="stable")
         return Found(rows=rows[order], scores=scores[order])
@@ -195,7 +197,7 @@ class CatalogSnapshot:
 
     def _living(self, found: Found, k: int) -> Found:
         """Keep the ``k`` best that live, :data:`NO_ROW` where there are fewer."""
-        living = (found.rows != NO_ROW) & self.alive_N[found.rows]
+        living = (found.rows != NO_ROW) & self.live_mask_N[found.rows]
         order = np.argsort(~living, axis=1, kind="stable")[:, :k]
         kept = np.take_along_axis(living, order, axis=1)
         rows = np.where(kept, np.take_along_axis(found.rows, order, axis=1), NO_ROW)
@@ -208,7 +210,7 @@ class CatalogSnapshot:
 
     def _scan_base(self, query_D: npt.NDArray[np.float32], k: int) -> Found:
         scores = np.concatenate([vectors @ query_D for first, vectors in self.blocks() if first < self.base.rows])
-        scores[~self.alive_N[: self.base.rows]] = -np.inf
+        scores[~self.live_mask_N[: self.base.rows]] = -np.inf
         rows = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(k)
         rows = rows[np.argsort(-scores[rows], kind="stable")]
         return Found(rows, scores[rows])
@@ -217,7 +219,7 @@ class CatalogSnapshot:
         assert self.delta is not None
         first = self.base.rows
         scores_BM = queries_BD @ self.delta.vectors_MD.T
-        scores_BM[:, ~self.alive_N[first:]] = -np.inf
+        scores_BM[:, ~self.live_mask_N[first:]] = -np.inf
         rows_BM = np.broadcast_to(np.arange(first, self.rows), scores_BM.shape)
         if k < scores_BM.shape[1]:
             best = np.argpartition(-scores_BM, k - 1, axis=1)[:, :k]

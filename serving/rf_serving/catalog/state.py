@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.catalog.base import CatalogBase
-from rf_serving.catalog.delta import Delta, LiveItems
+from rf_serving.catalog.base_segment import BaseSegment
+from rf_serving.catalog.mem_segment import LiveItems, MemSegment
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
 
@@ -27,8 +27,8 @@ class _Latest(NamedTuple):
 class CatalogState:
     """A base, the rows that were added behind it, and which of all rows live."""
 
-    def __init__(self, bundle: ServedBundle, base: CatalogBase) -> None:
-        self._bundle, self._base, self._delta = bundle, base, Delta(base)
+    def __init__(self, bundle: ServedBundle, base: BaseSegment) -> None:
+        self._bundle, self._base, self._delta = bundle, base, MemSegment(base)
         self._latest: dict[int | str, _Latest] = {}
         self._alive_N = np.ones(base.rows, np.bool_)
         self._alive = self._alive_base = base.rows
@@ -46,15 +46,15 @@ class CatalogState:
         if rows.stop > len(self._alive_N):
             self._alive_N = _grown(self._alive_N, rows.stop)
         self._alive_N[rows.start : rows.stop] = True
-        self._kill(replaced[replaced != NO_ROW])
+        self._tombstone(replaced[replaced != NO_ROW])
 
     def remove(self, sequences: Mapping[int | str, int]) -> None:
         """Remove items, given with the change that removes each; those that are not there stay away."""
         rows = np.array([self._delta.row_of(item) for item in sequences], np.int64)
         self._latest.update((item, _Latest(sequence, NO_ROW)) for item, sequence in sequences.items())
-        self._kill(rows[rows != NO_ROW])
+        self._tombstone(rows[rows != NO_ROW])
 
-    def moved_to(self, base: CatalogBase) -> "CatalogState":
+    def moved_to(self, base: BaseSegment) -> "CatalogState":
         """Return the same catalog on a base that has all changes up to ``base.sequence``; later ones are carried over."""
         later = {item: latest for item, latest in self._latest.items() if latest.sequence > base.sequence}
         moved = CatalogState(self._bundle, base)
@@ -82,12 +82,12 @@ class CatalogState:
             base=self._base,
             delta=self._delta.view() if self._delta.rows else None,
             sequence=sequence,
-            alive_N=self._alive_N[: self._base.rows + self._delta.rows],
+            live_mask_N=self._alive_N[: self._base.rows + self._delta.rows],
             alive=self._alive,
             alive_base=self._alive_base,
         )
 
-    def _kill(self, rows: npt.NDArray[np.int64]) -> None:
+    def _tombstone(self, rows: npt.NDArray[np.int64]) -> None:
         rows = rows[self._alive_N[rows]]
         if not len(rows):
             return
@@ -97,7 +97,7 @@ class CatalogState:
         self._alive_base -= int(np.count_nonzero(rows < self._base.rows))
 
 
-def _grown(alive_N: npt.NDArray[np.bool_], rows: int) -> npt.NDArray[np.bool_]:
+def _grown(live_mask_N: npt.NDArray[np.bool_], rows: int) -> npt.NDArray[np.bool_]:
     larger = np.ones(rows + max(256, rows // 8), np.bool_)
-    larger[: len(alive_N)] = alive_N
+    larger[: len(live_mask_N)] = live_mask_N
     return larger

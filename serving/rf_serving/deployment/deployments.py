@@ -9,13 +9,13 @@ import structlog
 
 from rf_platform.errors import RfError
 from rf_platform.registry import BundleRecord, Registry, ServingPlan
-from rf_serving.deployment.background_thread import start_background
 from rf_serving.deployment.cache_sweep import CacheSweep
 from rf_serving.deployment.loader import BundleLoader, Loaded
 from rf_serving.deployment.metrics import DeploymentMetrics
 from rf_serving.deployment.shadow import Shadow
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Routing
+from rf_serving.threads import start_background
 
 POLL_SECONDS = 1.0
 _RETRY_SECONDS = 30.0

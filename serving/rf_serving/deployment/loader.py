@@ -13,7 +13,7 @@ from rf_platform.settings import Settings
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.live import LiveCatalog
 from rf_serving.deployment.smoke import check_answers
-from rf_serving.ranking.policy import Reranking
+from rf_serving.ranking.policy import RerankPolicy
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.routing import Route
 from rf_serving.user_features.fetcher import FeatureFetcher
@@ -75,7 +75,7 @@ class BundleLoader:
             log.info("other features", bundle=record.name, added=list(fit.added), changed=list(fit.changed))
         bundle = ServedBundle.open(record.path, self._settings.index_device)
         _warn_of_short_history(bundle, current, log)
-        reranking = Reranking.of(self._settings)
+        reranking = RerankPolicy.of(self._settings)
         if reranking.default == "lime" and bundle.ranker is None:
             log.warning(
                 "no re-ranker",

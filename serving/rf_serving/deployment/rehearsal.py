@@ -33,7 +33,7 @@ class Rehearsal:
     def _replay(self, record: BundleRecord, journal: CatalogJournal) -> None:
         from rf_serving.bundle.served import ServedBundle
         from rf_serving.catalog.live import LiveCatalog
-        from rf_serving.server.logs import configure_logs
+        from rf_serving.logs import configure_logs
 
         if not structlog.is_configured():
             configure_logs("error")  # a command's output is its own

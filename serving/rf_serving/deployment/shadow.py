@@ -12,11 +12,11 @@ from threading import Lock
 import structlog
 
 from rf_protos.v1.retrieval_pb2 import RERANK_LIME, RERANK_UNSPECIFIED, Session
-from rf_serving.deployment.background_thread import start_background
 from rf_serving.deployment.loader import Loaded
 from rf_serving.deployment.metrics import DeploymentMetrics
 from rf_serving.retrieval.query import Answer, Query
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.stage_timer import StageTimer
+from rf_serving.threads import start_background
 from rf_serving.user_features.features import UserFeatures
 
 _WAITING = 64
@@ -127,7 +127,7 @@ class Shadow:
             read = None if isinstance(subject, Session) else self._reader.fetch(subject, seen=query.exclude_seen)
         else:
             read = features
-        other = engine.rank(read, _plainly(query), Stopwatch(lambda stage, seconds: None))
+        other = engine.rank(read, _plainly(query), StageTimer(lambda stage, seconds: None))
         overlap = len(set(answer.items) & set(other.items)) / len(answer.items) if answer.items else 1.0
         active, shadow = _own_seconds(answer), _own_seconds(other)
         with self._lock:

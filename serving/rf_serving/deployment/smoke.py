@@ -16,7 +16,7 @@ from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.retrieval.query import Answer, Query
 from rf_serving.retrieval.routing import Route
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.stage_timer import StageTimer
 from rf_serving.user_features.features import UserFeatures
 
 _K = 10
@@ -69,7 +69,7 @@ def _ask(
     rerank: "Rerank" = RERANK_NONE,
 ) -> Answer:
     query = Query(subject=user, k=_K, exclude_seen=True, rerank=rerank)
-    answer = route.engine.rank(features, query, Stopwatch(lambda stage, seconds: None))
+    answer = route.engine.rank(features, query, StageTimer(lambda stage, seconds: None))
     least = min(_K, snapshot.alive - len(features.items))
     name = f"bundle '{answer.bundle}' does not answer as it should: for {who} it returns"
     if len(answer.items) < least or len(set(answer.items)) < len(answer.items):
@@ -81,7 +81,7 @@ def _ask(
 
 def _check_index(name: str, snapshot: CatalogSnapshot) -> None:
     """Search with vectors of the catalog: what the index returns has the scores that the vectors give."""
-    rows = np.flatnonzero(snapshot.alive_N)
+    rows = np.flatnonzero(snapshot.live_mask_N)
     if not len(rows):
         return
     queries_BD = np.ascontiguousarray(snapshot.vectors(rows[_spread(len(rows), _PROBES)]), np.float32)

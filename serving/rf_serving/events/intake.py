@@ -14,8 +14,8 @@ from rf_platform.features.read import read_definitions, read_spec
 from rf_platform.settings import Settings
 from rf_protos.v1 import feedback_pb2
 from rf_protos.v1.feedback_pb2 import EventStatus
-from rf_serving.events.applier import Applier, Progress
 from rf_serving.events.columns import Columns
+from rf_serving.events.consumer import EventConsumer, Progress
 from rf_serving.events.history import HistoryLayout
 from rf_serving.events.leadership import leadership_of
 from rf_serving.events.metrics import EventMetrics
@@ -67,7 +67,7 @@ class EventIntake:
         self._commits = GroupCommit(self._log)
         self._opened = False
         self._applier = (
-            Applier(
+            EventConsumer(
                 self._log,
                 leadership_of(self._log.engine, settings.workspace.events),
                 self._open_history,

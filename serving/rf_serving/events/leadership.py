@@ -14,7 +14,7 @@ class Leadership(Protocol):
     """A lock that ends with its process."""
 
     @property
-    def lingers_seconds(self) -> float:
+    def lease_grace_seconds(self) -> float:
         """How long somebody who lost the lead may go on without having noticed."""
 
     def held(self) -> bool:
@@ -27,7 +27,7 @@ class Leadership(Protocol):
 class FileLeadership:
     """A lock on a file: for an event log in SQLite, which lives on one host. Whoever loses it is dead."""
 
-    lingers_seconds = 0.0
+    lease_grace_seconds = 0.0
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -56,7 +56,7 @@ class FileLeadership:
 class AdvisoryLeadership:
     """A lock of PostgreSQL that belongs to a connection: its holder sees at the next look that it broke."""
 
-    lingers_seconds = 10.0  # until the next look, and for a batch whose writes wait for the store
+    lease_grace_seconds = 10.0  # until the next look, and for a batch whose writes wait for the store
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

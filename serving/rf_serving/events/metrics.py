@@ -5,7 +5,7 @@ from collections import Counter as Counts
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from rf_platform.data.event_log import StoreFault
-from rf_serving.events.applier import Progress
+from rf_serving.events.consumer import Progress
 
 
 class EventMetrics:

@@ -12,7 +12,7 @@ _ORDERS: dict[str, "Rerank"] = {"none": RERANK_NONE, "exact": RERANK_EXACT, "lim
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reranking:
+class RerankPolicy:
     """The second stage of a deployment."""
 
     default: Default = "auto"
@@ -22,7 +22,7 @@ class Reranking:
     """Items that are found to be re-ranked; as many as are asked for, if that is more."""
 
     @classmethod
-    def of(cls, settings: Settings) -> "Reranking":
+    def of(cls, settings: Settings) -> "RerankPolicy":
         """Return what ``RF_RERANK`` and ``RF_RERANK_CANDIDATES`` say."""
         return cls(default=settings.rerank, candidates=settings.rerank_candidates)
 

@@ -16,8 +16,7 @@ from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding.user_encoder import EncodedUser
 from rf_serving.index import Found
 from rf_serving.ranking.lime import ReRanker
-from rf_serving.ranking.policy import Reranking
-from rf_serving.retrieval.query import Query
+from rf_serving.ranking.policy import RerankPolicy
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,23 +39,23 @@ class Ordered(NamedTuple):
 class SecondStage:
     """Orders what the search of one bundle finds."""
 
-    def __init__(self, bundle: ServedBundle, reranking: Reranking | None = None) -> None:
-        self._name, self._reranking = bundle.name, reranking or Reranking()
+    def __init__(self, bundle: ServedBundle, reranking: RerankPolicy | None = None) -> None:
+        self._name, self._reranking = bundle.name, reranking or RerankPolicy()
         self._reranker = None if bundle.ranker is None else ReRanker(bundle.ranker)
 
-    def order_of(self, query: Query, *, cold: bool) -> "Rerank":
+    def order_of(self, asked: "Rerank", *, cold: bool) -> "Rerank":
         """Return what orders the items of a request.
 
         A re-ranker reads the history; where there is none, it has nothing to say, and the order is that of the search.
 
         Args:
-            query: what is asked.
+            asked: what the request says.
             cold: nothing of the history is known.
 
         Raises:
-            ConfigError: the query asks for a re-ranker, and the bundle has none.
+            UnsupportedError: the request asks for a re-ranker, and the bundle has none.
         """
-        order = self._reranking.order(query.rerank, self._name, reranker=self._reranker is not None)
+        order = self._reranking.order(asked, self._name, reranker=self._reranker is not None)
         return RERANK_NONE if order == RERANK_LIME and cold else order
 
     def candidates(self, order: "Rerank", k: int, catalog: CatalogSnapshot) -> int:
@@ -75,7 +74,7 @@ class SecondStage:
     def order(
         self,
         found: Mapping[int, Found],
-        queries: Mapping[int, Query],
+        counts: Mapping[int, int],
         users: Mapping[int, EncodedUser],
         orders: Mapping[int, "Rerank"],
         pending: Pending | None,
@@ -85,7 +84,7 @@ class SecondStage:
 
         Args:
             found: candidates of each request.
-            queries: what was asked.
+            counts: items that each request asks for.
             users: of :meth:`UserEncoder.encode_users`.
             orders: of :meth:`order_of`.
             pending: of :meth:`begin`.
@@ -94,7 +93,7 @@ class SecondStage:
         by_lime = {} if pending is None else self._by_lime(found, pending, catalog)
         ordered: dict[int, Ordered] = {}
         for number, each in found.items():
-            k, order = queries[number].k, orders[number]
+            k, order = counts[number], orders[number]
             if order == RERANK_LIME:
                 ordered[number] = by_lime.get(number) or Ordered(each, RERANK_NONE)
             elif order == RERANK_EXACT:

@@ -8,11 +8,11 @@ from rf_platform.errors import DataError
 from rf_protos.v1.retrieval_pb2 import DEGRADED_STORE_SILENT, SearchPlan
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Answer, Query
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.stage_timer import StageTimer
 from rf_serving.user_features.features import UserFeatures
 
 
-def degraded_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:
+def degraded_answer(engine: Engine, query: Query, watch: StageTimer) -> Answer:
     """Answer as for a user without history whose profile has no value, or, where the model knows no profiles, by popularity.
 
     The query's filter holds; items that the user has seen cannot be left out, since nobody knows them.
@@ -26,7 +26,7 @@ def degraded_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:
     return popular_answer(engine, query, watch)
 
 
-def popular_answer(engine: Engine, query: Query, watch: Stopwatch) -> Answer:
+def popular_answer(engine: Engine, query: Query, watch: StageTimer) -> Answer:
     """Answer with the eligible items that most events of the training split have; the score is their share of these.
 
     Raises:

@@ -23,15 +23,15 @@ from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding.user_encoder import EncodedUser, UserEncoder
 from rf_serving.explain import Explainer
-from rf_serving.ranking.policy import Reranking
+from rf_serving.ranking.policy import RerankPolicy
 from rf_serving.ranking.stage import Ordered, SecondStage
-from rf_serving.retrieval.query import Answer, Ask, Query, Ranked
+from rf_serving.retrieval.query import Answer, Query, Ranked, RankRequest
 from rf_serving.search.condition import ItemFilter
 from rf_serving.search.costs import SearchCosts
 from rf_serving.search.eligibility import NO_ROWS, Eligibility
 from rf_serving.search.filter_reader import FilterLimits, FilterReader
 from rf_serving.search.searcher import Search, Searcher
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.stage_timer import StageTimer
 from rf_serving.user_features.features import KnownFeatures, UserFeatures
 from rf_serving.user_features.offered import OfferedFeatures
 from rf_serving.user_features.session import SessionReader
@@ -67,7 +67,7 @@ class Engine:
         bundle: ServedBundle,
         catalog: Catalog | None = None,
         filter_limits: FilterLimits | None = None,
-        reranking: Reranking | None = None,
+        reranking: RerankPolicy | None = None,
         offered: OfferedFeatures | None = None,
     ) -> None:
         """Make a bundle ready, and measure what searching its catalog costs.
@@ -98,7 +98,7 @@ class Engine:
         self,
         features: UserFeatures | None,
         query: Query,
-        watch: Stopwatch,
+        watch: StageTimer,
         *,
         degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED,
     ) -> Answer:
@@ -109,12 +109,12 @@ class Engine:
             ConfigError: the query asks for a re-ranker, and the bundle has none.
             DataError: the features cannot be encoded.
         """
-        (answer,) = self.rank_many([Ask(features=features, query=query, watch=watch, degraded=degraded)])
+        (answer,) = self.rank_many([RankRequest(features=features, query=query, watch=watch, degraded=degraded)])
         if isinstance(answer, RfError):
             raise answer
         return answer
 
-    def rank_many(self, asks: Sequence[Ask]) -> list[Answer | RfError]:
+    def rank_many(self, asks: Sequence[RankRequest]) -> list[Answer | RfError]:
         """Answer queries together, from one snapshot of the catalog; what is wrong with one of them is its answer alone.
 
         A request takes as long as all of them: the times of its stages are those of the batch.
@@ -137,20 +137,20 @@ class Engine:
         searched = perf_counter()
         results = dict(zip(searches, self._searcher.find(catalog, list(searches.values())), strict=True))
         found = perf_counter()
-        queries = {number: asks[number].query for number in results}
+        counts = {number: asks[number].query.k for number in results}
         candidates = {number: result.found for number, result in results.items()}
-        ordered = second_stage.order(candidates, queries, users, orders, pending, catalog)
+        ordered = second_stage.order(candidates, counts, users, orders, pending, catalog)
         end = perf_counter()
         for number, ask in enumerate(asks):
             if number in sessions:
-                ask.watch.took("fetch", begin, encoded - begin)
+                ask.watch.record("fetch", begin, encoded - begin)
             if number in read:
-                ask.watch.took("encode", encoded, begun - encoded)
+                ask.watch.record("encode", encoded, begun - encoded)
             if number in results:
-                ask.watch.took("search", searched, found - searched)
-                ask.watch.took("filter", filtered, searched - filtered)
+                ask.watch.record("search", searched, found - searched)
+                ask.watch.record("filter", filtered, searched - filtered)
                 if orders[number] != RERANK_NONE:
-                    ask.watch.took("rerank", found, end - found + filtered - begun)
+                    ask.watch.record("rerank", found, end - found + filtered - begun)
                 plan = SearchPlan(strategy=results[number].strategy, eligible=searches[number].eligible.count)
                 done[number] = self._answer(ask, read[number].known, plan, ordered[number], catalog)
         return [done[number] for number in range(len(asks))]
@@ -172,7 +172,7 @@ class Engine:
         Raises:
             ConfigError: the query asks for a re-ranker, and the bundle has none.
         """
-        return self._second_stage.order_of(query, cold=False)
+        return self._second_stage.order_of(query.rerank, cold=False)
 
     def allowed(self, query: Query, catalog: CatalogSnapshot) -> npt.NDArray[np.bool_]:
         """Return which rows live and pass the query's filter [N], before seen items are left out.
@@ -199,7 +199,7 @@ class Engine:
         self._eligibility.warm(catalog, None if like is None else like._eligibility)
 
     def _read(
-        self, asks: Sequence[Ask], catalog: CatalogSnapshot, done: dict[int, Answer | RfError]
+        self, asks: Sequence[RankRequest], catalog: CatalogSnapshot, done: dict[int, Answer | RfError]
     ) -> dict[int, "_Read"]:
         read: dict[int, _Read] = {}
         for number, ask in enumerate(asks):
@@ -210,7 +210,7 @@ class Engine:
                 asked = _NO_FILTER if ask.query.filter is None else self._filters.read(ask.query.filter)
                 known = ask.features.known(catalog)
                 seen = ask.features.seen_rows(known, catalog) if ask.query.exclude_seen else NO_ROWS
-                read[number] = _Read(known, seen, asked, self._second_stage.order_of(ask.query, cold=known.cold))
+                read[number] = _Read(known, seen, asked, self._second_stage.order_of(ask.query.rerank, cold=known.cold))
             except RfError as error:
                 done[number] = error
         return read
@@ -240,7 +240,7 @@ class Engine:
         )
 
     def _answer(
-        self, ask: Ask, known: KnownFeatures, plan: SearchPlan, ordered: Ordered, catalog: CatalogSnapshot
+        self, ask: RankRequest, known: KnownFeatures, plan: SearchPlan, ordered: Ordered, catalog: CatalogSnapshot
     ) -> Answer:
         found, rerank = ordered
         ranked = None

@@ -7,11 +7,10 @@ from time import perf_counter
 
 from rf_protos.v1.explanation_pb2 import Explanation
 from rf_protos.v1.retrieval_pb2 import RERANK_LIME
-from rf_serving.deployment.background_thread import step_back
 from rf_serving.explain import explain_popular
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Answer, Ranked
-from rf_serving.threads import use_one_thread
+from rf_serving.threads import step_back, use_one_thread
 
 EXPLAIN_SECONDS = 0.5
 _GRACE = 1.2

@@ -8,13 +8,13 @@ from time import perf_counter, thread_time
 
 from rf_platform.errors import OverloadedError
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.query import Answer, Ask
+from rf_serving.retrieval.query import Answer, RankRequest
 from rf_serving.retrieval.thread_batcher import BatchLimits, Job, Jobs, results_of, take
 from rf_serving.stage_timer import Observe
 from rf_serving.threads import use_one_thread
 from rf_serving.user_features.features import UserFeatures
 from rf_serving.user_features.fetcher import FeatureFetcher
-from rf_serving.user_features.online_reader import UserReads
+from rf_serving.user_features.online_reader import OnlineReader
 
 _MOST_SHARE_SECONDS, _GAP_SECONDS = 0.01, 0.25e-3
 _LONG_GAP_SECONDS, _LARGE_BATCH = 1e-3, 8
@@ -24,7 +24,7 @@ _LOAD_SECONDS = 0.02
 _SLOW_SECONDS, _PAUSE_SECONDS = 0.3, 1.0
 
 
-class LoopBatcher:
+class InlineBatcher:
     """Answers requests that take a millisecond where they arrive: in the event loop.
 
     A thread of its own would not be faster. Under Python's lock either thread waits for the other, and computing gives the lock
@@ -42,7 +42,7 @@ class LoopBatcher:
         self,
         observe: Observe = lambda stage, seconds: None,
         limits: BatchLimits | None = None,
-        reads: UserReads | None = None,
+        reads: OnlineReader | None = None,
     ) -> None:
         """Begin without requests.
 
@@ -80,7 +80,7 @@ class LoopBatcher:
         """
         return perf_counter() < self._slow_until
 
-    async def rank(self, engine: Engine, ask: Ask) -> Answer:
+    async def rank(self, engine: Engine, ask: RankRequest) -> Answer:
         """Answer a request, together with others of the same engine; to be called in one event loop only.
 
         Raises:
@@ -92,15 +92,17 @@ class LoopBatcher:
         return answer
 
     async def read_and_rank(
-        self, engine: Engine, ask: Ask, fetcher: FeatureFetcher, user_id: int | str
+        self, engine: Engine, ask: RankRequest, fetcher: FeatureFetcher, user_id: int | str
     ) -> Answer | None:
-        """Answer a user's request whose features are :meth:`UserReads.at_hand`: a batch's are read together.
+        """Answer a user's request whose features are :meth:`OnlineReader.is_local`: a batch's are read together.
 
         None: they could not be read at once. Raises as :meth:`rank`, and what :meth:`FeatureFetcher.decode` raises.
         """
         return await self._submit(engine, ask, (fetcher, user_id))
 
-    async def _submit(self, engine: Engine, ask: Ask, read: tuple[FeatureFetcher, int | str] | None) -> Answer | None:
+    async def _submit(
+        self, engine: Engine, ask: RankRequest, read: tuple[FeatureFetcher, int | str] | None
+    ) -> Answer | None:
         if len(self._jobs) >= self._limits.waiting:
             raise OverloadedError(f"{len(self._jobs)} requests wait to be computed already; try again later")
         loop = asyncio.get_running_loop()
@@ -185,7 +187,7 @@ class LoopBatcher:
 
     def _read(self, jobs: list[Job]) -> list[Job]:
         """Read what is to be read for a batch, all users of a bundle together, and return the requests that can be answered."""
-        by_fetcher: dict[FeatureFetcher, list[tuple[Job, Ask, int | str]]] = {}
+        by_fetcher: dict[FeatureFetcher, list[tuple[Job, RankRequest, int | str]]] = {}
         for job in jobs:
             if job.read is not None and job.ask is not None:
                 fetcher, user = job.read
@@ -194,13 +196,13 @@ class LoopBatcher:
             assert self._reads is not None
             begin = perf_counter()
             seen = any(ask.query.exclude_seen for _, ask, _ in asking)
-            read = self._reads.read_now(fetcher, [user for _, _, user in asking], seen=seen)
+            read = self._reads.read_inline(fetcher, [user for _, _, user in asking], seen=seen)
             seconds = perf_counter() - begin
             for place, (job, ask, _) in enumerate(asking):
                 features = None if read is None else read[place]
                 if isinstance(features, UserFeatures):
                     ask.features = features
-                    ask.watch.took("fetch", begin, seconds)
+                    ask.watch.record("fetch", begin, seconds)
                 else:
                     _settle(job, features)
         return [job for job in jobs if not job.future.done()]

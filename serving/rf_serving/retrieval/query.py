@@ -18,7 +18,7 @@ from rf_protos.v1.retrieval_pb2 import (
     Session,
 )
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.stage_timer import StageTimer
 from rf_serving.user_features.features import KnownFeatures, UserFeatures
 
 
@@ -41,11 +41,11 @@ class Query:
 
 
 @dataclass(eq=False, kw_only=True)
-class Ask:
+class RankRequest:
     """A query on its way through an engine."""
 
     query: Query
-    watch: Stopwatch
+    watch: StageTimer
     features: UserFeatures | None
     """What is known of the user; None until it was read, and for a session, whose own features the engine reads and puts here."""
     degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED

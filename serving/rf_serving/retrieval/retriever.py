@@ -10,14 +10,14 @@ from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.degraded import degraded_answer
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.explaining import Explaining
-from rf_serving.retrieval.inline_batcher import LoopBatcher
-from rf_serving.retrieval.query import Answer, Ask, Query
+from rf_serving.retrieval.inline_batcher import InlineBatcher
+from rf_serving.retrieval.query import Answer, Query, RankRequest
 from rf_serving.retrieval.routing import Route, Routing
-from rf_serving.retrieval.thread_batcher import Batcher, BatchLimits
-from rf_serving.stage_timer import Observe, Stopwatch
+from rf_serving.retrieval.thread_batcher import BatchLimits, ThreadBatcher
+from rf_serving.stage_timer import Observe, StageTimer
 from rf_serving.user_features.features import UserFeatures
 from rf_serving.user_features.fetcher import FeatureFetcher
-from rf_serving.user_features.online_reader import UserReads
+from rf_serving.user_features.online_reader import OnlineReader
 
 FETCH_SECONDS = 2.0
 Answered = Callable[[Route, Query, UserFeatures, Answer], None]
@@ -35,7 +35,7 @@ class Retriever:
         self,
         route: Route,
         observe: Observe = lambda stage, seconds: None,
-        reads: UserReads | None = None,
+        reads: OnlineReader | None = None,
         fetch_seconds: float = FETCH_SECONDS,
         batches: BatchLimits | None = None,
     ) -> None:
@@ -49,10 +49,10 @@ class Retriever:
             batches: how requests are put together for the encoder and the index.
         """
         self._observe = observe
-        self._reads, self._fetch_seconds = reads or UserReads(), fetch_seconds
+        self._reads, self._fetch_seconds = reads or OnlineReader(), fetch_seconds
         self._quick, self._batcher, self._explaining = (
-            LoopBatcher(observe, batches, self._reads),
-            Batcher(observe, batches),
+            InlineBatcher(observe, batches, self._reads),
+            ThreadBatcher(observe, batches),
             Explaining(),
         )
         self.routing = Routing(active=route)
@@ -103,10 +103,10 @@ class Retriever:
     ) -> Answer:
         """Answer a query by a given bundle, and tell ``answered`` about it; see :meth:`retrieve`."""
         engine = route.engine
-        ask = Ask(features=None, query=query, watch=Stopwatch(self._observe))
+        ask = RankRequest(features=None, query=query, watch=StageTimer(self._observe))
         quick = engine.quick(query) and not self._quick.slow
         try:
-            answer = await self._at_hand(route, ask) if quick else None
+            answer = await self._read_inline(route, ask) if quick else None
             if answer is None:
                 batcher = self._quick if quick else self._batcher
                 await self._fetch(
@@ -129,20 +129,22 @@ class Retriever:
             answered(route, query, ask.features, answer)
         return await self._explained(engine, query, answer, ask.watch)
 
-    async def _at_hand(self, route: Route, ask: Ask) -> Answer | None:
+    async def _read_inline(self, route: Route, ask: RankRequest) -> Answer | None:
         """Return the answer if a user's features can be read in the event loop; None if they cannot, and for a session."""
         subject = ask.query.subject
-        if isinstance(subject, Session) or not self._reads.at_hand(route.fetcher):
+        if isinstance(subject, Session) or not self._reads.is_local(route.fetcher):
             return None
         return await self._quick.read_and_rank(route.engine, ask, route.fetcher, subject)
 
-    async def _fetch(self, batcher: Batcher | LoopBatcher, fetcher: FeatureFetcher, ask: Ask, seconds: float) -> None:
+    async def _fetch(
+        self, batcher: ThreadBatcher | InlineBatcher, fetcher: FeatureFetcher, ask: RankRequest, seconds: float
+    ) -> None:
         """Read a user's features in time; a session brings its own."""
         if not isinstance(ask.query.subject, Session):
             with batcher.expecting(), ask.watch.stage("fetch"):
                 ask.features = await self._reads.fetch(fetcher, ask.query.subject, seconds, seen=ask.query.exclude_seen)
 
-    async def _explained(self, engine: Engine, query: Query, answer: Answer, watch: Stopwatch) -> Answer:
+    async def _explained(self, engine: Engine, query: Query, answer: Answer, watch: StageTimer) -> Answer:
         if not query.explain:
             return answer
         with watch.stage("explain"):

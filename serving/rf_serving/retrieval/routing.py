@@ -58,7 +58,7 @@ class Routing:
 
     def route_of(self, query: Query) -> Route:
         """Return the bundle for whoever asks: the same one as long as the split lasts; a growing share only adds users."""
-        if self.challenger is None or place(self.salt, subject_key(query.subject)) >= self.percent:
+        if self.challenger is None or bucket(self.salt, subject_key(query.subject)) >= self.percent:
             return self.active
         return self.challenger
 
@@ -78,7 +78,7 @@ def subject_key(subject: int | str | Session) -> bytes:
     return b"session:" + first.SerializeToString(deterministic=True)
 
 
-def place(salt: str, key: bytes) -> float:
+def bucket(salt: str, key: bytes) -> float:
     """Return where somebody stands between 0 and 100: evenly spread, and the same in every process and forever."""
     digest = blake2b(key, digest_size=8, key=salt.encode()[:64]).digest()
     return int.from_bytes(digest) / 2**64 * 100

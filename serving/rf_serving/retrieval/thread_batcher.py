@@ -9,13 +9,11 @@ from threading import Condition, Thread
 from time import perf_counter
 from typing import Any, TypeVar
 
-import faiss
-import torch
-
 from rf_platform.errors import OverloadedError
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.query import Answer, Ask
+from rf_serving.retrieval.query import Answer, RankRequest
 from rf_serving.stage_timer import Observe
+from rf_serving.threads import hand_over, use_one_thread
 from rf_serving.user_features.fetcher import FeatureFetcher
 
 T = TypeVar("T")
@@ -41,7 +39,7 @@ class Job:
     future: "asyncio.Future[Any]"
     since: float = field(default_factory=perf_counter)
     engine: Engine | None = None
-    ask: Ask | None = None
+    ask: RankRequest | None = None
     work: Callable[[], object] | None = None
     read: tuple[FeatureFetcher, int | str] | None = None
     """What reads the features of whom before they are used; None: they are there."""
@@ -50,7 +48,7 @@ class Job:
 Jobs = deque[Job]
 
 
-class Batcher:
+class ThreadBatcher:
     """Answers requests in batches, each by one engine, in a thread of its own, which the event loop never waits for.
 
     A request that finds the thread idle is computed at once, alone. Those that come while it computes are its next batch, at once
@@ -83,7 +81,7 @@ class Batcher:
         finally:
             self._coming -= 1
 
-    async def rank(self, engine: Engine, ask: Ask) -> Answer:
+    async def rank(self, engine: Engine, ask: RankRequest) -> Answer:
         """Answer a request, together with others of the same engine.
 
         Raises:
@@ -124,13 +122,12 @@ class Batcher:
         return job.future
 
     def _run(self) -> None:
-        torch.set_num_threads(1)
-        faiss.omp_set_num_threads(1)
+        use_one_thread()
         while jobs := self._next():
             begin = perf_counter()
             for job in jobs:
                 self._observe("queue", begin - job.since)
-            _tell(jobs, results_of(jobs))
+            hand_over(jobs, results_of(jobs))
 
     def _next(self) -> list[Job]:
         """Wait for requests and return those of the next batch; none when the thread is to end."""
@@ -179,24 +176,3 @@ def results_of(jobs: list[Job]) -> list[Any]:
     except Exception as error:
         # A bug, for one, or memory ran out; found alone, the others are answered.
         return [error] if len(jobs) == 1 else [result for job in jobs for result in results_of([job])]
-
-
-def _tell(jobs: list[Job], results: list[Any]) -> None:
-    """Hand results over to the event loop, all at once: waking it up costs more than a result."""
-
-    def tell(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
-        def now() -> None:
-            for job, result in zip(jobs, results, strict=True):
-                if job.loop is not loop or job.future.done():
-                    continue
-                if isinstance(result, Exception):
-                    job.future.set_exception(result)
-                else:
-                    job.future.set_result(result)
-
-        return now
-
-    for loop in {job.loop for job in jobs}:
-        # The loop may be closed meanwhile.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(tell(loop))

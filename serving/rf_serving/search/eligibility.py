@@ -130,7 +130,7 @@ class Eligibility:
         if (passing := self._passing.get(conditions)) is not None:
             self._passing.move_to_end(conditions)
             return passing
-        mask_N = self._mask(catalog, conditions) if conditions else catalog.alive_N
+        mask_N = self._mask(catalog, conditions) if conditions else catalog.live_mask_N
         passing = Passing(mask_N)
         self._passing[conditions] = passing
         if len(self._passing) > max(1, MASK_BYTES // max(1, catalog.rows)):
@@ -139,7 +139,7 @@ class Eligibility:
 
     def _mask(self, catalog: CatalogSnapshot, conditions: frozenset[Condition]) -> npt.NDArray[np.bool_]:
         base, delta = self._base_columns(catalog), self._delta_columns(catalog)
-        mask_N = catalog.alive_N.copy()
+        mask_N = catalog.live_mask_N.copy()
         cut = catalog.base.rows
         for condition in conditions:
             mask_N[:cut] &= base.passes(condition)

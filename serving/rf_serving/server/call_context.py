@@ -30,13 +30,13 @@ def begin_call() -> Call:
     return call
 
 
-def note(**values: Any) -> None:
+def annotate(**values: Any) -> None:
     """Add values to the log line of the call that is being answered."""
     if (call := _call.get(None)) is not None:
         call.notes.update(values)
 
 
-def note_stages(seconds: dict[str, float], begins: dict[str, float]) -> None:
+def annotate_stages(seconds: dict[str, float], begins: dict[str, float]) -> None:
     """Say where the time of the call went."""
     if (call := _call.get(None)) is not None:
         call.seconds, call.begins = seconds, begins

@@ -26,7 +26,7 @@ from rf_serving.catalog.edits import Delete, Upsert
 from rf_serving.catalog.live import LiveCatalog
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
-from rf_serving.server.interceptor import note
+from rf_serving.server.interceptor import annotate
 from rf_serving.server.limits import Limits
 from rf_serving.server.rpc import Service
 from rf_serving.threads import use_one_thread
@@ -56,7 +56,7 @@ class CatalogServicer(CatalogServiceServicer):
         upsert = await self._in_thread(lambda: Upsert(catalog, request.items, request.neighbours, offered, beside))
         recorded = await self._record(upsert.changes, catalog)
         response = await self._in_thread(lambda: upsert.reply(recorded))
-        note(items=len(request.items), recorded=sum(change.fresh for change in recorded))
+        annotate(items=len(request.items), recorded=sum(change.fresh for change in recorded))
         return response
 
     async def DeleteItems(self, request: DeleteItemsRequest, context: Any) -> DeleteItemsResponse:  # noqa: N802
@@ -66,7 +66,7 @@ class CatalogServicer(CatalogServiceServicer):
         delete = await self._in_thread(lambda: Delete(catalog, request.item_ids))
         recorded = await self._record(delete.changes, catalog)
         response = await self._in_thread(lambda: delete.reply(recorded))
-        note(items=len(request.item_ids), recorded=sum(change.fresh for change in recorded))
+        annotate(items=len(request.item_ids), recorded=sum(change.fresh for change in recorded))
         return response
 
     async def GetItems(self, request: GetItemsRequest, context: Any) -> GetItemsResponse:  # noqa: N802

@@ -8,7 +8,7 @@ from rf_protos.v1.feedback_pb2_grpc import FeedbackServiceServicer, add_Feedback
 from rf_serving.events import EventIntake
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.retrieval.retriever import Retriever
-from rf_serving.server.interceptor import note
+from rf_serving.server.interceptor import annotate
 from rf_serving.server.limits import Limits
 from rf_serving.server.rpc import Service
 
@@ -26,7 +26,7 @@ class FeedbackServicer(FeedbackServiceServicer):
         catalog, encoder = engine.catalog.snapshot, engine.bundle.encoder
         numeric = {str(f.of): encoder.numeric[f.name] for f in encoder.spec.inputs("context") if f.kind == "numeric"}
         statuses = await self._intake.record(request.events, lambda item: catalog.row_of(item) != NO_ROW, numeric)
-        note(
+        annotate(
             events=len(statuses),
             duplicates=sum(status.outcome == EventStatus.DUPLICATE for status in statuses),
             rejected=sum(status.outcome == EventStatus.REJECTED for status in statuses),

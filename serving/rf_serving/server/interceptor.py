@@ -23,7 +23,7 @@ from rf_platform.errors import OverloadedError, RfError, UnavailableError, Usage
 from rf_platform.failures import as_rf_error
 from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
-from rf_serving.server.call_context import REQUEST_ID, Call, begin_call, note
+from rf_serving.server.call_context import REQUEST_ID, Call, annotate, begin_call
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.roles import REFLECTION_ROLE, Role
 from rf_serving.server.rpc import Service
@@ -31,7 +31,7 @@ from rf_serving.server.statuses import METHOD_STATUSES
 from rf_serving.server.told import INTERNAL, told
 from rf_serving.server.tracing import NO_TRACING, Tracing
 
-__all__ = ["REQUEST_ID", "CallInterceptor", "note"]
+__all__ = ["REQUEST_ID", "CallInterceptor", "annotate"]
 
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata of a refused call: gRPC clients that retry wait this long."""
@@ -284,7 +284,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 
     async def _in_time(self, handler: Any, method: _Method, request: bytes, context: Any) -> Any:
         if self._authentication is not None:
-            note(caller=self._authentication.check(context.invocation_metadata(), method.role))
+            annotate(caller=self._authentication.check(context.invocation_metadata(), method.role))
         try:
             message = handler.request_deserializer(request)
         except DecodeError as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 from rf_platform.errors import RfError
 from rf_platform.settings import Settings
-from rf_serving.server.logs import configure_logs
+from rf_serving.logs import configure_logs
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.shared_port import check_free
 

@@ -1,16 +1,18 @@
-"""The RPC: parse, retrieve, encode."""
+"""``RetrievalService``: parse a request, retrieve, encode the answer."""
 
 from collections.abc import Callable
 from typing import Any
 
+from rf_protos.v1 import retrieval_pb2
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest, RetrieveResponse, StageTiming
-from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceServicer
+from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceServicer, add_RetrievalServiceServicer_to_server
 from rf_serving.ranking.policy import name_of
 from rf_serving.retrieval.query import Answer
 from rf_serving.retrieval.retriever import Retriever
-from rf_serving.server.call_context import note, note_stages
+from rf_serving.server.call_context import annotate, annotate_stages
 from rf_serving.server.limits import Limits
 from rf_serving.server.requests import parse_request
+from rf_serving.server.rpc import Service
 
 
 class RetrievalServicer(RetrievalServiceServicer):
@@ -25,7 +27,7 @@ class RetrievalServicer(RetrievalServiceServicer):
         """Return the k best items."""
         query = parse_request(request, self._retriever.bundle.spec, self._limits)
         answer = await self._retriever.retrieve(query)
-        note(
+        annotate(
             subject=request.WhichOneof("subject"),
             k=query.k,
             bundle=answer.bundle,
@@ -34,9 +36,20 @@ class RetrievalServicer(RetrievalServiceServicer):
             rerank=name_of(answer.rerank),
             **({"degraded": True} if answer.degraded else {}),
         )
-        note_stages(answer.seconds, answer.begins)
+        annotate_stages(answer.seconds, answer.begins)
         self._observe(answer.bundle)
         return encode_answer(answer)
+
+
+def retrieval_service(
+    retriever: Retriever, limits: Limits, observe: Callable[[str], None] = lambda bundle: None
+) -> Service:
+    """Return ``RetrievalService``; ``observe`` is told the bundle of every answer."""
+    return Service(
+        descriptor=retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"],
+        servicer=RetrievalServicer(retriever, limits, observe),
+        add=add_RetrievalServiceServicer_to_server,
+    )
 
 
 def encode_answer(answer: Answer) -> RetrieveResponse:

@@ -13,13 +13,13 @@ from typing import Any
 import structlog
 
 from rf_platform.settings import Settings
+from rf_serving.logs import START_LOG
 from rf_serving.server.admission import Admission
-from rf_serving.server.logs import START_LOG
 from rf_serving.server.metrics import ServerMetrics, exposed
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.server import RetrievalServer
 from rf_serving.server.tracing import open_tracing
-from rf_serving.server.wiring import open_parts
+from rf_serving.server.wiring import build_components
 
 Ready = Callable[[dict[str, Any]], None]
 """Is told that the server answers, and where."""
@@ -53,7 +53,7 @@ async def serve(
         server = RetrievalServer(options, metrics, admission, tracing, shared_port=shared_port)
         metrics_port = ending.enter_context(exposed(metrics.registry, options.metrics_host, options.metrics_port))
         opening = asyncio.create_task(
-            asyncio.to_thread(lambda: ending.enter_context(open_parts(settings, metrics, options, admission)))
+            asyncio.to_thread(lambda: ending.enter_context(build_components(settings, metrics, options, admission)))
         )
         if not await _before(opening, stop):
             log.info("stopped", serving=False)

@@ -20,7 +20,7 @@ from rf_serving.server.options import ServeOptions
 from rf_serving.server.reflection import add_reflection
 from rf_serving.server.tls import ServerCertificates
 from rf_serving.server.tracing import NO_TRACING, Tracing
-from rf_serving.server.wiring import Parts
+from rf_serving.server.wiring import ServerComponents
 
 SERVICE: str = retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 
@@ -96,7 +96,7 @@ class RetrievalServer:
         if not shared_port:
             self._bind()
 
-    async def start(self, parts: Parts) -> None:
+    async def start(self, parts: ServerComponents) -> None:
         """Try one query through all stages, then accept calls and report SERVING.
 
         Raises:

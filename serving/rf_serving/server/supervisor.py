@@ -16,7 +16,7 @@ import structlog
 
 from rf_platform.errors import RunError, UsageError
 from rf_platform.settings import Settings
-from rf_serving.server.logs import START_LOG, configure_logs
+from rf_serving.logs import START_LOG, configure_logs
 from rf_serving.server.metrics import exposed
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.process import READY, run_worker

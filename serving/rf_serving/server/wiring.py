@@ -27,10 +27,10 @@ from rf_serving.server.feedback_servicer import feedback_service
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.opening import open_registry, record_to_serve
 from rf_serving.server.options import ServeOptions
+from rf_serving.server.retrieval_servicer import retrieval_service
 from rf_serving.server.rpc import Service
-from rf_serving.server.services import retrieval_service
 from rf_serving.user_features.breaker import Breaker
-from rf_serving.user_features.online_reader import UserReads
+from rf_serving.user_features.online_reader import OnlineReader
 
 _REASONS = {
     StoreFault.NONE: retrieval_pb2.DEGRADED_REASON_UNSPECIFIED,
@@ -41,7 +41,7 @@ _REASONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class ServerComponents:
     """Everything behind the port, built and connected."""
 
     retriever: Retriever
@@ -50,9 +50,9 @@ class Parts:
 
 
 @contextmanager
-def open_parts(
+def build_components(
     settings: Settings, metrics: ServerMetrics, options: ServeOptions, admission: Admission
-) -> Iterator[Parts]:
+) -> Iterator[ServerComponents]:
     """Build the parts of a server, and end their threads with the block.
 
     Args:
@@ -77,7 +77,7 @@ def open_parts(
         ending.callback(journal.close)
         loader = BundleLoader(settings, store, journal)
         first = loader.load(record, verified=True)
-        reads = UserReads(Breaker(changed=_tell_store(metrics)))
+        reads = OnlineReader(Breaker(changed=_tell_store(metrics)))
         retriever = Retriever(
             first.route,
             observe=metrics.observe_stage,
@@ -94,7 +94,7 @@ def open_parts(
         edits = CatalogServicer(retriever, journal, limits, loader.offered)
         ending.callback(edits.close)
         metrics.registry.register(CatalogMetrics(lambda: edits.catalog))
-        intake = EventIntake(settings, store, metrics.registry, tell=partial(_doubt, reads))
+        intake = EventIntake(settings, store, metrics.registry, tell=partial(_widen_replay_window, reads))
         ending.callback(intake.close)
         # Every further part: build it here, let `ending` close it, and add its service to the list.
         services = [
@@ -105,10 +105,10 @@ def open_parts(
         ]
         if options.bundle is None:
             deployments.follow(registry, options.poll_seconds)
-        yield Parts(retriever=retriever, deployments=deployments, services=services)
+        yield ServerComponents(retriever=retriever, deployments=deployments, services=services)
 
 
-def _doubt(reads: UserReads, fault: StoreFault) -> None:
+def _widen_replay_window(reads: OnlineReader, fault: StoreFault) -> None:
     reads.fault = _REASONS[fault]
 
 

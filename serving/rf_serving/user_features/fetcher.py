@@ -53,9 +53,9 @@ class FeatureFetcher:
         return mine == others
 
     @property
-    def at_hand(self) -> bool:
+    def is_local(self) -> bool:
         """Whether reading takes less time than asking another thread to read."""
-        return self._rows.at_hand
+        return self._rows.is_local
 
     def connected(self, wait_seconds: float = WAIT_SECONDS) -> "FeatureFetcher":
         """Return a fetcher with a connection of its own, for another thread.

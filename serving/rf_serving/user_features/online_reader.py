@@ -6,7 +6,7 @@ used instead, as long as it is free and quick: waking the thread up, and the eve
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -18,6 +18,7 @@ import structlog
 
 from rf_platform.errors import RfError, UnavailableError
 from rf_protos.v1.retrieval_pb2 import DEGRADED_REASON_UNSPECIFIED, DegradedReason
+from rf_serving.threads import hand_over
 from rf_serving.user_features.breaker import Breaker
 from rf_serving.user_features.features import UserFeatures
 from rf_serving.user_features.fetcher import FeatureFetcher
@@ -30,12 +31,12 @@ _STORE_SHARE = 0.5
 _TOGETHER = 64
 _STUCK_SECONDS = 3.0
 _MOST_STUCK = 8
-_AT_HAND_SECONDS, _AWAY_SECONDS, _AWAY_TIMES = 0.02, 1.0, 20
+_INLINE_SECONDS, _AWAY_SECONDS, _AWAY_TIMES = 0.02, 1.0, 20
 """A read that takes longer, or fails, sends those of the next second to the thread, or of twenty times as long as it took."""
 
 
 @dataclass(eq=False)
-class _Ask:
+class _PendingRead:
     fetcher: FeatureFetcher
     user: int | str
     seen: bool
@@ -47,13 +48,13 @@ class _Ask:
 class _Reader:
     """A thread with connections of its own."""
 
-    asks: "SimpleQueue[_Ask | None]" = field(default_factory=SimpleQueue)
+    asks: "SimpleQueue[_PendingRead | None]" = field(default_factory=SimpleQueue)
     busy_since: float | None = None
     abandoned: bool = False
     connected: "WeakKeyDictionary[FeatureFetcher, FeatureFetcher]" = field(default_factory=WeakKeyDictionary)
 
 
-class UserReads:
+class OnlineReader:
     """Reads users' features for the event loop, within a time budget and behind a circuit breaker."""
 
     def __init__(self, breaker: Breaker | None = None, stuck_seconds: float = _STUCK_SECONDS) -> None:
@@ -93,7 +94,7 @@ class UserReads:
                 f"the features of user_id {user_id!r} are not read: the online store failed and is tried again shortly"
             )
         loop = asyncio.get_running_loop()
-        ask = _Ask(fetcher, user_id, seen, loop, loop.create_future())
+        ask = _PendingRead(fetcher, user_id, seen, loop, loop.create_future())
         self._working_reader().asks.put(ask)
         # A turn later: what the store has answered by then is on its way, and counts.
         timer = loop.call_later(seconds, loop.call_soon, _too_late, ask.future)
@@ -116,11 +117,11 @@ class UserReads:
         self.breaker.succeeded()
         return features
 
-    def at_hand(self, fetcher: FeatureFetcher) -> bool:
-        """Whether :meth:`read_now` is to be preferred to :meth:`fetch`."""
-        return fetcher.at_hand and not self.breaker.is_open and monotonic() >= self._away_until
+    def is_local(self, fetcher: FeatureFetcher) -> bool:
+        """Whether :meth:`read_inline` is to be preferred to :meth:`fetch`."""
+        return fetcher.is_local and not self.breaker.is_open and monotonic() >= self._away_until
 
-    def read_now(
+    def read_inline(
         self, fetcher: FeatureFetcher, user_ids: Sequence[int | str], *, seen: bool = False
     ) -> list[UserFeatures | Exception] | None:
         """Return the features of users, read in the event loop, in one go, with their seen sets if these are needed.
@@ -141,7 +142,7 @@ class UserReads:
             done = [_decoded(connected, user, row) for user, row in zip(user_ids, rows, strict=True)]
             self.breaker.succeeded()
         now = monotonic()
-        if done is None or now - begin > _AT_HAND_SECONDS:
+        if done is None or now - begin > _INLINE_SECONDS:
             self._away_until = now + max(_AWAY_SECONDS, _AWAY_TIMES * (now - begin))
         return done
 
@@ -192,7 +193,7 @@ def _run(reader: _Reader) -> None:
                     reader.asks.put(None)
                     break
                 asks.append(more)
-        groups: dict[FeatureFetcher, list[_Ask]] = {}
+        groups: dict[FeatureFetcher, list[_PendingRead]] = {}
         for each in asks:
             if not each.future.done():  # else its request has given up
                 groups.setdefault(each.fetcher, []).append(each)
@@ -200,12 +201,12 @@ def _run(reader: _Reader) -> None:
             reader.busy_since = monotonic()
             done = _read(reader, fetcher, group)
             reader.busy_since = None
-            _tell(group, done)
+            hand_over(group, done)
     for connected in list(reader.connected.values()):
         connected.close()
 
 
-def _read(reader: _Reader, fetcher: FeatureFetcher, asks: list[_Ask]) -> list[UserFeatures | Exception]:
+def _read(reader: _Reader, fetcher: FeatureFetcher, asks: list[_PendingRead]) -> list[UserFeatures | Exception]:
     try:
         connected = reader.connected.get(fetcher)
         if connected is None:
@@ -221,23 +222,3 @@ def _decoded(fetcher: FeatureFetcher, user_id: int | str, row: Row) -> UserFeatu
         return fetcher.decode(user_id, row)
     except Exception as error:
         return error
-
-
-def _tell(asks: list[_Ask], done: list[UserFeatures | Exception]) -> None:
-    """Hand results over to the event loop, all at once: waking it up costs more than a result."""
-
-    def tell(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
-        def now() -> None:
-            for ask, result in zip(asks, done, strict=True):
-                if ask.loop is not loop or ask.future.done():
-                    continue
-                if isinstance(result, Exception):
-                    ask.future.set_exception(result)
-                else:
-                    ask.future.set_result(result)
-
-        return now
-
-    for loop in {ask.loop for ask in asks}:
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(tell(loop))

@@ -59,7 +59,7 @@ class OnlineRows:
         for view, field in fields:
             by_view.setdefault(view, []).append(field)
         self._config, self._wait_seconds, self._clock = store.config, WAIT_SECONDS, clock
-        self.at_hand: bool = store.config.online_store.type == "sqlite"
+        self.is_local: bool = store.config.online_store.type == "sqlite"
         """Whether the store is a file that is read in less time than it takes to ask another thread for it."""
         self._views = [(store.get_feature_view(view), names) for view, names in by_view.items()]
         self._ttls = [(i, view.ttl) for i, (view, _) in enumerate(self._views) if view.ttl]
@@ -100,7 +100,7 @@ class OnlineRows:
         rows: list[Row] = [{} for _ in ids]
         if not asked:
             return rows
-        if self._read is not None and self.at_hand and self._file.identity != self._opened:
+        if self._read is not None and self.is_local and self._file.identity != self._opened:
             self.close()  # it was replaced
         if self._read is None:
             self._read = self._open()

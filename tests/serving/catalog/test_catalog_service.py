@@ -156,7 +156,7 @@ def test_neighbours_are_the_nearest_by_cosine(
     response = upsert(make_item(140, **WAR), make_item(141, **WAR), make_item(142, title="other"), neighbours=3)
     snapshot = running.retriever.engine.catalog.snapshot
     width = bundle.model.config.dim
-    rows = np.flatnonzero(snapshot.alive_N)
+    rows = np.flatnonzero(snapshot.live_mask_N)
     unit = snapshot.vectors(rows)[:, :width]
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
     texts = snapshot.texts(rows)

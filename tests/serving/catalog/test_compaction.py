@@ -31,7 +31,7 @@ def values(n: int) -> dict[str, Any]:
 
 
 def state(snapshot: CatalogSnapshot) -> dict[str, tuple[list[float], list[float], dict[str, Any], int]]:
-    rows = np.flatnonzero(snapshot.alive_N)
+    rows = np.flatnonzero(snapshot.live_mask_N)
     found = zip(
         snapshot.texts(rows),
         np.round(snapshot.vectors(rows), 5).tolist(),
@@ -180,7 +180,7 @@ def test_searches_and_changes_go_on_while_the_catalog_is_compacted_and_nothing_i
             for rows in found.rows:
                 if (
                     (rows == NO_ROW).any()
-                    or not snapshot.alive_N[rows].all()
+                    or not snapshot.live_mask_N[rows].all()
                     or len(set(rows.tolist())) != snapshot.alive
                 ):
                     problems.append(f"rows {rows}")

@@ -15,7 +15,7 @@ from structlog.testing import LogCapture
 from rf_platform.registry.journal import CatalogJournal, Change
 from rf_protos.v1.catalog_pb2 import Item, UpsertStatus
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.edits import Upsert
 from rf_serving.catalog.item_encoder import ItemEncoder
 from rf_serving.catalog.item_schema import ItemSchema
@@ -29,7 +29,7 @@ WAR = {"title": "War again", "genres": ["War"], "release_year": 1990}
 def state(catalog: LiveCatalog) -> dict[str, tuple[list[float], dict[str, Any], int]]:
     """Return all living items: vector, features and change by id."""
     snapshot = catalog.snapshot
-    rows = np.flatnonzero(snapshot.alive_N)
+    rows = np.flatnonzero(snapshot.live_mask_N)
     vectors, values, sequences = snapshot.vectors(rows), snapshot.values(rows), snapshot.sequences(rows)
     return {
         text: (np.round(vector, 5).tolist(), value, sequence)
@@ -104,8 +104,8 @@ def test_a_request_keeps_the_catalog_it_began_with(bundle: ServedBundle, journal
     put({100: WAR, 3: None})
     catalog.catch_up()
     assert (before.row_of(100), catalog.snapshot.row_of(100)) == (NO_ROW, 60)
-    assert before.alive_N[before.row_of(3)]
-    assert not catalog.snapshot.alive_N[catalog.snapshot.row_of(3)]
+    assert before.live_mask_N[before.row_of(3)]
+    assert not catalog.snapshot.live_mask_N[catalog.snapshot.row_of(3)]
 
 
 def test_what_a_bundle_cannot_read_is_left_out(
@@ -146,7 +146,7 @@ def test_of_fields_that_came_after_a_change_the_bundles_values_stay(
     bundle: ServedBundle, journal: CatalogJournal, schema: ItemSchema
 ) -> None:
     """The change was recorded while an older bundle was served, which knew neither titles nor years."""
-    built = schema.rows(schema.cast(CatalogBase.of(bundle).items))
+    built = schema.rows(schema.cast(BaseSegment.of(bundle).items))
     genres = '{"item_attributes__genres":["War"]}'
     missing = '{"item_attributes__genres":["War"],"item_attributes__release_year":null}'
     journal.record([[Change(item_id="3", features=genres), Change(item_id="4", features=missing)]])
@@ -170,7 +170,7 @@ def test_what_a_bundle_beside_was_built_without_is_recorded(
         [[Change(item_id="5", features=None), Change(item_id="6", features='{"item_attributes__release_year":1900}')]]
     )
     catalog, beside = LiveCatalog.open(bundle, journal), LiveCatalog.open(bundle, elsewhere)
-    built = catalog.schema.rows(catalog.schema.cast(CatalogBase.of(bundle).items))
+    built = catalog.schema.rows(catalog.schema.cast(BaseSegment.of(bundle).items))
     items = [Item(item_id=str(n), features=catalog.schema.message(built[n - 1])) for n in (5, 6, 7)]
     for others, fresh in (([], [False] * 3), ([beside], [True, True, False]), ([beside], [False] * 3)):
         upsert = Upsert(catalog, items, 0, beside=others)

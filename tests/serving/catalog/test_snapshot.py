@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
-from rf_serving.catalog.base import CatalogBase
-from rf_serving.catalog.delta import LiveItems
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_schema import ItemSchema
+from rf_serving.catalog.mem_segment import LiveItems
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.catalog.state import CatalogState
 from rf_serving.index import ExactIndex, HnswIndex, VectorIndex
@@ -48,9 +48,9 @@ def table(ids: list[str], sequences: list[int]) -> pa.Table:
     return SCHEMA.table(ids, [{"item__name": f"{item} at {n}"} for item, n in zip(ids, sequences, strict=True)])
 
 
-def base_of(count: int, kind: type[VectorIndex] = ExactIndex) -> CatalogBase:
+def base_of(count: int, kind: type[VectorIndex] = ExactIndex) -> BaseSegment:
     ids, vectors = [f"built {n}" for n in range(count)], vectors_of(count, 1)
-    return CatalogBase(
+    return BaseSegment(
         path=Path(),
         schema=SCHEMA,
         ids=ids,
@@ -78,13 +78,13 @@ class Model:
         return sorted(self.items, key=lambda item: -float(self.items[item][0] @ query))[:k]
 
     def check(self, snapshot: CatalogSnapshot, queries: Vector, *, exact: bool = True) -> None:
-        assert snapshot.alive == len(self.items) == np.count_nonzero(snapshot.alive_N)
-        assert snapshot.alive_base == np.count_nonzero(snapshot.alive_N[: snapshot.base.rows])
+        assert snapshot.alive == len(self.items) == np.count_nonzero(snapshot.live_mask_N)
+        assert snapshot.alive_base == np.count_nonzero(snapshot.live_mask_N[: snapshot.base.rows])
         for k in (1, 5, len(self.items), len(self.items) + 10):
             found = snapshot.search(queries, k)
             assert found.rows.shape == found.scores.shape == (len(queries), min(k, len(self.items)))
             assert (found.rows != NO_ROW).all()
-            assert snapshot.alive_N[found.rows].all()
+            assert snapshot.live_mask_N[found.rows].all()
             for rows, scores, query in zip(found.rows, found.scores, queries, strict=True):
                 assert len(set(rows.tolist())) == len(rows)
                 np.testing.assert_allclose(scores, snapshot.vectors(rows) @ query, atol=1e-5)
@@ -154,7 +154,7 @@ def test_a_catalog_on_a_new_base_is_the_same_catalog() -> None:
         sequence = change(state, model, rng, sequence)
     ids, vectors = list(then.items), np.stack([vector for vector, _ in then.items.values()])
     sequences = [n for _, n in then.items.values()]
-    compacted = CatalogBase(
+    compacted = BaseSegment(
         path=Path(),
         schema=SCHEMA,
         ids=ids,
@@ -212,7 +212,7 @@ def test_ten_thousand_changed_items_cost_a_search_less_than_a_millisecond() -> N
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((rows, dim)).astype(np.float32)
     ids = [f"built {n}" for n in range(100)]
-    base = CatalogBase(
+    base = BaseSegment(
         path=Path(),
         schema=SCHEMA,
         ids=ids,

@@ -115,7 +115,7 @@ def test_what_crossed_a_materialisation_is_made_anew(
     log = shop.log
     state = log.state()
     events = log.read(min(state.applied, batch[0].sequence - 1), 1000)
-    assert events[0].sequence <= state.redo_to
+    assert events[0].sequence <= state.replay_until
     log.close()
     shop.history().apply(events, again=True)
     assert shop.seen([user]) == shop.expected_seen([user])

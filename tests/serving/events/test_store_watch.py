@@ -64,7 +64,7 @@ def event(number: int) -> Event:
     return Event(event_id=f"e{number}", user_id="1", item_id="2", timestamp_us=10**15 + number)
 
 
-class Applier:
+class EventConsumer:
     """What the applier does with the watch, step by step, with something happening between the steps."""
 
     def __init__(self, log: EventLog, store: Store, tmp_path: Path, between: Any) -> None:
@@ -125,7 +125,7 @@ def test_whatever_is_restored_at_whatever_moment_all_events_are_there_in_the_end
                 store.has = copy
 
     quiet = True
-    applier = Applier(log, store, tmp_path, between)
+    applier = EventConsumer(log, store, tmp_path, between)
     while not applier.step(note=True):
         pass  # the store gets its first marks
     quiet, recorded = False, 0
@@ -135,7 +135,7 @@ def test_whatever_is_restored_at_whatever_moment_all_events_are_there_in_the_end
             recorded += 1
         applier.step(note=rng.random() < 0.5)
         if rng.random() < 0.05:  # it dies, and another one takes over
-            applier = Applier(log, store, tmp_path, between)
+            applier = EventConsumer(log, store, tmp_path, between)
     quiet = True
     for _ in range(2 * recorded + 50):
         if applier.step(note=True) and log.state().applied == log.head():
@@ -180,7 +180,7 @@ def test_each_standing(
     event_there: int | None,
     expected: tuple[Standing, int],
 ) -> None:
-    given: dict[str, Any] = {"applied": 50, "redo_to": 0, "reset": 1, "log": 3, "epoch": E1, **state}
+    given: dict[str, Any] = {"applied": 50, "replay_until": 0, "reset": 1, "log": 3, "epoch": E1, **state}
     compared = compare(Marks(load, applied), LogView(state=LogState(**given), head=head, event=event_there))
     assert (compared.standing, compared.position) == expected
     right = (Standing.CURRENT, Standing.FINISHING, Standing.UNMARKED)

@@ -40,10 +40,10 @@ def features(people: list[Any], snapshot: Any) -> "UserFeatures":
 def scores(engine: Any, features: "UserFeatures") -> dict[str, float]:
     """What the engine answers: the score of every item."""
     from rf_serving.retrieval.query import Query
-    from rf_serving.stage_timer import Stopwatch
+    from rf_serving.stage_timer import StageTimer
 
     query = Query(subject=USER, k=engine.catalog.snapshot.alive, exclude_seen=False)
-    answer = engine.rank(features, query, Stopwatch(lambda stage, seconds: None))
+    answer = engine.rank(features, query, StageTimer(lambda stage, seconds: None))
     return dict(zip(answer.items, answer.scores, strict=True))
 
 

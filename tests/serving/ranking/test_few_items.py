@@ -13,17 +13,17 @@ from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, RERANK_LIME, RERANK_NONE, Interaction, Rerank, Session
 from rf_serving.bundle.reranker import item_sides
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.catalog.base import CatalogBase
-from rf_serving.catalog.delta import Delta, LiveItems
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_encoder import ItemEncoder
+from rf_serving.catalog.mem_segment import Delta, LiveItems
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding.user_encoder import UserEncoder
 from rf_serving.index import INDEX_KINDS, ApproximateIndex, recall_against_exact, tune
 from rf_serving.retrieval.degraded import popular_answer
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.query import Answer, Ask, Query
+from rf_serving.retrieval.query import Answer, Query, RankRequest
 from rf_serving.search.costs import SearchCosts
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.stage_timer import StageTimer
 from rf_serving.user_features.features import UserFeatures
 
 YEAR = "item_attributes__release_year"
@@ -40,7 +40,7 @@ class Few:
 
 def few(bundle: ServedBundle, kind: str, rows: int, dead: Sequence[int] = (), live: Sequence[int] = ()) -> Few:
     """Return the first ``rows`` items of a bundle without the ``dead`` ones, and more of its items in a delta."""
-    whole = CatalogBase.of(bundle)
+    whole = BaseSegment.of(bundle)
     vectors_ND = np.array(bundle.vectors_ND[:rows])
     base = replace(
         whole,
@@ -60,18 +60,18 @@ def few(bundle: ServedBundle, kind: str, rows: int, dead: Sequence[int] = (), li
         ids = [whole.ids[row] for row in live]
         tokens = bundle.item_tokens_ND[chosen]
         delta.append(LiveItems(ids, [1] * len(ids), whole.items.take(chosen), vectors, tokens, sides))
-    alive_N = np.ones(rows + len(live), np.bool_)
-    alive_N[list(dead)] = False
+    live_mask_N = np.ones(rows + len(live), np.bool_)
+    live_mask_N[list(dead)] = False
     snapshot = CatalogSnapshot(
         bundle=bundle,
         base=base,
         delta=delta.view() if delta.rows else None,
         sequence=0,
-        alive_N=alive_N,
-        alive=int(alive_N.sum()),
-        alive_base=int(alive_N[:rows].sum()),
+        live_mask_N=live_mask_N,
+        alive=int(live_mask_N.sum()),
+        alive_base=int(live_mask_N[:rows].sum()),
     )
-    return Few(snapshot, snapshot.texts(np.flatnonzero(alive_N).tolist()))
+    return Few(snapshot, snapshot.texts(np.flatnonzero(live_mask_N).tolist()))
 
 
 CATALOGS: dict[str, dict[str, Any]] = {
@@ -95,13 +95,13 @@ def catalog(request: pytest.FixtureRequest, ranked: ServedBundle, shape: dict[st
     return few(ranked, request.param, **shape)
 
 
-def ask(subject: Any = 1, k: int = 5, items: Sequence[int] = (), **query: Any) -> Ask:
+def ask(subject: Any = 1, k: int = 5, items: Sequence[int] = (), **query: Any) -> RankRequest:
     features = None if isinstance(subject, Session) else UserFeatures(items=list(items))
     given = {"exclude_seen": False, **query}
-    return Ask(query=Query(subject=subject, k=k, **given), watch=Stopwatch(lambda *_: None), features=features)
+    return RankRequest(query=Query(subject=subject, k=k, **given), watch=StageTimer(lambda *_: None), features=features)
 
 
-def answers(engine: Engine, *asks: Ask) -> list[Answer]:
+def answers(engine: Engine, *asks: RankRequest) -> list[Answer]:
     found = engine.rank_many(asks)
     assert not [each for each in found if isinstance(each, RfError)]
     return found  # type: ignore[return-value]
@@ -158,7 +158,7 @@ def test_nobody_asks(ranked: ServedBundle, catalog: Few) -> None:
 
 
 def test_no_item_comes(ranked: ServedBundle) -> None:
-    none = ItemEncoder(ranked).encode(CatalogBase.of(ranked).items.slice(0, 0))
+    none = ItemEncoder(ranked).encode(BaseSegment.of(ranked).items.slice(0, 0))
     assert {len(column) for column in none} == {0}
     nobody_knows = replace(ranked, item_ids=[], row_of_item={}, popularity_N=np.zeros(0, np.int64))
     assert ItemEncoder(nobody_knows).cold([1, 999]).tolist() == [False, True]  # the model has the id of the first
@@ -166,7 +166,7 @@ def test_no_item_comes(ranked: ServedBundle) -> None:
 
 def test_the_popular_items_of_whoever_cannot_be_read(ranked: ServedBundle, catalog: Few) -> None:
     query = ask().query
-    answer = popular_answer(Engine(ranked, catalog), query, Stopwatch(lambda *_: None))
+    answer = popular_answer(Engine(ranked, catalog), query, StageTimer(lambda *_: None))
     assert sorted(answer.items) == sorted(catalog.ids)
 
 

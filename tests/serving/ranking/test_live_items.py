@@ -20,8 +20,8 @@ from rf_serving.catalog.compaction.compactor import Compaction
 from rf_serving.catalog.item_encoder import ItemEncoder
 from rf_serving.catalog.live import LiveCatalog
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.query import Answer, Ask, Query
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.retrieval.query import Answer, Query, RankRequest
+from rf_serving.stage_timer import StageTimer
 
 HISTORY = ("5", "17", "3", "44", "21", "9")
 NEW = {"title": "War again", "genres": ["War"], "release_year": 1990}
@@ -66,7 +66,7 @@ def answer(bundle: ServedBundle, catalog: LiveCatalog | None = None, *items: str
     session = Session(history=[Interaction(item_id=item) for item in items or HISTORY])
     query = Query(subject=session, k=100, exclude_seen=False, rerank=RERANK_LIME)
     (found,) = Engine(bundle, catalog).rank_many(
-        [Ask(query=query, watch=Stopwatch(lambda stage, seconds: None), features=None)]
+        [RankRequest(query=query, watch=StageTimer(lambda stage, seconds: None), features=None)]
     )
     assert isinstance(found, Answer)
     assert found.rerank == RERANK_LIME

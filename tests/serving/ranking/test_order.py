@@ -22,13 +22,13 @@ from rf_protos.v1.retrieval_pb2 import (
     Session,
 )
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.deployment.background_thread import NICE, start_background
 from rf_serving.index import HnswIndex
-from rf_serving.ranking.policy import Reranking
+from rf_serving.ranking.policy import RerankPolicy
 from rf_serving.retrieval.degraded import popular_answer
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.query import Answer, Ask, Query
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.retrieval.query import Answer, Query, RankRequest
+from rf_serving.stage_timer import StageTimer
+from rf_serving.threads import NICE, start_background
 
 HISTORY = ("5", "17", "3", "44", "21", "9")
 EVERYTHING = 60
@@ -39,13 +39,13 @@ def engine(ranked: ServedBundle) -> Engine:
     return Engine(ranked)
 
 
-def ask_of(*items: str, k: int = EVERYTHING, exclude_seen: bool = False, **fields: Any) -> Ask:
+def ask_of(*items: str, k: int = EVERYTHING, exclude_seen: bool = False, **fields: Any) -> RankRequest:
     session = Session(history=[Interaction(item_id=item) for item in items])
     query = Query(subject=session, k=k, exclude_seen=exclude_seen, **fields)
-    return Ask(query=query, watch=Stopwatch(lambda stage, seconds: None), features=None)
+    return RankRequest(query=query, watch=StageTimer(lambda stage, seconds: None), features=None)
 
 
-def answers(engine: Engine, *asks: Ask) -> list[Answer]:
+def answers(engine: Engine, *asks: RankRequest) -> list[Answer]:
     found = engine.rank_many(asks)
     assert all(isinstance(each, Answer) for each in found), found
     return [each for each in found if isinstance(each, Answer)]
@@ -94,7 +94,7 @@ def test_the_scores_are_the_models(engine: Engine, ranked: ServedBundle) -> None
 
 
 def test_the_best_candidates_of_the_search_are_ordered(ranked: ServedBundle) -> None:
-    some = Engine(ranked, reranking=Reranking(candidates=25))
+    some = Engine(ranked, reranking=RerankPolicy(candidates=25))
     searched = answer(some, *HISTORY, rerank=RERANK_NONE)
     everything = answer(some, *HISTORY, rerank=RERANK_LIME)
     found = answer(some, *HISTORY, rerank=RERANK_LIME, k=10)
@@ -123,7 +123,7 @@ def test_filters_hold_and_nothing_is_missing(engine: Engine, order: "Rerank", ex
 
 
 def test_requests_that_are_answered_together_get_the_answers_they_get_alone(engine: Engine) -> None:
-    asks: list[Callable[[], Ask]] = [
+    asks: list[Callable[[], RankRequest]] = [
         lambda: ask_of(*HISTORY, rerank=RERANK_LIME, k=7),
         lambda: ask_of("1", rerank=RERANK_LIME),
         lambda: ask_of(rerank=RERANK_LIME),
@@ -156,14 +156,14 @@ def test_nothing_is_re_ranked_without_a_history(engine: Engine) -> None:
     found = answer(engine, rerank=RERANK_LIME)
     assert found.rerank == RERANK_NONE
     assert found.items == answer(engine, rerank=RERANK_NONE).items
-    popular = popular_answer(engine, ask_of(k=5, rerank=RERANK_LIME).query, Stopwatch(lambda stage, seconds: None))
+    popular = popular_answer(engine, ask_of(k=5, rerank=RERANK_LIME).query, StageTimer(lambda stage, seconds: None))
     assert popular.rerank == RERANK_NONE
 
 
 def test_the_deployment_decides_for_requests_that_do_not_say(ranked: ServedBundle, plain: ServedBundle) -> None:
     expected = {"auto": RERANK_LIME, "lime": RERANK_LIME, "exact": RERANK_EXACT, "none": RERANK_NONE}
     for default, order in expected.items():
-        reranking = Reranking(default=default)  # type: ignore[arg-type]
+        reranking = RerankPolicy(default=default)  # type: ignore[arg-type]
         found = answer(Engine(ranked, reranking=reranking), *HISTORY)
         assert found.rerank == order
         asked = answer(Engine(ranked, reranking=reranking), *HISTORY, rerank=RERANK_EXACT)
@@ -180,7 +180,7 @@ def test_a_re_ranker_that_is_not_there_is_an_error_of_the_request_that_asks_for_
     assert "rerank: bundle 'tiny-run-1' has no re-ranker" in str(asked)
     assert isinstance(other, Answer)
     with pytest.raises(ConfigError, match="has no re-ranker"):
-        popular_answer(engine, ask_of(rerank=RERANK_LIME).query, Stopwatch(lambda stage, seconds: None))
+        popular_answer(engine, ask_of(rerank=RERANK_LIME).query, StageTimer(lambda stage, seconds: None))
 
 
 def test_exact_scores_more_of_what_an_approximate_index_finds(
@@ -188,7 +188,7 @@ def test_exact_scores_more_of_what_an_approximate_index_finds(
 ) -> None:
     vectors = np.array(ranked.vectors_ND)
     index = HnswIndex.build(vectors)
-    approximate = Engine(replace(ranked, index=index), reranking=Reranking(candidates=30))
+    approximate = Engine(replace(ranked, index=index), reranking=RerankPolicy(candidates=30))
     asked: list[int] = []
     search = index.search
 

@@ -29,7 +29,7 @@ from rf_protos.v1.retrieval_pb2 import (
     RetrieveResponse,
     Session,
 )
-from rf_serving.ranking.policy import Reranking
+from rf_serving.ranking.policy import RerankPolicy
 
 if TYPE_CHECKING:
     from rf_platform.dataset import Dataset
@@ -305,7 +305,7 @@ def test_rf_serve_passes_on_what_it_is_told(
     assert run_rf(ranked_home, "serve", "--rerank", "none", "--rerank-candidates", "30")[0] == 0
     assert run_rf(ranked_home, "serve")[0] == 0
     assert [(s.rerank, s.rerank_candidates) for s in given] == [("none", 30), ("exact", 1000)]
-    assert Reranking.of(given[0]).order(RERANK_UNSPECIFIED, RANKED, reranker=True) == RERANK_NONE
+    assert RerankPolicy.of(given[0]).order(RERANK_UNSPECIFIED, RANKED, reranker=True) == RERANK_NONE
     monkeypatch.setenv("RF_RERANK", "best")
     code, _, err = run_rf(ranked_home, "serve")
     assert code == 2

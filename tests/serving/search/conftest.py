@@ -10,9 +10,9 @@ import pytest
 
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
 from rf_serving.bundle.reranker import no_sides
-from rf_serving.catalog.base import CatalogBase
-from rf_serving.catalog.delta import Delta, LiveItems
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_schema import ItemSchema
+from rf_serving.catalog.mem_segment import Delta, LiveItems
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index import ExactIndex, VectorIndex
 
@@ -53,12 +53,12 @@ def spec_of(*names: str) -> FeatureSpec:
     )
 
 
-def base_of(vectors: np.ndarray, columns: dict[str, Any], index: VectorIndex | None = None) -> CatalogBase:
+def base_of(vectors: np.ndarray, columns: dict[str, Any], index: VectorIndex | None = None) -> BaseSegment:
     """Return a catalog of items 0, 1, .. with these features."""
     schema = ItemSchema(spec_of(*columns), {"item__text": 2})
     ids = list(range(len(vectors)))
     table = pa.table({"item_id": ids, **columns}, schema=schema.arrow)
-    return CatalogBase(
+    return BaseSegment(
         path=Path(),
         schema=schema,
         ids=ids,
@@ -70,7 +70,7 @@ def base_of(vectors: np.ndarray, columns: dict[str, Any], index: VectorIndex | N
     )
 
 
-def snapshot_of(base: CatalogBase, dead: Any = (), added: dict[int, Any] | None = None) -> CatalogSnapshot:
+def snapshot_of(base: BaseSegment, dead: Any = (), added: dict[int, Any] | None = None) -> CatalogSnapshot:
     """Return the catalog without the ``dead`` items and with ``added`` ones: vector and features by id."""
     alive = np.ones(base.rows, np.bool_)
     alive[list(dead)] = False
@@ -87,7 +87,7 @@ def snapshot_of(base: CatalogBase, dead: Any = (), added: dict[int, Any] | None 
         base=base,
         delta=delta.view() if delta.rows else None,
         sequence=0,
-        alive_N=alive,
+        live_mask_N=alive,
         alive=int(alive.sum()),
         alive_base=int(alive[: base.rows].sum()),
     )
@@ -99,7 +99,7 @@ def make_spec() -> Callable[..., FeatureSpec]:
 
 
 @pytest.fixture(scope="session")
-def make_base() -> Callable[..., CatalogBase]:
+def make_base() -> Callable[..., BaseSegment]:
     return base_of
 
 

@@ -112,7 +112,7 @@ def test_never_fewer_than_there_are_and_nothing_that_may_not_be(
             [
                 row
                 for row in range(len(years))
-                if catalog.alive_N[row]
+                if catalog.live_mask_N[row]
                 and (filter_.allow is None or row in filter_.allow)
                 and row not in filter_.deny
                 and row not in seen

@@ -28,7 +28,7 @@ USERS = [str(user) for user in range(1, 31)]
 def no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a change that an acknowledgement did not wait for might appear in time by luck."""
     monkeypatch.setattr("rf_serving.catalog.follower.POLL_SECONDS", 3600)
-    monkeypatch.setattr("rf_serving.deployment.background_thread.NICE", 0)
+    monkeypatch.setattr("rf_serving.threads.NICE", 0)
 
 
 @pytest.fixture

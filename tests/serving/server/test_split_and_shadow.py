@@ -12,7 +12,7 @@ from rf_platform.settings import Settings
 from rf_protos.v1.deployment_pb2 import GetDeploymentRequest, GetDeploymentResponse
 from rf_protos.v1.deployment_pb2_grpc import DeploymentServiceStub
 from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
-from rf_serving.retrieval.routing import place, subject_key
+from rf_serving.retrieval.routing import bucket, subject_key
 
 if TYPE_CHECKING:
     from rf_platform.registry import Registry
@@ -27,14 +27,14 @@ def deployment(running: Any) -> GetDeploymentResponse:
 
 
 def test_places_are_spread_evenly_and_never_change() -> None:
-    places = [place("salt", str(user).encode()) for user in range(20_000)]
+    places = [bucket("salt", str(user).encode()) for user in range(20_000)]
     assert 0 <= min(places) < 0.1
     assert 99.9 < max(places) < 100
     for percent in (1, 10, 50, 90):
         assert sum(p < percent for p in places) / 200 == pytest.approx(percent, abs=1)
-    assert place("salt", b"42") == pytest.approx(12.2234, abs=1e-4)  # in every process, forever
+    assert bucket("salt", b"42") == pytest.approx(12.2234, abs=1e-4)  # in every process, forever
     # another salt is another choice: half of the chosen are chosen again
-    again = [place("pepper", str(user).encode()) < 50 for user in range(20_000)]
+    again = [bucket("pepper", str(user).encode()) < 50 for user in range(20_000)]
     both = sum(a and p < 50 for a, p in zip(again, places, strict=True))
     assert both / 20_000 == pytest.approx(0.25, abs=0.02)
 
@@ -65,7 +65,7 @@ def test_users_stay_with_their_bundle_while_the_split_grows(
         assert (told.active.name, told.challenger.name, told.swaps) == (FIRST, SECOND, 1)
         before = bundles(running)
         salt = pair_registry.traffic.now().salt
-        assert before == {user: SECOND if place(salt, user.encode()) < 30 else FIRST for user in users}
+        assert before == {user: SECOND if bucket(salt, user.encode()) < 30 else FIRST for user in users}
         pair_registry.traffic.split(SECOND, 70)
         wait_until(lambda: deployment(running).split_percent == 70)
         after = bundles(running)
@@ -157,13 +157,13 @@ def test_a_busy_server_leaves_its_shadow_alone(pair: Settings, start_server: Cal
     from rf_serving.deployment.metrics import DeploymentMetrics
     from rf_serving.deployment.shadow import Shadow
     from rf_serving.retrieval.query import Query
-    from rf_serving.stage_timer import Stopwatch
+    from rf_serving.stage_timer import StageTimer
     from rf_serving.user_features.features import UserFeatures
 
     with start_server(pair) as running:
         loaded = running.parts.deployments.serving.active
         query = Query(subject=17, k=5, exclude_seen=False)
-        answer = loaded.route.engine.rank(UserFeatures(), query, Stopwatch(lambda stage, seconds: None))
+        answer = loaded.route.engine.rank(UserFeatures(), query, StageTimer(lambda stage, seconds: None))
         metrics = DeploymentMetrics(CollectorRegistry())
         busy = Shadow(loaded, 1.0, metrics, busy=lambda: True)
         seldom = Shadow(loaded, 0.25, metrics, seed=5)

@@ -98,7 +98,7 @@ def test_a_hundred_swaps_under_load(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As urgent as the answers: on a machine with much to do, a hundred loads would take forever otherwise.
-    monkeypatch.setattr("rf_serving.deployment.background_thread.NICE", 0)
+    monkeypatch.setattr("rf_serving.threads.NICE", 0)
     with start_server(pair, poll_seconds=0.02, fetch_seconds=30) as running:
         serving = running.parts.deployments
         expected = answers(running)

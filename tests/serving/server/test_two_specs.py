@@ -28,7 +28,7 @@ DEVICES = "devices_used__names"
 @pytest.fixture(autouse=True)
 def as_urgent_as_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine with much to do, loads in the background would take forever otherwise."""
-    monkeypatch.setattr("rf_serving.deployment.background_thread.NICE", 0)
+    monkeypatch.setattr("rf_serving.threads.NICE", 0)
 
 
 def deployment(running: Any) -> GetDeploymentResponse:

@@ -133,9 +133,11 @@ class EventLog:
         with self._transaction(self._writer) as connection:
             if read_state(connection) != before:
                 return False
-            redo_to, whole_at = max(before.redo_to, _head(connection)), max(before.whole_at, whole_at)
+            replay_until, whole_at = max(before.replay_until, _head(connection)), max(before.whole_at, whole_at)
             applied = min(applied, before.applied)
-            write_state(connection, applied=applied, redo_to=redo_to, whole_at=whole_at, fault=StoreFault.BEHIND)
+            write_state(
+                connection, applied=applied, replay_until=replay_until, whole_at=whole_at, fault=StoreFault.BEHIND
+            )
         return True
 
     def note_fault(self, before: LogState, fault: StoreFault) -> bool:
@@ -174,7 +176,7 @@ class EventLog:
             write_state(
                 connection,
                 applied=min(state.applied, sealed),
-                redo_to=max(state.redo_to, _head(connection)),
+                replay_until=max(state.replay_until, _head(connection)),
                 reset=state.reset + 1,
                 loading=-1,
             )

@@ -29,7 +29,7 @@ class LogState:
 
     applied: int
     """Events up to this number are in the online store."""
-    redo_to: int
+    replay_until: int
     """Of the ones after it, those up to this number may be there as well: a materialisation crossed their way."""
     reset: int
     """Number of materialisations; a new one may have come with new definitions."""

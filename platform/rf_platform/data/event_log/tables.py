@@ -120,7 +120,7 @@ def _values(connection: Connection) -> dict[str, int]:
 
 def _first_values(connection: Connection, there: Mapping[str, int]) -> dict[str, int]:
     """Return the state of a new log; of one that an earlier version made, what left SQL is taken from what is there."""
-    zeros = dict.fromkeys(("applied", "redo_to", "reset", "epoch", "pending", "fault", "whole_at"), 0)
+    zeros = dict.fromkeys(("applied", "replay_until", "reset", "epoch", "pending", "fault", "whole_at"), 0)
     oldest = connection.scalar(select(func.min(EVENTS.c.sequence)))
     trimmed = there.get("applied", 0) if oldest is None else int(oldest) - 1
     return {"format": FORMAT, **zeros, "loading": -1, "log": secrets.randbits(62), "trimmed": trimmed}

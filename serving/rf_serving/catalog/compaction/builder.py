@@ -34,17 +34,17 @@ def compact(given: Path) -> None:
     job = Job.load(given)
     os.nice(job.niceness)
     base, bundle = Path(job.base), Path(job.bundle)
-    alive_N = np.load(given / names.ALIVE)
+    live_mask_N = np.load(given / names.ALIVE)
     spec = FeatureSpec.load(bundle / files.SPEC)
     schema = ItemSchema.of(FeatureEncoder.load(spec, bundle / files.ENCODER))
     of = read_manifest(bundle)
     with publish(Path(job.target)) as staging:
-        vectors_ND = _gather(base / files.VECTORS, alive_N, given / names.LIVE_VECTORS, staging / files.VECTORS)
-        _gather(base / files.TOKENS, alive_N, given / names.LIVE_TOKENS, staging / files.TOKENS)
+        vectors_ND = _gather(base / files.VECTORS, live_mask_N, given / names.LIVE_VECTORS, staging / files.VECTORS)
+        _gather(base / files.TOKENS, live_mask_N, given / names.LIVE_TOKENS, staging / files.TOKENS)
         if (given / names.LIVE_SIDES).exists():
-            _gather(base / files.SIDES, alive_N, given / names.LIVE_SIDES, staging / files.SIDES)
-        _gather(base / names.SEQUENCES, alive_N, given / names.LIVE_SEQUENCES, staging / names.SEQUENCES)
-        _write_items(base, alive_N, given / names.LIVE_ITEMS, staging / names.ITEMS, schema)
+            _gather(base / files.SIDES, live_mask_N, given / names.LIVE_SIDES, staging / files.SIDES)
+        _gather(base / names.SEQUENCES, live_mask_N, given / names.LIVE_SEQUENCES, staging / names.SEQUENCES)
+        _write_items(base, live_mask_N, given / names.LIVE_ITEMS, staging / names.ITEMS, schema)
         index = INDEX_KINDS[job.index_kind].build(vectors_ND)
         if isinstance(index, ApproximateIndex) and job.index_efforts:
             index.efforts = Efforts(Effort(**effort) for effort in job.index_efforts)
@@ -60,10 +60,10 @@ def compact(given: Path) -> None:
         )
 
 
-def _gather(base: Path, alive_N: npt.NDArray[np.bool_], live: Path, target: Path) -> npt.NDArray[np.float32]:
+def _gather(base: Path, live_mask_N: npt.NDArray[np.bool_], live: Path, target: Path) -> npt.NDArray[np.float32]:
     """Write the living rows of the base, then the live ones; a base without the file has zeros."""
     live_rows = np.load(live)
-    rows = np.flatnonzero(alive_N)
+    rows = np.flatnonzero(live_mask_N)
     source = np.load(base, mmap_mode="r") if base.exists() else None
     shape = (len(rows) + len(live_rows), *live_rows.shape[1:])
     gathered = open_memmap(target, "w+", live_rows.dtype, shape)
@@ -76,11 +76,11 @@ def _gather(base: Path, alive_N: npt.NDArray[np.bool_], live: Path, target: Path
     return written
 
 
-def _write_items(base: Path, alive_N: npt.NDArray[np.bool_], live: Path, target: Path, schema: ItemSchema) -> None:
+def _write_items(base: Path, live_mask_N: npt.NDArray[np.bool_], live: Path, target: Path, schema: ItemSchema) -> None:
     with pa.ipc.new_file(str(target), schema.arrow) as sink:
         start = 0
         for batch in _items(base):
-            alive = alive_N[start : start + batch.num_rows]
+            alive = live_mask_N[start : start + batch.num_rows]
             sink.write_table(schema.cast(pa.Table.from_batches([batch]).filter(pa.array(alive))))
             start += batch.num_rows
         sink.write_table(pa.ipc.open_file(pa.memory_map(str(live))).read_all().combine_chunks())

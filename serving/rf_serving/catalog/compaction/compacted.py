@@ -23,7 +23,7 @@ from rf_platform.errors import CorruptError, RfError
 from rf_platform.registry.journal import CatalogJournal, Entry
 from rf_serving.bundle import files
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.compaction.cache_directory import directory_name, occupy
 from rf_serving.catalog.compaction.files import ITEMS, SEQUENCES, Anchor
 from rf_serving.catalog.item_schema import ItemSchema
@@ -58,7 +58,7 @@ class CompactedCatalogs:
         """Return the last change of the newest one, if it is above a number."""
         return max((sequence for sequence in self._sequences() if sequence > above), default=None)
 
-    def open(self, sequence: int) -> CatalogBase:
+    def open(self, sequence: int) -> BaseSegment:
         """Map the files of one.
 
         Raises:
@@ -73,7 +73,7 @@ class CompactedCatalogs:
         ids = items[schema.key].to_pylist()
         vectors_ND = np.load(path / files.VECTORS, mmap_mode="r")
         settings = manifest.index.model_dump()
-        return CatalogBase(
+        return BaseSegment(
             path=path,
             schema=schema,
             ids=ids,
@@ -95,7 +95,7 @@ class CompactedCatalogs:
         sides_NW: npt.NDArray[np.floating] = np.load(path / files.SIDES, mmap_mode="r")
         return sides_NW
 
-    def resume(self, journal: CatalogJournal) -> CatalogBase | None:
+    def resume(self, journal: CatalogJournal) -> BaseSegment | None:
         """Return the newest one that belongs to a journal, for a process that starts; None if there is none."""
         sequence = self.newest()
         if sequence is None:
@@ -115,7 +115,7 @@ class CompactedCatalogs:
         """
         return found is not None and Anchor.of(read_manifest(self.path(sequence))) == Anchor.at(found)
 
-    def bundle_base(self) -> CatalogBase:
+    def bundle_base(self) -> BaseSegment:
         """Return the bundle's items as they were built, their features mapped from a file that all processes share."""
         schema = ItemSchema.of(self._bundle.encoder)
         path = self.directory / ITEMS
@@ -129,7 +129,7 @@ class CompactedCatalogs:
                     sink.write_table(schema.cast(pa.Table.from_batches([batch])))
             staging.rename(path)
         mapped = pa.memory_map(str(path))  # read later, perhaps when the file is gone
-        return CatalogBase.of(self._bundle, lambda: pa.ipc.open_file(mapped).read_all())
+        return BaseSegment.of(self._bundle, lambda: pa.ipc.open_file(mapped).read_all())
 
     def remove_before(self, sequence: int) -> None:
         """Delete older ones; processes that have mapped their files keep them."""

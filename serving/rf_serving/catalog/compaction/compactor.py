@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,16 +16,30 @@ import structlog
 from rf_platform.errors import RfError
 from rf_platform.lifeline import LIFELINE
 from rf_platform.registry.journal import CatalogJournal
+from rf_serving.bundle.served import ServedBundle
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.compaction import files as names
 from rf_serving.catalog.compaction.compacted import CompactedCatalogs
 from rf_serving.catalog.compaction.files import Anchor, Job
 from rf_serving.catalog.snapshot import CatalogSnapshot
 
-if TYPE_CHECKING:
-    from rf_serving.catalog.live import LiveCatalog
-
 _PROCESS = "rf_serving.catalog.compaction.builder"
 _RETRY_SECONDS = 60.0
+
+
+class Compactable(Protocol):
+    """A catalog whose base another one can replace."""
+
+    @property
+    def bundle(self) -> ServedBundle:
+        """The bundle that it belongs to."""
+
+    @property
+    def snapshot(self) -> CatalogSnapshot:
+        """The catalog as it is now."""
+
+    def swap_base(self, base: BaseSegment) -> None:
+        """Take a compacted base, with the changes since then behind it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +50,7 @@ class Compaction:
     """Rows behind the base, which every search scans."""
     share: float = 0.005
     """The same as a share of the base, if that is more: a large index takes long to build."""
-    dead_share: float = 0.1
+    deleted_ratio: float = 0.1
     """Share of the base that is dead; only beside ``rows`` / 10 dead ones."""
     niceness: int = 19
     """Of the process that builds: 19 takes what nobody else wants, 0 its full share."""
@@ -46,7 +60,7 @@ class Compaction:
         base = snapshot.base.rows
         delta, dead = snapshot.rows - base, base - snapshot.alive_base
         crowded = delta >= max(self.rows, self.share * base)
-        return snapshot.alive > 0 and (crowded or (dead >= self.dead_share * base and dead >= self.rows / 10))
+        return snapshot.alive > 0 and (crowded or (dead >= self.deleted_ratio * base and dead >= self.rows / 10))
 
 
 class Compactor:
@@ -58,7 +72,7 @@ class Compactor:
         self._child: _Child | None = None
         self._not_before = 0.0
 
-    def step(self, catalog: "LiveCatalog") -> None:
+    def step(self, catalog: Compactable) -> None:
         """Do what is due; returns soon, call it again and again.
 
         Raises:
@@ -91,7 +105,7 @@ class Compactor:
             self._child.close()
             self._child = None
 
-    def _adopt(self, catalog: "LiveCatalog", sequence: int) -> None:
+    def _adopt(self, catalog: Compactable, sequence: int) -> None:
         begin = perf_counter()
         last = self._journal.find(sequence)
         try:
@@ -103,7 +117,7 @@ class Compactor:
             self._log.warning("compacted catalog removed", error=str(error))
             self._store.remove(sequence)
             return
-        catalog.adopt(base)
+        catalog.swap_base(base)
         self._store.remove_before(sequence)
         snapshot = catalog.snapshot
         self._log.info(
@@ -179,8 +193,8 @@ class _Child:
 def write_input(snapshot: CatalogSnapshot, directory: Path) -> None:
     """Write what a builder needs to know of a snapshot beside the files of its base."""
     base = snapshot.base
-    np.save(directory / names.ALIVE, snapshot.alive_N[: base.rows])
-    rows = base.rows + np.flatnonzero(snapshot.alive_N[base.rows :])
+    np.save(directory / names.ALIVE, snapshot.live_mask_N[: base.rows])
+    rows = base.rows + np.flatnonzero(snapshot.live_mask_N[base.rows :])
     np.save(directory / names.LIVE_VECTORS, snapshot.vectors(rows))
     np.save(directory / names.LIVE_TOKENS, snapshot.tokens(rows))
     if base.sides_NW is not None:

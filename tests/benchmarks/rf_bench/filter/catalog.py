@@ -17,7 +17,7 @@ from rf_bench.latency.towers import item_vectors, query_vectors, trained_towers
 from rf_bench.latency.world import CHUNK, World, feature_encoder
 from rf_platform.features.encode import Jagged
 from rf_platform.features.spec import FeatureSpec, FieldSpec
-from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index import open_index
@@ -61,7 +61,7 @@ def filtered_catalog(root: Path, items: int, queries: int, *, dim: int, seed: in
     lot = FieldSpec(view="item", field="lot", side="item", kind="numeric", role="display", dtype="Float64")
     spec = replace(encoder.spec, fields=tuple(sorted((*encoder.spec.fields, lot), key=lambda f: f.name)))
     schema = ItemSchema(spec, encoder.widths, encoder.numeric)
-    base = CatalogBase(
+    base = BaseSegment(
         path=directory,
         schema=schema,
         ids=range(items),
@@ -71,13 +71,13 @@ def filtered_catalog(root: Path, items: int, queries: int, *, dim: int, seed: in
         tokens_ND=np.zeros((0, dim), np.float32),
         read_items=lambda: _table(world, items, schema),
     )
-    alive_N = np.ones(items, np.bool_)
+    live_mask_N = np.ones(items, np.bool_)
     catalog = CatalogSnapshot(
         # Searching needs nothing of a bundle.
         bundle=cast(Any, None),
         base=base,
         sequence=0,
-        alive_N=alive_N,
+        live_mask_N=live_mask_N,
         alive=items,
         alive_base=items,
     )

@@ -15,10 +15,10 @@ import torch
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, RERANK_LIME, RERANK_NONE, Interaction, Session
 from rf_serving.bundle.reranker import item_sides
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.ranking.policy import Reranking, name_of
+from rf_serving.ranking.policy import RerankPolicy, name_of
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Query
-from rf_serving.stage_timer import Stopwatch
+from rf_serving.stage_timer import StageTimer
 from rf_serving.threads import use_one_thread
 from rf_training.rerank import RerankConfig, make_ranker
 
@@ -72,12 +72,12 @@ def with_untrained(bundle: ServedBundle, kind: str, seed: int) -> ServedBundle:
 
 
 def _measure(bundle: ServedBundle, candidates: int, sessions: Sequence[Session], k: int) -> Iterator[Measured]:
-    engine = Engine(bundle, reranking=Reranking(candidates=candidates))
+    engine = Engine(bundle, reranking=RerankPolicy(candidates=candidates))
     stages: dict[str, list[dict[str, float]]] = {name_of(order): [] for order in _ORDERS}
     cpu: dict[str, list[float]] = {name_of(order): [] for order in _ORDERS}
     for number, session in enumerate(sessions):
         for order in _ORDERS:
-            watch = Stopwatch(lambda stage, seconds: None)
+            watch = StageTimer(lambda stage, seconds: None)
             query = Query(subject=session, k=k, exclude_seen=True, rerank=order, history=False)
             begin = process_time()
             answer = engine.rank(None, query, watch)

@@ -103,7 +103,7 @@ def test_a_materialisation_makes_the_applier_start_over(settings: Settings, log:
     assert log.advance(before, 8)
     log.materialized(5)
     state = log.state()
-    assert (state.applied, state.redo_to, state.reset) == (5, 10, 1)
+    assert (state.applied, state.replay_until, state.reset) == (5, 10, 1)
     assert not log.advance(before, 9)  # a batch that began before
     assert log.state() == state
     assert log.advance(state, 7)
@@ -123,7 +123,7 @@ def test_events_that_a_materialisation_may_overwrite_stay_in_sql_until_it_has_en
     assert seal(settings).sealed == 4  # a dataset is built meanwhile
     log.materialized(sealed)
     state = log.state()
-    assert (state.applied, state.redo_to) == (2, 4)
+    assert (state.applied, state.replay_until) == (2, 4)
     assert [e.event_id for e in log.read(state.applied, 10)] == ["c", "d"]
     assert log.advance(state, 4)
     seal(settings)

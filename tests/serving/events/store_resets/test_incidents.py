@@ -231,7 +231,7 @@ def test_a_store_of_an_earlier_version_gets_marks_and_is_watched_from_then_on(sm
     StoreMarks(store).drop(store._get_provider().online_store)
     store._get_provider().online_store._conn = None
     with sqlite3.connect(small.shop.settings.workspace.events / "log.db") as log:
-        log.execute("DELETE FROM rf_event_state WHERE name NOT IN ('format', 'applied', 'redo_to', 'reset')")
+        log.execute("DELETE FROM rf_event_state WHERE name NOT IN ('format', 'applied', 'replay_until', 'reset')")
     log.close()
     with small.serving() as server:
         server.settle()

@@ -57,7 +57,7 @@ class Progress:
     """The newest event; 0: this process did not look."""
 
 
-class Applier:
+class EventConsumer:
     """A thread that applies the log as long as it leads."""
 
     def __init__(
@@ -154,7 +154,7 @@ class Applier:
             return False
         self._found(self._state)
         if begins:
-            self._redo_to, self._alone_from = 0, monotonic() + self._leadership.lingers_seconds
+            self._redo_to, self._alone_from = 0, monotonic() + self._leadership.lease_grace_seconds
             self._reset = -1
             self._logger.info("applying events", after=self._state.applied)
         if self._state.reset != self._reset:
@@ -190,7 +190,7 @@ class Applier:
         assert history is not None
         events = self._read(state)
         if self._alone_from is not None:
-            self._doubt(state, self._alone_from)
+            self._widen_replay_window(state, self._alone_from)
         looks = bool(events) or monotonic() >= self._watched + _CHECK_SECONDS
         if looks and (verdict := self._look(state, history, idle=not events)) is not Verdict.GO_ON:
             if not events:
@@ -199,9 +199,9 @@ class Applier:
                 self._wait(f"it is {self._fault.name.lower()}")
             return True
         if events:
-            redo_to = max(state.redo_to, self._redo_to)
-            events = [event for event in events if event.sequence <= redo_to] or events
-            again = events[0].sequence <= redo_to
+            replay_until = max(state.replay_until, self._redo_to)
+            events = [event for event in events if event.sequence <= replay_until] or events
+            again = events[0].sequence <= replay_until
             last = events[-1].sequence
             try:
                 applied = history.apply(events, again=again)
@@ -221,7 +221,7 @@ class Applier:
 
     def _read(self, state: LogState) -> list[LoggedEvent]:
         """Return the next events; only of those that are applied again some may have left SQL."""
-        if self._position >= state.redo_to:
+        if self._position >= state.replay_until:
             return self._log.read(self._position, BATCH)
         most = _MOST_UNNOTED if state.fault is StoreFault.BEHIND else BATCH
         return read_after(self._log, self._parts, self._position, most)
@@ -239,7 +239,7 @@ class Applier:
             self._watched = 0.0
         return verdict
 
-    def _doubt(self, state: LogState, alone_from: float) -> None:
+    def _widen_replay_window(self, state: LogState, alone_from: float) -> None:
         """Count in what the one who led before may have written and not noted, until it is gone for certain.
 
         It had read that from the log: no event that is recorded from then on is among it.

@@ -10,7 +10,7 @@ import pytest
 
 from rf_platform.data.event_log import EventLog, EventParts
 from rf_platform.errors import UnavailableError
-from rf_serving.events.applier import Applier, Progress
+from rf_serving.events.consumer import EventConsumer, Progress
 from rf_serving.events.leadership import FileLeadership
 
 T0 = 1_600_000_000_000_000
@@ -19,7 +19,7 @@ T0 = 1_600_000_000_000_000
 class Lingering(FileLeadership):
     """A lock whose last holder may not have noticed that it lost it."""
 
-    lingers_seconds = 60.0
+    lease_grace_seconds = 60.0
 
 
 class Gated:
@@ -50,11 +50,11 @@ def applying(
     log: Any,
     kind: type[FileLeadership] = FileLeadership,
     observe: Callable[[Progress], None] = lambda progress: None,
-) -> Iterator[Applier]:
+) -> Iterator[EventConsumer]:
     """Follow the log as on a host without the tables."""
     leadership = kind(shop.settings.workspace.events / "test.lock")
     parts = EventParts(shop.settings.workspace.events)
-    applier = Applier(log, leadership, lambda: shop.history(tables=False), observe, parts=parts)
+    applier = EventConsumer(log, leadership, lambda: shop.history(tables=False), observe, parts=parts)
     try:
         yield applier
     finally:

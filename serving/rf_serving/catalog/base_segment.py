@@ -22,7 +22,7 @@ from rf_serving.index.vector_index import NO_ROW
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CatalogBase:
+class BaseSegment:
     """Items that are searched through an index; nothing of it ever changes, so what is derived from one may be kept with it."""
 
     path: Path
@@ -45,7 +45,7 @@ class CatalogBase:
     """[N]: the change that made each item what it is, 0 for none; None for a bundle as it was built."""
 
     @classmethod
-    def of(cls, bundle: ServedBundle, read_items: Callable[[], pa.Table] | None = None) -> "CatalogBase":
+    def of(cls, bundle: ServedBundle, read_items: Callable[[], pa.Table] | None = None) -> "BaseSegment":
         """Return the items of a bundle; ``read_items`` for whoever has the features in a better place than its file."""
         schema = ItemSchema.of(bundle.encoder)
         return cls(

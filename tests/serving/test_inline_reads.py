@@ -30,18 +30,18 @@ class Counted(Retriever):
         super().__init__(route, fetch_seconds=20.0)
         self.here: list[list[int | str]] = []
         self.elsewhere = 0
-        read_now, fetch = self._reads.read_now, self._reads.fetch
+        read_inline, fetch = self._reads.read_inline, self._reads.fetch
 
         def counted_now(fetcher: Any, user_ids: Sequence[int | str], **options: Any) -> Any:
             self.here.append(list(user_ids))
-            return read_now(fetcher, user_ids, **options)
+            return read_inline(fetcher, user_ids, **options)
 
         async def counted_fetch(*arguments: Any, **options: Any) -> Any:
             self.elsewhere += 1
             return await fetch(*arguments, **options)
 
         reads: Any = self._reads
-        reads.read_now, reads.fetch = counted_now, counted_fetch
+        reads.read_inline, reads.fetch = counted_now, counted_fetch
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def copied(home_copy: Path) -> Settings:
 
 @pytest.fixture
 def retriever(copied: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
-    monkeypatch.setattr(online_reader, "_AT_HAND_SECONDS", 60.0)  # however busy the machine is
+    monkeypatch.setattr(online_reader, "_INLINE_SECONDS", 60.0)  # however busy the machine is
     retriever = Counted(Route.of(*open_served(copied)))
     ask(retriever)  # the first read imports drivers and opens connections
     retriever._quick._slow_until = 0.0
@@ -110,7 +110,7 @@ def test_a_locked_store_is_waited_for_elsewhere_and_then_found_at_hand_again(
 
 
 def test_slow_reads_leave_the_event_loop(retriever: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online_reader, "_AT_HAND_SECONDS", 0.0)
+    monkeypatch.setattr(online_reader, "_INLINE_SECONDS", 0.0)
     (first,), (second,) = ask(retriever), ask(retriever)
     assert (len(retriever.here), retriever.elsewhere) == (1, 1)
     assert first.items == second.items
@@ -127,7 +127,7 @@ def test_the_longer_a_read_takes_the_longer_nobody_reads_there(
         return read(*arguments, **options)
 
     monkeypatch.setattr(connected, "read", slowly, raising=False)
-    monkeypatch.setattr(online_reader, "_AT_HAND_SECONDS", 0.1)
+    monkeypatch.setattr(online_reader, "_INLINE_SECONDS", 0.1)
     monkeypatch.setattr(online_reader, "_AWAY_SECONDS", 0.0)
     ask(retriever)
     assert retriever._reads._away_until - time.monotonic() > 2.0

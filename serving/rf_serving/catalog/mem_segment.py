@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rf_serving.bundle.reranker import no_sides
-from rf_serving.catalog.base import CatalogBase
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.index.vector_index import NO_ROW
 
 _FIRST_CAPACITY = 256
@@ -41,7 +41,7 @@ class LiveItems:
 class DeltaView(NamedTuple):
     """The first rows of a delta, as one snapshot has them."""
 
-    delta: "Delta"
+    delta: "MemSegment"
     items: pa.Table
     """[M]: id, features and display fields."""
     vectors_MD: npt.NDArray[np.float32]
@@ -54,10 +54,10 @@ class DeltaView(NamedTuple):
         return len(self.vectors_MD)
 
 
-class Delta:
+class MemSegment:
     """Collects rows behind those of a base; one thread appends, any number read."""
 
-    def __init__(self, base: CatalogBase) -> None:
+    def __init__(self, base: BaseSegment) -> None:
         self._base = base
         self.ids: list[int | str] = []
         """[M], as is the next."""
