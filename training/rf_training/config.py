@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Literal, get_args
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import Field
 
 from rf_platform.errors import ConfigError
+from rf_platform.ranges import Count, Positive, Share, Weight, Whole, check_fields
 from rf_training.model.config import ModelConfig
 
 ShardingType = Literal["data_parallel", "table_wise", "column_wise", "row_wise"]
@@ -24,40 +27,27 @@ class ShardingConfig:
     """Sharding of single domains: ``data_parallel``; ``table_wise``, a whole table on one process; ``column_wise``, some columns
     on each; ``row_wise``, some rows on each, on GPUs only. For the rest see ``threshold_rows``."""
 
-    threshold_rows: int = 1_000_000
+    threshold_rows: Count = 1_000_000
     """A domain with fewer rows is data-parallel; for one with as many or more the planner chooses the cheapest sharding."""
 
     optimizer: TableOptimizer = "rowwise_adagrad"
     """Of sharded tables: ``rowwise_adagrad``, one number of state a row (and part of its columns), on CPUs and GPUs; ``adam``,
     two numbers a weight, on GPUs only."""
 
-    learning_rate: float | None = None
+    learning_rate: Annotated[Positive | None, Field(description="be positive, or none for the default")] = None
     """Peak of the schedule for sharded tables; none: 0.05 for ``rowwise_adagrad``, ``train.learning_rate`` for ``adam``."""
 
-    column_width: int = 32
+    column_width: Annotated[int, Field(ge=4, multiple_of=4, description="be a multiple of 4")] = 32
     """Columns of one part of a ``column_wise`` table, a multiple of 4. Parts do not depend on the number of processes, so that a
     checkpoint fits any."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
-        for domain, sharding in self.domains.items():
-            if sharding not in get_args(ShardingType):
-                known = ", ".join(get_args(ShardingType))
-                raise ConfigError(f"sharding.domains.{domain}={sharding!r} must be one of {known}")
-        if self.optimizer not in get_args(TableOptimizer):
-            raise ConfigError(
-                f"sharding.optimizer={self.optimizer!r} must be one of {', '.join(get_args(TableOptimizer))}"
-            )
-        if self.threshold_rows < 1:
-            raise ConfigError(f"sharding.threshold_rows={self.threshold_rows} must be at least 1")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise ConfigError(f"sharding.learning_rate={self.learning_rate} must be positive, or none for the default")
-        if self.column_width < 4 or self.column_width % 4:
-            raise ConfigError(f"sharding.column_width={self.column_width} must be a multiple of 4")
+        check_fields(self, "sharding.")
 
 
-ColdBudget = float | Literal["natural"]
 NATURAL: Final = "natural"
+ColdBudget = Annotated[Share | Literal["natural"], Field(description=f"be {NATURAL}, or a share in [0, 1)")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +61,7 @@ class TrainConfig:
     }
     """Settings that belong to one objective, and are left at their defaults with the other."""
 
-    epochs: int = 12
+    epochs: Count = 12
     """Passes over the training events."""
 
     objective: Literal["sampled", "full"] = "sampled"
@@ -81,52 +71,52 @@ class TrainConfig:
     positions: Literal["all", "one"] = "all"
     """``all``: every position of a window is a training example. ``one``: one of them, at random, as the paper trains."""
 
-    batch_size: int = 32
+    batch_size: Count = 32
     """History windows per step; every position of a window is a training example."""
 
-    overlap: float = 0.5
+    overlap: Share = 0.5
     """A history longer than the model reads is cut into windows; this share of a window's inputs belongs to the window before
     it, so that late targets of the earlier window are not the only ones with a full history."""
 
-    learning_rate: float = 2e-3
+    learning_rate: Positive = 2e-3
     """Peak of the schedule (R12 has 1e-3; with windows of dense targets twice that did better on validation)."""
 
-    final_learning_rate: float = 1e-5
+    final_learning_rate: Positive = 1e-5
     """Where warm-up starts and the cosine ends (R12)."""
 
-    warmup_epochs: float = 1.0
+    warmup_epochs: Weight = 1.0
     """Length of the linear warm-up."""
 
-    weight_decay: float = 0.01
+    weight_decay: Weight = 0.01
     """AdamW's decay of matrices; norms, biases and gates are left alone."""
 
-    clip_norm: float = 5.0
+    clip_norm: Positive = 5.0
     """Largest norm of the gradient."""
 
-    temperature: float = 0.07
+    temperature: Positive = 0.07
     """Temperature of the contrastive loss (R9)."""
 
-    uniform_negatives: int = 1000
+    uniform_negatives: Whole = 1000
     """Catalog items drawn uniformly for every step, beside the other positives of the batch (mixed negative sampling, R9);
     objective ``sampled`` only."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """Share of the target's probability that goes to all items alike; objective ``full`` only."""
 
-    hard_negatives: float = 0.0
+    hard_negatives: Weight = 0.0
     """Concentration of hard negatives (R15), 0 for plain ones; objective ``sampled`` only."""
 
-    unwanted_weight: float = 1.0
+    unwanted_weight: Weight = 1.0
     """Weight of the term that ranks a target above an item which its user had declared unwanted by then; it is 0 for a dataset
     whose events are all wanted."""
 
-    uniformity_weight: float = 0.0
+    uniformity_weight: Weight = 0.0
     """Weight of an explicit uniformity term over the candidates; the contrastive loss has one implicitly."""
 
-    norm_penalty: float = 0.0
+    norm_penalty: Weight = 0.0
     """Weight of the squared length of the towers' outputs before they are normalised (R10; the paper has 1e-5)."""
 
-    variance_penalty: float = 0.0
+    variance_penalty: Weight = 0.0
     """Weight of the penalty on dimensions in which the candidates vary too little (R10)."""
 
     composition: Literal["random", "balanced"] = "random"
@@ -143,56 +133,30 @@ class TrainConfig:
     validation targets, known and new ones as often as they occur, and not at all where it does not. A number: as far as it costs
     no more than this share of the validation NDCG@20 on known items, for those who want new items seen. 0: never."""
 
-    validation_cases: int = 25_000
+    validation_cases: Count = 25_000
     """Most validation targets that are ranked after every epoch; of more, so many are drawn by the seed, the same every time.
     Their ranking costs cases x items of the catalog, and 25,000 know Recall@20 to 0.003."""
 
-    ema_decay: float = 0.995
+    ema_decay: Share = 0.995
     """Decay of the running average of the weights that is evaluated and served; 0 turns it off."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of large matrix products; weights and sums are float32 in any case. ``auto``: bfloat16 where the processor
     multiplies it in hardware, which is several times faster there, float32 elsewhere."""
 
-    seed: int = 0
+    seed: Whole = 0
     """Same seed, same data and same machine: same result; on CPUs to the last bit."""
 
     device: Literal["cpu", "cuda"] = "cpu"
     """``cuda``: every process trains on a GPU of its own, that with its number on the host. Validation, evaluation, bundles and
     re-rankers follow, where there is one; a model with sharded tables is validated on the CPU."""
 
-    checkpoint_steps: int = 500
+    checkpoint_steps: Count = 500
     """Steps between checkpoints inside an epoch; there is one at the end of every epoch in any case."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
-        for name in ("epochs", "batch_size", "checkpoint_steps", "validation_cases"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 1")
-        for name in ("learning_rate", "final_learning_rate", "clip_norm", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
-        for name in ("overlap", "ema_decay", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must be in [0, 1)")
-        budget = self.cold_budget
-        if budget != NATURAL and (isinstance(budget, str) or not 0 <= budget < 1):
-            raise ConfigError(f"train.cold_budget={budget} must be {NATURAL}, or a share in [0, 1)")
-        weights = ("unwanted_weight", "uniformity_weight", "norm_penalty", "variance_penalty")
-        for name in ("warmup_epochs", "weight_decay", "uniform_negatives", "hard_negatives", "seed", *weights):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must not be negative")
-        choices = {
-            "objective": ("sampled", "full"),
-            "positions": ("all", "one"),
-            "composition": ("random", "balanced"),
-            "optimizer": ("adamw", "muon"),
-            "precision": ("auto", "float32", "bfloat16"),
-            "device": ("cpu", "cuda"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"train.{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, known))}")
+        check_fields(self, "train.")
         for name, objective in self.OF_OBJECTIVE.items():
             if getattr(self, name) and self.objective != objective:
                 raise ConfigError(

@@ -85,11 +85,14 @@ def test_what_cannot_be_is_refused_with_a_remedy(
 @pytest.mark.parametrize(
     ("sharding", "message"),
     [
-        ({"domains": {"genre": "sideways"}}, r"sharding\.domains\.genre='sideways' must be one of data_parallel"),
+        (
+            {"domains": {"genre": "sideways"}},
+            r"sharding\.domains\.genre='sideways' must be 'data_parallel', 'table_wise'",
+        ),
         ({"threshold_rows": 0}, r"threshold_rows=0"),
         ({"column_width": 6}, r"column_width=6 must be a multiple of 4"),
         ({"learning_rate": -1.0}, r"learning_rate=-1\.0 must be positive"),
-        ({"optimizer": "sgd"}, r"optimizer='sgd' must be one of"),
+        ({"optimizer": "sgd"}, r"optimizer='sgd' must be 'rowwise_adagrad' or 'adam'"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(sharding: dict[str, Any], message: str) -> None:

@@ -192,7 +192,7 @@ def test_the_full_ranker_knows_distances_between_interactions(kind: str) -> None
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"weights": "relu"}, "rerank.weights='relu' must be one of 'softmax', 'silu'"),
+        ({"weights": "relu"}, "rerank.weights='relu' must be 'softmax' or 'silu'"),
         ({"links": 0}, "rerank.links=0 must be at least 1"),
         ({"heads": 0}, "rerank.heads=0 must be at least 1"),
         ({"blocks": 0}, "rerank.blocks=0 must be at least 1"),

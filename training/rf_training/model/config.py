@@ -1,9 +1,12 @@
 """Size and shape of the model."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from rf_platform.errors import ConfigError
+from rf_platform.ranges import Count, Share, check_fields
 
 BagPooling = Literal["mean", "sum", "attention"]
 Layout = Literal["cls", "prefix", "side"]
@@ -13,26 +16,26 @@ Layout = Literal["cls", "prefix", "side"]
 class ModelConfig:
     """Everything that decides the model's parameters and their arithmetic."""
 
-    dim: int = 64
+    dim: Count = 64
     """Width of tokens, of item ids' embeddings and of the space both towers share."""
 
-    feature_dim: int | None = None
+    feature_dim: Annotated[Count | None, Field(description="be at least 1, or None for the width of model.dim")] = None
     """Width of the embeddings of categorical features other than the item id, projected to ``dim`` (d_f of Eq. 13, Table 3); None
     for ``dim``."""
 
-    layers: int = 2
+    layers: Count = 2
     """Transformer blocks of the user tower (R7)."""
 
-    heads: int = 2
+    heads: Count = 2
     """Attention heads of a block."""
 
-    ffn: int = 4
+    ffn: Count = 4
     """Hidden width of a feed-forward layer, in multiples of ``dim``."""
 
-    dropout: float = 0.2
+    dropout: Share = 0.2
     """Dropout after embeddings, attention and feed-forward layers."""
 
-    max_history: int = 50
+    max_history: Count = 50
     """Longest history, in interactions, that the user tower reads."""
 
     layout: Layout = "prefix"
@@ -48,19 +51,19 @@ class ModelConfig:
     context: bool = True
     """Whether an interaction is its item and its context (R6); False leaves the bare sequence of items, for the ablation."""
 
-    fusion_heads: int = 2
+    fusion_heads: Count = 2
     """Attention heads of a fusion block."""
 
-    fusion_ffn: int = 2
+    fusion_ffn: Count = 2
     """Hidden width of a fusion block's feed-forward layer, in multiples of ``dim``."""
 
     item_id: bool = True
     """Whether the item's id is one of its features: identity for items known from training, the unknown token for others."""
 
-    item_id_noise: float = 0.05
+    item_id_noise: Share = 0.05
     """Share of item ids replaced by the unknown token in training."""
 
-    feature_noise: float = 0.05
+    feature_noise: Share = 0.05
     """Share of every other categorical value replaced by the unknown token in training (R11)."""
 
     item_bias: bool = False
@@ -78,21 +81,10 @@ class ModelConfig:
             FUSIONS,  # torch comes with it, which the help of commands does without
         )
 
-        for name in ("dim", "layers", "heads", "ffn", "max_history", "fusion_heads", "fusion_ffn"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}={getattr(self, name)} must be at least 1")
-        if self.feature_dim is not None and self.feature_dim < 1:
-            raise ConfigError(
-                f"model.feature_dim={self.feature_dim} must be at least 1, or None for the width of model.dim"
-            )
-        for name in ("dropout", "item_id_noise", "feature_noise"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}={getattr(self, name)} must be in [0, 1)")
+        check_fields(self, "model.")
         for name in ("heads", "fusion_heads"):
             if self.dim % getattr(self, name):
                 raise ConfigError(f"model.dim={self.dim} must be a multiple of model.{name}={getattr(self, name)}")
-        choices = {"layout": get_args(Layout), "bag_pooling": get_args(BagPooling), "fusion": tuple(FUSIONS)}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                listed = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
-                raise ConfigError(f"model.{name}={getattr(self, name)!r} must be {listed}")
+        if self.fusion not in FUSIONS:
+            *most, last = map(repr, FUSIONS)
+            raise ConfigError(f"model.fusion={self.fusion!r} must be {', '.join(most)} or {last}")

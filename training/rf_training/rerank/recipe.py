@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rf_platform.errors import ConfigError
+from rf_platform.ranges import Count, Positive, Share, Weight, Whole, check_fields
 from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.kinds import check_kind
 
@@ -12,25 +13,25 @@ from rf_training.rerank.kinds import check_kind
 class RerankTraining:
     """Examples, losses and optimiser of a re-ranker. The towers are frozen: nothing here changes them."""
 
-    epochs: int = 3
+    epochs: Count = 3
     """Most passes over the examples; the best of them by validation is kept."""
 
-    patience: int = 1
+    patience: Count = 1
     """Passes without a better validation NDCG@10 after which training ends."""
 
-    batch_size: int = 256
+    batch_size: Count = 256
     """Examples per step."""
 
-    places: int = 2
+    places: Count = 2
     """Training events of every user that are learned to be ranked: the latest ones, which are most like those held out."""
 
     loss: Literal["softmax", "bce"] = "softmax"
     """``softmax``: the positive against its negatives (listwise). ``bce``: every pair by itself, as clicks are predicted."""
 
-    hard: int = 48
+    hard: Whole = 48
     """Negatives among the retriever's 1,000 best at the very place, the better ones likelier."""
 
-    uniform: int = 16
+    uniform: Whole = 16
     """Negatives drawn uniformly from the items of the training split."""
 
     leave_out: bool = True
@@ -40,46 +41,34 @@ class RerankTraining:
     tower_dropout: bool = False
     """Encode training places with the dropout that the user tower had in its own training."""
 
-    unknown: float = 0.0
+    unknown: Share = 0.0
     """Share of the interactions before a training place whose items are known by their features alone."""
 
-    views: int = 1
+    views: Count = 1
     """How often training places are encoded and searched, each time with other noise and negatives; the passes take turns."""
 
-    learning_rate: float = 5e-4
+    learning_rate: Positive = 5e-4
     """Peak of the schedule: a warm-up of a tenth of the first pass, and a cosine to 0 at the last."""
 
-    weight_decay: float = 0.2
+    weight_decay: Weight = 0.2
     """AdamW's decay of matrices."""
 
-    clip_norm: float = 1.0
+    clip_norm: Positive = 1.0
     """Largest norm of the gradient."""
 
-    validation_cases: int = 4_000
+    validation_cases: Count = 4_000
     """Most validation targets that are ranked after every pass; of more, so many are drawn by the seed."""
 
-    seed: int = 0
+    seed: Whole = 0
     """Same seed, same run and same machine: same weights."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
-        for name in ("epochs", "patience", "batch_size", "places", "views", "validation_cases"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 1")
-        for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must be positive")
-        for name in ("hard", "uniform", "weight_decay", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must not be negative")
-        if not 0 <= self.unknown < 1:
-            raise ConfigError(f"train.unknown={self.unknown} must be in [0, 1)")
+        check_fields(self, "train.")
         if self.hard + self.uniform < 1:
             raise ConfigError(
                 "train.hard=0 and train.uniform=0 leave nothing to tell a positive from; raise one of them"
             )
-        if self.loss not in ("softmax", "bce"):
-            raise ConfigError(f"train.loss={self.loss!r} must be 'softmax' or 'bce'")
 
 
 @dataclass(frozen=True, kw_only=True)

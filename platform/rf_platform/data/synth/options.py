@@ -1,10 +1,13 @@
 """How large a synthetic catalog is, and its seed."""
 
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from rf_platform.errors import UsageError
+from rf_platform.ranges import Count, Whole, check_fields
 
 BLOCK_EVENTS = 1 << 17
 """Events of a block of users, on average: what is held in memory at once, whatever the number of events."""
@@ -18,10 +21,17 @@ MOST_ITEMS = 1 << 31
 class SynthOptions:
     """Sizes and seed; equal options give equal tables, byte for byte."""
 
-    users: int = 1_000
-    items: int = 500
-    events: int = 20_000
-    seed: int = 0
+    users: Count = 1_000
+    items: Annotated[
+        int,
+        Field(
+            ge=10,
+            lt=MOST_ITEMS,
+            description=f"be at least 10, and below {MOST_ITEMS:,}: items are numbered with 32 bits",
+        ),
+    ] = 500
+    events: Count = 20_000
+    seed: Whole = 0
     browsing: bool = False
     """Whether there is a fourth table: the category that a user opened just before each choice."""
 
@@ -31,15 +41,11 @@ class SynthOptions:
         Raises:
             UsageError: a value is out of range.
         """
-        for name, least in (("users", 1), ("items", 10), ("events", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"--{name}={getattr(self, name)} must be at least {least}")
+        check_fields(self, "--")
         if self.events < self.users:
             raise UsageError(
                 f"--events={self.events} for --users={self.users}: every user has an event, so ask for more events or fewer users"
             )
-        if self.items >= MOST_ITEMS:
-            raise UsageError(f"--items={self.items} must be below {MOST_ITEMS:,}: items are numbered with 32 bits")
 
     @property
     def users_per_block(self) -> int:

@@ -1,13 +1,17 @@
 """A random share of all items is cold."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from rf_platform.dataset.protocols.cold_targets import hold_out_cold_items
 from rf_platform.dataset.protocols.event_log import Assignment, EventLog, log_parts
 from rf_platform.errors import UsageError
+from rf_platform.ranges import Whole, check_fields
+
+ItemShare = Annotated[float, Field(ge=0, lt=1, description="be at least 0 and below 1: a share of the items")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,28 +24,21 @@ class ColdItems:
 
     name: ClassVar[str] = "cold-items"
 
-    cold_share: float = 0.2
+    cold_share: ItemShare = 0.2
     """Share of the items that are cold for the test part."""
-    validation_cold_share: float = 0.05
+    validation_cold_share: ItemShare = 0.05
     """Share of the items, other ones, that are cold for the validation part."""
-    seed: int = 0
+    seed: Whole = 0
     """Chooses the items."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for flag, value in (
-            ("--cold-share", self.cold_share),
-            ("--validation-cold-share", self.validation_cold_share),
-        ):
-            if not 0 <= value < 1:
-                raise UsageError(f"{flag}={value} must be at least 0 and below 1: a share of the items")
+        check_fields(self, "--")
         if self.cold_share + self.validation_cold_share >= 1:
             raise UsageError(
                 f"--cold-share={self.cold_share} and --validation-cold-share={self.validation_cold_share} leave no item to "
                 f"train on; their sum must be below 1"
             )
-        if self.seed < 0:
-            raise UsageError(f"--seed={self.seed} must not be negative")
 
     def assign(self, log: EventLog) -> Assignment:
         """Draw the items, then hold out."""

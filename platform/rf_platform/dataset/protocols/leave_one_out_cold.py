@@ -9,6 +9,7 @@ import numpy.typing as npt
 from rf_platform.dataset.protocols.cold_targets import hold_out_cold_items
 from rf_platform.dataset.protocols.event_log import Assignment, EventLog
 from rf_platform.errors import UsageError
+from rf_platform.ranges import Whole, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,22 +23,16 @@ class LeaveOneOutCold:
 
     name: ClassVar[str] = "leave-one-out-cold"
 
-    cold_users: int = 500
+    cold_users: Whole = 500
     """Users whose test target becomes a cold item; the paper takes 500."""
-    validation_cold_users: int = 250
+    validation_cold_users: Whole = 250
     """Other users whose validation target becomes a cold item."""
-    seed: int = 0
+    seed: Whole = 0
     """Chooses the users."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for flag, value in (
-            ("--cold-users", self.cold_users),
-            ("--validation-cold-users", self.validation_cold_users),
-            ("--seed", self.seed),
-        ):
-            if value < 0:
-                raise UsageError(f"{flag}={value} must not be negative")
+        check_fields(self, "--")
 
     def assign(self, log: EventLog) -> Assignment:
         """Sample the users, then hold out.
