@@ -25,7 +25,7 @@ def test_what_programs_hold_becomes_json() -> None:
         1: np.float32(0.5),
         "n": np.int64(3),
         "array": np.array([[1, 2], [3, 4]]),
-        "bad": [float("nan"), float("inf"), np.float64("-inf")],
+        "bad": [float("nan"), float("inf"), np.float64("-inf"), np.array([np.nan])],
         "flag": np.bool_(True),
         "tuple": (1, None, True),
         "set": {2, 1},
@@ -37,13 +37,13 @@ def test_what_programs_hold_becomes_json() -> None:
         "1": 0.5,
         "n": 3,
         "array": [[1, 2], [3, 4]],
-        "bad": [None, None, None],
+        "bad": [None, None, None, [None]],
         "flag": True,
         "tuple": [1, None, True],
         "set": [1, 2],
         "config": {"rate": 0.1, "path": "a/b"},
         "colour": "red",
-        "time": "2026-01-02T00:00:00+00:00",
+        "time": "2026-01-02T00:00:00Z",
     }
 
 
