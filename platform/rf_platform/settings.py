@@ -15,7 +15,7 @@ from rf_platform.workspace import Workspace
 
 
 class Settings(BaseSettings):
-    """Where things are and which engines are used.
+    """Locations of the platform's data, and the engines used.
 
     A *workspace* (``RF_HOME``) holds one catalog: its imported tables, feature registry, online store, datasets, runs and
     bundles. Two catalogs live in two workspaces.

@@ -1,4 +1,4 @@
-"""Directories and files that appear all at once: nobody ever sees half of one, whenever the process that writes it is killed.
+"""Directories and files that appear atomically: readers see all or nothing, also after the writing process is killed.
 
 What has its name is on disk, contents before names: it outlives a crash of the machine, too.
 """
@@ -219,7 +219,7 @@ def _put_back(target: Path, mark: str) -> None:
     """Bring back what a process put aside that was killed before the new one had its name."""
     if not target.exists():
         for old in target.parent.glob(f"{mark}{_OLD}{escape(target.name)}-*"):
-            if _put_aside(old, mark) != target:  # of another one, whose name begins with that of the target
+            if _put_aside(old, mark) != target:  # of another target with a longer name
                 continue
             with suppress(FileNotFoundError):  # another process was faster
                 old.rename(target)
@@ -233,9 +233,9 @@ def _put_aside(path: Path, mark: str) -> Path | None:
 
 
 def abandoned(parent: Path, mark: str) -> list[Path]:
-    """Return unfinished directories whose processes are gone: nobody holds their lock any more.
+    """Return unfinished directories of processes that are gone: their lock is free.
 
-    One that was put aside and whose name nothing has is none of them: it is all there is of it.
+    A directory that was put aside while its name is free is not among them: it is the only copy.
     """
     return [path for path in _rubbish(parent, mark) if _if_abandoned(path, lambda _: None)]
 

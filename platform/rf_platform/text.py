@@ -1,4 +1,4 @@
-"""How messages show values."""
+"""Values as messages show them."""
 
 _SHOWN = 60
 

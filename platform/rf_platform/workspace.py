@@ -42,5 +42,5 @@ class Workspace:
 
     @property
     def cache(self) -> Path:
-        """What servers make for themselves and can make again; may be deleted while none runs."""
+        """Directory of files that servers can make again; may be deleted while none runs."""
         return self.root / "cache"

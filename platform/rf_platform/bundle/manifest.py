@@ -34,7 +34,7 @@ def _safe_name(name: str) -> str:
 
 
 class FileEntry(BaseModel):
-    """What a file of the bundle must be."""
+    """Size and checksum of a file of the bundle."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +43,7 @@ class FileEntry(BaseModel):
 
 
 class IndexInfo(BaseModel):
-    """How the bundle's vectors are searched; further settings of the index are kept as they are."""
+    """Kind and settings of the bundle's index; settings of its kind are kept as they are."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

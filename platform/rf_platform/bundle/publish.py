@@ -1,4 +1,4 @@
-"""Publish a bundle all at once: nobody ever sees half of one, whenever the builder is killed."""
+"""Atomic publication of a bundle: readers see all of it or nothing, also after the builder is killed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

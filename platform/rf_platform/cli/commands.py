@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class CommandEntry(NamedTuple):
-    """Where a command lives and what it is for."""
+    """A command: its module and its summary."""
 
     target: str
     """``module:attribute`` of a ``typer.Typer`` application."""

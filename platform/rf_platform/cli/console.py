@@ -1,4 +1,4 @@
-"""What commands print: tables and progress for people, JSON for programs."""
+"""Output of commands: tables and progress bars for people, JSON for programs."""
 
 import json
 import sys

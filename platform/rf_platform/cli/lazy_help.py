@@ -7,7 +7,7 @@ from typer.core import TyperCommand
 
 
 def listing(**tables: Callable[[], Iterable[str]]) -> type[TyperCommand]:
-    """Return the class of a command whose option helps name the entries of tables: ``{recipes}`` becomes ``default, demo``.
+    """Return a command class that fills the entries of tables into option helps: ``{recipes}`` becomes ``default, demo``.
 
     Args:
         tables: by the word between the braces: returns the names, in order; imports what it needs when it is called.

@@ -26,7 +26,7 @@ SOURCES = (*SHIPPED, CUSTOM)
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asked to import."""
+    """Arguments of an import: source, path and mapping file."""
 
     source: str
     path: Path | None = None

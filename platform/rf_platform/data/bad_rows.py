@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 class Reason(StrEnum):
-    """Why a row is refused, as it is printed and kept."""
+    """Reason a row is refused, as printed and kept."""
 
     FIELD_COUNT = "wrong number of fields"
     QUOTE = "stray quote"

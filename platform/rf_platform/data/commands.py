@@ -106,7 +106,7 @@ def synth(
 ) -> None:
     """Make up a catalog with the skew of a real one and write it as an import would, with a feature repository to match.
 
-    Popularity follows Zipf's law. Users have tastes, and category, brand, tags and price of an item explain who chooses it, so
+    Popularity follows Zipf's law. Users have tastes, and category, brand, tags and price of an item explain choices, so
     items without any event can be recommended. Events come in sessions, each with a topic; some items enter late. Memory does not
     grow with the number of events, so it serves to try sizes before real data has them.
 

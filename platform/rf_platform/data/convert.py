@@ -119,7 +119,7 @@ def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conv
 
     Args:
         raw: the file it is read from.
-        field: a field whose kind and time format are known (not AUTO).
+        field: a field of known kind and time format (not AUTO).
         base: name under which checks and the value refer to the base value.
         value: name under which checks refer to the value.
         now: SQL of the moment after which a time lies in the future.

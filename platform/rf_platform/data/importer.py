@@ -38,7 +38,7 @@ _LOAD, _CHECK, _WRITE = 100, 60, 40  # progress steps of a table: relative costs
 
 
 class OnError(StrEnum):
-    """What becomes of an import with bad rows."""
+    """Policy for bad rows: fail the import, or quarantine them."""
 
     FAIL = "fail"
     QUARANTINE = "quarantine"
@@ -57,7 +57,7 @@ def import_tables(
 
     Args:
         request: source, path and mapping.
-        workspace: whose tables are written.
+        workspace: receives the tables.
         on_error: refuse the whole import for one bad row, or go on without the bad rows and keep them in a file.
         replace: allow to replace the tables of another catalog.
         threads: DuckDB's threads; default: all.

@@ -13,7 +13,7 @@ from rf_platform.errors import DataError, NotFoundError
 
 
 class Location:
-    """A directory, or a zip archive whose members are unpacked on demand."""
+    """A directory, or a zip archive with members unpacked on demand."""
 
     def __init__(self, path: Path, scratch: Path) -> None:
         """Open ``path``; members of an archive are unpacked below ``scratch``.
@@ -41,7 +41,7 @@ class Location:
         return found[0] if found else None
 
     def match(self, pattern: str) -> list[InputFile]:
-        """Return the files whose path below the top fits a glob pattern, sorted by path; ``**`` is any number of directories.
+        """Return the files with paths that fit a glob pattern below the top, sorted; ``**`` is any number of directories.
 
         Hidden files and what systems and tools leave beside data (``__MACOSX``, ``_SUCCESS``) fit no pattern, only their own
         name; in directories that the pattern names as they are, whatever is not hidden there fits.

@@ -45,14 +45,14 @@ class _Part(BaseModel):
 
 
 class IdColumn(_Part):
-    """Where the id of a user or item is; short form: the column's name."""
+    """Column with the id of a user or item; short form: the column's name."""
 
     column: _Column
     type: Literal["auto", "int", "string"] = "auto"
 
 
 class TimeColumn(_Part):
-    """Where the time is and how it is written; short form: the column's name."""
+    """Column with the time, and its format; short form: the column's name."""
 
     column: _Column
     format: Literal["auto", "seconds", "ms", "us", "ns", "iso", "position"] = "auto"
@@ -77,7 +77,7 @@ class EventType(_Part):
 
 
 class RatingColumn(_Part):
-    """Where the rating is (short form: the column's name) and the range it must lie in."""
+    """Column with the rating, and the range it must lie in; short form: the column's name."""
 
     column: _Column
     min: float | None = Field(default=None, allow_inf_nan=False)
@@ -109,7 +109,7 @@ class ExtraColumn(_Part):
 
 
 class TextLayout(_Part):
-    """How a text file is written."""
+    """Layout of a text file: delimiter, quotes, encoding, header."""
 
     delimiter: str | None = Field(default=None, min_length=1)
     quote: str | None = Field(default='"', pattern=r"^[!-~]$")
@@ -138,7 +138,7 @@ _Extras = Annotated[dict[str, Annotated[ExtraColumn, BeforeValidator(_short)]], 
 
 
 class InteractionsPart(_TablePart):
-    """The interaction log: who did what when."""
+    """The interaction log: user, item, time and type of each event."""
 
     user: _Id
     item: _Id

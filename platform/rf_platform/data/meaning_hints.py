@@ -65,7 +65,7 @@ def find_hints(
 
 
 def undeclared(hints: list[Hint], rules: Rules) -> list[Hint]:
-    """Return the hints whose events no rule speaks about."""
+    """Return the hints on events that no rule matches."""
 
     def spoken_of(hint: Hint) -> bool:
         rule = hint.rule

@@ -1,4 +1,4 @@
-"""What the MovieLens sets have in common, whichever layout they come in."""
+"""Common parts of the MovieLens sets, for every file layout."""
 
 from rf_platform.data.log_columns import STATIC
 from rf_platform.sql import literal

@@ -16,7 +16,7 @@ from rf_platform.failures import translated
 from rf_platform.sql import identifier, literal, pattern_literal
 
 TEXT = "TEXT"
-"""Type of every column of a text file, whose values are trimmed; Parquet columns have DuckDB's type names."""
+"""Type of every column of a text file, with trimmed values; Parquet columns have DuckDB's type names."""
 EMPTY = "NULL"
 """Type of a Parquet column without a single value: whatever its type is, it says nothing."""
 

@@ -1,4 +1,4 @@
-"""Records of a text file: blocks cut at the ends of records, with a stand-in for every record whose quotes are broken.
+"""Records of a text file: blocks cut at the ends of records, with a stand-in for every record with broken quotes.
 
 A CSV reader that meets a stray quote takes all up to the next quote for one field, and rows are gone in silence. So quotes are
 looked at here first: a field that starts with a quote must end with one, and a delimiter or a line end must follow. Else its
@@ -25,7 +25,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 @dataclass(frozen=True)
 class Broken:
-    """A record whose quotes are broken."""
+    """A record with broken quotes."""
 
     field: int
     """Index of the field at fault."""
@@ -51,7 +51,7 @@ class TooLongError(Exception):
 
 
 class Records:
-    """Cuts a text into chunks of whole records, whose fields are quoted properly or not at all."""
+    """Cuts a text into chunks of whole records, with fields quoted properly or not at all."""
 
     def __init__(self, blocks: Iterator[bytes], layout: TextFormat, longest: int) -> None:
         """Read blocks of UTF-8; a record is at most ``longest`` bytes or so."""

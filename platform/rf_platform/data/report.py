@@ -1,4 +1,4 @@
-"""What an import did: the content of ``import.json``, and the same as tables for people."""
+"""Report of an import: the content of ``import.json``, also as tables for people."""
 
 import json
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""What an adapter says about its source: files, the columns they must have, and how these become the platform's tables."""
+"""Description of an import source by its adapter: files, their required columns, conversion to the platform's tables."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 
 class TimeFormat(StrEnum):
-    """How a time is written; ``position`` is a rank in time that stands in for one."""
+    """Format of a time; ``position`` is a rank in time instead of one."""
 
     AUTO = "auto"
     SECONDS = "seconds"

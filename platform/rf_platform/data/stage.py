@@ -101,7 +101,7 @@ def _refuse_unsorted(connection: duckdb.DuckDBPyConnection, table: LoadedTable, 
 
 
 def _refuse_duplicates(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRows) -> None:
-    """Refuse rows whose key occurred in an earlier row; the first one stays."""
+    """Refuse rows with the key of an earlier row."""
     name = identifier(staged(table.spec.table))
     keys = ", ".join(identifier(k) for k in table.spec.keys)
     first = f"CASE WHEN s.{FILE} = t.{FILE} THEN '' ELSE 'another file, ' END || 'row ' || t.{ROW}"

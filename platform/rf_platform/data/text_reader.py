@@ -29,7 +29,7 @@ _MOST_MALFORMED = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedText:
-    """What came out of a text file."""
+    """Rows of a text file as a DuckDB relation, with header and faults."""
 
     header: tuple[str, ...]
     """Column names; column ``i`` of the relation is called ``c<i>``."""

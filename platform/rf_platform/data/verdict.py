@@ -1,4 +1,4 @@
-"""What is said about the input once all rows are checked: counts, the refusal of bad rows, warnings."""
+"""Verdict on the input after all rows are checked: counts, refusal of bad rows, warnings."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -84,7 +84,7 @@ def swallowed(tables: Sequence[LoadedTable]) -> tuple[str, ...]:
 
 
 def undescribed(connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable]) -> tuple[str, ...]:
-    """Return a warning per side whose interactions name ids that the attribute table lacks."""
+    """Return a warning per side with interactions of ids that the attribute table lacks."""
     present = {t.spec.table for t in tables}
     found = []
     for side, table in (("item", TABLES[1]), ("user", TABLES[2])):
@@ -117,7 +117,7 @@ def implausible(connection: duckdb.DuckDBPyConnection, since: date) -> tuple[str
 def changed_ids(
     connection: duckdb.DuckDBPyConnection, tables: Sequence[LoadedTable], before: ImportReport | None
 ) -> tuple[str, ...]:
-    """Return a warning per side whose ids have another type than in the tables of the import before."""
+    """Return a warning per side with ids of another type than in the tables of the import before."""
     found = []
     for side in ("user", "item"):
         ids = [(t, f) for t in tables for f in t.spec.fields if f.id_of == side]

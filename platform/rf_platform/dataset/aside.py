@@ -1,4 +1,4 @@
-"""Events of a dataset's users beside their histories: unwanted ones, and those whose items were only seen.
+"""Events of a dataset's users beside their histories: unwanted ones, and those with items that were only seen.
 
 They are no targets and in no history. What a target's user had put aside by then is an explicit negative, or has been seen.
 Shapes: A events aside, B users, P pairs of a user and an item.

@@ -43,7 +43,7 @@ _MARK = ".building-"
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How a dataset is built."""
+    """Options of a dataset build."""
 
     memory_limit: str = "3GB"
     """DuckDB's memory limit; what does not fit is spilled next to the dataset."""

@@ -118,7 +118,7 @@ class Dataset:
 
     @cached_property
     def training_counts(self) -> TrainingCounts:
-        """How many training events every user and every item has."""
+        """Numbers of training events of every user and every item."""
         log = self.sequences
         return TrainingCounts.of(log.offsets, log.item, log.split, self.n_items)
 

@@ -1,4 +1,4 @@
-"""What a model's embedding tables take, by arithmetic alone: no model is built (R22)."""
+"""Memory of a model's embedding tables, by arithmetic alone: no model is built (R22)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is learned from the training split: vocabularies, means and deviations, vector widths, counts."""
+"""Statistics of the training split: vocabularies, means and deviations, vector widths, counts."""
 
 import math
 import sys
@@ -24,7 +24,7 @@ def learn_encoder(
     """Learn vocabularies and statistics from the training events of a dataset under ``content``.
 
     Every value weighs as often as a training event saw it, so ids fall with the frequency the model will meet. A sentence is
-    added to ``warnings`` for each feature whose mean and deviation would be those of a few outliers.
+    added to ``warnings`` for each feature with mean and deviation dominated by a few outliers.
 
     Raises:
         DataError: vectors of one feature differ in width.

@@ -1,4 +1,4 @@
-"""How many training events every user and every item has."""
+"""Numbers of training events of every user and every item."""
 
 from dataclasses import dataclass
 

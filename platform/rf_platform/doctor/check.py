@@ -14,7 +14,7 @@ from rf_platform.settings import Settings
 
 
 class Status(StrEnum):
-    """How a check went."""
+    """Status of a check."""
 
     OK = "ok"
     WARN = "warn"
@@ -24,7 +24,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found, and what to do about it."""
+    """Finding of a check, with its remedy."""
 
     status: Status
     detail: str

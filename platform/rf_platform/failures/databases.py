@@ -49,7 +49,7 @@ def of_feast(error: Any) -> Failure:
 
 
 def of_alembic(error: Any) -> Failure:
-    """Return the failure of a registry whose tables cannot be upgraded."""
+    """Return the failure of a registry with tables that cannot be upgraded."""
     return Failure(
         kind=CorruptError, what=f"the registry cannot be upgraded: {first_line(error)}", remedy="restore it from a copy"
     )

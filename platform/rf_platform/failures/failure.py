@@ -1,4 +1,4 @@
-"""What failed, in the terms of the platform."""
+"""Failures of libraries and the system, in the terms of the platform."""
 
 from dataclasses import dataclass
 

@@ -45,7 +45,7 @@ def as_rf_error(
 
 
 def origin(error: BaseException) -> str:
-    """Return the top-level package whose code raised an exception, such as ``feast``; that of a C extension is its caller's."""
+    """Return the top-level package that raised an exception, such as ``feast``; a C extension counts as its caller."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] if frames else ""
 

@@ -26,7 +26,7 @@ from rf_platform.staging import locked
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """What is registered after an apply."""
+    """Names registered after an apply."""
 
     entities: list[str]
     feature_views: list[str]

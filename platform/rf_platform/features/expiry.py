@@ -43,5 +43,5 @@ def oldest_alive(moment_us: int, ttl: timedelta) -> datetime:
 
 
 def _reach_us(ttl: timedelta) -> int:
-    """How far before a moment a row may lie: an age is counted from just before the moment."""
+    """Return the largest age of a row at a moment, in microseconds: an age is counted from just before the moment."""
     return ttl // _MICROSECOND + 1

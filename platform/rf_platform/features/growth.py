@@ -21,7 +21,7 @@ _START_OVER = "train a new model instead: leave out --from"
 
 @dataclass(frozen=True, kw_only=True)
 class DomainGrowth:
-    """What became of one id map."""
+    """Growth of one id map."""
 
     domain: str
     policy: str
@@ -40,7 +40,7 @@ class DomainGrowth:
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticDrift:
-    """How far the numbers of a feature have moved from those that it goes on being standardised by."""
+    """Drift of a numeric feature from the mean and deviation that it is still standardised by."""
 
     feature: str
     kept: NumericStats

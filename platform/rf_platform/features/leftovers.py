@@ -22,7 +22,7 @@ _BATCH = 10_000
 def remove_leftovers(
     store: "FeatureStore", view: "FeatureView", keys: Set[bytes], spared_from: datetime | None
 ) -> tuple[int, int]:
-    """Remove the rows of a view whose keys were not loaded.
+    """Remove the rows of a view with keys that were not loaded.
 
     Other online stores than SQLite, PostgreSQL and Redis are left as they are.
 
@@ -111,6 +111,6 @@ def _moment(stored: bytes | None) -> float:
 
 
 def _belongs(key: bytes, prefix: bytes, project: bytes) -> bool:
-    """Is it a key of this project, and not of one whose name only ends alike? Type and length of the id follow the prefix."""
+    """Return whether a key is of this project, not of one with a like ending: type and length of the id follow the prefix."""
     size = int.from_bytes(key[len(prefix) + 4 : len(prefix) + 8], "little")
     return key[len(prefix) + 8 + size :] == project

@@ -38,7 +38,7 @@ class Ancestor:
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """Where the id maps of a run come from."""
+    """Lineage of the id maps of a run."""
 
     version: int
     """Counts the datasets that the ids have seen; rows of a version keep their meaning in all later ones."""

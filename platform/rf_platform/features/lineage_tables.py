@@ -1,4 +1,4 @@
-"""What became of every id map and every statistic, as tables for people."""
+"""Growth of the id maps and drift of the statistics, as tables for people."""
 
 from collections.abc import Iterator
 

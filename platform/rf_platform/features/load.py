@@ -43,7 +43,7 @@ class Loaded:
     rows: int = 0
     """Entities of the file that have a row by now."""
     expired: int = 0
-    """Those whose row is older than the ttl of the view: they have no value at present."""
+    """Those with a row older than the ttl of the view: they have no value at present."""
     newest: datetime | None = None
     """Newest event timestamp of the rows."""
     kept: int = 0
@@ -51,7 +51,7 @@ class Loaded:
     replaced: int = 0
     """Rows that were newer than those of the file, and were replaced: withdrawn from it, or written before the last load."""
     removed: int = 0
-    """Rows whose keys the file does not have."""
+    """Rows with keys that the file does not have."""
 
 
 def load_view(
@@ -145,7 +145,7 @@ def _values(column: pa.Array, field: "Field") -> list[Any]:
 
 
 def _since(view: "FeatureView") -> datetime | None:
-    """When the view was loaded last, in whole seconds as some stores keep times; None: never."""
+    """Return the time of the view's last load, in whole seconds as some stores keep times; None: never."""
     ends = [end.replace(tzinfo=end.tzinfo or UTC) for _, end in view.materialization_intervals]
     return max(ends).replace(microsecond=0) if ends else None
 

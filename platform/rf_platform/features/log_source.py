@@ -13,7 +13,7 @@ def check_log_id(columns: dict[str, str], entity: EntitySpec, log: str) -> None:
 
     Args:
         columns: the log's columns with their DuckDB types.
-        entity: whose ids.
+        entity: owner of the ids.
         log: what the log is called in messages.
 
     Raises:

@@ -22,7 +22,7 @@ Meaning = Literal["wanted", "unwanted", "seen", "ignored"]
 the user's later targets. ``seen``: seen, and nothing else. ``ignored``: in the event log, and nothing else."""
 MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 SEEN: tuple[Meaning, ...] = ("wanted", "unwanted", "seen")
-"""Meanings of the events whose items are in the seen set."""
+"""Meanings of the events that put their item into the seen set."""
 EVENT_TYPE = "event_type"
 DEFAULT_TYPE = "interaction"
 """Type of an event that has none."""

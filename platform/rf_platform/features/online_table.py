@@ -44,7 +44,7 @@ class StoreFile:
 
     @property
     def identity(self) -> tuple[int, int] | None:
-        """What no other file has: take it before a connection is opened. None: there is no file."""
+        """Device and inode of the file: take them before a connection is opened. None: there is no file."""
         if self._path is None:
             return None
         try:

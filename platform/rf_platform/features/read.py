@@ -56,7 +56,7 @@ EVENT_TIME = "event_timestamp"
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSource:
-    """Where the rows of one feature view lie and how they are joined."""
+    """Location and join keys of the rows of one feature view."""
 
     view: str
     side: Side

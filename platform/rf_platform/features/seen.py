@@ -2,7 +2,7 @@
 
 It is kept apart from the history, which is bounded and feeds the model: no field of it is a feature, and no FeatureSpec names it.
 One row per user lies in a table of the online store that belongs to the platform. The view is made here and never
-registered, so nobody has to define it, and an apply of other definitions does not drop it.
+registered, so no repository has to define it, and an apply of other definitions does not drop it.
 """
 
 from bisect import bisect_left

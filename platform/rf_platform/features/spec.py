@@ -16,7 +16,7 @@ from rf_platform.failures import reading
 from rf_platform.features.meanings import MeaningRule
 
 Side = Literal["user", "item", "context"]
-"""Whose feature it is; ``context`` describes one interaction of the history."""
+"""Owner of a feature; ``context`` describes one interaction of the history."""
 Kind = Literal["categorical", "multi", "numeric", "vector", "timestamp"]
 Role = Literal["feature", "history", "display", "label", "ignore"]
 """``feature`` feeds the model; ``history`` is one column of the recent interactions; ``display`` is shown to people;

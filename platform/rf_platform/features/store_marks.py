@@ -42,7 +42,7 @@ class AppliedMark:
     """Mark of a batch of events."""
 
     epoch: int
-    """The load on whose rows the events were put; after another load the mark says nothing."""
+    """The load that wrote the rows under the events; after another load the mark says nothing."""
     number: int
     """Of the mark: one more than that of the mark before."""
     position: int

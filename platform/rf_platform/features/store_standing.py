@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Standing(Enum):
-    """How a store stands to a log."""
+    """Standing of an online store relative to an event log."""
 
     CURRENT = "current"
     """It has what the log says that it has."""
@@ -45,7 +45,7 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class LogView:
-    """What a comparison needs to know of a log."""
+    """The part of a log that a comparison with a store needs."""
 
     state: LogState
     head: int

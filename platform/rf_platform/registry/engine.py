@@ -62,7 +62,7 @@ def make_directory(url: URL) -> None:
 
 
 def make_engine(url: URL, *, keep: bool = False, wait_seconds: int = WAIT_SECONDS) -> Engine:
-    """Return an engine whose transactions are begun as the registry needs them.
+    """Return an engine that begins transactions as the registry needs them.
 
     A writing transaction (:func:`writing`) waits for all others before its first statement, so that it may read, decide
     and write without a race.
@@ -90,7 +90,7 @@ def make_engine(url: URL, *, keep: bool = False, wait_seconds: int = WAIT_SECOND
 
 
 def writing(engine: Engine) -> Engine:
-    """Return the engine whose transactions exclude all other writers."""
+    """Return the engine with transactions that exclude all other writers."""
     return engine.execution_options(**{_WRITE: True})
 
 

@@ -117,7 +117,7 @@ class GroupCommit(GroupedWrites[Change, Recorded]):
             return
         try:
             more = self._journal.trim() > 0
-        except RfError:  # the next change tells whoever makes it
+        except RfError:  # the next change reports it
             more = False
         if not more:
             self._trimmed = monotonic()

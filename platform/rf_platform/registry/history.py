@@ -1,4 +1,4 @@
-"""What is served, and what a rollback returns to, follow from the deployment history alone.
+"""Served bundle and rollback targets, derived from the deployment history alone.
 
 It works like a browser's back button. A promotion opens a new page; a rollback goes back one page, to the bundle served
 before the current one, so two rollbacks in a row go back two; a promotion after a rollback continues from there, and the

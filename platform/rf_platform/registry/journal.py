@@ -36,7 +36,7 @@ _NEWEST = CatalogChange.superseded_us.is_(None)
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What an item is to be."""
+    """A change: the wanted state of an item."""
 
     item_id: str
     features: str | None
@@ -60,7 +60,7 @@ class Entry:
 
 
 class Recorded(NamedTuple):
-    """What became of a change."""
+    """Outcome of a change."""
 
     sequence: int
     """Number of the change that made the item what it is; 0 if the bundle has it like this."""
@@ -171,7 +171,7 @@ class CatalogJournal:
 
 
 class _Plan:
-    """What a transaction is going to write."""
+    """Rows that a transaction is going to write."""
 
     def __init__(self, newest: dict[str, Entry], last: int) -> None:
         self._newest, self._last, self._now = newest, last, now_us()

@@ -16,7 +16,7 @@ Named = TypeVar("Named", Dataset, Run, Bundle)
 
 
 class _Kind(NamedTuple):
-    """What is said of a table's rows when one is missing, and which row is the newest."""
+    """Words for a missing row of a table, and the order that finds its newest row."""
 
     noun: str
     command: str

@@ -1,4 +1,4 @@
-"""What the registry returns: frozen values that outlive the database session."""
+"""Records that the registry returns: frozen values that outlive the database session."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 
 class RunStatus(StrEnum):
-    """Where a training run stands."""
+    """Status of a training run."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -16,7 +16,7 @@ class RunStatus(StrEnum):
 
 
 class Action(StrEnum):
-    """How a bundle came to be served."""
+    """Kind of a deployment."""
 
     PROMOTE = "promote"
     ROLLBACK = "rollback"
@@ -82,7 +82,7 @@ class DeploymentRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TrafficRecord:
-    """Which bundles stand beside the served one from then on."""
+    """Split and shadow beside the served bundle, from a moment on."""
 
     challenger: str | None = None
     """Answers :attr:`percent` of the users."""

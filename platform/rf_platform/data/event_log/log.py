@@ -1,6 +1,6 @@
 """The event log in SQL: appended to by many processes, followed in order by one.
 
-A writer holds the lock of all writers until it has committed, so numbers become visible in their order: who has read up to
+A writer holds the lock of all writers until it has committed, so numbers become visible in their order: a reader of
 number n has missed none below it.
 """
 

@@ -1,7 +1,7 @@
 """The part of the event log that was moved out of SQL: Parquet files, each with a range of numbers, named by a manifest.
 
 The manifest decides what is there: files are on disk before it names them, and it is replaced as a whole. Readers hold a
-shared lock; a file that the manifest no longer names is removed when nobody reads.
+shared lock; a file that the manifest no longer names is removed when no reader is left.
 """
 
 import fcntl
@@ -81,7 +81,7 @@ class EventParts:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the only one who adds files while the block runs."""
+        """Hold the writer lock of the directory while the block runs."""
         self._directory.mkdir(parents=True, exist_ok=True)
         with self._locked("writer.lock", fcntl.LOCK_EX):
             yield
@@ -113,7 +113,7 @@ class EventParts:
                     if path.name not in named:
                         path.unlink()
         except BlockingIOError:
-            pass  # the next one who adds does it
+            pass  # the next writer does it
 
     @contextmanager
     def _locked(self, name: str, how: int) -> Iterator[None]:

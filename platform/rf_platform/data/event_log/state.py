@@ -12,7 +12,7 @@ _RANDOM_BITS = 31
 
 
 class StoreFault(IntEnum):
-    """What is known to be wrong with the online store that follows the log."""
+    """Known fault of the online store that follows the log."""
 
     NONE = 0
     BEHIND = 1
@@ -25,7 +25,7 @@ class StoreFault(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LogState:
-    """How far the online store has followed the log."""
+    """Position of the online store in the log."""
 
     applied: int
     """Events up to this number are in the online store."""

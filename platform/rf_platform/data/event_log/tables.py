@@ -1,4 +1,4 @@
-"""Where the event log lies in SQL.
+"""Database and tables of the event log.
 
 With an SQLite registry it is a file of its own, ``events/log.db`` in the workspace: events arrive all the time, and writers of
 one SQLite file wait for each other. With PostgreSQL its tables are in the registry's database.

@@ -1,4 +1,4 @@
-"""A synthetic catalog with the skew of a real one: users with tastes, items whose attributes explain who chooses them."""
+"""A synthetic catalog with the skew of a real one: users with tastes, items with attributes that explain choices."""
 
 from rf_platform.data.synth.options import SynthOptions
 from rf_platform.data.synth.tables import CATALOG, synthesise

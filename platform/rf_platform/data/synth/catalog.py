@@ -1,7 +1,7 @@
 """Items: cells of alike ones, attributes that tell the cells apart, popularity by Zipf's law, times of entry.
 
 A *cell* is a style within a category. Users choose cells by taste and items within a cell by popularity; an item's category,
-brand, tags and price follow from its cell but for some noise, so they explain who chooses it, also before anyone has.
+brand, tags and price follow from its cell but for some noise, so they explain choices of it, also before its first event.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What users choose: a session has a topic, one of their favourite cells, and popular items of a cell are chosen more often."""
+"""Choices of users: a session has a topic, one of the user's favourite cells; popular items of a cell are chosen more often."""
 
 from dataclasses import dataclass
 

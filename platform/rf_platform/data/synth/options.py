@@ -1,4 +1,4 @@
-"""How large a synthetic catalog is, and its seed."""
+"""Sizes and seed of a synthetic catalog."""
 
 from dataclasses import asdict, dataclass
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""When events happen: bursts within a session, hours to months between sessions, at hours when people are awake."""
+"""Times of events: bursts within a session, hours to months between sessions, at hours when people are awake."""
 
 from dataclasses import dataclass
 

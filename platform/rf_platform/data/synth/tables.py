@@ -39,7 +39,7 @@ def synthesise(options: SynthOptions, *, workspace: Workspace, replace: bool = F
 
     Args:
         options: sizes and seed.
-        workspace: whose tables are written; on any error the earlier ones stay untouched.
+        workspace: receives the tables; on any error the earlier ones stay untouched.
         replace: allow to replace the tables of another catalog.
 
     Raises:

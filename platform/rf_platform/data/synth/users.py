@@ -97,7 +97,7 @@ def make_users(
     n = len(own)
     archetype = rng.integers(0, ARCHETYPES, n)
     budget = rng.standard_normal(n)
-    # Of two cells that the archetype suggests, the one whose prices suit better.
+    # Of two cells that the archetype suggests, the one with the better prices.
     uniform = rng.random((n, FAVOURITES, 2))
     suggested = np.empty((n, FAVOURITES, 2), np.int64)
     for kind in range(ARCHETYPES):

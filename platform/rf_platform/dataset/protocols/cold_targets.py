@@ -27,7 +27,7 @@ def hold_out_cold_items(log: EventLog, choose_test: ChooseItems, choose_validati
     2. The last event left before the test target is the validation target. Every training event of a validation-cold item
        that is left is removed.
 
-    Whoever has fewer than three events left after a removal is for training only, and even so without cold items. Targets
+    A user with fewer than three events left after a removal is for training only, and even so without cold items. Targets
     of all other items stay, so that one dataset and one model serve warm and cold targets alike. Where the items of the two
     parts overlap, an item is test-cold.
 

@@ -1,4 +1,4 @@
-"""What a protocol looks at, and what it says about each event."""
+"""Input of a split protocol, and its assignment of each event to a split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class Events:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Assignment:
-    """What a protocol decided."""
+    """Split of each event, as decided by a protocol."""
 
     split: npt.NDArray[np.int8]
     """``[events]``: :data:`TRAIN`, :data:`VALIDATION`, :data:`TEST`, :data:`HISTORY` or :data:`REMOVED`."""
@@ -63,7 +63,7 @@ class Assignment:
 
 
 class SplitProtocol(Protocol):
-    """A rule that splits the events of a dataset: a frozen dataclass whose fields are its parameters."""
+    """A rule that splits the events of a dataset: a frozen dataclass with its parameters as fields."""
 
     name: ClassVar[str]
     """What it is called on the command line and in manifests."""

@@ -16,7 +16,7 @@ from rf_platform.ranges import Whole, check_fields
 class LeaveOneOutCold:
     """LOOC (row R16): leave-one-out in which the last items of sampled users never occur in training.
 
-    The test-cold items are the test targets of ``cold_users`` sampled users, and everyone whose last item is one of them is a
+    The test-cold items are the test targets of ``cold_users`` sampled users, and every user whose last item is one of them is a
     cold test case. The validation-cold items are the validation targets of other sampled users. See
     :func:`~rf_platform.dataset.protocols.cold_targets.hold_out_cold_items` for what is removed.
     """

@@ -11,7 +11,7 @@ from rf_platform.registry.models import TABLE_PREFIX, VERSION_TABLE, Base, UtcDa
 
 
 def ours(name: str | None, kind: str, parents: Any) -> bool:
-    """Keep the tables of others who share the database out of sight."""
+    """Return whether a table is the platform's: other applications may share the database."""
     return kind != "table" or (name or "").startswith(TABLE_PREFIX)
 
 
