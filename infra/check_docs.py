@@ -1,10 +1,11 @@
-"""Check that documents are what code and results give, in order, and that links lead somewhere; ``--write`` corrects them."""
+"""Check that documents are what code and results give, in order, with links that work and plain prose; ``--write`` corrects."""
 
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from check_prose import faults as faults_of_prose
 from doc_tables import ROOT, TABLES, wrong_defaults
 from draw_pictures import PICTURES
 
@@ -152,6 +153,7 @@ def documents(
 def main() -> int:
     """Compare, or write; returns the exit code."""
     right, faults = documents()
+    faults += faults_of_prose(ROOT)
     stale = [
         n for n, text in right.items() if not (ROOT / n).exists() or (ROOT / n).read_text(encoding="utf-8") != text
     ]

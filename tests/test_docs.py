@@ -180,3 +180,33 @@ def test_a_default_in_a_table_written_by_hand_is_held_against_the_command(check:
 )
 def test_what_a_cell_says_of_a_default(tables: Any, cell: str, default: str, told: bool) -> None:
     assert tables._tells(cell, default) is told
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("docs/a.md", "A server\nwhose key is gone."),
+        ("platform/a.py", '"""Where an index lies."""\n'),
+        ("platform/a.py", 'class A:\n    """The process that won, and\n    whoever follows it."""\n'),
+        ("platform/a.py", "x = 1\n'''Rows whose key is null.'''\n"),
+        ("platform/a.py", "x = 1  # the writer\n       # whose lock is held\n"),
+        ("protos/a.proto", "// The server\n// who answers.\nmessage A {}\n"),
+    ],
+)
+def test_prose_that_asks_or_takes_a_thing_for_a_person_is_named(
+    check: Any, tmp_path: Path, name: str, content: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text(content)
+    found = list(check.faults_of_prose(tmp_path))
+    assert len(found) == 1
+    assert found[0].startswith(
+        f"{name}:{content.count(chr(10), 0, content.find('who')) + 1 if 'who' in content else 1}:"
+    )
+
+
+def test_people_and_code_are_no_faults_of_prose(check: Any, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("Users, who pay, and operators\nwhose shop is `who`.\n```\nwho\n```\n")
+    assert list(check.faults_of_prose(tmp_path)) == []

@@ -1,4 +1,4 @@
-"""How and when a user interacted: the recent history as aligned arrays, oldest first.
+"""Context of a user's interactions: the recent history as aligned arrays, oldest first.
 
 A field with ``role=history`` is one column of the interaction log (tag ``of``), kept for the last ``history_length``
 interactions of a user. Offline, training reads the log itself, always up to the interaction before the one predicted.

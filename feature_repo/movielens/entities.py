@@ -1,4 +1,4 @@
-"""Who and what features describe."""
+"""Entities: users and items."""
 
 from feast import Entity, ValueType
 

@@ -1,4 +1,4 @@
-"""What is known of a movie: all the item tower ever sees, so a new movie needs nothing else to be recommendable."""
+"""Features of a movie: all the item tower ever sees, so a new movie needs nothing else to be recommendable."""
 
 from entities import item
 from feast import FeatureView, Field

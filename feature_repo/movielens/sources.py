@@ -1,4 +1,4 @@
-"""Where feature values come from: the tables that `rf data import` wrote (RF_TABLES is set by every `rf` command)."""
+"""Sources of feature values: the tables that `rf data import` wrote (RF_TABLES is set by every `rf` command)."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What is known of a user before any interaction."""
+"""Features of a user that are known before any interaction."""
 
 from entities import user
 from feast import FeatureView, Field

@@ -59,7 +59,7 @@ class Board:
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
 
     def flush(self) -> None:
-        """Have what was noted in the file, for those who watch."""
+        """Write out buffered values, so that TensorBoard shows them."""
         with writing(self._path):
             self._file.flush()
         self._flushed = time.monotonic()

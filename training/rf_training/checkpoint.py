@@ -29,7 +29,7 @@ _TEMPORARY = ".unfinished-"
 
 @dataclass
 class Position:
-    """How far a run has come."""
+    """Position of a run in its training."""
 
     epoch: int = 0
     """Epoch that is being trained, from 0."""

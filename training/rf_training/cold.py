@@ -31,7 +31,7 @@ SURE = 2.0
 MIN_COLD = 100
 """Fewest cold validation targets that a budget is spent by; with fewer, known items play the part of cold ones."""
 PRETEND_SHARE, MAX_PRETEND_SHARE = 0.05, 0.3
-"""Share of the known items whose ids are then forgotten: the first, or more, up to the second, for :data:`MIN_COLD` targets."""
+"""Share of the known items that then lose their ids: the first, or more, up to the second, for :data:`MIN_COLD` targets."""
 FEWEST = 30
 """Nothing is calibrated on fewer targets of either kind."""
 CASES = 4000
@@ -53,7 +53,7 @@ class ColdCalibration:
     warm_cases: int
     cold_cases: int
     cold_share: float
-    """Share of the validation targets whose item has no training event; forgotten ids do not count."""
+    """Share of the validation targets with an item without training events; forgotten ids do not count."""
     curve: list[dict[str, float]]
     """For every shift tried: ``shift`` and ``recall@20`` and ``ndcg@20`` of ``warm`` and ``cold`` targets, and of ``all`` of
     them, weighted by :attr:`cold_share`."""

@@ -16,7 +16,7 @@ TableOptimizer = Literal["rowwise_adagrad", "adam"]
 
 @dataclass(frozen=True, kw_only=True)
 class ShardingConfig:
-    """Which embedding tables every process has a copy of, and which lie in parts on several.
+    """Sharding of the embedding tables over the processes of a run.
 
     Every table is in one of two states. *Data-parallel*: each process has all of it, AdamW trains it like the rest of the model.
     *Sharded*: each row or column is on one process, and an optimiser fused into the backward pass updates the rows of a step
@@ -52,7 +52,7 @@ ColdBudget = Annotated[Share | Literal["natural"], Field(description=f"be {NATUR
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a model is trained."""
+    """Settings of a training: objective, optimisation, batches, regularisation."""
 
     OF_OBJECTIVE: ClassVar[Mapping[str, str]] = {
         "label_smoothing": "full",
@@ -108,7 +108,7 @@ class TrainConfig:
 
     unwanted_weight: Weight = 1.0
     """Weight of the term that ranks a target above an item which its user had declared unwanted by then; it is 0 for a dataset
-    whose events are all wanted."""
+    with wanted events only."""
 
     uniformity_weight: Weight = 0.0
     """Weight of an explicit uniformity term over the candidates; the contrastive loss has one implicitly."""
@@ -131,7 +131,7 @@ class TrainConfig:
     cold_budget: ColdBudget = NATURAL
     """How far the scores of items without an id of their own are raised after training. ``natural``: as far as that helps the
     validation targets, known and new ones as often as they occur, and not at all where it does not. A number: as far as it costs
-    no more than this share of the validation NDCG@20 on known items, for those who want new items seen. 0: never."""
+    no more than this share of the validation NDCG@20 on known items, to show new items more often. 0: never."""
 
     validation_cases: Count = 25_000
     """Most validation targets that are ranked after every epoch; of more, so many are drawn by the seed, the same every time.

@@ -92,7 +92,7 @@ def products(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 T = TypeVar("T")
 
 _ALIGNED = 16
-"""Bytes at whose multiples a tensor begins: kernels read that many at once."""
+"""Alignment of tensors in bytes: kernels read that many at once."""
 
 
 def moved(value: T, device: torch.device) -> T:

@@ -29,7 +29,7 @@ class ModelScorer:
 
     Args:
         model: what is asked.
-        dataset: whose users and items they are.
+        dataset: has the users and items.
         name: what a report calls the model.
         sides: the dataset's items and users, where they are encoded already.
     """

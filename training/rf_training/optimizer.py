@@ -37,7 +37,7 @@ class WarmupCosine:
 
 BETAS = (0.9, 0.98)
 ADAGRAD_RATE = 0.05
-"""Default peak of row-wise Adagrad, whose steps shrink with the squared gradients a row has seen."""
+"""Default peak rate of row-wise Adagrad: its steps shrink with the squared gradients a row has seen."""
 
 
 class Optimizer:

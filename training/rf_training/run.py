@@ -102,7 +102,7 @@ def continue_run(
     changes: Iterable[str] = (),
     world: World | None = None,
 ) -> TrainResult:
-    """Train a new run that goes on from a bundle's weights, on a dataset whose vocabularies may have grown, and record it.
+    """Train a new run from a bundle's weights (warm start), on a dataset with perhaps grown vocabularies, and record it.
 
     Args:
         settings: the workspace, on a disk that all processes see.

@@ -42,7 +42,7 @@ class TrainResult:
     name: str
     """Name of the run."""
     best_epoch: int
-    """Epoch, from 1, whose weights are kept in ``best/``; 0 for the weights that the run started from."""
+    """Epoch, from 1, of the weights in ``best/``; 0 for the weights that the run started from."""
     validation: dict[str, float]
     """Metrics of the best epoch on the validation split, seen items excluded."""
     steps: int
@@ -90,7 +90,7 @@ class Trainer:
             warmup=math.ceil(train.warmup_epochs * self.steps),
             total=train.epochs * self.steps,
         )
-        # No device has all tables of a model whose tables are spread.
+        # No device has all tables of a model with spread tables.
         where = self.device if self.parallel.whole else CPU
         self.validation = Validation(recipe, dataset, directory, self.loader.sides, where)
         # An empty validation split is told before anything is trained.

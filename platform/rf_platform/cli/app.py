@@ -52,7 +52,7 @@ def root(
         typer.Option(help="Workspace directory, one per catalog (RF_HOME; default: .rf).", show_default=False),
     ] = None,
 ) -> None:
-    """A recommender platform: features in Feast, a two-tower transformer, retrieval over gRPC.
+    """Run a recommender: features in Feast, a two-tower transformer, retrieval over gRPC.
 
     The usual order: data import, features apply, features materialize, dataset build, train, index build, promote, serve, query.
     Settings are read from RF_* environment variables; `rf doctor` shows them and checks the installation.

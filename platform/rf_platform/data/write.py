@@ -68,7 +68,7 @@ class TableWriter:
     """Writes a table that comes in parts; the row groups of the file do not depend on the parts."""
 
     def __init__(self, path: Path, schema: pa.Schema | None = None) -> None:
-        """``schema`` may be left out if there is at least one part."""
+        """Open the file; ``schema`` may be left out if there is at least one part."""
         self._path = path
         self._writer = None if schema is None else self._open(schema)
         self._waiting: list[pa.Table] = []

@@ -172,7 +172,7 @@ class _Builder:
         return [s for s in self.sources if s.side == side]
 
     def _log(self) -> None:
-        """Number the wanted events in the order of training: user, time, input order."""
+        """Order the wanted events as training reads them, and number them: by user, time, input order."""
         user, item, meanings = self.spec.user, self.spec.item, self.spec.meanings
         columns = describe(self.db, str(self.interactions), "the interaction log")
         for entity in (user, item):
@@ -238,7 +238,7 @@ class _Builder:
                 self.db.execute(f"CREATE TABLE {_joined(source)} AS {join_sql(source, _rows(source), 'log', key)}")
 
     def _versions(self) -> None:
-        """Number the distinct states of items and users: those that an event saw, the newest, and those to evaluate with.
+        """Find and number the distinct states of items and users: those that an event saw, the newest, those to evaluate with.
 
         An evaluation may not know more of an item than training did: it uses the state of the item's latest training event,
         or, for an item that training never met, its first state.
@@ -311,7 +311,7 @@ class _Builder:
         return f"SELECT x.{identifier(side)}{rids} FROM {side}_index x{joins}"
 
     def _contexts(self) -> None:
-        """Number the distinct combinations of categorical context features."""
+        """Find and number the distinct combinations of categorical context features."""
         names = [identifier(f.name) for f in self.spec.inputs("context") if f.kind == "categorical"]
         if not names:
             self.db.execute("CREATE TABLE contexts AS SELECT 0 AS context")

@@ -163,7 +163,7 @@ def build(
 
 
 def _described(dataset: "Dataset") -> str:
-    """The protocol with its parameters, and how many warm and cold targets it holds out."""
+    """Return the protocol with its parameters and numbers of warm and cold targets."""
     parameters = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in dataset.protocol.items() if k != "name")
     held_out = ", ".join(f"{n['warm']:,} warm and {n['cold']:,} cold {split}" for split, n in dataset.targets.items())
     return f"{dataset.protocol['name']}{f' ({parameters})' if parameters else ''}: {held_out} targets"

@@ -206,7 +206,7 @@ class Dataset:
         return _ids(self._columns("users", "user", "current", key), "user", key)
 
     def _columns(self, table: str, *columns: str) -> pa.Table:
-        """Some columns of the items or users: all of them can be much more than what is asked for."""
+        """Return some columns of the items or users; reading all can cost much more."""
         return self._table(table, columns)
 
     def _table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -22,7 +22,7 @@ def check_torch_import(settings: Settings) -> Finding:
 
 
 def check_faiss_import(settings: Settings) -> Finding:
-    """Does faiss load?"""
+    """Check that faiss loads."""
     return import_modules("faiss")
 
 

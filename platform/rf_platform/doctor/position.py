@@ -15,7 +15,7 @@ _REMEDIES = {
 
 
 def check_store_position(settings: Settings) -> Finding:
-    """Does the online store have what was materialised and applied?"""
+    """Check that the online store has what was materialised and applied."""
     from rf_platform.failures import summary
     from rf_platform.features.store import open_store
     from rf_platform.features.store_standing import Standing, standing_of

@@ -17,7 +17,7 @@ _REMEDY = "`rf features materialize`; until then exclude_seen leaves out the ite
 
 
 def check_seen_sets(settings: Settings) -> Finding:
-    """Does the online store have the seen sets of users with interactions?"""
+    """Check that the online store has the seen sets of users with interactions."""
     from rf_platform.failures import summary
     from rf_platform.features.store import open_store, repo_config
 

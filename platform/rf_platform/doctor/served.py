@@ -17,7 +17,7 @@ def check_served_bundle(settings: Settings) -> Finding:
 
 
 def check_served_features(settings: Settings) -> Finding:
-    """Does the feature store still offer all that the served bundle reads?"""
+    """Check that the feature store offers all that the served bundle reads."""
     record = _served(settings)
     if record is None:
         return ok("no bundle is served yet")

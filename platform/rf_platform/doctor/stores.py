@@ -72,7 +72,7 @@ def check_feature_registry(settings: Settings) -> Finding:
 
 
 def check_online_store(settings: Settings) -> Finding:
-    """Does the online store answer?"""
+    """Check that the online store answers."""
     if settings.online_store_url:
         url = settings.online_store_url
     elif _no_repository(settings):

@@ -27,7 +27,7 @@ TokensFile = Annotated[
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="Who calls; appears in log lines.")],
+    name: Annotated[str, typer.Argument(help="Name of the caller; appears in log lines.")],
     role: Annotated[
         RoleName,
         typer.Option(
@@ -70,7 +70,7 @@ def list_tokens(
 
 
 @app.command()
-def remove(name: Annotated[str, typer.Argument(help="Whose token.")], tokens: TokensFile = None) -> None:
+def remove(name: Annotated[str, typer.Argument(help="Name of the caller.")], tokens: TokensFile = None) -> None:
     """Remove a token; running servers refuse it within a second."""
     from rf_serving.server.tokens import remove_token
 

@@ -61,7 +61,7 @@ class ServerCertificates:
         )
 
     def _now(self) -> Any:
-        """Called by gRPC before each handshake, from a thread of its own; must not fail."""
+        """Return the certificates for a handshake; gRPC calls it from a thread of its own, and it must not fail."""
         try:
             signature = self._signature(self._files)
             if signature != self._seen:

@@ -12,7 +12,7 @@ NUMERIC_BINS = 10
 
 
 def content_matrix(dataset: Dataset) -> sparse.csr_array:
-    """Which values each item of the catalog has, from the item features that the spec gives to the model.
+    """Return the content matrix of the catalog: the values of each item's features that the spec gives to the model.
 
     Every value of a categorical or multi-valued feature is a column; a value that the training split does not know, or a
     missing one, is none. A numeric feature or timestamp has a column for each of :data:`NUMERIC_BINS` quantile bins.

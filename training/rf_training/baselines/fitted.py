@@ -21,7 +21,7 @@ _REMEDY = "remove the file, and it is fitted again"
 class FittedBaselines:
     """A directory with one file for each (dataset fingerprint, baseline, settings, library version).
 
-    A file holds weights and plain values (:class:`FittedState`), never objects: whoever may write to the workspace cannot have
+    A file holds weights and plain values (:class:`FittedState`), never objects: a writer to the workspace cannot have
     code run by it. Fits that earlier versions kept as objects are not read; they are done again.
     """
 
@@ -31,14 +31,14 @@ class FittedBaselines:
         self.fingerprint = fingerprint
 
     def path(self, name: str) -> Path:
-        """Where the fitted baseline is, or will be."""
+        """Return the path of the fitted baseline; it need not exist yet."""
         identity = json.dumps(
             {"format": _FORMAT, "dataset": self.fingerprint, **BASELINES[name].identity}, sort_keys=True
         )
         return self.directory / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.pt"
 
     def get(self, name: str, data: TrainingData) -> Scorer:
-        """The fitted baseline: the simple ones anew, those of a library only where they are not there yet.
+        """Return the fitted baseline: simple ones are fitted anew, those of a library only once.
 
         Raises:
             ConfigError: If the ``bench`` extra is not installed.

@@ -27,7 +27,7 @@ def optional_library(baseline: str) -> Iterator[None]:
 
 
 def library_version(package: str) -> str:
-    """The installed version of a package, or ``-``."""
+    """Return the installed version of a package, or ``-``."""
     try:
         return version(package)
     except PackageNotFoundError:

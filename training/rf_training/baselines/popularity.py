@@ -13,7 +13,7 @@ class Popularity:
     name = "popularity"
 
     def __init__(self, counts: npt.NDArray[np.int64]) -> None:
-        """``counts``: ``[n_items]`` training events of each item."""
+        """Score items by ``counts``, ``[n_items]``: training events of each item."""
         self.counts = counts
         self._scores = counts.astype(np.float32)  # exact up to 2^24 events of one item
 

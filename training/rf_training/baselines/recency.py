@@ -31,7 +31,7 @@ class Recency:
     def fit(cls, data: TrainingData, *, half_life: float = 0.5) -> "Recency":
         """Sum the decayed training events; validation and test events are not looked at.
 
-        The default was chosen on the validation split of MovieLens-1M, whose times are real ones.
+        The default was chosen on the validation split of MovieLens-1M: its times are real ones.
 
         Args:
             data: ``sequences`` and ``timestamps`` are looked at.

@@ -207,7 +207,7 @@ def _arguments(settings: TransformerSettings, length: int, dropout: float, train
 
 
 def _rectools_dataset(train: Jagged) -> Any:
-    """The training events in RecTools' form; it orders by time, so positions stand for times."""
+    """Return the training events in RecTools' form; it orders by time, so positions stand for times."""
     positions = np.arange(len(train.values)) - np.repeat(train.offsets[:-1], train.lengths)
     frame = pd.DataFrame(
         {

@@ -24,7 +24,7 @@ GRU4REC = GRU4RecSettings(batch_size=512, epochs=10, dropout=0.0)
 
 @dataclass(frozen=True)
 class Baseline:
-    """How to fit a baseline."""
+    """Entry of a baseline: its fit, package and settings."""
 
     fit: Callable[[TrainingData], Scorer]
     """Fits with the settings of the table."""

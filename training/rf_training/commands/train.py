@@ -45,7 +45,7 @@ def train(
         str | None,
         typer.Option(
             "--from",
-            help="Bundle whose weights to go on from, with its recipe and a shorter schedule; the dataset may have more values.",
+            help="Bundle to go on from: its weights, its recipe and a shorter schedule; the dataset may have more values.",
             show_default=False,
         ),
     ] = None,
@@ -64,7 +64,7 @@ def train(
 ) -> None:
     """Train a two-tower model on a dataset version.
 
-    The validation targets that the dataset's protocol holds out choose the best epoch, whose weights `rf index build` turns into
+    The validation targets that the dataset's protocol holds out choose the best epoch; its weights `rf index build` turns into
     a bundle. They also say by how much the scores of items without training events are raised (train.cold_budget).
 
     With --from a run starts from a bundle's weights instead of random ones: known values keep their ids and rows, new ones start

@@ -27,7 +27,7 @@ FLOAT = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TablePlan:
-    """Where one table lies and what trains it."""
+    """Placement of one table, and the optimiser that trains it."""
 
     table: str
     """Domain (or feature, in a model that shares none), after the part of the model where that has tables of its own."""
@@ -47,7 +47,7 @@ class TablePlan:
 
 
 def sharded_domains(sharding: ShardingConfig, encoder: FeatureEncoder) -> frozenset[str]:
-    """Return the domains whose tables no process has as a whole. It does not depend on the number of processes.
+    """Return the domains with tables that no process has as a whole, which does not depend on the number of processes.
 
     Raises:
         ConfigError: a domain is named that the dataset does not have.
@@ -79,7 +79,7 @@ def make_plan(
             domain = config.name.removeprefix(PREFIX)
             asked = sharding.domains.get(domain)
             _check(domain, asked, config.embedding_dim, sharding, device)
-            # Of the ways to cut a table those remain whose parts do not depend on the number of processes, and the one asked for.
+            # Of the ways to cut a table: those with parts independent of the number of processes, and the one asked for.
             kinds = (
                 [asked] if asked else ["table_wise", "column_wise", *(["row_wise"] if device.type == "cuda" else [])]
             )

@@ -210,7 +210,7 @@ class World:
 
 
 class _Gather(torch.autograd.Function):
-    """All-gather whose backward pass sums, for every row, the gradients of all processes where the row came from."""
+    """All-gather with a backward pass that sums each row's gradients of all processes, on the process it came from."""
 
     @staticmethod
     def forward(ctx: Any, part_PD: Tensor, rows: int, size: int, rank: int) -> Tensor:

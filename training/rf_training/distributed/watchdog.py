@@ -20,8 +20,8 @@ HOST = "the process that hosts the rendezvous"
 class Watchdog(threading.Thread):
     """Beats for its own process, and ends it when another is lost.
 
-    A process that is killed closes its connections, which fails the collective operations of its neighbours at once. Nobody
-    tells those that wait elsewhere (for rank 0 to evaluate, on a GPU, for a host that lost its power): they hear it here.
+    A process that is killed closes its connections, which fails the collective operations of its neighbours at once. Processes
+    that wait elsewhere (for rank 0 to evaluate, on a GPU, for a host that lost its power) learn of it here.
     Rank 0 watches all, the others watch rank 0 and its verdict, so that the traffic grows with the processes, not with
     their square. Only changes are looked at, never times: clocks may differ.
     """

@@ -42,7 +42,7 @@ def bootstrap_means(
         ``[resamples, n_columns]``.
 
     Raises:
-        RunError: If there are no users: a mean over nobody has no interval.
+        RunError: If there are no users.
         ValueError: If there are no resamples.
     """
     n_users, n_columns = values_NM.shape

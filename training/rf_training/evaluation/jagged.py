@@ -30,7 +30,7 @@ class Jagged:
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
     def last(self, count: int) -> "Jagged":
-        """The last ``count`` values of each row, or the whole row where it is shorter."""
+        """Return the last ``count`` values of each row, or the whole row where it is shorter."""
         lengths = np.minimum(self.lengths, count)
         return gather(self.values, self.offsets[1:] - lengths, self.offsets[1:])
 

@@ -70,7 +70,7 @@ def rank_targets(
 
     Args:
         scorer: What is evaluated; called with consecutive chunks of cases.
-        cases: The cases, whose order the ranks keep.
+        cases: The cases; the ranks keep their order.
         seed: Source of the random order of ties.
         chunk_users: Most users scored at once; fewer where their scores would exceed :data:`MAX_SCORES`.
         progress: Told the number of cases done after each chunk.
@@ -114,7 +114,7 @@ def rank_targets(
 
 
 class _Counts(NamedTuple):
-    """How many items of each case score higher than its target, and how many the same."""
+    """Numbers of items of each case that score higher than its target, and equal to it."""
 
     greater: npt.NDArray[np.int64]
     equal: npt.NDArray[np.int64]

@@ -23,7 +23,7 @@ class Reach:
 
     scorer: str
     coverage: float
-    """Share of the catalog that is recommended to anybody."""
+    """Share of the catalog that is recommended to at least one user."""
     mean_rank: float | None
     """Mean popularity rank of the items recommended, every recommendation counted; 1 is the most popular item. None where nothing
     was recommended."""
@@ -49,7 +49,7 @@ class CatalogReach:
     k: int
     """Recommendations for each user, seen items left out."""
     bands: tuple[BandSize, ...]
-    """The popularity bands of the catalog, whose shares :attr:`rows` give."""
+    """Popularity bands of the catalog; :attr:`rows` give their shares."""
     rows: tuple[Reach, ...]
     """The scorers in the order of the report, and last the targets, which the users chose themselves."""
 
@@ -127,7 +127,7 @@ def reach(
     """Describe recommendations.
 
     Args:
-        scorer: who made them.
+        scorer: name of the scorer that made them.
         items: item rows, of any shape; :data:`NOTHING` is left out.
         counts: ``[n_items]`` training events.
         bands: ``[n_items]`` popularity band of each item.

@@ -35,7 +35,7 @@ def report_tables(report: EvaluationReport) -> RenderableType:
 
 
 def report_markdown(report: EvaluationReport) -> str:
-    """The same tables in Markdown with all metrics, each value with the bounds of its interval."""
+    """Return the same tables in Markdown with all metrics, each value with the bounds of its interval."""
     tables = [
         f"### {section.title}\n\n{_markdown_table(section)}" for section in sections(report, METRIC_LABELS, groups=True)
     ]

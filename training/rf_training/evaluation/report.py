@@ -20,9 +20,9 @@ class EvaluationReport:
     cases: int
     """Number of users ranked, with one target each."""
     cold_targets: int
-    """Cases whose target has no training event."""
+    """Cases with a target without training events."""
     repeated_targets: int
-    """Cases whose target is also in the user's history."""
+    """Cases with a target that is also in the user's history."""
     items: int
     """Number of items ranked for each user: the whole catalog."""
     seed: int
@@ -48,7 +48,7 @@ class EvaluationReport:
     """How much of the catalog is recommended, and how popular it is."""
 
     def result(self, scorer: str, seen: Seen) -> ScorerResult:
-        """Result of one scorer on all cases under one treatment of seen items.
+        """Return the result of one scorer on all cases under one treatment of seen items.
 
         Raises:
             KeyError: If the report has no such scorer.
@@ -60,5 +60,5 @@ class EvaluationReport:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain values for JSON; equal inputs and seeds give equal documents."""
+        """Return the report as plain values for JSON; equal inputs and seeds give equal documents."""
         return asdict(self)

@@ -33,7 +33,7 @@ class TargetGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """How well a scorer does on warm and on cold targets at once."""
+    """Joint quality of a scorer on warm and on cold targets."""
 
     scorer: str
     seen: Seen
@@ -74,7 +74,7 @@ def warm_cold(
         ranks: of the scorers that can rank the cold items on their own (a search index cannot).
         reference: scorer that differences are taken against.
         resamples: number of bootstrap samples.
-        seeds: of the warm and of the cold users, who are drawn apart.
+        seeds: of the warm and of the cold users, which are drawn apart.
     """
     cold = cases.cold
     if not cold.any():

@@ -95,7 +95,7 @@ class Group:
         return replace(self, variants={name: self.variants[name] for name in self.variants if name in picked})
 
     def to_dict(self) -> dict[str, Any]:
-        """The group as a grid file has it."""
+        """Return the group as a grid file has it."""
         return {
             "title": self.title,
             "fixed": dict(self.fixed),
@@ -137,7 +137,7 @@ def known(name: str, names: Iterable[str], what: str) -> str:
 
 
 def no_seed(settings: Iterable[str]) -> None:
-    """Refuse a base recipe whose seed is set by hand."""
+    """Refuse a base recipe with a seed set by hand."""
     if any(setting.partition("=")[0] == SEED for setting in settings):
         raise UsageError(f"--set {SEED}: an ablation takes its seeds from --seeds, e.g. --seeds 0,1")
 

@@ -35,7 +35,7 @@ class Measured:
     parameters: int
     """Number of parameters of the model."""
     best_epoch: int | None
-    """Epoch, from 1, whose weights were chosen on the validation split."""
+    """Epoch, from 1, of the weights chosen on the validation split."""
     cost: Cost | None
 
 

@@ -98,7 +98,7 @@ class AblationResult:
         return "cold" in self.cases
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as plain values for JSON."""
+        """Return the result as plain values for JSON."""
         return asdict(self)
 
 
@@ -132,7 +132,7 @@ def build_result(
 
 
 def _kinds(cases: EvaluationCases) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which cases belong to each kind of target; a kind without any is left out."""
+    """Return a mask of the cases of each kind of target; a kind without any is left out."""
     kinds = {"all": np.ones(len(cases), bool)}
     if cases.cold.any():
         kinds |= {"warm": ~cases.cold, "cold": cases.cold, AMONG_COLD: cases.cold}

@@ -147,7 +147,7 @@ def caption(result: AblationResult) -> str:
 
 
 def _narrow(head: str) -> str:
-    """A heading on several lines, as narrow as its figures."""
+    """Return a heading on several lines, as narrow as its figures."""
     kind = next((kind for kind in (AMONG_COLD, "warm", "cold") if head.endswith(f" {kind}")), "")
     metric = head.removesuffix(f" {kind}") if kind else head
     lines = [*metric.replace("CPU s/", "CPU s@/").split("@"), *kind.split()]

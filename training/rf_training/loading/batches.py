@@ -24,7 +24,7 @@ from rf_training.model.inputs import FeatureTensors
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every step a process trains on."""
+    """Share of a process in every step."""
 
     rank: int = 0
     size: int = 1
@@ -216,7 +216,7 @@ class BatchLoader:
         )
 
     def _sample(self, all_targets: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> "_Candidates":
-        """The whole step's targets, each as its event saw it, and items drawn uniformly, for this process's ``targets``."""
+        """Return the candidates of this process's ``targets``: the whole step's, as their events saw them, and uniform draws."""
         drawn = rng.choice(self.negatives, min(self.recipe.train.uniform_negatives, len(self.negatives)))
         target_version = np.asarray(self.sequences.item_version[all_targets], np.int64)
         versions, row = np.unique(np.concatenate([target_version, self.version[drawn]]), return_inverse=True)

@@ -5,7 +5,7 @@ import numpy as np
 from rf_training.loading.windows import Windows
 
 SORTED_BATCHES = 50
-"""Batches whose windows are sorted by length together: enough to save padding, few enough to stay random."""
+"""Batches with windows sorted by length together: enough to save padding, few enough to stay random."""
 
 
 def compose(

@@ -27,7 +27,7 @@ class EpochOrder(Protocol):
     """Decides which windows every step of an epoch trains on."""
 
     def __len__(self) -> int:
-        """Number of windows."""
+        """Return the number of windows."""
 
     @property
     def steps(self) -> int:

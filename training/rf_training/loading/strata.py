@@ -61,7 +61,7 @@ def item_categories(items: EncodedTable) -> np.ndarray:
 
 
 def _band(values: np.ndarray) -> np.ndarray:
-    """Number the parts of equal size, 0..``BANDS`` - 1; equal values are in one part."""
+    """Return the quantile band of each value, 0..``BANDS`` - 1; equal values are in one band."""
     cuts = np.quantile(values, np.arange(1, BANDS) / BANDS)
     bands: np.ndarray = np.searchsorted(cuts, values, side="right")
     return bands

@@ -15,7 +15,7 @@ from rf_platform.features.spec import ITEM_ID_DOMAIN
 from rf_platform.features.vocabulary import UNKNOWN_ID
 
 ROWS_AT_ONCE = 1 << 20
-"""Rows whose raw values are in memory; fewer would look the values up in more rounds, each of which prepares the vocabulary."""
+"""Rows with raw values in memory; fewer would look the values up in more rounds, each of which prepares the vocabulary."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,7 @@ class Windows:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """How histories are cut: from the latest event backwards, into windows of at most ``history`` inputs.
+    """Cut of histories into windows of at most ``history`` inputs, from the latest event backwards.
 
     A target sees the events of its window before it. With ``overlap`` 0 a window's first target sees one event; with 0.5
     every target of a long history sees at least half a window.

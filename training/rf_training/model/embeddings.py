@@ -65,7 +65,7 @@ class FeatureEmbeddings(nn.Module):
         rates: noising rate of every feature.
         share: one table per domain, or one per feature.
         pooling: how the values of a bag become one vector.
-        sharded: domains whose tables are spread over processes; without weights until they are.
+        sharded: domains with tables spread over processes; without weights until they are.
 
     Raises:
         ConfigError: ``sharded`` is not possible with this ``pooling`` or these ``dims``.

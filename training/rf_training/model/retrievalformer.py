@@ -29,7 +29,7 @@ class RetrievalFormer(nn.Module):
     Args:
         config: size and shape.
         encoder: features, and the rows of their vocabularies.
-        sharded: domains whose tables are spread over processes, in training only.
+        sharded: domains with tables spread over processes, in training only.
     """
 
     def __init__(self, config: ModelConfig, encoder: FeatureEncoder, sharded: Set[str] = frozenset()) -> None:
@@ -76,7 +76,7 @@ class RetrievalFormer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and where what it is asked about has to be."""
+        """Device of the model; inputs have to be there."""
         return self.interaction_gate.device
 
     def side(self, side: Side) -> FeatureTokens:
@@ -129,7 +129,7 @@ class RetrievalFormer(nn.Module):
         return z_VD
 
     def encode_profiles(self, users: FeatureTensors, embedded: Mapping[str, Embedded] | None = None) -> Tensor:
-        """Return profile vectors [B, D]; a user of whom nothing is known gets a learned vector."""
+        """Return profile vectors [B, D]; a user without any known feature gets a learned vector."""
         if self.user_tokens.count == 0:
             return self.profile_fusion.empty_D.expand(users.rows, -1)
         embedded = embedded if embedded is not None else self.embed({"user": users})
@@ -200,7 +200,7 @@ class RetrievalFormer(nn.Module):
 
 
 class _ItemSide(nn.Module):
-    """Tables, tokens and fusion of items in histories, in a model whose towers share none."""
+    """Tables, tokens and fusion of items in histories, in a model with towers that share none."""
 
     def __init__(
         self,

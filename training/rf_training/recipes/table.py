@@ -48,13 +48,13 @@ def default(data: DatasetStatistics) -> Recipe:
 
 
 def demo(data: DatasetStatistics) -> Recipe:
-    """The default, as short as still worth showing: about a minute on two cores for MovieLens-100K."""
+    """Return the default recipe with fewer epochs: about a minute on two cores for MovieLens-100K."""
     base = default(data)
     return replace(base, name="demo", train=replace(base.train, epochs=5))
 
 
 def paper(data: DatasetStatistics) -> Recipe:
-    """The model and the training of the paper, to compare with: its values (C.3, C.4), and sizes as in `default`.
+    """Return the model and training of the paper, to compare with: its values (C.3, C.4), and sizes as in `default`.
 
     Of its own are the weight of the variance penalty, training at every position, and the average of the weights.
     """

@@ -56,13 +56,13 @@ class RunReport:
 
     @property
     def best_epoch(self) -> int | None:
-        """Epoch, from 1, whose weights were chosen; None for a run that is not complete."""
+        """Epoch, from 1, of the chosen weights; None for a run that is not complete."""
         epoch = self.run.metrics.get("best_epoch")
         return None if epoch is None else int(epoch)
 
     @property
     def averaging(self) -> str:
-        """Which weights were evaluated, as a sentence."""
+        """Sentence on the weights that were evaluated: averaged or not."""
         decay = self.run.config["train"].get("ema_decay")
         if decay:
             return f"The weights that are evaluated are a running average over the steps (decay {decay:g})."
@@ -71,7 +71,7 @@ class RunReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures of the report as plain values for JSON, without curves and points."""
+        """Return the figures of the report as plain values for JSON, without curves and points."""
         return {
             "run": self.run.name,
             "status": str(self.run.status),

@@ -93,7 +93,7 @@ def principal_plane(
 
 
 def choose_colouring(items: pa.Table, fields: list[FieldSpec]) -> Colouring | None:
-    """Choose the feature whose most frequent values are on the most items, of those with at least two values.
+    """Choose the feature with the most items under its most frequent values, of those with at least two values.
 
     An item with several values of a multi-valued feature counts for the one that is the most frequent in the catalog.
     """

@@ -25,7 +25,7 @@ from rf_training.rerank.towers import Towers
 
 RESAMPLES = 1000
 BOUND = TargetAttention.kind
-"""Kind of the full ranker, whose AUC is the bound of quality."""
+"""Kind of the full ranker: its AUC is the bound of quality."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from rf_training.rerank.towers import EncodedPositions, Noise, Positions, Towers
 class Examples:
     """One view of the training places: as the towers see them, perhaps under noise.
 
-    Only places whose positive the retriever finds are examples: a re-ranker is asked about nothing else, and from positives that
-    lie behind all of their negatives it would learn to turn the order round.
+    Only places with a positive that the retriever finds are examples: a re-ranker is asked about nothing else, and from
+    positives behind all of their negatives it would learn to turn the order round.
     """
 
     encoded: EncodedPositions
@@ -137,7 +137,7 @@ def _draw(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Draw ``count`` of the candidates without replacement, with a probability that falls as one over their place.
 
-    The first places decide NDCG, the others fill the tail. By the Gumbel-top-k trick, whose threshold also gives the weights with
+    The first places decide NDCG, the others fill the tail. By the Gumbel-top-k trick; its threshold also gives the weights with
     which the drawn ones stand for all (Kool et al., 2019, "Stochastic beams and where to find them", ICML).
 
     Returns:

@@ -62,7 +62,7 @@ class Tokens(NamedTuple):
 
     @property
     def mask(self) -> Tensor | None:
-        """Which tokens an attention may see [B, 1, 1, S]; None for all."""
+        """Return the mask [B, 1, 1, S] of the tokens an attention may see; None for all."""
         return None if self.there_BS is None else self.there_BS[:, None, None, :]
 
 

@@ -62,7 +62,7 @@ class Lime(CorrectingRanker):
         self.score = silent(G)
 
     def item_state(self, items_ND: Tensor) -> Tensor:
-        """Return link weights and the numbers for the scorer [N, W]; the links are the global ones, whoever the user is."""
+        """Return link weights and the numbers for the scorer [N, W]; the links are the global ones, for every user."""
         H, C = self.config.heads, self.dim // self.config.heads
         t_ND = direction(items_ND)
         t_ND = t_ND + self.item_mlp(t_ND)
@@ -148,7 +148,7 @@ class LimeXor(Lime):
         self.blocks = nn.ModuleList(XorBlock(dim, config.heads, config.dropout) for _ in range(config.blocks))
 
     def personal_links(self, links_BLD: Tensor, tokens: Tokens) -> Tensor:
-        """Return the links after all blocks [B, L, D]; nobody reads the history after the last one."""
+        """Return the links after all blocks [B, L, D]; the history after the last one is not needed."""
         last, links_BLD, x_BSD = self._before_last(links_BLD, tokens)
         return last.read(links_BLD, x_BSD, tokens.there_BS)
 
@@ -205,7 +205,7 @@ class XorBlock(nn.Module):
 
 
 class LinkAttention(nn.Module):
-    """Multi-head softmax attention whose projections are all done on the side of the links.
+    """Multi-head softmax attention with all projections on the side of the links.
 
     The product of a projected query and a projected key is that of the token itself with a query carried through both matrices.
     There are few links, so a token of the history costs 2 * P * D multiplications in either direction, in place of 2 * D * D for

@@ -42,7 +42,7 @@ class RerankTraining:
     """Encode training places with the dropout that the user tower had in its own training."""
 
     unknown: Share = 0.0
-    """Share of the interactions before a training place whose items are known by their features alone."""
+    """Share of the interactions before a training place that lose their item id: features alone describe the item."""
 
     views: Count = 1
     """How often training places are encoded and searched, each time with other noise and negatives; the passes take turns."""

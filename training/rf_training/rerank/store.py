@@ -117,7 +117,7 @@ def check_free(run: Path, name: str, *, replace: bool) -> None:
 def publish_reranker(run: Path, name: str) -> Iterator[Path]:
     """Give an empty directory to write a re-ranker into, and make it the run's when the block ends without an error.
 
-    Nobody sees half of one: after an error nothing is left behind, and what a killed training left is removed by the next one.
+    Publication is atomic: after an error nothing is left behind, and what a killed training left is removed by the next one.
     A re-ranker of that name goes away only then.
     """
     parent = run / RERANKERS_DIRECTORY

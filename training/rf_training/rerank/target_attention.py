@@ -118,7 +118,7 @@ UNSEEN = -1e4
 
 
 class HstuBlock(nn.Module):
-    """Causal attention whose weights are SiLU(q k + b(distance)) over the number of tokens seen, normalised and gated.
+    """Causal attention with weights SiLU(q k + b(distance)) over the number of tokens seen, normalised and gated.
 
     Padding stands behind everything and is seen by nothing but itself.
     """

@@ -28,7 +28,7 @@ class Noise:
     dropout: bool
     """Whether the user tower drops what it dropped in its own training."""
     unknown: float
-    """Share of the interactions whose item loses its id: it is known by its features alone."""
+    """Share of the interactions that lose their item id: features alone describe the item."""
     seed: int
     """Of what is dropped and lost."""
 
@@ -194,7 +194,7 @@ class Towers:
     def _outputs(
         self, z_VD: Tensor, start: npt.NDArray[np.int64], read: npt.NDArray[np.int64], places: Positions
     ) -> Tensor:
-        """Return the user tower's output at places whose tokens are in ``z_VD`` from ``start`` on."""
+        """Return the user tower's output at places with tokens in ``z_VD`` from ``start`` on."""
         sequences = self.dataset.sequences
         ends = np.asarray(sequences.offsets)
         # The profile known just before the event to predict; after a user's last event, the newest one.

@@ -70,10 +70,10 @@ POOL = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How a training went."""
+    """Result of a training of a re-ranker."""
 
     best_epoch: int
-    """Pass, from 1, whose weights are kept; 0 where no pass was better than the order of the retriever."""
+    """Pass, from 1, of the kept weights; 0 where no pass was better than the order of the retriever."""
     weight: float
     """Of what the re-ranker adds to the retriever's score, chosen by validation."""
     history: list[dict[str, float]]

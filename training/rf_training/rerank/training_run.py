@@ -43,7 +43,7 @@ class RerankResult:
     """Name of the re-ranker in the run."""
     kind: str
     best_epoch: int
-    """Pass, from 1, whose weights are kept; 0 for the retriever's own order."""
+    """Pass, from 1, of the kept weights; 0 for the retriever's own order."""
     validation: dict[str, float]
     """Metrics on all validation targets."""
     retriever: dict[str, float]

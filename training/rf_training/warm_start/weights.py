@@ -52,7 +52,7 @@ def carry_over(weights: Mapping[str, Tensor], before: RetrievalFormer, after: Re
 
 
 class _Names:
-    """How the parameters of a model depend on its features."""
+    """Dependence of a model's parameters on its features."""
 
     def __init__(self, model: RetrievalFormer) -> None:
         self.rows: dict[str, tuple[str, ...]] = {}

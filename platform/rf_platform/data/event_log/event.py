@@ -25,7 +25,7 @@ class Event:
 
     @property
     def digest(self) -> bytes:
-        """Return the 16 bytes of the event id that are kept for ever, for deduplication."""
+        """16 bytes of the event id that are kept for ever, for deduplication."""
         return blake2b(self.event_id.encode(), digest_size=16).digest()
 
     def written(self) -> str:

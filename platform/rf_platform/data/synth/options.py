@@ -62,7 +62,7 @@ class SynthOptions:
         return np.random.default_rng([self.seed, what, block])
 
     def describe(self) -> str:
-        """The command line that makes the same tables."""
+        """Return the command line that makes the same tables."""
         sizes = asdict(self)
         flag = " --browsing" if sizes.pop("browsing") else ""
         return "rf data synth " + " ".join(f"--{name} {value}" for name, value in sizes.items()) + flag

@@ -153,7 +153,7 @@ def _interactions(events: SynthEvents, before: int) -> pa.Table:
 
 
 def _browsing(catalog: SynthCatalog, events: SynthEvents) -> pa.Table:
-    """The category that a user opened a second before each choice: that of the item chosen."""
+    """Return the category opened a second before each choice: that of the item chosen."""
     return pa.table(
         {
             "user_id": pa.array(events.user + 1),

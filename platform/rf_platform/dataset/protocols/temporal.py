@@ -30,8 +30,8 @@ class Temporal:
     """Global temporal split: train before the first cut, validate between the cuts, test from the second one on.
 
     A user's target of a part is their first event in it. What a user did between the first cut and their last target is
-    ``HISTORY``: known when the target happens, as it would be online, and never trained on. Later events are removed. A user
-    who is new in a part has an empty history, or one without training events.
+    ``HISTORY``: known when the target happens, as it would be online, and never trained on. Later events are removed. A new
+    user of a part has an empty history, or one without training events.
     """
 
     name: ClassVar[str] = "temporal"

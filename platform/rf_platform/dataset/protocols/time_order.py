@@ -46,6 +46,6 @@ def _parts(log: EventLog) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def _within(times: npt.NDArray[np.int64], low: int, high: int) -> npt.NDArray[np.int64]:
-    """Times in a span, from its beginning."""
+    """Return the times in a span, counted from its beginning."""
     since: npt.NDArray[np.int64] = times[(times >= low) & (times <= high)] - low
     return since

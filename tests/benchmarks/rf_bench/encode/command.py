@@ -18,7 +18,7 @@ def encode(
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Encoding requests: CPU milliseconds of one request, alone and together with others, on one thread.
+    """Time the encoding of requests: CPU milliseconds of one request, alone and together with others, on one thread.
 
     Beside each other: the way of training (a table of Arrow columns for every request, the towers as they are trained) and
     the way of the server (dictionaries, folded tables, the last block for one position, many requests at once). Requests have a

@@ -25,7 +25,7 @@ def fetch(
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """The online store: a user's profile and history of 50, read as the server does, beside Feast's get_online_features.
+    """Time online reads: a user's profile and history of 50, read as the server does, beside Feast's get_online_features.
 
     Users are made up; each store gets them under a project of its own, which is removed at the end. The kinds of read take
     turns in one process and one thread. CPU is that of this process, without the store's.

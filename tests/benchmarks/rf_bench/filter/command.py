@@ -21,7 +21,7 @@ def filter_(
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Filtered search: latency and recall when 50%, 10%, 1% and 0.1% of the items pass, beside exact scans.
+    """Time filtered search: latency and recall when 50%, 10%, 1% and 0.1% of the items pass, beside exact scans.
 
     An HNSW graph over item vectors of a RetrievalFormer, trained for a moment on a synthetic catalog. Three kinds of filters: by
     something independent, by a price that follows the topic, by whole topics. Single queries on one thread, in CPU milliseconds;

@@ -45,12 +45,12 @@ class Site:
         return LatencyOptions.read(self.root / OPTIONS)
 
     def vectors(self) -> np.ndarray:
-        """The catalog, memory-mapped."""
+        """Return the catalog, memory-mapped."""
         vectors_ND: np.ndarray = np.load(self.directory / VECTORS, mmap_mode="r")
         return vectors_ND
 
     def queries(self) -> tuple[np.ndarray, np.ndarray]:
-        """The queries that are timed, and those that tune."""
+        """Return the queries that are timed, and those that tune."""
         queries_BD = np.load(self.directory / QUERIES)
         return queries_BD[::2], queries_BD[1::2]
 

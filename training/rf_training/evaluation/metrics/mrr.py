@@ -11,7 +11,7 @@ from rf_training.evaluation.metrics.metric import check_cutoff
 
 @dataclass(frozen=True)
 class ReciprocalRank:
-    """One over the place of the first relevant item, whose mean over the cases is MRR.
+    """One over the place of the first relevant item; its mean over the cases is MRR.
 
     ``MRR = mean(1 / rank)`` over the whole ranking; ``MRR@k`` counts 0 where the first relevant item is not among the
     first k.

@@ -18,7 +18,7 @@ class Fusion(nn.Module, ABC):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.empty_D = nn.Parameter(torch.zeros(dim))  # stands for an entity none of whose features is known
+        self.empty_D = nn.Parameter(torch.zeros(dim))  # vector of an entity without any known feature
 
     def forward(self, tokens_RMD: Tensor, present_RM: Tensor) -> Tensor:
         """Fuse ``tokens_RMD`` where ``present_RM`` (bool) says so; returns [R, D]."""
