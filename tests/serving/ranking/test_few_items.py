@@ -15,7 +15,7 @@ from rf_serving.bundle.reranker import item_sides
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_encoder import ItemEncoder
-from rf_serving.catalog.mem_segment import Delta, LiveItems
+from rf_serving.catalog.mem_segment import LiveItems, MemSegment
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding.user_encoder import UserEncoder
 from rf_serving.index import INDEX_KINDS, ApproximateIndex, recall_against_exact, tune
@@ -52,7 +52,7 @@ def few(bundle: ServedBundle, kind: str, rows: int, dead: Sequence[int] = (), li
         sides_NW=None if bundle.sides_NW is None else bundle.sides_NW[:rows],
         read_items=lambda: whole.items.slice(0, rows),
     )
-    delta, chosen = Delta(base), np.array(live, np.int64)
+    delta, chosen = MemSegment(base), np.array(live, np.int64)
     if len(chosen):
         vectors, sides = bundle.vectors_ND[chosen], np.empty((len(chosen), 0), np.float16)
         if bundle.ranker is not None:

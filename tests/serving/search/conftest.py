@@ -12,7 +12,7 @@ from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
 from rf_serving.bundle.reranker import no_sides
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_schema import ItemSchema
-from rf_serving.catalog.mem_segment import Delta, LiveItems
+from rf_serving.catalog.mem_segment import LiveItems, MemSegment
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index import ExactIndex, VectorIndex
 
@@ -74,7 +74,7 @@ def snapshot_of(base: BaseSegment, dead: Any = (), added: dict[int, Any] | None 
     """Return the catalog without the ``dead`` items and with ``added`` ones: vector and features by id."""
     alive = np.ones(base.rows, np.bool_)
     alive[list(dead)] = False
-    delta = Delta(base)
+    delta = MemSegment(base)
     for item, (vector, features) in (added or {}).items():
         table = base.schema.table([item], [features])
         items = LiveItems([item], [1], table, vector[None], np.zeros((1, 1), np.float32), no_sides(1))
