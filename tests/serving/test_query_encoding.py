@@ -15,15 +15,14 @@ from rf_platform.features.spec import MISSING_INTEGER, DomainSpec, EntitySpec, F
 from rf_platform.features.vocabulary import Vocabulary
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.catalog.item_schema import ItemSchema
-from rf_serving.encoding import folded_tokens
 from rf_serving.encoding.online_encoder import OnlineEncoder
-from rf_serving.encoding.query_tower import QueryTower
 from rf_serving.encoding.user_encoder import EncodedUser, UserEncoder
 from rf_serving.user_features.features import KnownFeatures
 from rf_training.model.config import Layout, ModelConfig
 from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.served import ServedTower, folded_tokens
 
 MAX_HISTORY, WIDTH, ITEMS = 6, 3, 40
 UTC_US = pa.timestamp("us", tz="UTC")
@@ -379,7 +378,7 @@ def test_a_closed_gate_and_large_tables_change_nothing(layout: str, monkeypatch:
     opened = expected_queries(model, encoder, batch_of(2))
     assert np.abs(opened - closed).max() > 1e-3
     monkeypatch.setattr(folded_tokens, "FOLDED_BYTES", 0)
-    assert QueryTower(model, encoder.spec)._folded == {"user": None, "context": None}
+    assert ServedTower(model, encoder.spec)._folded == {"user": None, "context": None}
     np.testing.assert_allclose(encode(model, encoder, batch_of(2)), opened, atol=2e-6)
 
 

@@ -13,8 +13,8 @@ from rf_platform.errors import DataError
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding.online_encoder import OnlineEncoder
-from rf_serving.encoding.query_tower import QueryTower
 from rf_serving.user_features.features import KnownFeatures
+from rf_training.model.served import ServedTower
 
 
 class EncodedUser(NamedTuple):
@@ -33,7 +33,10 @@ class UserEncoder:
 
     def __init__(self, bundle: ServedBundle) -> None:
         self._history = bundle.model.config.max_history
-        self._encoder, self._tower = OnlineEncoder(bundle.encoder, self._history), QueryTower(bundle.model, bundle.spec)
+        self._encoder, self._tower = (
+            OnlineEncoder(bundle.encoder, self._history),
+            ServedTower(bundle.model, bundle.spec),
+        )
 
     def encode_users(
         self, requests: Sequence[KnownFeatures], catalog: CatalogSnapshot

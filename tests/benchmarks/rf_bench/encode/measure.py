@@ -15,11 +15,11 @@ from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
 from rf_platform.features.vocabulary import Vocabulary
 from rf_serving.encoding.online_encoder import OnlineEncoder
-from rf_serving.encoding.query_tower import QueryTower
 from rf_serving.user_features.features import KnownFeatures
 from rf_training.model.config import ModelConfig
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.served import ServedTower
 
 TOGETHER = (1, 4, 16, 32)
 ITEMS = 10_000
@@ -85,7 +85,7 @@ def _measure(with_context: bool, history: int, dim: int, repeats: int) -> list[M
     items_ND = tokens_ND.numpy()
     rng = np.random.default_rng(0)
     requests = [_request(rng, names, history) for _ in range(max(TOGETHER))]
-    online, tower = OnlineEncoder(encoder, history), QueryTower(model, encoder.spec)
+    online, tower = OnlineEncoder(encoder, history), ServedTower(model, encoder.spec)
     results = []
     for together in TOGETHER:
         batch = requests[:together]

@@ -13,15 +13,15 @@ from torch.nn import functional as F
 
 from rf_platform.features.encode import EncodedTable
 from rf_platform.features.spec import FeatureSpec, Side
-from rf_serving.encoding.folded_tokens import FoldedTokens
-from rf_serving.encoding.tower_graph import Inputs, TowerGraph, tokens_of
 from rf_training.model.fusion import Fusion, MeanFusion
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.served.folded_tokens import FoldedTokens
+from rf_training.model.served.graph import Inputs, TowerGraph, tokens_of
 
 
 class Encoded(NamedTuple):
-    """What the tower makes of requests, and what it made on the way."""
+    """Output of the served tower, and its interaction tokens."""
 
     queries_BD: npt.NDArray[np.float32]
     """The vectors to search with, as :meth:`RetrievalFormer.query_vectors` gives them."""
@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
     """The tower's output, not normalised."""
 
 
-class QueryTower:
+class ServedTower:
     """Turns histories and profiles into query vectors.
 
     Most of it is one graph (:class:`TowerGraph`). Tokens are read from tables in which everything that does not depend on the
@@ -47,7 +47,7 @@ class QueryTower:
         self._gate = model.interaction_gate.item()
         self._fuses = model.context_tokens.count > 0 and self._gate != 0
         self._added: dict[Side, FoldedTokens] = {}
-        """Sides whose tokens the graph adds up."""
+        """Tokens that the graph adds up, by side."""
         if self._fuses and (found := self._adding("context", model.interaction_fusion)):
             self._added["context"] = found
         if model.user_tokens.count and (found := self._adding("user", model.profile_fusion)):

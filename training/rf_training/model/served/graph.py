@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from rf_platform.features.encode import EncodedTable
 from rf_platform.features.spec import Side
-from rf_serving.encoding.folded_tokens import FoldedTokens
-from rf_serving.encoding.onnx_graph import CONTRIB, OnnxGraph
 from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.served.folded_tokens import FoldedTokens
+from rf_training.model.served.onnx_graph import CONTRIB, OnnxGraph
 from rf_training.model.transformer import Block
 from rf_training.model.user_tower import UserTower
 
@@ -39,8 +39,8 @@ class TowerGraph:
 
         Args:
             model: trained.
-            context: features of an interaction whose tokens are added up here; None: interactions come fused.
-            user: features of a profile, likewise.
+            context: tokens of an interaction's features, added up here; None: interactions come fused.
+            user: tokens of a profile's features, likewise.
         """
         self._layout = model.user_tower.layout
         graph, D = OnnxGraph(), model.config.dim

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rf_serving.encoding.onnx_graph import OnnxGraph
+from rf_training.model.served.onnx_graph import OnnxGraph
 
 
 def test_a_graph_computes_its_outputs_from_inputs_and_weights() -> None:
@@ -28,7 +28,7 @@ def test_nothing_is_sent_or_kept_in_the_home_directory(tmp_path: Path) -> None:
     """Some versions of ONNX Runtime open a database of events to send when they are imported."""
     script = """
 import os, numpy as np
-from rf_serving.encoding.onnx_graph import OnnxGraph
+from rf_training.model.served.onnx_graph import OnnxGraph
 graph = OnnxGraph()
 x = graph.numbers("x", None)
 graph.session([graph("Add", x, x)])({"x": np.ones(3, np.float32)})
