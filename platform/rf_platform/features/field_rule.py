@@ -31,7 +31,16 @@ _ROUNDING = 1 + 1e-6
 
 
 class UnfitError(ValueError):
-    """A value that its field cannot have; the message lacks the field's path, which the caller knows."""
+    """A value that its field cannot have; the message lacks the field's path, which the caller knows.
+
+    Args:
+        problem: of the value.
+        remedy: for the sender of a record, which may leave the field out; a filter cannot.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +161,7 @@ def _finite(value: float, *, single: bool) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number) or (single and abs(number) > FLOAT32_MAX):
-        raise UnfitError(f"{shown(value)} is not a usable number; leave out what is missing")
+        raise UnfitError(f"{shown(value)} is not a usable number", "leave out what is missing")
     return number
 
 

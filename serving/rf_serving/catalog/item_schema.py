@@ -17,8 +17,8 @@ from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.field_rule import UnfitError, rules_of
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.vocabulary import arrow_type
-from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
-from rf_serving.wire.values import VALUE_CASES, ValueReader
+from rf_protos.v1.features_pb2 import FeatureValue
+from rf_serving.wire.values import VALUE_CASES, ValueReader, message_value
 
 Values = dict[str, Any]
 
@@ -31,7 +31,6 @@ _ARROW = {
     "Float64": pa.float64(),
     "UnixTimestamp": pa.timestamp("us", tz="UTC"),
 }
-_LISTS = {"string_list": StringList, "int_list": Int64List, "double_list": DoubleList}
 
 
 class Parsed(NamedTuple):
@@ -109,7 +108,7 @@ class ItemSchema:
 
     def message(self, values: Values) -> dict[str, FeatureValue]:
         """Return the values for a reply."""
-        return {name: _message(VALUE_CASES[self._dtypes[name]], value) for name, value in values.items()}
+        return {name: message_value(VALUE_CASES[self._dtypes[name]], value) for name, value in values.items()}
 
     def table(self, ids: Sequence[int | str], rows: Sequence[Values]) -> pa.Table:
         """Return items as a table of :attr:`arrow`."""
@@ -170,9 +169,3 @@ def _canonical(value: Any, dtype: str) -> Any:
 def _float32(values: Iterable[Any]) -> list[Any]:
     numbers = np.array([np.nan if v is None else v for v in values], np.float32)
     return [v if isfinite(v) else None for v in numbers.tolist()]
-
-
-def _message(case: str, value: Any) -> FeatureValue:
-    if case in _LISTS:
-        return FeatureValue(**{case: _LISTS[case](values=value)})
-    return FeatureValue(**{case: value})

@@ -118,7 +118,7 @@ def get(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
 
     from rf_platform.cli.console import err_console
     from rf_serving.client import RetrievalClient
-    from rf_serving.wire.json_lines import plain_value
+    from rf_serving.wire.values import given_value
 
     found, absent = [], []
     with RetrievalClient(address) as client:
@@ -129,7 +129,7 @@ def get(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
     lines = [
         {
             "item_id": each.item.item_id,
-            **{name: plain_value(value) for name, value in sorted(each.item.features.items())},
+            **{name: given_value(value) for name, value in sorted(each.item.features.items())},
         }
         for each in found
     ]

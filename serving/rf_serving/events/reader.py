@@ -1,21 +1,19 @@
 """From an event of a request to one of the log, or to the reason why it is refused."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from rf_platform.data.event_log import Event, EventWindow
 from rf_platform.errors import UsageError
 from rf_platform.features.encode import NumericStats
-from rf_platform.features.field_rule import UnfitError
+from rf_platform.features.field_rule import FieldRule, UnfitError
 from rf_platform.features.meanings import DEFAULT_TYPE, EVENT_TYPE
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.text import shown
 from rf_protos.v1 import feedback_pb2
-from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.events.columns import OWN, Columns
 from rf_serving.wire.ids import parse_id
-from rf_serving.wire.values import plain_value
+from rf_serving.wire.values import checked_value, suggestion, value_path
 
 _LONGEST_EVENT_ID = 128
 _LONGEST_TEXT = 1000
@@ -66,27 +64,21 @@ class EventReader:
     def _values(self, event: feedback_pb2.Event, numeric: Mapping[str, NumericStats]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name in sorted(event.values):
-            path = f'values["{name if len(name) <= 100 else name[:100] + "…"}"]'
-            try:
-                value = self._value(name, event.values[name], numeric.get(name))
-            except UnfitError as error:
-                raise UsageError(f"{path}: {error}") from None
+            value = checked_value(lambda name: self._rule(name, numeric.get(name)), name, event.values[name], "values")
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str):
-                    _check_text(text, path)
+                    _check_text(text, value_path("values", name))
             if value is not None:
                 values[name] = value
         values.setdefault(EVENT_TYPE, DEFAULT_TYPE)  # as in an import
         return values
 
-    def _value(self, name: str, value: FeatureValue, numeric: NumericStats | None) -> Any:
+    def _rule(self, name: str, numeric: NumericStats | None) -> FieldRule:
         if name in OWN:
             raise UnfitError(f"this column comes from {OWN[name]}; leave it out")
         if name not in self._columns.dtypes:
-            close = get_close_matches(name, self._columns.dtypes, n=1)
-            known = f"did you mean {close[0]}?" if close else f"it has {', '.join(sorted(self._columns.dtypes))}"
-            raise UnfitError(f"the interactions have no such column; {known}")
-        return plain_value(value, self._columns.rule(name, numeric))
+            raise UnfitError(f"the interactions have no such column; {suggestion(name, sorted(self._columns.dtypes))}")
+        return self._columns.rule(name, numeric)
 
 
 def _check_text(text: str, field: str) -> None:

@@ -3,33 +3,22 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from rf_platform.data.blank import trimmed
 from rf_platform.errors import UsageError
-from rf_platform.features.field_rule import FLOAT32_MAX, element_of
+from rf_platform.features.field_rule import FieldRule, UnfitError, element_of
 from rf_platform.features.spec import FeatureSpec, IdType
 from rf_platform.text import shown
-from rf_platform.time_units import mistaken_unit
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_serving.search.condition import COMPARISONS, PRESENCE, SETS, Condition, ItemFilter, Operator, Value
 from rf_serving.wire.ids import parse_id
+from rf_serving.wire.values import VALUE_CASES, given_elements, suggestion
 
-_CASES = {
-    "String": "string",
-    "Int32": "int",
-    "Int64": "int",
-    "Bool": "int",
-    "UnixTimestamp": "int",
-    "Float32": "double",
-    "Float64": "double",
-}
-"""Of a feature's elements: ``string_value`` and ``string_list`` fit a text."""
-_ORDERED = ("Int32", "Int64", "Float32", "Float64", "UnixTimestamp")
+_FLOATS = ("Float32", "Float64")
+_ORDERED = ("Int32", "Int64", *_FLOATS, "UnixTimestamp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +63,7 @@ class FilterReader:
         if dtype is None:
             raise UsageError(
                 f"{path}.feature: {shown(given.feature)} is no feature or display field of items; "
-                f"{_meant(given.feature, list(self._dtypes))}"
+                f"{suggestion(given.feature, self._dtypes)}"
             )
         operator = self._operator(path, given, dtype)
         if operator in PRESENCE:
@@ -82,10 +71,15 @@ class FilterReader:
                 raise UsageError(f"{path}.value: {operator} takes none")
             return Condition(feature=given.feature, operator=operator)
         element = element_of(dtype)
-        if operator in COMPARISONS:
-            bound = _bound(f"{path}.value", operator, given.value, element)
-            return Condition(feature=given.feature, operator=operator, values=(bound,))
-        values = self._values(f"{path}.value", given.value, element)
+        try:
+            if operator in COMPARISONS:
+                values: tuple[Value, ...] = (_bound(operator, given.value, element),)
+            else:
+                found = given_elements(given.value, element)
+                _check_length(f"{path}.value", len(found), self._limits.values, "values")
+                values = tuple(sorted({_held(each, element) for each in found}))
+        except UnfitError as error:
+            raise UsageError(f"{path}.value: {error.problem}") from None
         return Condition(feature=given.feature, operator=operator, values=values)
 
     def _operator(self, path: str, given: Predicate, dtype: str) -> Operator:
@@ -96,33 +90,11 @@ class FilterReader:
             raise UsageError(f"{path}.operator: {said}; {given.feature} is {dtype}: use {', '.join(allowed)}")
         return Operator(name)
 
-    def _values(self, path: str, value: FeatureValue, element: str) -> tuple[Value, ...]:
-        fits = _CASES[element]
-        case = value.WhichOneof("value")
-        if case not in (f"{fits}_value", f"{fits}_list"):
-            raise UsageError(
-                f"{path}: {case or 'nothing'} is given, but the feature holds {element}: set {fits}_value or {fits}_list"
-            )
-        found = getattr(value, case)
-        given: list[Any] = list(found.values) if case.endswith("_list") else [found]
-        if not given:
-            raise UsageError(f"{path}: the list is empty; give at least one value")
-        _check_length(path, len(given), self._limits.values, "values")
-        if fits == "double":
-            given = [_number(path, each, element) for each in given]
-        elif fits == "string":
-            given = [_text(path, each) for each in given]
-        elif element == "UnixTimestamp":
-            given = [_time(path, each) for each in given]
-        if element == "Bool" and (wrong := next((each for each in given if each not in (0, 1)), None)) is not None:
-            raise UsageError(f"{path}: {wrong} is given for a Bool feature; 0 or 1 is meant")
-        return tuple(sorted(set(given)))
-
 
 def filterable(spec: FeatureSpec) -> dict[str, str]:
     """Return the dtype of every item feature and display field that filters can ask about, by full name."""
     fields = (f for f in spec.carried("item") if f.role != "label")
-    return {f.name: f.dtype for f in fields if element_of(f.dtype) in _CASES}
+    return {f.name: f.dtype for f in fields if element_of(f.dtype) in VALUE_CASES}
 
 
 def operators(dtype: str) -> tuple[Operator, ...]:
@@ -133,50 +105,31 @@ def operators(dtype: str) -> tuple[Operator, ...]:
     return (*SETS, *(COMPARISONS if dtype in _ORDERED else ()), *PRESENCE)
 
 
-def _bound(path: str, operator: Operator, value: FeatureValue, element: str) -> int | float:
+def _bound(operator: Operator, value: FeatureValue, element: str) -> Value:
     case = value.WhichOneof("value")
     fits = ("int_value",) if element == "UnixTimestamp" else ("int_value", "double_value")
     if case not in fits:
-        raise UsageError(
-            f"{path}: {case or 'nothing'} is given, but {element} is compared with a number: set {' or '.join(fits)}"
+        raise UnfitError(
+            f"{case or 'nothing'} is given, but {element} is compared with a number: set {' or '.join(fits)}"
         )
     bound: int | float = getattr(value, case)
-    if element == "UnixTimestamp":
-        return _time(path, int(bound))
-    if _CASES[element] == "double":
-        return _number(path, float(bound), element)
-    if case == "int_value":
-        return bound
+    if case == "int_value" or element in _FLOATS:
+        return _held(bound, element)
     # Whole numbers below 2.5 are those below 3, and those above it are above 2: no rounding of large ones to float64.
-    number = _number(path, bound, element)
+    number = float(_held(bound, "Float64"))
     return math.ceil(number) if operator in (Operator.LESS, Operator.AT_LEAST) else math.floor(number)
 
 
-def _number(path: str, number: float, element: str) -> float:
-    """Return a number as the feature would hold it: a Float32 feature has no 0.1, but its neighbour."""
-    if not math.isfinite(number) or (element == "Float32" and abs(number) > FLOAT32_MAX):
-        raise UsageError(f"{path}: {number} is not a usable number")
-    return float(np.float32(number)) if element == "Float32" else number
+def _held(value: Any, element: str) -> Value:
+    """Return a value as the feature would hold it: a text without white space around it, the float32 next to 0.1.
 
-
-def _text(path: str, text: str) -> str:
-    """Return a text as items have it: without white space around it, and never empty."""
-    if not (found := trimmed(text)):
-        raise UsageError(f"{path}: {shown(text)} is no value; to ask for items without one use ABSENT")
-    return found
-
-
-def _time(path: str, timestamp_us: int) -> int:
-    if unit := mistaken_unit(timestamp_us):
-        raise UsageError(f"{path}: {unit}")
-    return timestamp_us
-
-
-def _meant(name: str, known: list[str]) -> str:
-    close = get_close_matches(name[:200], known, n=1)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"known are {', '.join(known[:10])}{', …' if len(known) > 10 else ''}" if known else "there are none"
+    Raises:
+        UnfitError: no feature of this type has such a value; a whole number may be one that only others have.
+    """
+    found: Value | None = FieldRule(dtype="Int64" if element == "Int32" else element).of(value)
+    if found is None:
+        raise UnfitError(f"{shown(value)} is no value; to ask for items without one use ABSENT")
+    return float(np.float32(found)) if element == "Float32" else found
 
 
 def _check_length(path: str, length: int, limit: int, what: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from rf_platform.errors import NotFoundError, UsageError
 from rf_platform.failures import reading
-from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
+from rf_protos.v1.features_pb2 import FeatureValue
+from rf_serving.wire.values import message_value
 
 
 def read_objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -43,24 +44,15 @@ def feature_value(value: Any, where: str) -> FeatureValue:
         case None | []:
             return FeatureValue()
         case str():
-            return FeatureValue(string_value=value)
+            return message_value("string_value", value)
         case bool() | int() if -(2**63) <= value < 2**63:
-            return FeatureValue(int_value=int(value))
+            return message_value("int_value", int(value))
         case float():
-            return FeatureValue(double_value=value)
+            return message_value("double_value", value)
         case list() if all(isinstance(each, str) for each in value):
-            return FeatureValue(string_list=StringList(values=value))
+            return message_value("string_list", value)
         case list() if all(isinstance(each, int) and -(2**63) <= each < 2**63 for each in value):
-            return FeatureValue(int_list=Int64List(values=value))
+            return message_value("int_list", value)
         case list() if all(isinstance(each, int | float) for each in value):
-            return FeatureValue(double_list=DoubleList(values=value))
+            return message_value("double_list", value)
     raise UsageError(f"{where}: {value!r} is no value of a feature; give a text, a number, or a list of one kind")
-
-
-def plain_value(value: FeatureValue) -> Any:
-    """Return a value as JSON has it."""
-    case = value.WhichOneof("value")
-    if case is None:
-        return None
-    found = getattr(value, case)
-    return list(found.values) if case.endswith("_list") else found

@@ -1,13 +1,14 @@
-"""Feature values of a request, checked against the FeatureSpec."""
+"""Feature values of requests, sessions, items, events and filters, checked against the rules of their fields."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from rf_platform.errors import UsageError
 from rf_platform.features.field_rule import FieldRule, UnfitError
-from rf_protos.v1.features_pb2 import FeatureValue
+from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
 
 VALUE_CASES = {
     "String": "string_value",
@@ -26,7 +27,8 @@ VALUE_CASES = {
 """Which case of a value fits which dtype."""
 WHOLE = {"double_value": "int_value", "double_list": "int_list"}
 """Cases that are taken as well where numbers are meant: JSON and many a client's language do not tell 5 from 5.0."""
-_SHOWN_NAME = 100
+_LISTS = {"string_list": StringList, "int_list": Int64List, "double_list": DoubleList}
+_SHOWN_NAME, _SHOWN_NAMES = 100, 30
 
 
 class ValueReader:
@@ -50,7 +52,7 @@ class ValueReader:
         Raises:
             UsageError: a name is unknown or a value does not fit; the message begins with the field path.
         """
-        return {name: _value(self._rule, name, value, path) for name, value in given.items()}
+        return {name: checked_value(self._rule, name, value, path) for name, value in given.items()}
 
     def columns(self, given: Sequence[Mapping[str, FeatureValue]], path: str) -> dict[str, list[Any]]:
         """Return one column per feature that any row has, with None where a value is not given.
@@ -68,7 +70,7 @@ class ValueReader:
             for name, value in values.items():
                 if name not in columns:
                     columns[name] = [None] * len(given)
-                columns[name][row] = _value(rule_of, name, value, path, row)
+                columns[name][row] = checked_value(rule_of, name, value, path.format(row))
         return columns
 
     def _rule(self, name: str) -> FieldRule:
@@ -78,18 +80,35 @@ class ValueReader:
         return rule
 
 
-def _value(rule_of: Callable[[str], FieldRule], name: str, value: FeatureValue, path: str, row: int = 0) -> Any:
+def checked_value(rule_of: Callable[[str], FieldRule], name: str, value: FeatureValue, path: str) -> Any:
+    """Return a plain value of a mapping by name, as :func:`plain_value` does.
+
+    Args:
+        rule_of: returns the rule of a name, or raises UnfitError where there may be no such value.
+        name: key of the value.
+        value: what was given.
+        path: field path of the mapping, for messages.
+
+    Raises:
+        UsageError: there is no such name, or the value does not fit; the message begins with the value's path.
+    """
     try:
         return plain_value(value, rule_of(name))
     except UnfitError as error:
-        named = name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "…"
-        raise UsageError(f'{path.format(row)}["{named}"]: {error}') from None
+        raise UsageError(f"{value_path(path, name)}: {error}") from None
+
+
+def value_path(path: str, name: str) -> str:
+    """Return the field path of one value of a mapping; a long name is cut short."""
+    return f'{path}["{name if len(name) <= _SHOWN_NAME else name[:_SHOWN_NAME] + "…"}"]'
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """Return what may have been meant by a name that is not known."""
-    close = get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known) or 'none'}"
+    if close := get_close_matches(name[:200], known, n=1):
+        return f"did you mean {close[0]}?"
+    more = ", …" if len(known) > _SHOWN_NAMES else ""
+    return f"known are {', '.join(islice(known, _SHOWN_NAMES)) or 'none'}{more}"
 
 
 def plain_value(value: FeatureValue, rule: FieldRule) -> Any:
@@ -107,5 +126,37 @@ def plain_value(value: FeatureValue, rule: FieldRule) -> Any:
         return None
     if case not in (fits, WHOLE.get(fits)):
         raise UnfitError(f"{case} is given, but the feature is {rule.dtype}: set {fits}")
+    return rule.of(given_value(value))
+
+
+def given_value(value: FeatureValue) -> Any:
+    """Return what a message has, unchecked: a text, a number or a list, or None if nothing is set."""
+    if (case := value.WhichOneof("value")) is None:
+        return None
     found = getattr(value, case)
-    return rule.of(list(found.values) if case.endswith("_list") else found)
+    return list(found.values) if case.endswith("_list") else found
+
+
+def given_elements(value: FeatureValue, element: str) -> list[Any]:
+    """Return the values that a message has for comparing with a feature, unchecked but for their type: one, or those of a list.
+
+    Args:
+        value: what was given.
+        element: the type of the feature's elements.
+
+    Raises:
+        UnfitError: the value is of another type, or an empty list.
+    """
+    case, single = value.WhichOneof("value"), VALUE_CASES[element]
+    several = VALUE_CASES.get(f"Array({element})", "int_list")
+    if case not in (single, several):
+        raise UnfitError(f"{case or 'nothing'} is given, but the feature holds {element}: set {single} or {several}")
+    found = given_value(value)
+    if found == []:
+        raise UnfitError("the list is empty; give at least one value")
+    return found if isinstance(found, list) else [found]
+
+
+def message_value(case: str, value: Any) -> FeatureValue:
+    """Return a value as messages carry it; ``case`` is one of those of :data:`VALUE_CASES`."""
+    return FeatureValue(**{case: _LISTS[case](values=value) if case in _LISTS else value})
