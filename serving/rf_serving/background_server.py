@@ -47,7 +47,7 @@ class BackgroundServer:
 
     @property
     def address(self) -> str:
-        """Where the server answers, ``host:port``."""
+        """Address of the server, ``host:port``."""
         return str(self.serving["address"])
 
     def __enter__(self) -> Self:

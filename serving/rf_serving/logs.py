@@ -36,7 +36,7 @@ def configure_logs(level: str, worker: int | None = None) -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
-        # A line that nobody will see ends here: every call has one.
+        # A line below the level ends here: every call has one.
         processors=[
             structlog.stdlib.filter_by_level,
             *shared,

@@ -1,4 +1,4 @@
-"""Where the time of a request goes."""
+"""Timings of the stages of a request."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -16,7 +16,7 @@ _LEAST_URGENT = 19
 
 
 class Awaited(Protocol):
-    """A piece of work whose result a coroutine awaits."""
+    """A piece of work with a result that a coroutine awaits."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -57,7 +57,7 @@ def hand_over(awaited: Sequence[Awaited], results: Sequence[Any]) -> None:
     """Hand results over to the event loops that wait for them, all at once: waking a loop up costs more than a result.
 
     Args:
-        awaited: what is waited for; those whose future is done, such as a cancelled one, are left out.
+        awaited: the work; futures that are done, such as cancelled ones, are left out.
         results: the result of each, or the exception that its future gets.
     """
 

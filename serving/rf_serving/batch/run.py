@@ -22,7 +22,7 @@ AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class BatchQuery:
-    """What is asked for every user."""
+    """The request of a batch, the same for every user."""
 
     k: int
     exclude_seen: bool
@@ -33,7 +33,7 @@ class BatchQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What was written."""
+    """Counts of a batch's answers."""
 
     users: int
     cold: int

@@ -1,4 +1,4 @@
-"""Whom a batch is for."""
+"""Users of a batch: all, or those of a file."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,7 +34,7 @@ class Users:
 
 @contextmanager
 def all_users(settings: Settings, definitions: FeatureDefinitions, at_once: int) -> Iterator[Users]:
-    """Give every user of whom anything is known, by rising id: those in the sources of user features and histories, and
+    """Give every known user, by rising id: those in the sources of user features and histories, and
     those with events recorded since.
 
     Args:

@@ -32,14 +32,14 @@ from rf_training.run import read_metrics
 from rf_training.run_model import load_run_model
 
 RECALL_AT = (20, 100)
-"""Numbers of results whose recall is measured; the first is shown."""
+"""Numbers of results at which recall is measured; the first is shown."""
 HELD_OUT_QUERIES = 1000
 _QUERIES_AT_ONCE = 250
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexOptions:
-    """How the vectors are indexed."""
+    """Kind of the index, and the recall that it is tuned for."""
 
     kind: str = "auto"
     """``exact``, ``hnsw``, ``ivf-pq`` or ``auto``."""
@@ -56,7 +56,7 @@ class IndexOptions:
 
     @property
     def aim(self) -> float:
-        """What the search is tuned for."""
+        """Recall that the search is tuned for."""
         return max(self.recall, self.min_recall)
 
 

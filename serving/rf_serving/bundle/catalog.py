@@ -1,4 +1,4 @@
-"""What a bundle knows of its items, for people."""
+"""Display fields and features of a bundle's items, for people."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -76,7 +76,7 @@ def item_sides(ranker: Ranker, vectors_ND: npt.NDArray[np.float32], dim: int) ->
         ranker.item_state(torch.from_numpy(np.array(vectors_ND[start : start + _AT_ONCE, :dim]))).numpy()
         for start in range(0, max(1, len(vectors_ND)), _AT_ONCE)
     ]
-    # What is too large for the type becomes infinite, and is refused by whoever called.
+    # What is too large for the type becomes infinite, and the caller refuses it.
     with np.errstate(over="ignore"):
         return np.concatenate([part.astype(KEPT) for part in parts])
 

@@ -49,7 +49,7 @@ class ServedBundle:
 
     @classmethod
     def open(cls, directory: Path, index_device: str = "cpu") -> "ServedBundle":
-        """Load a bundle whose checksums were verified (:func:`rf_platform.registry.check_bundle`).
+        """Load a bundle with verified checksums (:func:`rf_platform.registry.check_bundle`).
 
         Args:
             directory: of the bundle.

@@ -1,4 +1,4 @@
-"""What the living catalog stands on: the items of a bundle, or of the catalog as it was compacted last.
+"""Base segment of the live catalog: the items of a bundle, or of the last compacted catalog.
 
 Shapes: N items, D width, W width of what a re-ranker keeps of an item.
 """
@@ -23,7 +23,7 @@ from rf_serving.index.vector_index import NO_ROW
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BaseSegment:
-    """Items that are searched through an index; nothing of it ever changes, so what is derived from one may be kept with it."""
+    """Immutable segment of items with an index; what is derived from one may be kept with it."""
 
     path: Path
     """Directory of its files."""
@@ -46,7 +46,7 @@ class BaseSegment:
 
     @classmethod
     def of(cls, bundle: ServedBundle, read_items: Callable[[], pa.Table] | None = None) -> "BaseSegment":
-        """Return the items of a bundle; ``read_items`` for whoever has the features in a better place than its file."""
+        """Return the items of a bundle; ``read_items`` where the features are in a better place than its file."""
         schema = ItemSchema.of(bundle.encoder)
         return cls(
             path=bundle.path,

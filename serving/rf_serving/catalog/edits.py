@@ -134,7 +134,7 @@ class Upsert:
     def _probe(self, snapshot: CatalogSnapshot) -> None:
         """Search with every item's own vector, as requests do, for what lies nearest to it."""
         rows_T = snapshot.rows_of(list(self._accepted.values()))
-        there = np.flatnonzero(snapshot.live(rows_T))  # somebody may have deleted it meanwhile
+        there = np.flatnonzero(snapshot.live(rows_T))  # it may have been deleted meanwhile
         places = np.array(list(self._accepted), np.int64)[there]
         for start in range(0, len(there), _QUERIES_AT_ONCE):
             some = slice(start, start + _QUERIES_AT_ONCE)

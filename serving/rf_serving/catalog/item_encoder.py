@@ -23,7 +23,7 @@ AT_ONCE = 256
 
 
 class EncodedItems(NamedTuple):
-    """What the item tower, and the re-ranker behind it, make of some items."""
+    """Output of the item tower, and of the re-ranker behind it, for some items."""
 
     vectors_ND: npt.NDArray[np.float32]
     """What is searched."""

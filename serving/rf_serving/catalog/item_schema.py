@@ -34,12 +34,12 @@ _ARROW = {
 
 
 class Parsed(NamedTuple):
-    """What the journal says of an item."""
+    """Features of an item as read from the journal."""
 
     values: Values
     """As far as they fit."""
     unfit: list[str]
-    """Fields whose values do not."""
+    """Fields with values that do not."""
     unsaid: set[str]
     """Fields that came after it was recorded."""
 

@@ -34,7 +34,7 @@ _NAMED = 20
 
 @dataclass(frozen=True, eq=False)
 class PreparedItem:
-    """What the item tower, and the re-ranker behind it, make of an item that is about to be recorded."""
+    """Encoding of an item that is about to be recorded, by the item tower and the re-ranker behind it."""
 
     vector: npt.NDArray[np.float32]
     token: npt.NDArray[np.float32]
@@ -56,7 +56,7 @@ class LiveCatalog:
         self.bundle = bundle
         self.schema, self.encoder = base.schema, ItemEncoder(bundle)
         self.prepared: WeakValueDictionary[tuple[str, str], PreparedItem] = WeakValueDictionary()
-        """By id and features as the journal has them; whoever has checked and encoded an item holds it until it is recorded."""
+        """By id and features as the journal has them; the call that encoded an item holds it until it is recorded."""
         self.unfit = 0
         """Items that were taken from the journal without some of their values, which do not fit the bundle, or not at all."""
         self.unfit_named: dict[str, str] = {}
@@ -86,7 +86,7 @@ class LiveCatalog:
         """Return the catalog of a bundle with all changes of the journal, encoded by the bundle's item tower.
 
         Args:
-            bundle: whose catalog.
+            bundle: has the catalog.
             journal: what to follow.
             cache: where compacted catalogs lie; None, or where it cannot be written: the catalog is never compacted.
             device: what searches compacted catalogs, ``RF_INDEX_DEVICE``.
@@ -151,7 +151,7 @@ class LiveCatalog:
         self._follower, self.prepare = None, _nothing
 
     def swap_base(self, base: BaseSegment) -> None:
-        """Stand on a compacted catalog whose last change this one has; later changes are carried over."""
+        """Swap in a compacted catalog as base segment; its last change is in this catalog, later ones are carried over."""
         self.prepare(CatalogState(self.bundle, base).snapshot(base.sequence))
         with self._lock:
             assert base.sequence <= self._sequence
@@ -163,7 +163,7 @@ class LiveCatalog:
         while some := list(islice(rest, _AT_ONCE)):
             newest = {entry.item_id: entry for entry in some}
             ids = {text: self._id(text) for text in newest}
-            # The journal may go back to a spec whose items had other ids.
+            # The journal may go back to a spec with item ids of another type.
             self._report("item ids of another type", {text: () for text, item in ids.items() if item is None})
             known = {item: newest[text] for text, item in ids.items() if item is not None}
             upserts = {item: entry for item, entry in known.items() if entry.features is not None}

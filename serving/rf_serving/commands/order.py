@@ -12,7 +12,7 @@ class Order(StrEnum):
 
 
 class DefaultOrder(StrEnum):
-    """What a deployment may say."""
+    """Default order of a deployment."""
 
     AUTO = "auto"
     NONE = "none"

@@ -102,17 +102,17 @@ def query(
         rerank=order_named(rerank),
         explain=explain,
     )
-    who = _ask_for(request, user, history)
+    subject = _ask_for(request, user, history)
     with RetrievalClient(address) as client:
         response = client.retrieve(request)
     if as_json:
         print_answer_json(response)
     else:
-        print_answer(response, who, explained=explain)
+        print_answer(response, subject, explained=explain)
 
 
 def _ask_for(request: "RetrieveRequest", user: str | None, history: str | None) -> str:
-    """Set whom the request is for, and return how to call them."""
+    """Set the subject of the request, and return a name for it."""
     from rf_platform.errors import UsageError
     from rf_protos.v1.retrieval_pb2 import Interaction, Session
 

@@ -28,8 +28,8 @@ _SHOWN_FEATURES = 2
 _SHOWN_REASONS = 3
 _SHORT = 40
 _REASONS: dict["DegradedReason", str] = {
-    DEGRADED_STORE_SILENT: "the online store did not answer in time; {who} is answered without features",
-    DEGRADED_STORE_BEHIND: "the online store lost events, which are applied again; what is known of {who} may lack some",
+    DEGRADED_STORE_SILENT: "the online store did not answer in time; {subject} is answered without features",
+    DEGRADED_STORE_BEHIND: "the online store lost events, which are applied again; what is known of {subject} may lack some",
     DEGRADED_STORE_UNLOADED: "the online store lost what was materialised, and has to be loaded again",
     DEGRADED_STORE_FOREIGN: "the online store does not fit the event log; `rf doctor` says what to do",
 }
@@ -65,18 +65,18 @@ def print_answer_json(response: RetrieveResponse) -> None:
     )
 
 
-def print_answer(response: RetrieveResponse, who: str, *, explained: bool) -> None:
+def print_answer(response: RetrieveResponse, subject: str, *, explained: bool) -> None:
     """Print an answer: the latest history, the items, and how they were found.
 
     Args:
         response: the answer.
-        who: how to call whoever it is for.
+        subject: name of the subject.
         explained: reasons were asked for.
     """
     items, fields = _described(response)
-    _print_history(response, items, fields, who)
+    _print_history(response, items, fields, subject)
     names = _columns(items, fields)
-    table = Table(title=f"for {escape(who)}", title_justify="left", caption=_caption(response))
+    table = Table(title=f"for {escape(subject)}", title_justify="left", caption=_caption(response))
     table.add_column("#", justify="right")
     table.add_column("item")
     for name in names:
@@ -109,18 +109,18 @@ def _described(response: RetrieveResponse) -> tuple[BundleItems | None, dict[str
 
 
 def _print_history(
-    response: RetrieveResponse, items: BundleItems | None, fields: dict[str, dict[str, Any]], who: str
+    response: RetrieveResponse, items: BundleItems | None, fields: dict[str, dict[str, Any]], subject: str
 ) -> None:
     if response.degraded:
-        text = _REASONS.get(response.degraded_reason, "").format(who=escape(who))
+        text = _REASONS.get(response.degraded_reason, "").format(subject=escape(subject))
         out_console().print(f"[bold red]degraded:[/] {text}", highlight=False)
     latest = list(response.history)[: -_SHOWN_HISTORY - 1 : -1]
     if latest:
         named = ", ".join(_title(items, fields.get(item, {})) or item for item in latest)
         more = f" and {len(response.history) - len(latest)} more" if len(response.history) > len(latest) else ""
-        out_console().print(f"[bold]latest of {escape(who)}:[/] {escape(named)}{more}", highlight=False)
+        out_console().print(f"[bold]latest of {escape(subject)}:[/] {escape(named)}{more}", highlight=False)
     elif response.degraded_reason != DEGRADED_STORE_SILENT:
-        out_console().print(f"{escape(who)} has no history here: a cold answer", highlight=False)
+        out_console().print(f"{escape(subject)} has no history here: a cold answer", highlight=False)
 
 
 def _caption(response: RetrieveResponse) -> str:

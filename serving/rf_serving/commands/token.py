@@ -1,4 +1,4 @@
-"""``rf token``: who may call a server."""
+"""``rf token``: tokens of the callers of a server."""
 
 from enum import StrEnum
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a server process serves, kept as the registry says."""
+"""Deployments of a server process, kept as the registry says."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """What is served at one moment."""
+    """Bundles in service at one moment."""
 
     active: Loaded
     challenger: Loaded | None = None

@@ -25,7 +25,7 @@ _REMEMBERED = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowReport:
-    """How a shadow does beside the active bundle."""
+    """Comparison of a shadow with the active bundle."""
 
     requests: int
     """Both answered."""

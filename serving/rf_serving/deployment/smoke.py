@@ -26,7 +26,7 @@ _TOLERANCE = 1e-3
 
 
 def check_answers(route: Route) -> None:
-    """Ask a bundle: somebody unknown, somebody with a history, its re-ranker, and its own items; blocks until all is answered.
+    """Ask a bundle for an unknown user, for a history, for its re-ranker and its own items; blocks until all is answered.
 
     Raises:
         RunError: an answer is wrong.

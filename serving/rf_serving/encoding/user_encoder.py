@@ -18,7 +18,7 @@ from rf_training.model.served import ServedTower
 
 
 class EncodedUser(NamedTuple):
-    """What became of one request; T interactions."""
+    """Encoding of one request; T interactions."""
 
     query_D: npt.NDArray[np.float32]
     """The vector to search with."""
@@ -43,7 +43,7 @@ class UserEncoder:
     ) -> list[EncodedUser | DataError]:
         """Encode each request; only the latest ``max_history`` interactions are read.
 
-        A request whose vector is not finite has its error instead; the others are answered.
+        A request with a vector that is not finite has its error instead; the others are answered.
         """
         if not requests:
             return []

@@ -1,4 +1,4 @@
-"""What an event may say of an interaction: the columns of the interactions table."""
+"""Values of an event: the columns of the interactions table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
-"""Follows the event log in order and keeps the online store up with it.
+"""Consumer of the event log: applies it in order to the online store.
 
-The log is the truth: an event that is in it will be in the online store, also if the process, the store or the whole machine
-goes down in between. One applier leads among all processes; another one takes over when it dies, and treats what the first
-one may have been at as possibly done: events that were in the log by then, no further than an applier gets ahead of its notes.
+The log is the source of truth: its events reach the online store also after a crash of the process, the store or the machine. One
+leader applies events for all processes. When it dies another one takes over, and replays the events that the old leader may have
+applied after its last checkpoint: those that were in the log by then, at most as many as a leader gets ahead of its checkpoint.
 """
 
 from collections.abc import Callable
@@ -27,18 +27,18 @@ BATCH = 500
 POLL_SECONDS = 0.2
 """How often the leader looks for events that other processes recorded."""
 STANDBY_SECONDS = 0.25
-"""How often the others look whether the leader is gone."""
+"""Interval at which the others try to take the lead."""
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _NOTE_SECONDS = 0.1
 _MOST_UNNOTED = 10 * BATCH
-"""How far the applier may be ahead of what is noted: so much may be done twice after its death."""
+"""Most events between the applier and its checkpoint: so many may be applied twice after its death."""
 _CHECK_SECONDS = 0.5
 """How often the leader makes sure that it still leads, and looks for a materialisation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What an applier says of itself after each batch."""
+    """Progress of a consumer after each batch."""
 
     leads: bool
     behind_seconds: float
@@ -75,7 +75,7 @@ class EventConsumer:
 
         Args:
             log: what to follow.
-            leadership: decides who applies.
+            leadership: elects the process that applies.
             open_history: reads the definitions, which may have changed; called by the thread.
             observe: is told about progress, in the thread.
             went_back: is told when the store lost something, in the thread.
@@ -116,7 +116,7 @@ class EventConsumer:
             try:
                 if self._state is not None:
                     self._note()
-            except Exception as error:  # the next one who leads takes them for possibly done
+            except Exception as error:  # the next leader replays them
                 self._logger.warning("not noted which events were applied", error=summary(error))
             if self._history is not None:
                 self._history.forget()
@@ -140,7 +140,7 @@ class EventConsumer:
                 self._wake.clear()
 
     def _lead(self) -> bool:
-        """Say whether we lead; who begins to treats what the last one may have written, and not have noted, as possibly done."""
+        """Return whether this process leads; a new leader replays what the last one may have applied after its checkpoint."""
         if self._state is not None and monotonic() < self._checked + _CHECK_SECONDS:
             return True
         try:
@@ -164,7 +164,7 @@ class EventConsumer:
         return True
 
     def _follow(self) -> None:
-        """Know what the one who leads found out about the store; that events wait, if they do, is its to say."""
+        """Take the leader's findings about the store from the log; whether events wait, the leader reports."""
         if monotonic() >= self._checked + _CHECK_SECONDS:
             self._checked = monotonic()
             self._fault, self._head = self._log.state().fault, self._log.head()
@@ -176,7 +176,7 @@ class EventConsumer:
         self._fault = state.fault
 
     def _begin_anew(self, state: LogState) -> None:
-        """Go on from what is noted, by the definitions that are registered now."""
+        """Go on from the checkpoint, by the definitions that are registered now."""
         if self._history is not None:
             self._history.forget()
         self._history = self._open_history()
@@ -240,9 +240,9 @@ class EventConsumer:
         return verdict
 
     def _widen_replay_window(self, state: LogState, alone_from: float) -> None:
-        """Count in what the one who led before may have written and not noted, until it is gone for certain.
+        """Widen the replay window by what the last leader may have applied after its checkpoint, until its lease is over.
 
-        It had read that from the log: no event that is recorded from then on is among it.
+        It had read that from the log: no later event is among it.
         """
         alone = monotonic() >= alone_from
         self._redo_to = max(self._redo_to, min(state.applied + _MOST_UNNOTED + BATCH, self._log.head()))
@@ -250,7 +250,7 @@ class EventConsumer:
             self._alone_from = None
 
     def _note(self) -> None:
-        """Write down how far we are: not after each batch, since that is one more wait for the disk."""
+        """Write a checkpoint: not after each batch, since that is one more wait for the disk."""
         state = self._state
         assert state is not None
         if self._position == state.applied:

@@ -35,7 +35,7 @@ _LISTS: dict[str, tuple[str, Any]] = {
 
 
 class HistoryLayout:
-    """Which arrays a history consists of, and what an event adds to each."""
+    """Arrays of a history, and the value that an event adds to each."""
 
     def __init__(self, spec: FeatureSpec, *, clock: bool, single: frozenset[str]) -> None:
         """Take the definitions.
@@ -150,7 +150,7 @@ class UserHistory:
         newest, moment = self.newest_us, event.timestamp_us
         if length == 0 or moment // SECOND > newest // SECOND:
             return length
-        if self.exact and moment >= newest:  # of one moment, who came later stands behind
+        if self.exact and moment >= newest:  # of one moment, the later arrival stands behind
             return length
         if self.layout.times is None:
             return None

@@ -48,7 +48,7 @@ class EventIntake:
 
         Args:
             settings: where things are.
-            store: whose online store is kept up.
+            store: has the online store that is kept up to date.
             registry: of the metrics.
             apply: whether this process may be the one that updates the online store.
             tell: is told again and again what is known to be wrong with the online store, from another thread.

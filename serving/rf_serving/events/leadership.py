@@ -1,4 +1,4 @@
-"""One applier at a time, among all processes that serve a workspace."""
+"""Leader election of the event consumer, among all processes that share a log."""
 
 import fcntl
 from contextlib import suppress
@@ -11,21 +11,21 @@ _LOCK_KEY = 0x72665F6576  # any constant: all appliers of a PostgreSQL database 
 
 
 class Leadership(Protocol):
-    """A lock that ends with its process."""
+    """Lease of the event consumer: a lock that ends with its process."""
 
     @property
     def lease_grace_seconds(self) -> float:
-        """How long somebody who lost the lead may go on without having noticed."""
+        """Longest time that a process may go on applying after it lost the lease."""
 
     def held(self) -> bool:
-        """Say whether we lead, and take the lead if nobody has it."""
+        """Return whether this process leads, and take the lease if it is free."""
 
     def release(self) -> None:
-        """Let somebody else lead."""
+        """Give up the lease."""
 
 
 class FileLeadership:
-    """A lock on a file: for an event log in SQLite, which lives on one host. Whoever loses it is dead."""
+    """A lock on a file: for an event log in SQLite, which lives on one host. It is lost only with the process."""
 
     lease_grace_seconds = 0.0
 
@@ -54,9 +54,9 @@ class FileLeadership:
 
 
 class AdvisoryLeadership:
-    """A lock of PostgreSQL that belongs to a connection: its holder sees at the next look that it broke."""
+    """An advisory lock of PostgreSQL that ends with its connection: the holder detects a broken one at the next check."""
 
-    lease_grace_seconds = 10.0  # until the next look, and for a batch whose writes wait for the store
+    lease_grace_seconds = 10.0  # until the next check, and for a batch with writes that wait for the store
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -28,7 +28,7 @@ _REMEMBERED = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """What was done with a batch."""
+    """Counts of an applied batch."""
 
     users: int
     rebuilt: int
@@ -89,7 +89,7 @@ class OnlineHistory:
         """
         by_user: OrderedDict[str, list[LoggedEvent]] = OrderedDict()
         for event in events:
-            # Nobody can ask for a user whose id has no key.
+            # A user whose id has no key cannot be asked for.
             if self._layout.meaning(event) in SEEN and self._seen.key(event.user_id) is not None:
                 by_user.setdefault(event.user_id, []).append(event)
         if not by_user:
@@ -101,7 +101,7 @@ class OnlineHistory:
             raise
 
     def forget(self) -> None:
-        """Forget what is known of the store, and its connection: somebody else wrote to it."""
+        """Drop cached rows of the store, and its connection: another process wrote to it."""
         self._newest.clear()
         close_online(self._online)
         self._online, self._prepared = None, False
@@ -121,7 +121,7 @@ class OnlineHistory:
             self._prepare()
         config = self._store.config
         if hasattr(config.online_store, "skip_dedup"):
-            config.online_store.skip_dedup = True  # else Redis ignores a late event, whose row is no newer than before
+            config.online_store.skip_dedup = True  # else Redis ignores a late event: its row is no newer than before
         anew = list(by_user) if again and self._rebuilder else []
         failed = 0
         if not anew:
@@ -163,7 +163,7 @@ class OnlineHistory:
     def _lost(
         self, histories: Mapping[str, UserHistory], sets: Mapping[str, Any], by_user: Mapping[str, list[LoggedEvent]]
     ) -> set[str]:
-        """Return the users of whom the store lacks a row that it should have, where there are tables to make it from."""
+        """Return the users without a row that the store should have, where there are tables to make it from."""
         if self._rebuilder is None:
             return set()
         empty = {u for u, history in histories.items() if self._views and history.empty}

@@ -46,7 +46,7 @@ class OnlineSeen:
             online.update(self._config, [], [self._view], [], [], True)
 
     def read(self, online: Any, users: Sequence[str]) -> "dict[str, dict[str, Value]]":
-        """Return the rows of those users who have one."""
+        """Return the rows of those users that have one."""
         keys = [self.key(user) for user in users]
         found = online.online_read(self._config, self._view, keys, [ITEMS, TYPES, COUNTS])
         # Redis gives nulls where the user has rows of other views.

@@ -60,7 +60,7 @@ class HistoryRebuilder:
         self._interactions, self._clock = interactions, clock
 
     def rows(self, users: Sequence[str], up_to: int) -> Rebuilt:
-        """Return history and seen set of each user who has any interaction.
+        """Return history and seen set of each user with any interaction.
 
         Args:
             users: ids, as text.

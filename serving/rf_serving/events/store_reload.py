@@ -1,4 +1,4 @@
-"""``rf features materialize``, run by a server whose online store lost what was materialised."""
+"""``rf features materialize``, run by a server after its online store lost what was materialised."""
 
 import os
 import subprocess

@@ -16,7 +16,7 @@ from rf_serving.events.store_reload import StoreReload
 
 
 class Verdict(Enum):
-    """What the applier is to do."""
+    """Decision on the next step of the consumer."""
 
     GO_ON = "go on"
     WAIT = "wait"
@@ -153,7 +153,7 @@ class StoreWatch:
         self._expected = Marks(marks.load, pair)
 
     def _adopt(self, history: OnlineHistory, state: LogState) -> Verdict:
-        """Give a store marks that a version without them loaded, or nobody: what it has now is what it is to have."""
+        """Write marks to a store that has none: its content now counts as complete."""
         if self._unmarked or (self._reload is not None and self._reload.elsewhere):
             return Verdict.GO_ON
         try:

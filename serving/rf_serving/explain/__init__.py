@@ -1,4 +1,4 @@
-"""Why each item of an answer has its score."""
+"""Explanations: the causes of each item's score."""
 
 from rf_serving.explain.explainer import Explainer
 from rf_serving.explain.popular import explain_popular

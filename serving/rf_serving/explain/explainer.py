@@ -1,4 +1,4 @@
-"""Why each item of an answer has its score: what it would be without each thing it was made from.
+"""Explanations of an answer by leave-one-out: the score of each item without each cause.
 
 Shapes: K items, C causes.
 """
@@ -32,11 +32,11 @@ class Explainer:
     """Explains the answers of one bundle. Safe from any thread."""
 
     def __init__(self, bundle: ServedBundle, encoder: UserEncoder) -> None:
-        """Put what answers to use again.
+        """Share the bundle's parts with its engine.
 
         Args:
-            bundle: what answers.
-            encoder: what encodes its requests.
+            bundle: the bundle that answers.
+            encoder: its encoder of requests.
         """
         self._spec, self._history = bundle.spec, bundle.model.config.max_history
         self._encoder = encoder
@@ -49,11 +49,11 @@ class Explainer:
         ranker: Ranker | None = None,
         until: float = inf,
     ) -> list[Explanation]:
-        """Return why the first items of an answer have their scores.
+        """Return explanations of the first items of an answer.
 
         Args:
-            known: what the answer was made from.
-            catalog: the snapshot that it was made from.
+            known: features that the answer was computed from.
+            catalog: snapshot that was searched.
             rows_K: the items in that snapshot, best first.
             ranker: what ordered them; None for the dot product.
             until: when to stop, by :func:`time.perf_counter`.

@@ -1,4 +1,4 @@
-"""What the item tower makes of items without one of their features, or without their identity.
+"""Vectors of items without one of their features, or without their identity, by the item tower.
 
 Shapes: K items, C causes, D width of the vectors that are searched.
 """

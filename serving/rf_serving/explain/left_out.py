@@ -25,8 +25,8 @@ class LeftOut:
         """Score the items with everything.
 
         Args:
-            scoring: how they got their scores.
-            read: what was read of whoever asked.
+            scoring: computes scores as for the answer.
+            read: features of the user that were read.
             vectors_KD: the items.
             catalog: the snapshot that answered.
         """

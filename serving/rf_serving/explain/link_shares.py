@@ -1,4 +1,4 @@
-"""How far LIME's links read the events of a history for an item.
+"""Attention of LIME's links to the events of a history, for an item.
 
 Shapes: K items, T events of the history, D width of the vectors that are searched, L links, H heads, W width of what LIME keeps
 of an item.
@@ -33,7 +33,7 @@ def link_shares(
     Args:
         encoder: of requests.
         ranker: what ordered the items.
-        read: what was read of whoever asked, with at least one event.
+        read: features of the user that were read, with at least one event.
         vectors_KD: the items.
         catalog: the snapshot that answered.
     """

@@ -8,7 +8,7 @@ from rf_serving.explain.limits import MAX_ITEMS
 
 
 def explain_popular(scores: Sequence[float]) -> list[Explanation]:
-    """Explain the first items of an answer by popularity: without its identity nobody knows how often an item was chosen.
+    """Explain the first items of an answer by popularity: without its identity an item has no count of choices.
 
     Args:
         scores: of the items, their share of all events of the training split.

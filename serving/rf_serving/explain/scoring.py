@@ -19,12 +19,12 @@ from rf_training.rerank.ranker import Ranker
 
 
 class Scoring(Protocol):
-    """How the items of an answer got their scores."""
+    """Scores of items, computed as for an answer."""
 
     def __call__(
         self, users: Sequence[KnownFeatures], vectors_ND: npt.NDArray[np.float32], catalog: CatalogSnapshot
     ) -> npt.NDArray[np.float32]:
-        """Return the score of each user with each item [B, N]; NaN for a user whose features give none."""
+        """Return the score of each user with each item [B, N]; NaN for a user with features that give none."""
 
 
 class DotProduct:

@@ -1,4 +1,4 @@
-"""What whoever asks is without one event of the history, or without one feature of the profile.
+"""Features of a user without one event of the history, or without one feature of the profile.
 
 Shapes: T interactions.
 """
@@ -53,7 +53,7 @@ def events_left_out(
 
 
 def features_left_out(known: KnownFeatures, spec: FeatureSpec) -> list[UserCause]:
-    """Return the profile without each feature that it has: missing, as it is encoded of a user who never had it."""
+    """Return the profile without each feature that it has: missing, as for a user without it."""
     causes = []
     for f in spec.inputs("user"):
         if known.profile.get(f.name) is not None:

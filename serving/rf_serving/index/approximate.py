@@ -1,4 +1,4 @@
-"""What HNSW and IVF-PQ have in common: efforts that are tuned on queries.
+"""Common part of the ANN indexes HNSW and IVF-PQ: efforts that are tuned on queries.
 
 Shapes: B queries, S candidates, K results, D width.
 """

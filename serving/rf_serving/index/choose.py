@@ -1,4 +1,4 @@
-"""Which index a catalog gets."""
+"""Choice of the index for a catalog."""
 
 from collections.abc import Mapping
 from pathlib import Path

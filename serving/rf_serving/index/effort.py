@@ -1,4 +1,4 @@
-"""How hard an approximate index searches, by the number of results asked for."""
+"""Search effort of an ANN index (nprobe, efSearch), by the number of results."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """What it takes to find the best ``k`` rows."""
+    """Effort that finds the best ``k`` rows."""
 
     k: int
     """Number of results."""

@@ -1,7 +1,7 @@
 """Inverted lists of a fast-scan index in a file that is mapped, not read.
 
 FAISS keeps the 4-bit codes of 32 rows interleaved in blocks, and can map lists of plain codes only. A block of 32 rows has as
-many bytes as 32 plain codes, so lists of plain codes whose capacity is rounded up to whole blocks have room for them, and
+many bytes as 32 plain codes, so lists of plain codes with a capacity rounded up to whole blocks have room for them, and
 the search reads them through the same pointers.
 
 File: for each list its blocks, then the row numbers (int64, room for whole blocks); at the end the sizes of all lists (int64).

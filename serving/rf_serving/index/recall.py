@@ -1,4 +1,4 @@
-"""How much of the true result an approximate index finds.
+"""Recall of an ANN index against the exact result.
 
 Shapes: N items, B queries, D width.
 """
@@ -12,7 +12,7 @@ from rf_serving.index.exact import exact_search
 from rf_serving.index.vector_index import VectorIndex
 
 ROUNDING = 1e-6
-"""How much two sums of the same products may differ."""
+"""Largest difference between two sums of the same products."""
 
 
 def recall_against_exact(

@@ -30,7 +30,7 @@ def tune(
     recall: float,
     numbers: Sequence[int] = TUNED_FOR,
 ) -> None:
-    """Set ``index.efforts`` to the cheapest ones whose mean recall on ``queries_BD`` is above ``recall``.
+    """Set ``index.efforts`` to the cheapest ones with a mean recall on ``queries_BD`` above ``recall``.
 
     Where none reaches it, the cheapest one of about the highest recall is taken. Without a row or a query the efforts stay as
     they are.

@@ -1,4 +1,4 @@
-"""What every index can do.
+"""Interface of all vector indexes.
 
 Shapes: N items, B queries, K results, D width.
 """
@@ -30,7 +30,7 @@ class VectorIndex(ABC):
     """Finds the rows of a matrix with the largest dot products.
 
     The matrix itself is not copied: an index refers to the array it was built or loaded with, usually the memory-mapped
-    ``vectors.npy`` of a bundle, whose pages all processes of a machine share. Searching changes nothing, so threads may
+    ``vectors.npy`` of a bundle, with pages that all processes of a machine share. Searching changes nothing, so threads may
     search at the same time; FAISS takes the number of its own threads from the thread that calls
     (``faiss.omp_set_num_threads``).
     """
@@ -101,7 +101,7 @@ class VectorIndex(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What it was built and tuned with, for the manifest."""
+        """Build and tuning parameters, for the manifest."""
         return {}
 
     @property

@@ -21,7 +21,7 @@ from rf_training.rerank.ranker import Histories, Ranker
 
 
 class _Beside(local):
-    """A second thread for each thread that answers, made by it: so it has the priority of whoever waits for it."""
+    """A second thread for each thread that answers, made by it: so it has the priority of the thread that waits for it."""
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, "rf-user-side", use_one_thread)

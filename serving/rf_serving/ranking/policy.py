@@ -1,4 +1,4 @@
-"""What orders the items that the search finds: what a request asks for, or else what the deployment says."""
+"""Re-ranking policy: the order that a request asks for, or else the deployment's default."""
 
 from dataclasses import dataclass
 from typing import Literal

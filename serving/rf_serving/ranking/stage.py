@@ -21,7 +21,7 @@ from rf_serving.ranking.policy import RerankPolicy
 
 @dataclass(frozen=True, eq=False)
 class Pending:
-    """What is computed for some requests while the index is searched."""
+    """User side of the re-ranker for some requests, computed while the index is searched."""
 
     numbers: list[int]
     """The requests that the re-ranker orders."""
@@ -105,7 +105,7 @@ class SecondStage:
         return ordered
 
     def _by_lime(self, found: Mapping[int, Found], pending: Pending, catalog: CatalogSnapshot) -> dict[int, Ordered]:
-        """Return all candidates by the re-ranker's scores; without a request whose scores are no numbers."""
+        """Return all candidates by the re-ranker's scores; without requests with scores that are no numbers."""
         assert self._reranker is not None
         candidates = [found[number] for number in pending.numbers]
         if not any(len(each.rows) for each in candidates):

@@ -1,4 +1,4 @@
-"""The answer for a user whose features cannot be read: from what is true of everybody."""
+"""Degraded answer, for a user whose features cannot be read."""
 
 from itertools import islice
 
@@ -13,9 +13,9 @@ from rf_serving.user_features.features import UserFeatures
 
 
 def degraded_answer(engine: Engine, query: Query, watch: StageTimer) -> Answer:
-    """Answer as for a user without history whose profile has no value, or, where the model knows no profiles, by popularity.
+    """Answer as for a user without history and with an empty profile, or, if the model has no profile, by popularity.
 
-    The query's filter holds; items that the user has seen cannot be left out, since nobody knows them.
+    The query's filter holds; items that the user has seen are unknown and cannot be left out.
     """
     if engine.bundle.spec.inputs("user") or engine.bundle.popularity_N is None:
         try:

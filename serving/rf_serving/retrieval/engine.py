@@ -188,11 +188,11 @@ class Engine:
         return allowed_N
 
     def warm(self, catalog: CatalogSnapshot, like: "Engine | None" = None) -> None:
-        """Make ready for a catalog that is going to be served, from any thread, so that no request waits for what it needs.
+        """Warm caches for a catalog that is going to be served, so that no request waits for them; from any thread.
 
         Args:
-            catalog: what is going to be served.
-            like: the engine whose filters are to be expected; default: this one.
+            catalog: the new snapshot.
+            like: engine with the filters to expect; default: this one.
         """
         if self.bundle.spec.item.id_type == "int64":
             catalog.base.find_rows(NO_ROWS)
@@ -264,7 +264,7 @@ class Engine:
 
 
 class _Read(NamedTuple):
-    """What a request says, checked."""
+    """A checked request."""
 
     known: KnownFeatures
     seen: npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from rf_serving.threads import step_back, use_one_thread
 
 EXPLAIN_SECONDS = 0.5
 _GRACE = 1.2
-"""Times the budget: whoever explains looks at the clock between two steps."""
+"""Times the budget: the explainer checks the clock between two steps only."""
 
 
 class Explaining:

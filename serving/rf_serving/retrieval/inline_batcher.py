@@ -25,17 +25,15 @@ _SLOW_SECONDS, _PAUSE_SECONDS = 0.3, 1.0
 
 
 class InlineBatcher:
-    """Answers requests that take a millisecond where they arrive: in the event loop.
+    """Micro-batching in the event loop, for requests that take a millisecond.
 
-    A thread of its own would not be faster. Under Python's lock either thread waits for the other, and computing gives the lock
-    back at every operation: beside a busy event loop it gets it again milliseconds later, and a batch takes several times as
-    long.
+    A thread would be slower: a batch releases the interpreter lock at every operation, and beside a busy event loop it gets it
+    back milliseconds later, so it takes several times as long.
 
-    A request waits for those whose features are being read, at most :attr:`BatchLimits.collect_seconds`. After a batch the loop
-    takes in who came meanwhile, one call a turn, before it computes again. While it has time left, that ends as soon as a quarter
-    of a millisecond brings nobody, a whole one where the last batch was large. When it has none, it goes on for as long as the
-    batch took, or until the next one is full: so batches grow with the load, and there is time to refuse what is too much. Who
-    comes later than that is computed at once.
+    A batch waits for requests with reads in progress, at most :attr:`BatchLimits.collect_seconds`. After a batch the loop first
+    accepts the calls that arrived meanwhile, one a turn. An idle loop ends that after a quarter of a millisecond without a call,
+    or a whole one after a large batch; a busy loop after as long as the last batch took, or with a full batch. So batches
+    grow with the load, and there is time for load shedding. Later calls are computed at once.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class InlineBatcher:
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """Say that a request will come when the block ends, such as one whose features are being read."""
+        """Say that a request will come when the block ends, such as one with a read in progress."""
         self._coming += 1
         try:
             yield
@@ -74,7 +72,7 @@ class InlineBatcher:
 
     @property
     def slow(self) -> bool:
-        """Whether a batch has just kept the loop for 0.3 s, so that requests had better go elsewhere for a while.
+        """Whether a batch has just blocked the loop for 0.3 s, so that requests should use the thread for a while.
 
         Pages of an index that are not in memory do that, and deletions that make an index search again.
         """
@@ -94,7 +92,7 @@ class InlineBatcher:
     async def read_and_rank(
         self, engine: Engine, ask: RankRequest, fetcher: FeatureFetcher, user_id: int | str
     ) -> Answer | None:
-        """Answer a user's request whose features are :meth:`OnlineReader.is_local`: a batch's are read together.
+        """Answer a request with features that are :meth:`OnlineReader.is_local`: those of a batch are read together.
 
         None: they could not be read at once. Raises as :meth:`rank`, and what :meth:`FeatureFetcher.decode` raises.
         """
@@ -143,7 +141,7 @@ class InlineBatcher:
             self._plan(loop)
             return
         if not full and now < until:
-            # Whoever comes, or does not, looks again.
+            # The next call or the timer checks again.
             if self._timer is None:
                 self._timer = loop.call_later(until - now, self._due, loop)
             return

@@ -1,4 +1,4 @@
-"""What is asked and what is answered."""
+"""Query and answer of a retrieval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -47,14 +47,14 @@ class RankRequest:
     query: Query
     watch: StageTimer
     features: UserFeatures | None
-    """What is known of the user; None until it was read, and for a session, whose own features the engine reads and puts here."""
+    """What is known of the user; None until it was read, and for a session: the engine reads its features and puts them here."""
     degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED
     """Whether, and why, the user's features could not be read."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Ranked:
-    """What an answer was made of, for whoever explains it.
+    """Inputs of an answer, for its explanation.
 
     Shapes: K items of the answer.
     """
@@ -70,7 +70,7 @@ class Ranked:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What one bundle found, written with its own ids: nothing of it has to be looked up afterwards."""
+    """Answer of one bundle, with item ids: nothing of it has to be looked up afterwards."""
 
     bundle: str
     """Name of the bundle that answered."""

@@ -21,7 +21,7 @@ from rf_serving.user_features.online_reader import OnlineReader
 
 FETCH_SECONDS = 2.0
 Answered = Callable[[Route, Query, UserFeatures, Answer], None]
-"""Is told who answered what."""
+"""Receives each answer with its route and query."""
 
 
 class Retriever:
@@ -56,7 +56,7 @@ class Retriever:
             Explaining(),
         )
         self.routing = Routing(active=route)
-        """Which bundle answers whom; assigned as a whole when another one takes over."""
+        """Assignment of requests to bundles; replaced as a whole at a swap."""
         self.switching = Lock()
         """Held by a thread that makes the bundles of another routing ready and assigns it."""
 

@@ -1,4 +1,4 @@
-"""Which bundle answers a request, where several are loaded.
+"""Routing of requests to bundles: A/B buckets.
 
 A routing never changes: another bundle takes over when the retriever gets another routing. A request reads the retriever's
 routing once, so its answer is made by one bundle; a bundle that no routing names is freed when its last request has ended.
@@ -53,11 +53,11 @@ class Routing:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """All bundles whose answers are seen."""
+        """All bundles with answers that are returned."""
         return (self.active,) if self.challenger is None else (self.active, self.challenger)
 
     def route_of(self, query: Query) -> Route:
-        """Return the bundle for whoever asks: the same one as long as the split lasts; a growing share only adds users."""
+        """Return the bundle of a subject: the same one as long as the split lasts; a growing share only adds users."""
         if self.challenger is None or bucket(self.salt, subject_key(query.subject)) >= self.percent:
             return self.active
         return self.challenger
@@ -69,7 +69,7 @@ class Routing:
 
 
 def subject_key(subject: int | str | Session) -> bytes:
-    """Return what identifies whoever asks; a session without an id is known by its first interaction, or by its profile."""
+    """Return the identity of a subject; a session without an id has that of its first interaction, or its profile."""
     if not isinstance(subject, Session):
         return str(subject).encode()
     if subject.session_id:
@@ -79,6 +79,6 @@ def subject_key(subject: int | str | Session) -> bytes:
 
 
 def bucket(salt: str, key: bytes) -> float:
-    """Return where somebody stands between 0 and 100: evenly spread, and the same in every process and forever."""
+    """Return the A/B bucket of a key, from 0 to 100: uniform, and the same in every process and for ever."""
     digest = blake2b(key, digest_size=8, key=salt.encode()[:64]).digest()
     return int.from_bytes(digest) / 2**64 * 100

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class BatchLimits:
-    """How requests are put together."""
+    """Limits of a micro-batch."""
 
     most: int = 32
     """Most requests of a batch: a larger one saves little more and takes longer."""
@@ -42,7 +42,7 @@ class Job:
     ask: RankRequest | None = None
     work: Callable[[], object] | None = None
     read: tuple[FeatureFetcher, int | str] | None = None
-    """What reads the features of whom before they are used; None: they are there."""
+    """Reader of the features, and the user; None: they are read already."""
 
 
 Jobs = deque[Job]
@@ -52,8 +52,8 @@ class ThreadBatcher:
     """Answers requests in batches, each by one engine, in a thread of its own, which the event loop never waits for.
 
     A request that finds the thread idle is computed at once, alone. Those that come while it computes are its next batch, at once
-    again if the oldest of them has waited :attr:`BatchLimits.collect_seconds` by then or nobody else is expected; so batches
-    grow with the load, and waiting for company never costs more than that. Requests whose caller has gone are dropped before
+    again if the oldest of them has waited :attr:`BatchLimits.collect_seconds` by then or none else is expected; so batches
+    grow with the load, and the wait is bounded. Cancelled requests are dropped before
     they are encoded.
     """
 
@@ -74,7 +74,7 @@ class ThreadBatcher:
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """Say that a request will come when the block ends, such as one whose features are being read."""
+        """Say that a request will come when the block ends, such as one with a read in progress."""
         self._coming += 1
         try:
             yield

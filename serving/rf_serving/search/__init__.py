@@ -1,4 +1,4 @@
-"""Which items may be returned: filters of requests, read, evaluated on the catalog and kept."""
+"""Search of the catalog: filters of requests, the items that pass them, and the index behind them."""
 
 from rf_serving.search.condition import Condition, ItemFilter
 from rf_serving.search.eligibility import Eligibility, Eligible

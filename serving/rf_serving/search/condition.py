@@ -7,7 +7,7 @@ Value = str | int | float
 
 
 class Operator(StrEnum):
-    """How a condition compares, by the names of :class:`rf_protos.v1.filter_pb2.Predicate`."""
+    """Comparison of a condition, by the names of :class:`rf_protos.v1.filter_pb2.Predicate`."""
 
     ANY_OF = "ANY_OF"
     NONE_OF = "NONE_OF"
@@ -38,7 +38,7 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class ItemFilter:
-    """Which items may be returned: those that pass everything."""
+    """Filter of the items that may be returned: those that pass all its parts."""
 
     allow: tuple[int | str, ...] | None = None
     """Only these ids; None for all."""

@@ -1,4 +1,4 @@
-"""What the ways to search cost on this machine with this catalog: measured when it is opened, in a few milliseconds.
+"""Costs of the search plans on this machine with this catalog: measured when it is opened, in a few milliseconds.
 
 A search on a CUDA device hardly takes time of the CPU: the request waits for it, and the wait is what it costs.
 

@@ -1,4 +1,4 @@
-"""Which items of a snapshot of the catalog pass a filter.
+"""Eligible items: those of a catalog snapshot that pass a filter.
 
 Shapes: N rows of the snapshot, E eligible rows.
 """
@@ -52,7 +52,7 @@ class Passing:
 
 @dataclass(frozen=True, eq=False)
 class Eligible:
-    """What a request may be answered with, before what was seen is left out."""
+    """Items that a request may be answered with, before seen items are left out."""
 
     passing: Passing
     denied: npt.NDArray[np.int64] = field(default_factory=lambda: NO_ROWS)
@@ -107,11 +107,11 @@ class Eligibility:
         return self.of(catalog, ItemFilter())
 
     def warm(self, catalog: CatalogSnapshot, like: "Eligibility | None" = None) -> None:
-        """Make the base of a catalog that is going to be served ready for the conditions that were asked so far.
+        """Prepare the base segment of a new catalog for the conditions that were evaluated so far.
 
         Args:
-            catalog: not asked about yet.
-            like: who was asked; default: this one.
+            catalog: the new snapshot.
+            like: eligibility with the conditions to prepare; default: this one.
         """
         source = like or self
         with source._lock:

@@ -23,7 +23,7 @@ _ORDERED = ("Int32", "Int64", *_FLOATS, "UnixTimestamp")
 
 @dataclass(frozen=True, kw_only=True)
 class FilterLimits:
-    """How much one filter may ask for."""
+    """Limits of one filter."""
 
     ids: int = 10_000
     """Ids in ``allow_items`` and in ``deny_items``."""

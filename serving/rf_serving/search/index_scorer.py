@@ -1,4 +1,4 @@
-"""What a served index would return, as a scorer of the evaluation: the loss from approximate search becomes visible."""
+"""Scorer of the evaluation that searches a served index: it measures the loss from approximate search."""
 
 import numpy as np
 import numpy.typing as npt

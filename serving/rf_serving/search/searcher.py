@@ -29,12 +29,12 @@ which finds all but 0.5% of the first quarter: ``docs/filters.md`` has the figur
 LEAST = 16
 ENOUGH = 1024
 """Most results that are asked for on account of seen items, unless twice ``k`` is more: beyond, the effort of an index grows in
-proportion. A user who has seen thousands nearly always has ``k`` others among the first thousand; if not, there is the scan."""
+proportion. A user with thousands of seen items nearly always has ``k`` others among the first thousand; if not, a scan runs."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Search:
-    """What is searched for one request."""
+    """Search of one request."""
 
     query_D: npt.NDArray[np.float32]
     k: int

@@ -1,4 +1,4 @@
-"""How many calls are answered at once: what is more than that is refused, at once and cheaply, instead of queueing."""
+"""Load shedding: calls beyond an adaptive limit are refused at once and cheaply instead of queueing."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -40,7 +40,7 @@ class Admission:
 
     @property
     def limit(self) -> int:
-        """How many calls are answered at once now."""
+        """Present limit of calls in flight."""
         return int(self._limit)
 
     @property

@@ -1,4 +1,4 @@
-"""Who calls, and whether the method is theirs to call."""
+"""Authentication of callers by token, and authorisation by role."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is known of the call that is being answered, from the servicer to the log line."""
+"""Context of a call, from the servicer to the log line."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What happens around every call of our services.
+"""Interceptor of all calls of our services.
 
 Request id, token and role, a limit on the calls in flight, the message, the deadline, log line, metrics, and errors as gRPC
 statuses.
@@ -67,7 +67,7 @@ class _Method:
         """The handler of a call that is not taken in.
 
         A handler of streams, because one of single messages would receive the request first. What is taken in is counted when
-        its message has come: if it never does, nobody would tell us.
+        its message has come: if it never does, gRPC does not tell.
         """
 
         async def refuse(requests: Any, context: Any) -> bytes:
@@ -89,14 +89,14 @@ class _TimeLimit:
         self._task.cancel()
 
     def caused(self) -> bool:
-        """Take a cancellation back if it is this limit's and nobody else's."""
+        """Take a cancellation back if it is this limit's only."""
         return self._expired and self._task.uncancel() <= self._cancelling
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Wraps the unary calls of our services; health passes through, and so does reflection unless there are tokens.
 
-    Single messages are read here: gRPC would wait for ever for one that never comes, and not answer a caller whose stream ends
+    Single messages are read here: gRPC would wait for ever for one that never comes, and not answer a stream that ends
     without one.
     """
 
@@ -116,7 +116,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             metrics: told about every call.
             admission: limits reading calls; default: 128 at once.
             writes: limits writing calls; default: 32 at once.
-            authentication: checks tokens; None: everybody may call.
+            authentication: checks tokens; None: no token is needed.
             deadline_seconds: most time for a call.
             tracing: makes spans.
         """
@@ -235,7 +235,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         )
 
     def _say_shed(self, method: _Method) -> None:
-        """Log refusals once a second: a line for each would be work, when there is too much of it."""
+        """Log the number of refusals once a second: a line for each would add to the load."""
         self._shed += 1
         if (now := perf_counter()) - self._shed_said >= 1:
             self._log.warning("shedding", calls=self._shed, limit=method.admission.limit, method=method.name)

@@ -1,4 +1,4 @@
-"""How much one request, and all requests together, may ask of a server."""
+"""Limits of one request, and of all requests together."""
 
 from dataclasses import dataclass
 

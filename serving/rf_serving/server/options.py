@@ -1,4 +1,4 @@
-"""How a server runs."""
+"""Options of a server."""
 
 import socket
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class ServeOptions:
     """Port of the Prometheus metrics; None: not exposed, 0 chooses a free one."""
     tls: TlsFiles | None = None
     tokens: Path | None = None
-    """File of the tokens that callers need; None: nobody needs one."""
+    """File of the tokens that callers need; None: they need none."""
     insecure: bool = False
     """Serve others than this machine without TLS or tokens."""
     log_level: str = "info"

@@ -78,7 +78,7 @@ def _report(reports: Connection, *message: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """Drain when the supervisor was killed: nobody else would ever end this process, and it would keep the port."""
+    """Drain when the supervisor was killed: nothing else would end this process, and it would keep the port."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -12,7 +12,7 @@ def parse_request(request: RetrieveRequest, spec: FeatureSpec, limits: Limits) -
     """Return the query of a request; a session's own fields are checked when it is read.
 
     Raises:
-        UsageError: nobody is asked for, or ``k``, ``rerank`` or ``user_id`` is wrong.
+        UsageError: no subject is given, or ``k``, ``rerank`` or ``user_id`` is wrong.
     """
     subject = request.WhichOneof("subject")
     if subject is None:

@@ -118,7 +118,7 @@ class RetrievalServer:
 
     @property
     def address(self) -> str:
-        """Where it answers, ``host:port``."""
+        """Address of the server, ``host:port``."""
         return joined(self._options.host, self.port)
 
     @property

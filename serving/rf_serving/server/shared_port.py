@@ -10,7 +10,7 @@ from rf_serving.server.addresses import joined
 
 
 def check_free(host: str, port: int) -> None:
-    """Check that nobody listens on a port, not even somebody who would share it.
+    """Check that no process listens on a port, not even one that would share it.
 
     Raises:
         UsageError: the address is taken or not ours.
@@ -24,7 +24,7 @@ def check_free(host: str, port: int) -> None:
 def shared_port(host: str, port: int) -> Iterator[int]:
     """Hold a port for processes that share it (``SO_REUSEPORT``), and give its number; 0 chooses a free one.
 
-    The kernel hands each new connection to one of those who listen; this process does not. Another server is refused the port,
+    The kernel hands each new connection to one of the listeners; this process is none. Another server is refused the port,
     and this one is, where another server has it already.
 
     Raises:

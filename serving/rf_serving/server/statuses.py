@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Meaning(NamedTuple):
-    """What a status means to a caller."""
+    """Meaning of a status for callers."""
 
     when: str
     remedy: str

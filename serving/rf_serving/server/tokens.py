@@ -1,4 +1,4 @@
-"""Bearer tokens: who may call, and what. The file holds hashes only."""
+"""Bearer tokens with the roles of their callers. The file holds hashes only."""
 
 import json
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class Token:
     """One token, without itself."""
 
     name: str
-    """Whose it is; appears in log lines."""
+    """Name of the caller; appears in log lines."""
     role: Role
     sha256: str
     """Of the token, in hex; 256 random bits need no salt."""

@@ -1,4 +1,4 @@
-"""What callers are told of an error: never files, hosts or users of the server."""
+"""Error messages for callers: never with files, hosts or users of the server."""
 
 import re
 

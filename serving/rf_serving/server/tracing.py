@@ -1,4 +1,4 @@
-"""Spans of calls and of their stages, where somebody collects them."""
+"""Spans of calls and of their stages, if a collector is configured."""
 
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ class _NoSpan:
 
 
 class _NoTracing:
-    """What there is unless configured: nothing."""
+    """Tracing that is off: its spans go nowhere."""
 
     def __init__(self) -> None:
         self._span = _NoSpan()

@@ -1,4 +1,4 @@
-"""What a server process is made of."""
+"""Components of a server process, and their wiring."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

@@ -29,7 +29,7 @@ class WorkerMetrics(Collector):
         )
 
     def describe(self) -> list[Metric]:
-        """Name nothing in advance: nobody answers yet when this is registered."""
+        """Name nothing in advance: no worker answers yet when this is registered."""
         return []
 
     def collect(self) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ from time import monotonic
 
 @dataclass(frozen=True, kw_only=True)
 class BreakerOptions:
-    """When to give up, and when to ask again."""
+    """Thresholds of the circuit breaker."""
 
     failures: int = 3
     """Failures in a row that open the circuit."""
@@ -18,9 +18,9 @@ class BreakerOptions:
 
 
 class Breaker:
-    """Says whether the store may be asked; used from the event loop only.
+    """Circuit breaker of the online store; used from the event loop only.
 
-    Closed: everybody asks. Open: nobody does. Then one request probes; its success closes the circuit.
+    Closed: all requests read. Open: none does. Half-open: one request probes; its success closes the circuit.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""What is known of whoever asks, wherever it came from.
+"""Features of the user or session of a request.
 
 Values are plain Python: a text, a number or a list, times in microseconds since 1970 (UTC). None is missing, and in the columns
-of a history so are NaN and the markers of :mod:`rf_platform.features.spec`. Nothing of a request passes through Arrow, whose
+of a history so are NaN and the markers of :mod:`rf_platform.features.spec`. Requests do not pass through Arrow: its
 arrays cost more to make than such short columns cost to read.
 """
 

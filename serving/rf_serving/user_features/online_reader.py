@@ -1,8 +1,8 @@
 """Stage "fetch" inside a server: reads from the online store, in time or not at all.
 
 One thread reads for all requests. What comes in while it reads is read together next, in one round trip, so a busy server
-asks the store less often per request, and nobody waits for others to gather. A store that is a file is read where its rows are
-used instead, as long as it is free and quick: waking the thread up, and the event loop again, takes longer than the read.
+asks the store less often per request, and no request waits for others. A store that is a file is read in the event loop
+instead, as long as it is free and quick: waking the thread up, and the event loop again, takes longer than the read.
 """
 
 import asyncio

@@ -52,7 +52,7 @@ class OnlineRows:
             store: the feature store.
             fields: view and field names; all views have the same entity.
             clock: the present, in microseconds since 1970.
-            more: a view of that entity whose rows never expire, and its fields, to be read where a call asks for it. Its
+            more: a view of that entity with rows that never expire, and its fields, to be read where a call asks for it. Its
                 table need not be there.
         """
         by_view: dict[str, list[str]] = {}
@@ -75,7 +75,7 @@ class OnlineRows:
 
     @property
     def ttls(self) -> dict[str, timedelta]:
-        """Ttl of each view whose rows expire, as of the definitions when it was resolved."""
+        """Ttl of each view that has one, as of the definitions when it was resolved."""
         return {self._views[i][0].name: ttl for i, ttl in self._ttls}
 
     def connected(self, wait_seconds: float = WAIT_SECONDS) -> "OnlineRows":
@@ -149,7 +149,7 @@ class OnlineRows:
                 return partial(self._by_view, views)
 
     def _oldest(self) -> dict[int, datetime]:
-        """Return the oldest event timestamp, UTC, that counts now, of the views whose rows expire, by number."""
+        """Return the oldest event timestamp, UTC, that counts now, of the views with a ttl, by number."""
         if not self._ttls:
             return {}
         moment_us = self._clock()

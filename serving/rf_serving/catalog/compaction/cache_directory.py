@@ -1,7 +1,7 @@
-"""The directories of compacted catalogs, one for each bundle, and how those that nobody needs are removed.
+"""Directories of compacted catalogs, one for each bundle, and the removal of unused ones.
 
-Whoever uses one has a shared lock on it, which ends with the process at the latest; whoever removes one has to have it alone. The
-lock is taken on the directory itself, so nothing else has to be there, and nothing is left.
+A process holds a shared lock on each directory that it uses; removal takes an exclusive one. Locks are taken on the directory
+itself, end with the process at the latest, and leave no file behind.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from uuid import uuid4
 from weakref import finalize
 
 GRACE_SECONDS = 600.0
-"""How long a directory is kept after its last use: whoever starts or goes back to a bundle soon finds it there."""
+"""Time a directory is kept after its last use, for a restart or a rollback."""
 _DIGITS = 12
 _NAME = re.compile(rf".+-[0-9a-f]{{{_DIGITS}}}")
 _REMOVED = ".removed-"
@@ -62,7 +62,7 @@ def occupy(directory: Path, user: object) -> Callable[[], object]:
 
 
 def remove_unused(cache: Path, needed: Collection[str], grace_seconds: float = GRACE_SECONDS) -> list[Removed]:
-    """Remove the directories that nobody uses, is going to need or has used lately, and say which they were.
+    """Remove the directories that are not in use, needed or lately used, and return them.
 
     Many processes may do it at once; what a killed one left half removed is removed by the next. Whatever else is there stays.
 
@@ -94,7 +94,7 @@ def _remove(path: Path, grace_seconds: float) -> int | None:
         if not os.path.samestat(found, path.stat()) or time() - found.st_mtime < grace_seconds:
             return None
         if not path.name.startswith(_REMOVED):
-            # From here on nobody finds it, wherever the removal ends.
+            # From here on no process finds it, wherever the removal ends.
             path = path.rename(path.with_name(f"{_REMOVED}{path.name}.{uuid4().hex}"))
         size = _size(path)
         rmtree(path, ignore_errors=True)

@@ -36,11 +36,11 @@ _LOCK = ".lock"
 class CompactedCatalogs:
     """Those of one bundle, named by the last change that is in them.
 
-    Nobody removes their directory before :meth:`close`; what was opened stays usable after it.
+    Their directory is not removed before :meth:`close`; what was opened stays usable after it.
 
     Args:
         cache: directory for the catalogs of all bundles.
-        bundle: whose item tower encoded them.
+        bundle: has the item tower that encoded them.
         device: what searches, ``RF_INDEX_DEVICE``.
     """
 

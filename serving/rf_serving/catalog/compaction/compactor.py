@@ -28,7 +28,7 @@ _RETRY_SECONDS = 60.0
 
 
 class Compactable(Protocol):
-    """A catalog whose base another one can replace."""
+    """A catalog with a base segment that can be replaced."""
 
     @property
     def bundle(self) -> ServedBundle:
@@ -44,7 +44,7 @@ class Compactable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Compaction:
-    """When a catalog is compacted."""
+    """Thresholds at which a catalog is compacted."""
 
     rows: int = 10_000
     """Rows behind the base, which every search scans."""
@@ -53,7 +53,7 @@ class Compaction:
     deleted_ratio: float = 0.1
     """Share of the base that is dead; only beside ``rows`` / 10 dead ones."""
     niceness: int = 19
-    """Of the process that builds: 19 takes what nobody else wants, 0 its full share."""
+    """Of the process that builds: 19 takes idle CPU time only, 0 its full share."""
 
     def due(self, snapshot: CatalogSnapshot) -> bool:
         """Whether it is time; an empty catalog has nothing to index."""
@@ -137,7 +137,7 @@ class Compactor:
     def _start(self, snapshot: CatalogSnapshot) -> "_Child | None":
         with ExitStack() as ending:
             given = ending.enter_context(self._store.building())
-            # Whoever held the lock until now may have finished since we looked.
+            # The process that held the lock until now may have finished since we looked.
             if given is None or self._store.newest(snapshot.base.sequence) is not None:
                 return None
             entry = self._journal.find(snapshot.sequence)
@@ -174,7 +174,7 @@ class _Child:
 
     @property
     def output(self) -> str:
-        """What it wrote."""
+        """Output of the process."""
         return self._said.read_text(errors="replace")
 
     def poll(self) -> int | None:

@@ -1,4 +1,4 @@
-"""What a compacted catalog is made from and of; see :mod:`rf_serving.catalog.compaction.builder`."""
+"""Input and output files of a compaction; see :mod:`rf_serving.catalog.compaction.builder`."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -43,7 +43,7 @@ class Anchor:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a builder has to do; paths as text, so that it is plain JSON."""
+    """Job of a builder process; paths as text, so that it is plain JSON."""
 
     bundle: str
     """Directory of the bundle: its spec, encoder and manifest."""
