@@ -360,8 +360,9 @@ def test_only_a_busy_loop_waits_for_those_who_may_come(
     assert [len(batch) for batch in slow.batches] == batches
 
 
-def test_a_full_batch_leaves_no_timer_behind(in_loop: InlineBatcher, slow: Any) -> None:
+def test_a_full_batch_leaves_no_timer_behind(slow: Any) -> None:
     """It would fire too early, or, in another event loop, never."""
+    in_loop = InlineBatcher(limits=BatchLimits(most=4, collect_seconds=30.0, waiting=10))
 
     async def run() -> int:
         slow.seconds = 0.0

@@ -18,7 +18,8 @@ _COMMAND = (
     "import os; os.nice({niceness}); from rf_platform.lifeline import end_with_parent; end_with_parent(); "
     "from rf_platform.cli import main; main()"
 )
-_NICENESS = 10
+_NICENESS = 5
+"""Below that of answers; not much below, since all answers are degraded until it has ended."""
 _PAUSE, _LONGEST_PAUSE = 30.0, 600.0
 """Seconds between two attempts; doubled after each that failed."""
 _SETTLE_SECONDS = 5.0

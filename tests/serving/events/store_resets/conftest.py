@@ -337,6 +337,12 @@ class Process:
         assert self.process.exitcode == 0
 
 
+@pytest.fixture(autouse=True)
+def urgent_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads have their full share of a machine that is busy with other tests."""
+    monkeypatch.setattr("rf_serving.events.store_reload._NICENESS", 0)
+
+
 @pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest, tmp_path: Path, open_shop: Callable[..., Any]) -> Iterator[World]:
     """A fresh workspace on each engine."""
