@@ -1,24 +1,22 @@
-"""Directories and files that appear atomically: readers see all or nothing, also after the writing process is killed.
+"""Directories that appear atomically: readers see all or nothing, also after the writing process is killed.
 
 What has its name is on disk, contents before names: it outlives a crash of the machine, too.
 """
 
 import ctypes
-import fcntl
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
-from rf_platform.errors import UnavailableError
-from rf_platform.failures import failure_of, writing
+from rf_platform.files import sync, sync_tree
 from rf_platform.interrupts import held
+from rf_platform.locks import if_unlocked, make_locked
 
-_PART = ".part"
 _HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's headers
 _OLD = "old-"
 
@@ -44,7 +42,7 @@ def scratch(parent: Path, mark: str, name: str = "work") -> Iterator[Path]:
     directory = lock = None
     try:
         with held():
-            directory, lock = _stage(parent, f"{mark}{name}")
+            directory, lock = make_locked(parent, f"{mark}{name}")
         yield directory
     finally:
         with held():
@@ -86,51 +84,6 @@ def publish(directory: Path, target: Path, mark: str, *, replace: bool = False) 
         sync(target.parent)
 
 
-@contextmanager
-def locked(directory: Path, refusal: str | None = None, *, shared: bool = False) -> Iterator[None]:
-    """Hold a directory's lock while the block runs; it ends with the process, however that ends.
-
-    Args:
-        directory: what is locked; it must exist, and need not be writable.
-        refusal: what to say if another process holds it; None: wait.
-        shared: allow others that share it.
-
-    Raises:
-        UnavailableError: another process holds it.
-    """
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if refusal else 0))
-        except BlockingIOError as error:
-            raise UnavailableError(f"{refusal}; wait for it to end") from error
-        yield
-    finally:
-        os.close(handle)
-
-
-def sync(path: Path) -> None:
-    """Have the bytes of a file, or the names in a directory, on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _stage(parent: Path, name: str, make: Callable[[Path], None] = Path.mkdir, end: str = "") -> tuple[Path, int]:
-    """Make a directory, or an empty file, and hold a lock on it for as long as its process lives."""
-    while True:
-        staging = parent / f"{name}-{uuid4().hex}{end}"
-        make(staging)
-        with suppress(FileNotFoundError):  # swept by another process before it was locked: make another
-            lock = os.open(staging, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if staging.exists():
-                return staging, lock
-            os.close(lock)
-
-
 def _move(staging: Path, target: Path) -> None:
     if target.exists() or target.is_symlink():  # a rename would take the place of an empty one
         raise FileExistsError(f"{target} exists already")
@@ -140,53 +93,6 @@ def _move(staging: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(f"{target} exists already") from error
         raise
-
-
-@contextmanager
-def new_file(target: Path) -> Iterator[Path]:
-    """Give a path to write a file to, which becomes ``target`` when the block ends without an error.
-
-    It lies beside the target, or beside the file that the target links to. After an error nothing is left behind, and a file that
-    was there is as it was; what a killed process left is removed by the next one that writes the same file.
-
-    Raises:
-        RfError: the disk is full, or the directory may not be written to; the message names the target.
-    """
-    final = Path(os.path.realpath(target))
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        part = lock = None
-        try:
-            with held():
-                for left in final.parent.glob(f".{escape(final.name)}-*{_PART}"):
-                    _if_abandoned(left, Path.unlink, of=0)
-                part, lock = _stage(final.parent, f".{final.name}", Path.touch, _PART)
-            yield part
-            put_file(part, final)
-        finally:
-            with held():
-                if part is not None:
-                    part.unlink(missing_ok=True)
-                if lock is not None:
-                    os.close(lock)
-    except Exception as error:
-        failure = failure_of(error)
-        if failure is None or not failure.machine:  # what is computed meanwhile fails in ways of its own
-            raise
-        with writing(target):
-            raise
-
-
-def put_file(temporary: Path, target: Path) -> None:
-    """Give a complete file its name, in the place of one that has it, when its bytes are on disk.
-
-    Args:
-        temporary: the file, in the directory of ``target``.
-        target: its name.
-    """
-    sync(temporary)
-    os.replace(temporary, target)
-    sync(target.parent)
 
 
 def exchange(staging: Path, target: Path, old: Path) -> None:
@@ -237,7 +143,7 @@ def abandoned(parent: Path, mark: str) -> list[Path]:
 
     A directory that was put aside while its name is free is not among them: it is the only copy.
     """
-    return [path for path in _rubbish(parent, mark) if _if_abandoned(path, lambda _: None)]
+    return [path for path in _rubbish(parent, mark) if if_unlocked(path, lambda _: None)]
 
 
 def _rubbish(parent: Path, mark: str) -> Iterator[Path]:
@@ -250,27 +156,4 @@ def _rubbish(parent: Path, mark: str) -> Iterator[Path]:
 def remove_abandoned(parent: Path, mark: str) -> None:
     """Remove what :func:`abandoned` returns."""
     for path in _rubbish(parent, mark):
-        _if_abandoned(path, shutil.rmtree)
-
-
-def _if_abandoned(path: Path, act: Callable[[Path], object], of: int = os.O_DIRECTORY) -> bool:
-    """Do something with an unfinished directory, or file, if it can be locked; return whether it could."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        lock = os.open(path, os.O_RDONLY | of)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            act(path)
-            return True
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(lock)
-    return False
-
-
-def sync_tree(directory: Path) -> None:
-    """Have all files below a directory on disk, and their names."""
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            sync(Path(parent, name))
-        sync(Path(parent))
+        if_unlocked(path, shutil.rmtree)

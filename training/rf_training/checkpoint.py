@@ -15,8 +15,9 @@ from typing import Any
 
 from rf_platform.errors import RunError
 from rf_platform.failures import read_json, reading
+from rf_platform.files import sync, sync_tree
 from rf_platform.interrupts import held
-from rf_platform.staging import exchange, sync, sync_tree
+from rf_platform.staging import exchange
 from rf_training.distributed.process_group import World
 from rf_training.distributed.table_files import read_parts, write_parts
 from rf_training.tensors import load_tensors, save_tensors

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from rf_platform.bundle import check_name
-from rf_platform.claim import claimed, sole
 from rf_platform.cli.console import err_console
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import ENCODER, open_run_dataset, open_with_ids_of
@@ -26,10 +25,12 @@ from rf_platform.errors import (
 )
 from rf_platform.failures import as_rf_error, read_json
 from rf_platform.features.lineage import LINEAGE
+from rf_platform.files import replace_text
 from rf_platform.interrupts import held, received
+from rf_platform.locks import claimed, sole
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
-from rf_platform.staging import new_file, staged
+from rf_platform.staging import staged
 from rf_training.baselines.sanity_check import Beaten, baselines_ahead_of
 from rf_training.config import Recipe, ShardingConfig, TrainConfig
 from rf_training.distributed.plan_table import plan_table, write_plan
@@ -329,8 +330,7 @@ def write_metrics(directory: Path, registry: Registry, name: str, metrics: dict[
     """Add to a run's ``metrics.json`` and to the registry's record of it."""
     path = directory / METRICS
     merged = {**(read_metrics(directory) if path.exists() else {}), **metrics}
-    with new_file(path) as file:
-        file.write_text(json.dumps(merged, indent=2, sort_keys=True) + "\n")
+    replace_text(path, json.dumps(merged, indent=2, sort_keys=True) + "\n")
     registry.finish_run(name, merged)
 
 

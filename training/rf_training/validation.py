@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rf_platform.dataset import Dataset
 from rf_platform.failures import read_json
-from rf_platform.staging import new_file
+from rf_platform.files import replace_text
 from rf_training.cold import ColdCalibration, calibrate
 from rf_training.config import Recipe
 from rf_training.device import CPU
@@ -82,8 +82,7 @@ class Validation:
         """Drop what ``history.jsonl`` has of epochs after ``epoch``: noted, but the checkpoint after them was not written."""
         if self._history.exists():
             kept = [note for note in read_notes(self._history) if note.get("epoch", epoch) <= epoch]
-            with new_file(self._history) as file:
-                file.write_text("".join(json.dumps(note) + "\n" for note in kept))
+            replace_text(self._history, "".join(json.dumps(note) + "\n" for note in kept))
 
     @property
     def kept(self) -> bool:
@@ -118,5 +117,4 @@ class Validation:
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    with new_file(path) as file:
-        file.write_text(json.dumps(values, indent=2) + "\n")
+    replace_text(path, json.dumps(values, indent=2) + "\n")

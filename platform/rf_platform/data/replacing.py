@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rf_platform.staging import locked, staged
+from rf_platform.locks import locked
+from rf_platform.staging import staged
 
 _MARK = ".importing-"
 

@@ -22,9 +22,10 @@ from rf_platform.data.specs import EventTime
 from rf_platform.data.stage import EVENT_TIME
 from rf_platform.errors import CorruptError, UsageError
 from rf_platform.failures import reading
+from rf_platform.files import replace_text
 from rf_platform.interrupts import held
+from rf_platform.locks import locked
 from rf_platform.sql import identifier, pattern_literal
-from rf_platform.staging import locked, put_file
 from rf_platform.workspace import Workspace
 
 _DTYPES = {
@@ -37,8 +38,8 @@ _DTYPES = {
 _TITLES = ("title", "name", "product_name", "label", "headline")
 _MANY_ROWS = 100
 _AGAIN = "import again with --replace"
-_DRAFT = ".rf-init-"
-"""How the names of unfinished files begin."""
+_UNFINISHED = (".definitions.py-", ".feature_store.yaml-")
+"""How the names of unfinished files begin, see :func:`rf_platform.files.new_file`."""
 _STORE = """\
 # Feast's own configuration. `rf` fills in what is left out here: the SQL registry and the SQLite online store live in the
 # workspace (RF_HOME). To switch engines, either write the section in full here or set
@@ -101,13 +102,10 @@ def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
             _check_free(directory)
             try:
                 for name, text in files.items():
-                    draft = directory / f"{_DRAFT}{name}"
-                    draft.write_text(text, encoding="utf-8")
-                    put_file(draft, directory / name)
+                    replace_text(directory / name, text)
             except BaseException:
                 for name in files:
                     (directory / name).unlink(missing_ok=True)
-                    (directory / f"{_DRAFT}{name}").unlink(missing_ok=True)
                 raise
     except BaseException:
         if new:
@@ -120,7 +118,7 @@ def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
 def _check_free(directory: Path) -> None:
     """Make sure that nothing would be overwritten but what a killed process left."""
     if directory.exists() and (
-        not directory.is_dir() or any(not path.name.startswith(_DRAFT) for path in directory.iterdir())
+        not directory.is_dir() or any(not path.name.startswith(_UNFINISHED) for path in directory.iterdir())
     ):
         raise UsageError(
             f"{directory} exists and is not empty; give a new directory, so that nothing of yours is overwritten"

@@ -35,8 +35,9 @@ from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.sources import describe, view_columns
 from rf_platform.features.spec import Side
 from rf_platform.features.view_rows import ID_TYPES
+from rf_platform.locks import locked
 from rf_platform.sql import identifier, literal
-from rf_platform.staging import locked, publish, scratch
+from rf_platform.staging import publish, scratch
 
 _MARK = ".building-"
 

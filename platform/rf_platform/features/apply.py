@@ -20,8 +20,8 @@ from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.store import TABLES, open_store, quiet, repo_config
 from rf_platform.features.supported import check_tables
 from rf_platform.interrupts import held, raise_if_received
+from rf_platform.locks import locked
 from rf_platform.settings import Settings
-from rf_platform.staging import locked
 
 
 @dataclass(frozen=True, kw_only=True)

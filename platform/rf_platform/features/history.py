@@ -16,8 +16,8 @@ from rf_platform.features.log_source import check_log_id, log_column
 from rf_platform.features.meanings import check_meaning_columns, with_meaning
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FieldSpec
+from rf_platform.files import new_file
 from rf_platform.sql import identifier, literal, pattern_literal
-from rf_platform.staging import put_file
 
 _IMPORTED = ("interactions.parquet", "items.parquet", "users.parquet", "quarantine.parquet")
 
@@ -88,12 +88,8 @@ def _write(log: duckdb.DuckDBPyConnection, definitions: FeatureDefinitions, inte
             continue
         query = history_sql(log, definitions, source, str(interactions))
         target = _target(source, definitions, interactions)
-        temporary = target.with_suffix(".tmp")
-        try:
-            log.execute(f"COPY ({query}) TO {literal(temporary)} (FORMAT parquet)")
-            put_file(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with new_file(target) as part:
+            log.execute(f"COPY ({query}) TO {literal(part)} (FORMAT parquet)")
         counted = log.execute(f"SELECT count(*) FROM read_parquet({pattern_literal(target)})").fetchone()
         users = int(counted[0]) if counted else 0
     return users

@@ -26,8 +26,8 @@ from rf_platform.features.store import open_store, quiet
 from rf_platform.features.store_marks import VIEW as MARKS
 from rf_platform.features.store_marks import LoadMark, StoreMarks
 from rf_platform.features.store_standing import Standing, standing_of
+from rf_platform.locks import locked
 from rf_platform.settings import Settings
-from rf_platform.staging import locked
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

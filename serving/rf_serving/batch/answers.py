@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rf_platform.errors import RfError
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.vocabulary import arrow_type
-from rf_platform.staging import new_file
+from rf_platform.files import new_file
 from rf_serving.retrieval.query import Answer
 
 _ROW_GROUP = 16_384

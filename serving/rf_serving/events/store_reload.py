@@ -11,8 +11,8 @@ from rf_platform.data.replacing import reading_tables
 from rf_platform.errors import UnavailableError
 from rf_platform.failures import summary
 from rf_platform.lifeline import LIFELINE
+from rf_platform.locks import locked
 from rf_platform.settings import Settings
-from rf_platform.staging import locked
 
 _COMMAND = (
     "import os; os.nice({niceness}); from rf_platform.lifeline import end_with_parent; end_with_parent(); "

@@ -10,9 +10,9 @@ from hmac import compare_digest
 from pathlib import Path
 from secrets import token_urlsafe
 
-from rf_platform.claim import claimed
 from rf_platform.errors import ConfigError, NotFoundError, UsageError
-from rf_platform.staging import new_file
+from rf_platform.files import new_file
+from rf_platform.locks import claimed
 from rf_serving.server.roles import Role
 
 _PREFIX = "rf_"

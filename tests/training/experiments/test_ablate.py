@@ -14,9 +14,9 @@ import pytest
 from typer.testing import Result
 
 import rf_training.run
-from rf_platform.claim import claimed
 from rf_platform.errors import InterruptedRunError, RunError, UsageError
 from rf_platform.interrupts import listening
+from rf_platform.locks import claimed
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_training.trainer import Trainer

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rf_platform.claim import claimed
 from rf_platform.cli.app import app
 from rf_platform.errors import CorruptError, NotFoundError, RunError
+from rf_platform.locks import claimed
 from rf_platform.settings import Settings, get_settings
 from rf_training.experiments import Group, reranking, select
 from rf_training.experiments.grids import RERANKING

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rf_platform.cli.console import err_console
 from rf_platform.failures import reading
-from rf_platform.staging import new_file
+from rf_platform.files import new_file
 from rf_training.baselines.fitted_state import Keepable
 from rf_training.baselines.library import quiet
 from rf_training.baselines.table import BASELINES, Baseline

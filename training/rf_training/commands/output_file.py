@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from rf_platform.errors import UsageError
-from rf_platform.staging import new_file
+from rf_platform.files import new_file
 
 
 def check_output_file(option: str, file: Path | None) -> None:

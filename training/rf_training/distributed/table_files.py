@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
 from rf_platform.errors import CorruptError
-from rf_platform.staging import sync
+from rf_platform.files import sync
 from rf_training.tensors import load_tensors, save_tensors
 
 _Part = tuple[list[int], Tensor]

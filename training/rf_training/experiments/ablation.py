@@ -7,9 +7,9 @@ from pathlib import Path
 from rf_platform.bundle import check_name
 from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RfError
+from rf_platform.files import replace_text
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
-from rf_platform.staging import new_file
 from rf_training.evaluation import Split
 from rf_training.experiments.chart import draw
 from rf_training.experiments.measure import Measured, Measurements
@@ -84,8 +84,7 @@ class Ablation:
             "results.json": json.dumps(result.to_dict(), indent=2) + "\n",
         }
         for name, text in texts.items():
-            with new_file(self.output / name) as file:  # another process may write the same table
-                file.write_text(text)
+            replace_text(self.output / name, text)  # another process may write the same table
         return [self.output / name for name in texts]
 
 

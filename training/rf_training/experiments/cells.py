@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from rf_platform.claim import claimed
 from rf_platform.cli.console import Tracker, track
 from rf_platform.errors import InterruptedRunError
+from rf_platform.locks import claimed
 
 RecipeT = TypeVar("RecipeT")
 

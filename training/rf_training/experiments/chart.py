@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from rf_platform.staging import new_file
+from rf_platform.files import new_file
 from rf_training.evaluation.sampled import LABELS
 from rf_training.experiments.results import AblationResult, Arm, GroupResult
 from rf_training.report.drawing import MUTED, PNG_DPI, REST, SERIES, TEXT, style

@@ -10,8 +10,8 @@ from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError
 from rf_platform.failures import reading
+from rf_platform.files import new_file
 from rf_platform.registry import RunRecord
-from rf_platform.staging import new_file
 from rf_training.evaluation import EvaluationCases, Split, TargetRanks, rank_targets
 from rf_training.experiments.runs import Cost, read_cost
 from rf_training.model_scorer import ModelScorer

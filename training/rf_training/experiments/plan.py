@@ -11,7 +11,7 @@ from typing import Any
 from rf_platform.dataset import Dataset
 from rf_platform.errors import NotFoundError, UsageError
 from rf_platform.failures import read_json, reading
-from rf_platform.staging import new_file
+from rf_platform.files import replace_text
 from rf_training.config import Recipe, ShardingConfig
 from rf_training.experiments.cells import Cell, digest
 from rf_training.experiments.grid import Group
@@ -125,8 +125,7 @@ class Plan:
             "seeds": list(self.seeds),
             "groups": {name: group.to_dict() for name, group in self.groups.items()},
         }
-        with new_file(directory / "plan.json") as file:
-            file.write_text(json.dumps(plan, indent=2) + "\n")
+        replace_text(directory / "plan.json", json.dumps(plan, indent=2) + "\n")
 
     @classmethod
     def load(cls, directory: Path) -> "Plan":

@@ -8,7 +8,7 @@ from time import process_time
 from typing import Any
 
 from rf_platform.failures import read_json, reading
-from rf_platform.staging import new_file
+from rf_platform.files import replace_text
 from rf_training.evaluation.rendering import markdown_table
 from rf_training.evaluation.sequences import Split
 from rf_training.experiments.cells import Cell, digest, run_cells
@@ -129,13 +129,13 @@ class RerankExperiment:
             self._examples = None
             self._examples = key, make_views(self._towers, cell.recipe.train, validation)
         values = train_variant(cell.recipe, self._towers, validation, self._examples[1])
-        _write(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
+        replace_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
 
     def _write_tables(self, retriever: Mapping[str, float]) -> None:
         results = self.results()
-        _write(self._directory / "table.md", _table(retriever, results))
+        replace_text(self._directory / "table.md", _table(retriever, results))
         values = {"retriever": dict(retriever), "cells": [asdict(each) for each in results]}
-        _write(self._directory / "results.json", json.dumps(values, indent=2) + "\n")
+        replace_text(self._directory / "results.json", json.dumps(values, indent=2) + "\n")
 
 
 def train_variant(
@@ -171,8 +171,3 @@ def _cell(label: str, recipe: RerankRecipe, towers_sha256: str) -> Cell[RerankRe
 
 def _examples_key(recipe: RerankRecipe) -> str:
     return json.dumps([getattr(recipe.train, name) for name in _OF_EXAMPLES])
-
-
-def _write(path: Path, text: str) -> None:
-    with new_file(path) as file:
-        file.write_text(text)

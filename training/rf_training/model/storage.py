@@ -11,7 +11,7 @@ from torch import Tensor
 from rf_platform.errors import CorruptError
 from rf_platform.failures import read_json, reading, translated
 from rf_platform.features.encode import FeatureEncoder
-from rf_platform.staging import new_file
+from rf_platform.files import new_file
 from rf_training.device import CPU
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
-from rf_platform.staging import new_file
+from rf_platform.files import new_file
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from rf_platform.staging import new_file
+from rf_platform.files import replace_text
 from rf_training.evaluation.rendering import TERMINAL_LABELS
 from rf_training.report.charts import (
     metric_label,
@@ -34,8 +34,7 @@ def write_page(report: RunReport, path: Path) -> list[Path]:
         The PNG files, in the order of the page.
     """
     charts = draw(report)
-    with new_file(path) as page:
-        page.write_text(render(report, charts), encoding="utf-8")
+    replace_text(path, render(report, charts))
     images = []
     for chart in (chart for section in charts.values() for chart in section):
         images.append(path.with_name(f"{path.stem}-{chart.name}.png"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rf_platform.errors import ConfigError, CorruptError
 from rf_platform.failures import read_json, translated
-from rf_platform.staging import new_file
+from rf_platform.files import new_file
 from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.lime import LimeMha, LimeXor
 from rf_training.rerank.ranker import DotProduct, Ranker

@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from rf_platform.bundle.name import check_name
 from rf_platform.errors import CorruptError, NotFoundError, UsageError
 from rf_platform.failures import read_json, reading
-from rf_platform.interrupts import held
+from rf_platform.files import replace_link
 from rf_platform.staging import staged
 from rf_training.rerank.kinds import CONFIG, load_ranker, served_kinds
 from rf_training.rerank.ranker import Ranker
@@ -60,10 +58,7 @@ def choose_reranker(run: Path, name: str) -> None:
         raise UsageError(
             f"re-ranker '{name}' is of the kind {kind}, which is there to compare with; only {' and '.join(served)} are served"
         )
-    temporary = run / f".{CHOSEN}-{uuid4().hex}"
-    with held():
-        temporary.symlink_to(Path(RERANKERS_DIRECTORY, name))
-        os.replace(temporary, run / CHOSEN)
+    replace_link(run / CHOSEN, Path(RERANKERS_DIRECTORY, name))
 
 
 def open_reranker(run: Path, name: str) -> Ranker:

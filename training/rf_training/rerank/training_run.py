@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from rf_platform.claim import sole
 from rf_platform.cli.console import track
 from rf_platform.dataset.run_dataset import open_run_dataset
 from rf_platform.errors import InterruptedRunError
+from rf_platform.locks import sole
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_training.evaluation.sequences import Split

@@ -4,8 +4,8 @@ The manifest decides what is there: files are on disk before it names them, and 
 shared lock; a file that the manifest no longer names is removed when no reader is left.
 """
 
-import fcntl
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from rf_platform.data.event_log.event import LoggedEvent
 from rf_platform.errors import CorruptError
-from rf_platform.staging import put_file
+from rf_platform.files import new_file, replace_text
+from rf_platform.locks import if_unlocked, locked
 
 SEQUENCE, EVENT_ID, USER, ITEM, TIME = "__sequence", "__event_id", "__user", "__item", "__time"
 """Columns of our own; columns of the interactions table have no two underscores in a row."""
@@ -24,6 +25,7 @@ MERGED_ROWS = 1_000_000
 """Smaller files are put together, so that their number stays small."""
 _ROW_GROUP = 131_072
 _FORMAT = 1
+_READERS = "readers.lock"
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,14 @@ class EventParts:
         if not self._directory.is_dir():
             yield []
             return
-        with self._locked("readers.lock", fcntl.LOCK_SH):
+        with locked(self._directory / _READERS, shared=True):
             yield [self._directory / part.file for part in self.parts]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the writer lock of the directory while the block runs."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        with self._locked("writer.lock", fcntl.LOCK_EX):
+        with locked(self._directory / "writer.lock"):
             yield
 
     def add(self, events: Sequence[LoggedEvent]) -> None:
@@ -96,30 +98,17 @@ class EventParts:
             table = pa.concat_tables([old, table], promote_options="permissive")
         first, newest = (int(table[SEQUENCE][row].as_py()) for row in (0, -1))
         part = Part(f"events-{first:015d}-{newest:015d}.parquet", first, newest, table.num_rows)
-        temporary = self._directory / f".{part.file}.tmp"
-        pq.write_table(table, temporary, compression="zstd", row_group_size=_ROW_GROUP)
-        put_file(temporary, self._directory / part.file)
+        with new_file(self._directory / part.file) as file:
+            pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP)
         manifest = {"format": _FORMAT, "parts": [asdict(each) for each in (*parts, part)]}
-        draft = self._directory / ".manifest.json.tmp"
-        draft.write_text(json.dumps(manifest, indent=2) + "\n")
-        put_file(draft, self._directory / "manifest.json")
-        self._remove_unnamed()
+        replace_text(self._directory / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        if_unlocked(self._directory / _READERS, self._remove_unnamed, os.O_CREAT)  # else the next one that adds does it
 
-    def _remove_unnamed(self) -> None:
-        try:
-            with self._locked("readers.lock", fcntl.LOCK_EX | fcntl.LOCK_NB):
-                named = {part.file for part in self.parts}
-                for path in (*self._directory.glob("events-*.parquet"), *self._directory.glob(".events-*.tmp")):
-                    if path.name not in named:
-                        path.unlink()
-        except BlockingIOError:
-            pass  # the next writer does it
-
-    @contextmanager
-    def _locked(self, name: str, how: int) -> Iterator[None]:
-        with (self._directory / name).open("w") as lock:
-            fcntl.flock(lock, how)
-            yield
+    def _remove_unnamed(self, _: Path) -> None:
+        named = {part.file for part in self.parts}
+        for path in (*self._directory.glob("events-*.parquet"), *self._directory.glob(".events-*")):
+            if path.name not in named:
+                path.unlink()
 
 
 def events_table(events: Sequence[LoggedEvent]) -> pa.Table:

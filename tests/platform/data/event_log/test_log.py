@@ -302,7 +302,7 @@ def test_a_move_into_files_that_breaks_off_is_taken_up_again(
             else:
                 where: Any = os if step in ("replace", "fsync") else Path
                 original = getattr(where, step)
-                patch.setattr(where, step, lambda *a, f=fail, o=original: (f(), o(*a))[1])
+                patch.setattr(where, step, lambda *a, f=fail, o=original, **k: (f(), o(*a, **k))[1])
             with suppress(KeyboardInterrupt):
                 seal(settings)
         expected = [str(n) for n in range(5)] + [f"{b}-{n}" for b in range(1, broken + 1) for n in range(5)]

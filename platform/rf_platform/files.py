@@ -1,0 +1,88 @@
+"""Files that appear atomically: readers see all or nothing, also after the writing process is killed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+from uuid import uuid4
+
+from rf_platform.failures import failure_of, writing
+from rf_platform.interrupts import held
+from rf_platform.locks import if_unlocked, make_locked
+
+_PART = ".part"
+
+
+@contextmanager
+def new_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a path to write a file to, which becomes ``target`` when the block ends without an error.
+
+    It lies beside the target, or beside the file that the target links to. After an error nothing is left behind, and a file that
+    was there is as it was; what a killed process left is removed by the next one that writes the same file.
+
+    Args:
+        target: its name; the directory is made.
+        durable: have it on disk when the block ends, so that it outlives a crash of the machine.
+
+    Raises:
+        RfError: the disk is full, or the directory may not be written to; the message names the target.
+    """
+    final = Path(os.path.realpath(target))
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = lock = None
+        try:
+            with held():
+                for left in final.parent.glob(f".{escape(final.name)}-*{_PART}"):
+                    if_unlocked(left, Path.unlink, of=0)
+                part, lock = make_locked(final.parent, f".{final.name}", Path.touch, _PART)
+            yield part
+            if durable:
+                sync(part)
+            os.replace(part, final)
+            if durable:
+                sync(final.parent)
+        finally:
+            with held():
+                if part is not None:
+                    part.unlink(missing_ok=True)
+                if lock is not None:
+                    os.close(lock)
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None or not failure.machine:  # what is computed meanwhile fails in ways of its own
+            raise
+        with writing(target):
+            raise
+
+
+def replace_text(target: Path, text: str) -> None:
+    """Write a text file in the place of one that may be there; see :func:`new_file`."""
+    with new_file(target) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def replace_link(link: Path, to: Path) -> None:
+    """Make a symbolic link in the place of one that may be there."""
+    temporary = link.with_name(f".{link.name}-{uuid4().hex}")
+    with held():
+        temporary.symlink_to(to)
+        os.replace(temporary, link)
+
+
+def sync(path: Path) -> None:
+    """Have the bytes of a file, or the names in a directory, on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(directory: Path) -> None:
+    """Have all files below a directory on disk, and their names."""
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            sync(Path(parent, name))
+        sync(Path(parent))
