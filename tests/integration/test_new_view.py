@@ -112,7 +112,7 @@ def test_a_new_view_reaches_the_bundle(workspace: Settings, monkeypatch: pytest.
     directory = Path(bundle["path"])
     spec = FeatureSpec.load(directory / "spec.json")
     assert spec.hash == shown["hash"]
-    record = Registry.open(get_url(home)).run("wider")
+    record = Registry.of(Settings(home=home)).run("wider")
     model = load_model(record.path / "best", dataset.encoder)
     tables = dict(model.embeddings.collection.embedding_bags.items())
     assert tables[f"domain_{label}"].num_embeddings == 4
@@ -148,10 +148,6 @@ def served(workspace: Settings) -> str:
             return answer.bundle
 
     return asyncio.run(ask())
-
-
-def get_url(home: Path) -> str:
-    return Settings(home=home).platform_registry_url
 
 
 def test_training_warns_when_a_simple_baseline_is_better(workspace: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def test_any_legal_path_works(tmp_path: Path) -> None:
     tables, datasets = settings.workspace.tables, settings.workspace.datasets
     dataset, _ = build_dataset(definitions, tables / "interactions.parquet", datasets, "shop")
     assert dataset.items["item_attributes__price"].to_pylist() == [1.5, 2.5, None]
-    assert Registry.open(settings.platform_registry_url, root=settings.workspace.root).datasets() == []
+    assert Registry.of(settings).datasets() == []
     assert (settings.workspace.root / "registry.db").is_file()
 
 

@@ -149,7 +149,7 @@ def registry(settings: Settings) -> "Registry":
     """The workspace's registry."""
     from rf_platform.registry import Registry
 
-    return Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    return Registry.of(settings)
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ def stub(bare: Settings, start_server: Callable[..., Any]) -> Iterator[Any]:
     workspace = bare.workspace
     definitions = read_definitions(open_store(bare), bare.feature_service)
     dataset, _ = build_dataset(definitions, workspace.tables / "interactions.parquet", workspace.datasets, "bare")
-    registry = Registry.open(bare.platform_registry_url, root=workspace.root)
+    registry = Registry.of(bare)
     registry.record_dataset(
         name=dataset.name,
         version=1,

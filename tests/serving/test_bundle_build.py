@@ -34,7 +34,7 @@ from rf_training.model_scorer import ModelScorer
 @pytest.fixture
 def copied(home_copy: Path) -> tuple[Registry, Path]:
     settings = Settings(home=home_copy)
-    return Registry.open(settings.platform_registry_url, root=home_copy), settings.workspace.bundles
+    return Registry.of(settings), settings.workspace.bundles
 
 
 def test_a_bundle_holds_everything_that_is_served(home: Path, dataset: Dataset) -> None:

@@ -47,7 +47,7 @@ def test_exact_and_through_the_index(call: Callable[..., Any], workspace: Settin
     ] * 2  # 60 items: the graph holds them all
     assert "| RetrievalFormer (hnsw) (excluded) |" in file.read_text()
 
-    registry = Registry.open(workspace.platform_registry_url, root=workspace.workspace.root)
+    registry = Registry.of(workspace)
     recorded = registry.run("tiny-run").metrics
     assert recorded["test"] == {key: value for key, value in document.items() if key != "run"}
     assert recorded["recall@20"] == 0.5  # what was known before stays
@@ -76,7 +76,7 @@ def test_the_exact_ranking_alone(call: Callable[..., Any]) -> None:
 
 def test_validation_is_not_kept_with_the_run(call: Callable[..., Any], workspace: Settings) -> None:
     assert json.loads(call("--split", "validation", "--json").stdout)["split"] == "validation"
-    registry = Registry.open(workspace.platform_registry_url, root=workspace.workspace.root)
+    registry = Registry.of(workspace)
     assert "test" not in registry.run("tiny-run").metrics
 
 

@@ -64,7 +64,7 @@ def test_an_unknown_bundle_is_refused(workspace: Settings) -> None:
 
 
 def test_a_bundle_that_is_not_promoted_can_be_served(workspace: Settings) -> None:
-    registry = Registry.open(workspace.platform_registry_url, root=workspace.workspace.root)
+    registry = Registry.of(workspace)
     assert registry.active_bundle() is not None
     bundle, _ = open_served(workspace, "tiny-run-1")
     assert bundle.name == "tiny-run-1"

@@ -65,7 +65,7 @@ def workspace(tmp_path: Path, dataset: Dataset) -> Settings:
 
 
 def register(settings: Settings, dataset: Dataset) -> None:
-    Registry.open(settings.platform_registry_url, root=settings.workspace.root).record_dataset(
+    Registry.of(settings).record_dataset(
         name=dataset.name,
         version=dataset.manifest["version"],
         path=dataset.path,

@@ -64,7 +64,7 @@ def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes:
         NotFoundError: there is no such recipe or dataset.
         UsageError: a change names no setting, or not a value of it.
     """
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     # Mistyped names are told before missing data; whether settings agree depends on the data.
     with suppress(ConfigError):
         override(get_recipe(name), changes)
@@ -145,7 +145,7 @@ def _begin_from(
     changes: Iterable[str],
     claim: ExitStack,
 ) -> tuple[Recipe, Path, Path]:
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     source = open_source(registry, bundle)
     recipe = continued_recipe(recipe_from_dict(source.config), changes)
     return recipe, *_begin(settings, recipe, dataset_name, name, claim, source)
@@ -160,7 +160,7 @@ def _begin(
     source: SourceBundle | None = None,
 ) -> tuple[Path, Path]:
     """Record a new run, claimed by this process; return its directory and that of its dataset."""
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     record = registry.dataset(dataset_name)
     dataset = Dataset.open(record.path)
     start = None if source is None else WarmStart.of(source, dataset)
@@ -249,7 +249,7 @@ def resume_run(settings: Settings, name: str | None, world: World | None = None)
 
 def _begin_again(settings: Settings, name: str | None, claim: ExitStack) -> tuple[Recipe, Path, Path]:
     """Record that a run goes on, claimed by this process; return its recipe, its directory and that of its dataset."""
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     directory = registry.run(name).path
     claim.enter_context(_claim(directory))
     record = registry.run(directory.name)  # as the one that had it before has left it
@@ -286,7 +286,7 @@ def _train(
             err_console().print(plan_table(trainer.parallel.plan, world.size))
         result = trainer.run(resume)
         if world.main:
-            registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+            registry = Registry.of(settings)
             found = {"validation": result.validation, "best_epoch": result.best_epoch}
             write_metrics(directory, registry, name, found)
     except BaseException as error:
@@ -306,13 +306,13 @@ def _fail(settings: Settings, name: str, reason: str, world: World) -> None:
     """Record why a run ended; where the registry is what failed, or has no room, the reason itself is still told."""
     if world.main:
         with held(), suppress(UnavailableError):
-            Registry.open(settings.platform_registry_url, root=settings.workspace.root).fail_run(name, reason)
+            Registry.of(settings).fail_run(name, reason)
 
 
 def baselines_ahead(settings: Settings, name: str) -> list[Beaten]:
     """Return the simple baselines that rank a run's validation targets better than its model: a sign of something wrong."""
     record = completed_run(settings, name)
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     dataset = open_run_dataset(registry, record)
     return baselines_ahead_of(ModelScorer(load_run_model(record, dataset.encoder), dataset), dataset)
 
@@ -360,7 +360,7 @@ def completed_run(settings: Settings, name: str | None) -> RunRecord:
     Raises:
         UsageError: the run is not complete.
     """
-    record = Registry.open(settings.platform_registry_url, root=settings.workspace.root).run(name)
+    record = Registry.of(settings).run(name)
     if record.status != "completed":
         raise UsageError(f"run '{record.name}' is {record.status}; `rf train --resume --name {record.name}` first")
     return record

@@ -120,7 +120,7 @@ def build(
             f'({path}: "time": "position"), so one moment for all users means nothing; choose another protocol'
         )
     definitions = read_definitions(open_store(settings), settings.feature_service)
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     known = [d.version for d in registry.datasets() if d.name.startswith(f"{catalog}-v")]
     with seal(settings).reading() as events:
         dataset, new = build_dataset(

@@ -18,7 +18,7 @@ from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, De
 from rf_platform.registry.rows import RowReader
 from rf_platform.registry.schema import upgrade
 from rf_platform.registry.traffic import TrafficControl, withdraw
-from rf_platform.settings import get_settings
+from rf_platform.settings import Settings, get_settings
 
 
 class Registry:
@@ -37,20 +37,26 @@ class Registry:
         """The split and the shadow beside the served bundle."""
 
     @classmethod
-    def open(cls, url: str | None = None, *, root: Path | None = None) -> "Registry":
+    def of(cls, settings: Settings | None = None) -> "Registry":
+        """Open the registry of a workspace, see :meth:`open`; default: that of the process's settings."""
+        settings = settings or get_settings()
+        return cls.open(settings.platform_registry_url, root=settings.workspace.root)
+
+    @classmethod
+    def open(cls, url: str, *, root: Path | None = None) -> "Registry":
         """Open a registry, creating or upgrading its tables if need be.
 
         Args:
-            url: SQLAlchemy URL; default: that of the settings.
+            url: SQLAlchemy URL.
             root: paths inside this directory are stored relative to it, so that a workspace can be moved or mounted
-                elsewhere; default: the workspace of the settings.
+                elsewhere; default: the workspace of the process's settings.
 
         Raises:
             ConfigError: the URL is not usable, or a newer version of the code has written the tables.
             UnavailableError: the database cannot be reached.
             CorruptError: the file is no SQLite database.
         """
-        parsed = parse_url(url or get_settings().platform_registry_url)
+        parsed = parse_url(url)
         engine = make_engine(parsed)
         with explained(parsed):
             make_directory(parsed)

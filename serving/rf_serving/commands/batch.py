@@ -62,7 +62,7 @@ def batch(
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
     from rf_platform.features.store_standing import standing_of
-    from rf_platform.registry import check_bundle
+    from rf_platform.registry import Registry, check_bundle
     from rf_platform.registry.journal import CatalogJournal
     from rf_platform.settings import get_settings
     from rf_serving.batch.run import AT_ONCE, BatchQuery, answer_users
@@ -70,7 +70,7 @@ def batch(
     from rf_serving.commands.filter_options import filter_of
     from rf_serving.deployment.loader import BundleLoader
     from rf_serving.ranking.policy import order_named
-    from rf_serving.server.opening import open_registry, record_to_serve
+    from rf_serving.server.opening import record_to_serve
     from rf_training.commands.output_file import check_output_file
 
     check_output_file("--out", out)
@@ -79,7 +79,7 @@ def batch(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
         faiss.omp_set_num_threads(settings.threads)
-    record = record_to_serve(open_registry(settings), bundle)
+    record = record_to_serve(Registry.of(settings), bundle)
     check_bundle(record)
     store = open_store(settings)
     try:

@@ -87,7 +87,7 @@ def _own_engines() -> list[str]:
 def _newest_bundle() -> str:
     from rf_platform.registry import Registry
 
-    return Registry.open().bundles()[-1].name
+    return Registry.of().bundles()[-1].name
 
 
 def _conclude(seconds: float) -> None:
@@ -102,7 +102,7 @@ def _conclude(seconds: float) -> None:
     from rf_platform.settings import get_settings
 
     settings = get_settings()
-    record = Registry.open(settings.platform_registry_url, root=settings.workspace.root).run()
+    record = Registry.of(settings).run()
     recall = {(r["scorer"], r["seen"]): r["metrics"]["recall@20"]["value"] for r in record.metrics["test"]["results"]}
     model = next(scorer for scorer, _ in recall if scorer.lower().startswith("retrievalformer"))
     ratios = {seen: recall[model, seen] / recall["popularity", seen] for seen in ("excluded", "kept")}

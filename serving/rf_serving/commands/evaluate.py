@@ -70,7 +70,7 @@ def evaluate(
     settings = get_settings()
     use_threads(settings)
     faiss.omp_set_num_threads(torch.get_num_threads())
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     record = completed_run(settings, run)
     dataset = open_run_dataset(registry, record)
     kind = choose_kind(index, len(dataset.item_ids), option="--index")

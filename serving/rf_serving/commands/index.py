@@ -52,7 +52,7 @@ def build(
     from rf_serving.bundle.build import RECALL_AT, IndexOptions, build_bundle
 
     built = build_bundle(
-        Registry.open(),
+        Registry.of(),
         get_settings().workspace.bundles,
         run,
         IndexOptions(kind=kind, recall=recall, min_recall=min_recall),

@@ -33,7 +33,7 @@ def promote(
     from rf_platform.settings import get_settings
     from rf_serving.deployment.rehearsal import Rehearsal
 
-    registry, features = deployments.Registry.open(), features_once()
+    registry, features = deployments.Registry.of(), features_once()
     rehearsal = Rehearsal(get_settings())
     before = registry.active_bundle()
     if percent is not None:

@@ -23,7 +23,7 @@ def rollback(
     from rf_platform.settings import get_settings
     from rf_serving.deployment.rehearsal import Rehearsal
 
-    registry, features = deployments.Registry.open(), features_once()
+    registry, features = deployments.Registry.of(), features_once()
     before = registry.active_bundle()
     if (withdrawn := registry.traffic.end_split(note)) is not None:
         show_withdrawn(withdrawn, before, as_json)

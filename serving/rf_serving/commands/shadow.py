@@ -31,7 +31,7 @@ def shadow(
 
     if stop and name is not None:
         raise UsageError(f"give either --stop or the name of a bundle, not --stop and '{name}'")
-    registry, features = deployments.Registry.open(), features_once()
+    registry, features = deployments.Registry.of(), features_once()
     notes: list[str] = []
     if stop:
         traffic = registry.traffic.shadow(None, 0.0, note)

@@ -21,16 +21,11 @@ def open_served(settings: Settings, name: str | None = None) -> tuple[ServedBund
         CorruptError: a file of the bundle is damaged; the message names it.
         ConfigError: the feature store no longer offers what the bundle reads; the message names the fields.
     """
-    record = record_to_serve(open_registry(settings), name)
+    record = record_to_serve(Registry.of(settings), name)
     check_bundle(record)  # before Feast is imported, which takes seconds
     store = open_store(settings)
     check_spec(record, read_spec(store, settings.feature_service))
     return ServedBundle.open(record.path, settings.index_device), store
-
-
-def open_registry(settings: Settings) -> Registry:
-    """Open the registry of a workspace."""
-    return Registry.open(settings.platform_registry_url, root=settings.workspace.root)
 
 
 def record_to_serve(registry: Registry, name: str | None = None) -> BundleRecord:

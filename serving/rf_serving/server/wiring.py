@@ -9,7 +9,7 @@ import structlog
 
 from rf_platform.data.event_log import StoreFault
 from rf_platform.features.store import open_store
-from rf_platform.registry import check_bundle
+from rf_platform.registry import Registry, check_bundle
 from rf_platform.registry.journal import CatalogJournal
 from rf_platform.settings import Settings
 from rf_protos.v1 import retrieval_pb2
@@ -25,7 +25,7 @@ from rf_serving.server.catalog_servicer import CatalogServicer, catalog_service
 from rf_serving.server.deployment_servicer import deployment_service
 from rf_serving.server.feedback_servicer import feedback_service
 from rf_serving.server.metrics import ServerMetrics
-from rf_serving.server.opening import open_registry, record_to_serve
+from rf_serving.server.opening import record_to_serve
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.retrieval_servicer import retrieval_service
 from rf_serving.server.rpc import Service
@@ -69,7 +69,7 @@ def build_components(
     """
     limits = options.limits
     with ExitStack() as ending:
-        registry = open_registry(settings)
+        registry = Registry.of(settings)
         record = record_to_serve(registry, options.bundle)
         check_bundle(record)  # before Feast is imported, which takes seconds
         store = open_store(settings)

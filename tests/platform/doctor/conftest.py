@@ -69,7 +69,7 @@ def serve(settings: Settings) -> Callable[[FeatureSpec], Path]:
     """Publish and promote a bundle built from a specification; return its directory."""
 
     def make(spec: FeatureSpec) -> Path:
-        registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+        registry = Registry.of(settings)
         registry.record_dataset(name="d-v1", version=1, path="/d", fingerprint="f", spec_hash=spec.hash, counts={})
         registry.start_run("demo", dataset="d-v1", recipe="small", config={}, path="/demo")
         target = settings.workspace.bundles / "demo-1"

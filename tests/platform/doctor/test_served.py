@@ -24,7 +24,7 @@ def look(settings: Settings) -> tuple[CheckResult, CheckResult]:
 
 def test_nothing_served(settings: Settings) -> None:
     assert [r.status for r in look(settings)] == [Status.WARN, Status.OK]
-    Registry.open(settings.platform_registry_url)
+    Registry.of(settings)
     assert [r.status for r in look(settings)] == [Status.WARN, Status.OK]
 
 

@@ -21,7 +21,7 @@ def test_a_registry_that_is_not_there_yet_is_not_created(settings: Settings) -> 
 
 
 def test_a_registry_in_order(settings: Settings) -> None:
-    Registry.open(settings.platform_registry_url)
+    Registry.of(settings)
     found = check_registry(settings)
     assert found.status is Status.OK
     assert found.detail.endswith("registry.db, schema revision 0003")
@@ -41,7 +41,7 @@ def test_a_registry_without_tables_is_not_upgraded(settings: Settings) -> None:
 
 
 def test_a_registry_of_a_newer_version(settings: Settings) -> None:
-    Registry.open(settings.platform_registry_url)
+    Registry.of(settings)
     with closing(sqlite3.connect(settings.workspace.root / "registry.db")) as connection, connection:
         connection.execute("UPDATE rf_schema_version SET version_num = '9999'")
     found = check_registry(settings)
@@ -51,7 +51,7 @@ def test_a_registry_of_a_newer_version(settings: Settings) -> None:
 
 
 def test_a_damaged_registry(settings: Settings) -> None:
-    Registry.open(settings.platform_registry_url)
+    Registry.of(settings)
     file = settings.workspace.root / "registry.db"
     file.write_bytes(b"not a database" * 1000)
     found = check_registry(settings)

@@ -22,7 +22,7 @@ YEAR = "item_attributes__release_year"
 @pytest.fixture
 def shop(home_copy: Path) -> tuple[Settings, Registry]:
     settings = Settings(home=home_copy)
-    return settings, Registry.open(settings.platform_registry_url, root=home_copy)
+    return settings, Registry.of(settings)
 
 
 def record(settings: Settings, texts: dict[str, str]) -> None:

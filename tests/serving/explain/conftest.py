@@ -60,7 +60,7 @@ def trained(learned: Settings, learned_dataset: "Dataset") -> "ServedBundle":
 
     torch.set_num_threads(1)
     dataset = learned_dataset
-    registry = Registry.open(learned.platform_registry_url, root=learned.workspace.root)
+    registry = Registry.of(learned)
     registry.record_dataset(
         name=dataset.name,
         version=dataset.manifest["version"],

@@ -57,7 +57,7 @@ def store_ranker() -> Callable[..., None]:
 def _registry(home: Path) -> "Registry":
     from rf_platform.registry import Registry
 
-    return Registry.open(Settings(home=home, feature_repo=REPOSITORY).platform_registry_url, root=home)
+    return Registry.of(Settings(home=home, feature_repo=REPOSITORY))
 
 
 @pytest.fixture(scope="session")

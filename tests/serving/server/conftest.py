@@ -40,7 +40,7 @@ def home_of_two(
             parameter.add_(torch.randn_like(parameter) * 0.2)
     copied = copy_workspace(home, tmp_path_factory.mktemp("two") / "home")
     settings = Settings(home=copied, feature_repo=REPOSITORY)
-    registry = Registry.open(settings.platform_registry_url, root=copied)
+    registry = Registry.of(settings)
     path = settings.workspace.runs / "other-run"
     save_model(path / "best", other.eval())
     (path / "metrics.json").write_text(json.dumps({"recall@20": 0.6}))
@@ -133,7 +133,7 @@ def home_of_wider(
     definitions = apply_definitions(settings).definitions
     interactions = settings.workspace.tables / "interactions.parquet"
     dataset, _ = build_dataset(definitions, interactions, settings.workspace.datasets, "wide")
-    registry = Registry.open(settings.platform_registry_url, root=copied)
+    registry = Registry.of(settings)
     registry.record_dataset(
         name=dataset.name,
         version=dataset.manifest["version"],
@@ -171,9 +171,9 @@ def wider(home_of_wider: Path, tmp_path: Path, copy_workspace: Callable[[Path, P
 @pytest.fixture
 def pair_registry(pair: Settings) -> "Registry":
     """Its registry."""
-    from rf_serving.server.opening import open_registry
+    from rf_platform.registry import Registry
 
-    return open_registry(pair)
+    return Registry.of(pair)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 
 from rf_platform.errors import CorruptError
 from rf_platform.features.materialize import materialize
+from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_protos.v1.catalog_pb2 import GetItemsRequest, Item, UpsertItemsRequest, UpsertStatus
 from rf_protos.v1.catalog_pb2_grpc import CatalogServiceStub
@@ -17,7 +18,6 @@ from rf_protos.v1.features_pb2 import FeatureValue, StringList
 from rf_protos.v1.feedback_pb2 import Event, EventStatus, RecordEventsRequest
 from rf_protos.v1.feedback_pb2_grpc import FeedbackServiceStub
 from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
-from rf_serving.server.opening import open_registry
 
 OLD, WIDE = "tiny-run-1", "wide-run-1"
 USERS = [str(user) for user in range(1, 32)]
@@ -69,7 +69,7 @@ def test_events_reach_both_though_the_store_keeps_more_than_one_knows(
     wider: Settings, start_server: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
     """From definitions that are applied and not loaded, over the first events, to a materialisation."""
-    registry = open_registry(wider)
+    registry = Registry.of(wider)
     with start_server(wider, poll_seconds=0.02) as running:
         feedback = FeedbackServiceStub(running.channel)  # type: ignore[no-untyped-call]
         number = iter(range(100))
@@ -119,7 +119,7 @@ def test_a_split_and_a_shadow_of_two_specifications(
     wider: Settings, start_server: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
     """Callers cannot know which bundle answers: both take a session with features that one of them does not know."""
-    registry = open_registry(wider)
+    registry = Registry.of(wider)
     with start_server(wider, poll_seconds=0.02) as running:
         alone = answers(running, OLD)
         registry.traffic.split(WIDE, 50)
@@ -144,7 +144,7 @@ def test_a_split_and_a_shadow_of_two_specifications(
 def test_an_item_keeps_values_for_bundles_that_know_them(
     wider: Settings, start_server: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
-    registry = open_registry(wider)
+    registry = Registry.of(wider)
     with start_server(wider, poll_seconds=0.02) as running:
         catalog = CatalogServiceStub(running.channel)  # type: ignore[no-untyped-call]
 

@@ -21,7 +21,7 @@ def home(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("RF_HOME", str(tmp_path))
     get_settings.cache_clear()
     settings = get_settings()
-    Registry.open(settings.platform_registry_url, root=tmp_path).record_dataset(
+    Registry.of(settings).record_dataset(
         name=dataset.name,
         version=1,
         path=dataset.path,

@@ -30,7 +30,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Set
     copy = settings.workspace.datasets / dataset.name
     shutil.copytree(dataset.path, copy)
     opened = Dataset.open(copy)
-    Registry.open(settings.platform_registry_url, root=settings.workspace.root).record_dataset(
+    Registry.of(settings).record_dataset(
         name=opened.name,
         version=opened.manifest["version"],
         path=opened.path,

@@ -196,7 +196,7 @@ def test_the_plan_is_stored_with_the_run(whole: Path) -> None:
 @pytest.fixture(scope="module")
 def bundle(whole: Path, workspace: Settings) -> Path:
     """The bundle ``whole-1``."""
-    registry = Registry.open(workspace.platform_registry_url, root=workspace.workspace.root)
+    registry = Registry.of(workspace)
     return build_bundle(registry, workspace.workspace.bundles, whole.name).record.path
 
 
@@ -214,7 +214,7 @@ def test_two_processes_go_on_from_a_bundle_with_new_ids_as_one_does(
     bundle: Path, workspace: Settings, train: Train, newer: Dataset
 ) -> None:
     """The tables they share out have grown, and start with the bundle's rows."""
-    registry = Registry.open(workspace.platform_registry_url, root=workspace.workspace.root)
+    registry = Registry.of(workspace)
     registry.record_dataset(
         name="tiny-v2",
         version=2,

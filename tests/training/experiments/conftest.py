@@ -37,7 +37,7 @@ def workspace(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Ite
         settings = get_settings()
         copy = settings.workspace.datasets / dataset.name
         shutil.copytree(dataset.path, copy)
-        Registry.open(settings.platform_registry_url, root=settings.workspace.root).record_dataset(
+        Registry.of(settings).record_dataset(
             name=dataset.name,
             version=dataset.manifest["version"],
             path=copy,
@@ -63,7 +63,7 @@ def in_workspace(workspace: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 def registry(workspace: Settings) -> Registry:
-    return Registry.open(workspace.platform_registry_url, root=workspace.workspace.root)
+    return Registry.of(workspace)
 
 
 @pytest.fixture(scope="package")

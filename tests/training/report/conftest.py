@@ -87,7 +87,7 @@ def _dataset(settings: Settings, name: str, spec: FeatureSpec) -> Dataset:
     )
     definitions = FeatureDefinitions(spec=spec, sources=(source,))
     dataset = build_dataset(definitions, tables / "interactions.parquet", settings.workspace.datasets, name)[0]
-    Registry.open(settings.platform_registry_url, root=settings.workspace.root).record_dataset(
+    Registry.of(settings).record_dataset(
         name=dataset.name,
         version=dataset.manifest["version"],
         path=dataset.path,
@@ -110,7 +110,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[.
     pq.write_table(
         items.set_column(items.column_names.index("title"), "title", pa.array(titles)), tables / "items.parquet"
     )
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
 
     bare = _dataset(settings, "bare", _spec(YEAR, EVENTS))
     unaveraged = replace(RECIPE, train=replace(RECIPE.train, epochs=1, ema_decay=0.0))

@@ -251,7 +251,7 @@ def copied(workspace: Settings, tmp_path: Path) -> Settings:
 
 
 def test_an_unfinished_run_without_files(copied: Settings) -> None:
-    registry = Registry.open(copied.platform_registry_url, root=copied.workspace.root)
+    registry = Registry.of(copied)
     registry.start_run(
         "early",
         dataset="full-v1",

@@ -29,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Setti
     settings = Settings(home=tmp_path_factory.mktemp("rerank") / "home", threads=1)
     copy = settings.workspace.datasets / dataset.name
     shutil.copytree(dataset.path, copy)
-    Registry.open(settings.platform_registry_url, root=settings.workspace.root).record_dataset(
+    Registry.of(settings).record_dataset(
         name=dataset.name,
         version=dataset.manifest["version"],
         path=copy,

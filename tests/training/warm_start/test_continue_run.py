@@ -50,7 +50,7 @@ def one_thread() -> None:
 
 
 def register(settings: Settings, dataset: Dataset, name: str, version: int) -> None:
-    Registry.open(settings.platform_registry_url, root=settings.workspace.root).record_dataset(
+    Registry.of(settings).record_dataset(
         name=name,
         version=version,
         path=dataset.path,
@@ -80,7 +80,7 @@ def workspace(trained: Settings, tmp_path: Path) -> Settings:
 
 
 def registry(settings: Settings) -> Registry:
-    return Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    return Registry.of(settings)
 
 
 def vectors(model: Path, encoder: FeatureEncoder, dataset: Dataset) -> torch.Tensor:

@@ -145,7 +145,7 @@ def _selected(
     except ValueError:
         raise UsageError(f"--seeds {seeds}: write whole numbers with commas between them, e.g. 0,1") from None
     known = read_grid(Path(grid)) if Path(grid).suffix in (".yaml", ".yml") else get_grid(grid)
-    registry = Registry.open(get_settings().platform_registry_url, root=get_settings().workspace.root)
+    registry = Registry.of(get_settings())
     opened = Dataset.open(registry.dataset(dataset).path)
     return Plan.make(
         name=name,

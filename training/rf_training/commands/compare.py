@@ -71,7 +71,7 @@ def compare(
     names = baseline_names(baselines)
     settings = get_settings()
     use_threads(settings)
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     record = completed_run(settings, run) if dataset is None else None
     opened = open_run_dataset(registry, record) if record else Dataset.open(registry.dataset(dataset).path)
     models: list[Scorer] = []

@@ -46,9 +46,7 @@ def show(
             f"--dim={dim} is the width of the embeddings that --memory shows: add --memory, or leave it out"
         )
     settings = get_settings()
-    dataset = Dataset.open(
-        Registry.open(settings.platform_registry_url, root=settings.workspace.root).dataset(name).path
-    )
+    dataset = Dataset.open(Registry.of(settings).dataset(name).path)
     if memory:
         _show_memory(dataset, dim, json)
         return

@@ -28,7 +28,7 @@ class Ablation:
         self.settings, self.plan, self.split = settings, plan, split
         self.directory = ablation_directory(settings, plan.name)
         self.output = self.directory if split is Split.VALIDATION else self.directory / split.label
-        registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+        registry = Registry.of(settings)
         dataset = Dataset.open(registry.dataset(plan.dataset).path)
         if dataset.fingerprint != plan.fingerprint:
             raise CorruptError(

@@ -76,7 +76,7 @@ class CellRuns:
     """
 
     def __init__(self, settings: Settings, dataset: str) -> None:
-        self._registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+        self._registry = Registry.of(settings)
         self._directory, self._dataset = settings.workspace.runs, dataset
 
     def find(self, cell: Cell[Recipe]) -> RunRecord | None:

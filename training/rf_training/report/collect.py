@@ -97,7 +97,7 @@ def collect(settings: Settings, name: str | None = None, *, seed: int = 0) -> Ru
     Raises:
         NotFoundError: there is no such run.
     """
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     run = registry.run(name)
     report = RunReport(run=run, recorded_dataset=registry.dataset(run.dataset))
     _read_directory(report, run.path)

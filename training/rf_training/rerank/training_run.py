@@ -58,7 +58,7 @@ def open_towers(settings: Settings, run: str | None) -> tuple[RunRecord, Towers]
         UsageError: the run is not complete.
     """
     record = completed_run(settings, run)
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     dataset = open_run_dataset(registry, record)
     return record, Towers(load_run_model(record, dataset.encoder), dataset)
 

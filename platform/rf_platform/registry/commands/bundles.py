@@ -29,7 +29,7 @@ def bundles(
     from rf_platform.cli.console import print_json
     from rf_platform.registry import Registry
 
-    registry = Registry.open()
+    registry = Registry.of()
     active = registry.active_bundle()
     rows = [_row(record, active, checksums=verify) for record in reversed(registry.bundles())]
     history = registry.deployments()

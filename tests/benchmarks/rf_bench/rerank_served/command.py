@@ -51,15 +51,16 @@ def rerank_served(
     from rf_bench.report import Report, Table
     from rf_bench.rerank_served.measure import measure, with_untrained
     from rf_platform.errors import UsageError
+    from rf_platform.registry import Registry
     from rf_platform.settings import get_settings
     from rf_serving.bundle.served import ServedBundle
-    from rf_serving.server.opening import open_registry, record_to_serve
+    from rf_serving.server.opening import record_to_serve
     from rf_training.rerank import RERANKERS, RerankConfig
 
     call = Invocation.of(context)
     if kind is not None and kind not in RERANKERS:
         raise UsageError(f"--kind={kind} is no re-ranker; choose {', '.join(RERANKERS)}")
-    record = record_to_serve(open_registry(get_settings()), bundle)
+    record = record_to_serve(Registry.of(get_settings()), bundle)
     opened = ServedBundle.open(record.path)
     trained = kind is None and opened.ranker is not None
     if not trained:

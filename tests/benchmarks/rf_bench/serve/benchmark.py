@@ -102,7 +102,7 @@ def measure_server(service: Service, options: ServeBenchmark, note: Callable[[st
 
 
 async def _soak(target: Target, service: Service, capacity: Capacity, options: ServeBenchmark) -> Soak:
-    registry = Registry.open(service.settings.platform_registry_url, root=service.settings.workspace.root)
+    registry = Registry.of(service.settings)
     rate = max(options.lowest / 2, SOAK_SHARE * capacity.within[str(LIMITS[0])])
     async with grpc.aio.insecure_channel(target.address) as channel:
         changes = Changes(channel, registry, service.bundles[::-1], service.users, seed=0)

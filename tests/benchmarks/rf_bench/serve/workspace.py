@@ -88,7 +88,7 @@ def _make(settings: Settings, size: ServiceSize) -> dict[str, Any]:
     events = round(size.users * size.history * _EVENTS_A_USER)
     sizes = SynthOptions(users=size.users, items=size.items, events=events, seed=size.seed)
     dataset = synthetic_dataset(settings, sizes)
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     registry.record_dataset(
         name=dataset.name,
         version=dataset.manifest["version"],
@@ -119,7 +119,7 @@ def _bundle(settings: Settings, size: ServiceSize, seed: int) -> str:
     from rf_training.recipes import DatasetStatistics
     from rf_training.run import start_run, use_threads
 
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     data = DatasetStatistics.of(Dataset.open(registry.dataset(None).path))
     recipe = Recipe(
         name="bench-serve",

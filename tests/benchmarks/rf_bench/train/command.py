@@ -74,7 +74,7 @@ def train(
     own = get_settings()
     opened = None
     if dataset is not None:
-        opened = Dataset.open(Registry.open(own.platform_registry_url, root=own.workspace.root).dataset(dataset).path)
+        opened = Dataset.open(Registry.of(own).dataset(dataset).path)
     options = BenchOptions(
         users=users,
         events=events,

@@ -76,7 +76,7 @@ def run(settings: Settings, count: int, seed: int, together: int) -> dict[str, A
 
 def _words(settings: Settings) -> Words:
     """Return what the promoted bundle knows."""
-    registry = Registry.open(settings.platform_registry_url, root=settings.workspace.root)
+    registry = Registry.of(settings)
     record = registry.active_bundle()
     if record is None:
         raise NotFoundError("no bundle is promoted yet; choose one with `rf promote NAME`, or run `rf demo` first")
