@@ -1,11 +1,12 @@
 """Leader election of the event consumer, among all processes that share a log."""
 
-import fcntl
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from sqlalchemy import Connection, Engine, text
+
+from rf_platform.locks import lock
 
 _LOCK_KEY = 0x72665F6576  # any constant: all appliers of a PostgreSQL database share one advisory lock
 
@@ -38,13 +39,11 @@ class FileLeadership:
         if self._file is not None:
             return True
         file = self._path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if lock(file, wait=False):
+            self._file = file
+        else:
             file.close()
-            return False
-        self._file = file
-        return True
+        return self._file is not None
 
     def release(self) -> None:
         """See :class:`Leadership`."""

@@ -4,7 +4,6 @@ A process holds a shared lock on each directory that it uses; removal takes an e
 itself, end with the process at the latest, and leave no file behind.
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Collection
@@ -15,6 +14,8 @@ from shutil import rmtree
 from time import time
 from uuid import uuid4
 from weakref import finalize
+
+from rf_platform.locks import lock
 
 GRACE_SECONDS = 600.0
 """Time a directory is kept after its last use, for a restart or a rollback."""
@@ -50,7 +51,7 @@ def occupy(directory: Path, user: object) -> Callable[[], object]:
             _make(directory)
             continue
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH)
+            lock(handle, shared=True)
             there = _is_at(handle, directory)
         except BaseException:
             os.close(handle)
@@ -89,7 +90,8 @@ def _remove(path: Path, grace_seconds: float) -> int | None:
     """Remove a directory and return the bytes it had; None if it was used a moment ago, or cannot be removed."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock(handle, wait=False):
+            return None
         found = os.fstat(handle)
         if not os.path.samestat(found, path.stat()) or time() - found.st_mtime < grace_seconds:
             return None

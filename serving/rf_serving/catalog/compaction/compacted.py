@@ -5,13 +5,10 @@ One is built like a bundle, all at once and with a manifest, so a builder that i
 Shapes: N items, W width of what a re-ranker keeps of an item.
 """
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +17,10 @@ import pyarrow.parquet as pq
 
 from rf_platform.bundle import find_damage, manifest_sha256, read_manifest
 from rf_platform.errors import CorruptError, RfError
+from rf_platform.files import new_file
+from rf_platform.locks import claimed
 from rf_platform.registry.journal import CatalogJournal, Entry
+from rf_platform.staging import scratch
 from rf_serving.bundle import files
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
@@ -120,14 +120,13 @@ class CompactedCatalogs:
         schema = ItemSchema.of(self._bundle.encoder)
         path = self.directory / ITEMS
         if not path.exists():
-            staging = path.with_name(f".{ITEMS}-{uuid4().hex}")
             with (
                 pq.ParquetFile(self._bundle.path / files.ITEMS) as source,
-                pa.ipc.new_file(str(staging), schema.arrow) as sink,
+                new_file(path, durable=False) as part,
+                pa.ipc.new_file(str(part), schema.arrow) as sink,
             ):
                 for batch in source.iter_batches():
                     sink.write_table(schema.cast(pa.Table.from_batches([batch])))
-            staging.rename(path)
         mapped = pa.memory_map(str(path))  # read later, perhaps when the file is gone
         return BaseSegment.of(self._bundle, lambda: pa.ipc.open_file(mapped).read_all())
 
@@ -147,20 +146,9 @@ class CompactedCatalogs:
     @contextmanager
     def building(self) -> Iterator[Path | None]:
         """Give a directory for a builder's input, or None if another process of this machine is building."""
-        handle = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with claimed(self.directory / _LOCK) as mine:
+            if not mine:
                 yield None
                 return
-            for left in self.directory.glob(f"{_INPUT}*"):
-                rmtree(left, ignore_errors=True)
-            given = self.directory / f"{_INPUT}{uuid4().hex}"
-            given.mkdir()
-            try:
+            with scratch(self.directory, _INPUT) as given:
                 yield given
-            finally:
-                rmtree(given, ignore_errors=True)
-        finally:
-            os.close(handle)
