@@ -10,8 +10,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rf_bench.invocation import Invocation, Json, Output
+from rf_bench.invocation import Invocation, Output
 from rf_bench.report import Report, Table
+from rf_platform.cli.options import Json
 from rf_training.report.drawing import finish, panel
 
 app = typer.Typer()

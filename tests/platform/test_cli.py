@@ -107,6 +107,27 @@ for name, entry in COMMANDS.items():
     assert done.returncode == 0, done.stderr
 
 
+def test_documents_in_json_are_asked_for_in_one_way() -> None:
+    done = python(
+        """
+import importlib
+import typer.main
+from rf_platform.cli.commands import COMMANDS
+def options(command):
+    for each in getattr(command, "commands", {}).values():
+        yield from options(each)
+    yield from command.params
+commands = [entry.target.split(":") for entry in COMMANDS.values()]
+found = [o for m, a in commands for o in options(typer.main.get_command(getattr(importlib.import_module(m), a)))]
+print(*(f"{o.name}: {o.help}" for o in found if "--json" in o.opts), sep="\\n")
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) > 25
+    assert set(said) == {"as_json: Print one JSON document."}
+
+
 def test_an_unknown_command_suggests_one(rf: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = rf("datset", "build")
     assert (code, out) == (2, "")

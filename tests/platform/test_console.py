@@ -88,3 +88,16 @@ def test_lines_on_standard_error_are_as_long_as_what_they_say(
     console.err_console().print(PATH)
     console.err_console.cache_clear()
     assert terminal.getvalue() == PATH + "\n"
+
+
+@pytest.mark.parametrize("text", ["path/[bold]x[/].json", "an item :smile: and 'quoted' 12.5"])
+def test_a_text_is_written_as_it_is(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", out := Terminal())
+    monkeypatch.setattr(sys, "stderr", err := Terminal())
+    for cached in (console.out_console, console.err_console):
+        cached.cache_clear()
+    console.say(text)
+    console.say(text, err=True)
+    for cached in (console.out_console, console.err_console):
+        cached.cache_clear()
+    assert out.getvalue() == err.getvalue() == text + "\n"

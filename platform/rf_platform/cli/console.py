@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
@@ -45,6 +46,16 @@ def out_console() -> Console:
 def err_console() -> Console:
     """Console on standard error, where progress and errors go."""
     return WholeConsole(stderr=True)
+
+
+def say(text: str, *, style: str | None = None, err: bool = False) -> None:
+    """Write a text as it is, without markup: on standard output, or with ``err`` on standard error."""
+    (err_console() if err else out_console()).print(text, style=style, highlight=False, markup=False, emoji=False)
+
+
+def warn(text: str) -> None:
+    """Write a warning to standard error."""
+    err_console().print(f"[yellow]warning:[/] {escape(text)}", highlight=False, emoji=False)
 
 
 def print_json(value: Any) -> None:
@@ -85,7 +96,7 @@ class _LineTracker:
         elapsed = now - self._start
         left = "" if finished or not self._done else f", {elapsed / self._done * (self._total - self._done):.0f} s left"
         done = f"{self._done:g}/{self._total:g} in {elapsed:.1f} s{left}"
-        err_console().print(f"{self._description}: {done} {note}".rstrip(), highlight=False)
+        say(f"{self._description}: {done} {note}".rstrip(), err=True)
 
 
 class _SilentTracker:

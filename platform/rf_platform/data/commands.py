@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import out_console, print_json, say
+from rf_platform.cli.options import Json
 from rf_platform.data.report import ImportReport, columns_table, counts_table, load_report
 from rf_platform.settings import get_settings
 
 app = typer.Typer(no_args_is_help=True, help="Import interactions, items and users, or make some up.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 @app.command("import")
@@ -37,7 +36,7 @@ def import_(
         ),
     ] = "fail",
     replace: Annotated[bool, typer.Option("--replace", help="Replace the tables of another catalog.")] = False,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Check a data set and write it into the workspace as tables: interactions, items, users.
 
@@ -80,12 +79,12 @@ def import_(
         replace=replace,
         threads=settings.threads,
     )
-    if json:
+    if as_json:
         print_json(report.to_dict())
         return
     _print_counts(report, settings.workspace.tables)
     step = "features apply" if report.feature_repo else "data init-repo DIR"
-    _say(f"next: rf {step}")
+    say(f"next: rf {step}")
 
 
 @app.command()
@@ -102,7 +101,7 @@ def synth(
         ),
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the tables of another catalog.")] = False,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Make up a catalog with the skew of a real one and write it as an import would, with a feature repository to match.
 
@@ -129,23 +128,23 @@ def synth(
     options = SynthOptions(users=users, items=items, events=events, seed=seed, browsing=browsing)
     report = synthesise(options, workspace=settings.workspace, replace=replace)
     cost = {"seconds": round(perf_counter() - start, 2), "peak_bytes": peak_bytes()}
-    if json:
+    if as_json:
         print_json({**report.to_dict(), **cost})
         return
     _print_counts(report, settings.workspace.tables)
-    _say(f"made in {cost['seconds']:,} s with at most {cost['peak_bytes'] / 2**20:,.0f} MiB of memory")
-    _say("next: rf features apply")
+    say(f"made in {cost['seconds']:,} s with at most {cost['peak_bytes'] / 2**20:,.0f} MiB of memory")
+    say("next: rf features apply")
 
 
 @app.command()
-def show(json: Json = False) -> None:
+def show(as_json: Json = False) -> None:
     """Show what is imported: rows by input file, columns and their types, warnings."""
     settings = get_settings()
     report = load_report(settings.workspace.tables)
-    if json:
+    if as_json:
         print_json(report.to_dict())
         return
-    _say(f"{report.name}, imported from {report.path} at {report.imported_at}")
+    say(f"{report.name}, imported from {report.path} at {report.imported_at}")
     _print_counts(report, settings.workspace.tables)
     out_console().print(columns_table(report))
 
@@ -153,7 +152,7 @@ def show(json: Json = False) -> None:
 @app.command("init-repo")
 def init_repo(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to create; must be new or empty.")],
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Write a Feast repository for the imported tables: feature_store.yaml and definitions.py, yours to edit.
 
@@ -163,30 +162,25 @@ def init_repo(
     from rf_platform.data.scaffold import init_repo as write
 
     written = write(get_settings().workspace, directory.absolute())
-    if json:
+    if as_json:
         print_json({"files": [str(path) for path in written]})
         return
     for path in written:
-        _say(f"wrote {path}")
-    _say(f"next: read definitions.py, then export RF_FEATURE_REPO={directory.absolute()} and run rf features apply")
+        say(f"wrote {path}")
+    say(f"next: read definitions.py, then export RF_FEATURE_REPO={directory.absolute()} and run rf features apply")
 
 
 def _print_counts(report: ImportReport, tables: Path) -> None:
     if report.inputs:
         out_console().print(counts_table(report))
     counts = report.counts
-    _say(
+    say(
         f"{counts['interactions']:,} interactions of {counts['active_users']:,} users, {counts['items']:,} items; "
         f"events from {report.first_event} to {report.last_event}"
     )
     for note in report.notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
     for warning in report.warnings:
-        _say(f"warning: {warning}", style="yellow")
+        say(f"warning: {warning}", style="yellow")
     if counts["quarantined"]:
-        _say(f"bad rows are kept in {tables / 'quarantine.parquet'}")
-
-
-def _say(text: str, style: str | None = None) -> None:
-    """Print one line as it is: names of files may hold what looks like markup."""
-    out_console().print(text, style=style, highlight=False, markup=False)
+        say(f"bad rows are kept in {tables / 'quarantine.parquet'}")

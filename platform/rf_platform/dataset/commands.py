@@ -4,16 +4,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rf_platform.cli.console import err_console, out_console, print_json
+from rf_platform.cli.console import print_json, say, warn
 from rf_platform.cli.lazy_help import listing
+from rf_platform.cli.options import Json
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
     from rf_platform.dataset import Dataset
 
 app = typer.Typer(no_args_is_help=True, help="Build and show point-in-time training data.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 
 def _protocols() -> list[str]:
@@ -24,7 +23,7 @@ def _protocols() -> list[str]:
 
 @app.command(cls=listing(protocols=_protocols))
 def build(
-    json: Json = False,
+    as_json: Json = False,
     memory: Annotated[
         str,
         typer.Option(
@@ -146,19 +145,18 @@ def build(
         counts=dataset.manifest["counts"],
     )
     for warning in dataset.manifest.get("warnings", ()):
-        err_console().print(f"warning: {warning}", highlight=False, markup=False)
-    if json:
+        warn(warning)
+    if as_json:
         found = {"targets": dataset.targets, "path": str(dataset.path), "new": new}
         print_json(
             {**dataset.manifest, **found, "seconds": round(perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         )
         return
     counts = dataset.manifest["counts"]
-    out_console().print(
+    say(
         f"{'built' if new else 'unchanged:'} {dataset.name}: {counts['events']:,} events of {counts['users']:,} users and "
         f"{counts['items']:,} items ({counts['train']:,} train, {counts['validation']:,} validation, {counts['test']:,} test)\n"
-        f"{_described(dataset)}",
-        highlight=False,
+        f"{_described(dataset)}"
     )
 
 

@@ -1,9 +1,11 @@
 """``rf doctor``: show the settings and check the installation, the stores and the served bundle."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from rf_platform.cli.options import Json
 
 if TYPE_CHECKING:
     from rf_platform.doctor.check import CheckResult
@@ -15,7 +17,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Check the installation, the stores and the served bundle; say what to do about what is wrong.
 
     Nothing is changed. Exit code 1 if a check fails; a warning is something missing that is not needed yet, or unusual.
@@ -54,10 +56,10 @@ def _show(values: dict[str, str], results: "list[CheckResult]") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from rf_platform.cli.console import out_console
+    from rf_platform.cli.console import out_console, say
 
     for name, value in values.items():
-        out_console().print(f"{name}={value}", highlight=False, markup=False)
+        say(f"{name}={value}")
     table = Table("", "check", "found", "remedy")
     for result in results:
         status = f"[{_COLOURS[result.status]}]{result.status}[/]"

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from rf_platform.cli.console import err_console, out_console, print_json
+from rf_platform.cli.console import out_console, print_json, say, warn
+from rf_platform.cli.options import Json
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Apply, materialise and show feature definitions.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-
 
 @app.command()
-def apply(json: Json = False) -> None:
+def apply(as_json: Json = False) -> None:
     """Register the definitions of the Feast repository (entities, views, services) and check that the model can use them.
 
     The repository is RF_FEATURE_REPO, or the one that belongs to the imported tables. Add a feature view, name it in the
@@ -29,7 +27,7 @@ def apply(json: Json = False) -> None:
 
     applied = apply_definitions(get_settings())
     _warn_of_misfits(applied.definitions.spec)
-    if json:
+    if as_json:
         print_json(
             {
                 "entities": applied.entities,
@@ -39,7 +37,7 @@ def apply(json: Json = False) -> None:
             }
         )
         return
-    out_console().print(
+    say(
         f"registered {len(applied.entities)} entities, {len(applied.feature_views)} feature views, "
         f"{len(applied.feature_services)} feature services; spec {applied.definitions.spec.hash[:12]}"
     )
@@ -61,7 +59,7 @@ def _warn_of_misfits(spec: "FeatureSpec") -> None:
             if record is not None:
                 check_spec(record, spec)
         except ConfigError as error:
-            err_console().print(f"[yellow]warning:[/] {escape(str(error))}", highlight=False)
+            warn(str(error))
         except RfError:
             continue
 
@@ -72,7 +70,7 @@ def materialize(
         list[str] | None,
         typer.Option(help="Only this feature view. Repeatable; default: all of the service.", show_default=False),
     ] = None,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Load the latest value of every feature into the online store, where the server reads them.
 
@@ -82,17 +80,17 @@ def materialize(
 
     done = run(get_settings(), view or ())
     for warning in (warning for m in done for warning in m.warnings):
-        err_console().print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
-    if json:
+        warn(warning)
+    if as_json:
         print_json([asdict(m) for m in done])
         return
     for m in done:
         gone = f", {m.removed:,} removed that its file does not have" if m.removed else ""
-        out_console().print(f"{m.view}: {m.rows:,} rows in {m.seconds:.1f} s{gone}", highlight=False, markup=False)
+        say(f"{m.view}: {m.rows:,} rows in {m.seconds:.1f} s{gone}")
 
 
 @app.command()
-def show(json: Json = False) -> None:
+def show(as_json: Json = False) -> None:
     """Show what the model is built from: every field's side, kind, role, embedding domain and cardinality policy."""
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
@@ -100,7 +98,7 @@ def show(json: Json = False) -> None:
 
     settings = get_settings()
     spec = read_definitions(open_store(settings), settings.feature_service).spec
-    if json:
+    if as_json:
         print_json({**spec.to_dict(), "hash": spec.hash})
         return
     out_console().print(spec_table(spec))

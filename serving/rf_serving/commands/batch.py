@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from rf_platform.cli.console import err_console, out_console, print_json
+from rf_platform.cli.console import print_json, say
+from rf_platform.cli.options import Json
 from rf_serving.commands.order import Order
 
 app = typer.Typer()
@@ -40,7 +41,7 @@ def batch(
     bundle: Annotated[
         str | None, typer.Option(help="Bundle to answer from; default: the promoted one.", show_default=False)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the best items of every user to a Parquet file, by the code that answers requests.
 
@@ -88,7 +89,7 @@ def batch(
         said = f"it cannot be told whether the online store lacks events ({summary(error)})"
     if said:
         text = f"{said}: histories and seen items may lack some; `rf doctor` says what to do"
-        err_console().print(text, style="bold", markup=False, highlight=False)
+        say(text, style="bold", err=True)
     journal = CatalogJournal.open(settings.platform_registry_url)
     loaded = BundleLoader(settings, store, journal).load(record, verified=True)
     try:
@@ -103,7 +104,7 @@ def batch(
     finally:
         loaded.close()
         journal.close()
-    if json:
+    if as_json:
         print_json(
             {
                 "out": str(out),
@@ -114,12 +115,7 @@ def batch(
             }
         )
         return
-    out_console().print(
-        f"{out}: the {k} best items of {result.users} users, {result.cold} of them without a history, by {record.name}",
-        highlight=False,
-    )
+    say(f"{out}: the {k} best items of {result.users} users, {result.cold} of them without a history, by {record.name}")
     if result.failed:
-        err_console().print(
-            f"[bold]{result.failed} users have no answer: their stored features cannot be used; the column error says why[/]",
-            highlight=False,
-        )
+        said = f"{result.failed} users have no answer: their stored features cannot be used; the column error says why"
+        say(said, style="bold", err=True)

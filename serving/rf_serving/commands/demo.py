@@ -34,7 +34,7 @@ def demo(
     from rich.rule import Rule
 
     from rf_platform.cli.app import app as rf
-    from rf_platform.cli.console import out_console
+    from rf_platform.cli.console import out_console, say
     from rf_platform.interrupts import received
     from rf_platform.settings import get_settings, use_home
     from rf_serving.background_server import BackgroundServer
@@ -42,10 +42,7 @@ def demo(
     start = perf_counter()
     console = out_console()
     if dropped := _own_engines():
-        console.print(
-            f"the demo keeps to its own workspace and leaves {', '.join(dropped)} aside",
-            highlight=False,
-        )
+        say(f"the demo keeps to its own workspace and leaves {', '.join(dropped)} aside")
     home = use_home(get_settings().home / "demo")
 
     def step(*arguments: str, shown: str = "") -> None:
@@ -68,7 +65,7 @@ def demo(
     console.print()
     console.print(Rule("[bold]rf serve", align="left"), width=_RULE)
     with BackgroundServer(home) as server:
-        console.print(f"{server.serving['bundle']} answers at {server.address}", highlight=False)
+        say(f"{server.serving['bundle']} answers at {server.address}")
         for user in USERS:
             step("query", "--user", user, "-k", "8", "--address", server.address, shown=f"query --user {user} -k 8")
     console.print()
@@ -96,7 +93,7 @@ def _conclude(seconds: float) -> None:
     Raises:
         RunError: the model is not worth showing.
     """
-    from rf_platform.cli.console import out_console
+    from rf_platform.cli.console import say
     from rf_platform.errors import RunError
     from rf_platform.registry import Registry
     from rf_platform.settings import get_settings
@@ -107,14 +104,13 @@ def _conclude(seconds: float) -> None:
     model = next(scorer for scorer, _ in recall if scorer.lower().startswith("retrievalformer"))
     ratios = {seen: recall[model, seen] / recall["popularity", seen] for seen in ("excluded", "kept")}
     text = ", ".join(f"{ratio:.1f} times with seen items {seen}" for seen, ratio in ratios.items())
-    console = out_console()
-    console.print(f"Recall@20 against popularity: {text}. All of it took {seconds:.0f} s.", highlight=False)
+    say(f"Recall@20 against popularity: {text}. All of it took {seconds:.0f} s.")
     if min(ratios.values()) < RATIO:
         raise RunError(
             f"the model does not reach {RATIO:g} times popularity's Recall@20 ({text}); something is wrong with this build"
         )
     home = settings.home
-    console.print(
+    say(
         f"""
 What to try next (activate .venv, then):
   rf --home {home} serve                              and, in a second shell,
@@ -123,6 +119,5 @@ What to try next (activate .venv, then):
   rf --home {home} rollback                           back to the bundle served before
   tensorboard --logdir {home}/runs                    loss and validation curves
 Add a feature: write a feature view in feature_repo/movielens, name it in services.py, and run
-features apply, dataset build, train again. README.md shows how, and how to bring your own data.""",
-        highlight=False,
+features apply, dataset build, train again. README.md shows how, and how to bring your own data."""
     )

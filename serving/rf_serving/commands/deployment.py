@@ -4,13 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
+from rf_platform.cli.options import Json
+
 app = typer.Typer()
 
 
 @app.command()
 def deployment(
     address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:50051",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what a running server serves: bundles, their share of the users, and how the shadow compares.
 
@@ -36,7 +38,7 @@ def _show(response: Any) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from rf_platform.cli.console import out_console
+    from rf_platform.cli.console import out_console, say
 
     table = Table("", "bundle", "items", "catalog change", "answers")
     split = response.HasField("challenger")
@@ -54,6 +56,6 @@ def _show(response: Any) -> None:
             f"shadow: {report.requests:,} requests compared, {report.failed:,} not; it returns {report.overlap:.1%} of the same "
             f"items; median {report.shadow_ms:.2f} ms where the active bundle takes {report.active_ms:.2f} ms"
         )
-        out_console().print(text, highlight=False)
+        say(text)
     if response.refused:
         out_console().print(f"[bold red]refused:[/] {escape(response.refused)}", highlight=False)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rf_platform.cli.console import err_console, out_console, print_json
+from rf_platform.cli.console import out_console, print_json, say
+from rf_platform.cli.options import Json
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Also write the tables to this file, as Markdown with all metrics.", show_default=False),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Rank the full catalog for every item that the dataset's protocol holds out, beside popularity and item-KNN.
 
@@ -105,7 +106,7 @@ def evaluate(
         write_metrics(record.path, registry, record.name, {"test": report.to_dict()})
     if markdown is not None:
         write_output_file(markdown, report_markdown(report))
-    if json:
+    if as_json:
         print_json({"run": record.name, **report.to_dict()})
     else:
         out_console().print(report_tables(report))
@@ -116,9 +117,8 @@ def _warn(report: "EvaluationReport") -> None:
     """Name the indexes that lose too much of the ranking."""
     for each in report.approximations:
         if each.kept is not None and each.kept < LEAST_KEPT:
-            err_console().print(
+            say(
                 f"{each.scorer} keeps {each.kept:.1%} of the exact Recall@20 (seen items {each.seen}), less than "
                 f"{LEAST_KEPT:.0%}: serve this model with `rf index build --kind exact`",
-                highlight=False,
-                markup=False,
+                err=True,
             )

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import print_json, say
+from rf_platform.cli.options import Json
 
 if TYPE_CHECKING:
     from rf_platform.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Record events, and look after the event log.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")]
 _BATCH = 500
 _SHOWN = 10
 
@@ -23,7 +23,7 @@ def record(
         Path, typer.Argument(help="Events, one JSON object a line; - reads standard input.", allow_dash=True)
     ],
     address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:50051",
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Send events to a running server and say what became of them.
 
@@ -37,7 +37,7 @@ def record(
 
     Exit code 1 if an event was rejected.
     """
-    from rf_platform.cli.console import track
+    from rf_platform.cli.console import say, track
     from rf_protos.v1.feedback_pb2 import EventStatus
     from rf_serving.client import RetrievalClient
     from rf_serving.events.lines import read_lines
@@ -60,21 +60,21 @@ def record(
                     }
                     said.append(message)
             progress.advance(len(some))
-    if json:
+    if as_json:
         print_json({**counts, "messages": said})
     else:
         for each in said[:_SHOWN]:
             line = f"event {each['event']}: {each['outcome'].lower()}: {each['message']}"
-            out_console().print(line, highlight=False, markup=False)
+            say(line)
         if len(said) > _SHOWN:
-            out_console().print(f"and {len(said) - _SHOWN} more")
-        out_console().print(", ".join(f"{count:,} {name.lower()}" for name, count in counts.items()), highlight=False)
+            say(f"and {len(said) - _SHOWN} more")
+        say(", ".join(f"{count:,} {name.lower()}" for name, count in counts.items()))
     if counts["REJECTED"]:
         raise typer.Exit(1)
 
 
 @app.command()
-def show(json: Json = False) -> None:
+def show(as_json: Json = False) -> None:
     """Show how many events there are, where, and how far the online store has followed.
 
     The online store itself is asked, too: one that was restored or emptied says so.
@@ -98,7 +98,7 @@ def show(json: Json = False) -> None:
         "log": state.log,
         "store": store,
     }
-    if json:
+    if as_json:
         print_json(facts)
         return
     waits = (
@@ -106,11 +106,9 @@ def show(json: Json = False) -> None:
         if facts["waiting"]
         else "the online store was given all of them"
     )
-    out_console().print(f"events up to number {head:,}; {waits}", highlight=False)
-    out_console().print(_said_of(store, head), highlight=False, markup=False)
-    out_console().print(
-        f"{facts['in_files']:,} in {len(files)} files under {settings.workspace.events}", highlight=False
-    )
+    say(f"events up to number {head:,}; {waits}")
+    say(_said_of(store, head))
+    say(f"{facts['in_files']:,} in {len(files)} files under {settings.workspace.events}")
 
 
 def _store(settings: "Settings") -> dict[str, Any]:
@@ -143,7 +141,7 @@ def _said_of(store: dict[str, Any], head: int) -> str:
 
 
 @app.command()
-def seal(json: Json = False) -> None:
+def seal(as_json: Json = False) -> None:
     """Move recorded events from SQL into Parquet files.
 
     `rf features materialize` and `rf dataset build` do it by themselves; use this where both run seldom and many events come.
@@ -153,7 +151,7 @@ def seal(json: Json = False) -> None:
 
     parts = move(get_settings()).parts
     rows = sum(part.rows for part in parts)
-    if json:
+    if as_json:
         print_json({"events": rows, "files": len(parts)})
         return
-    out_console().print(f"{rows:,} events in {len(parts)} files", highlight=False)
+    say(f"{rows:,} events in {len(parts)} files")

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from rf_platform.cli.options import Json
+
 app = typer.Typer(no_args_is_help=True, help="Build a servable bundle: towers, vocabularies, vectors, index.")
 
 
@@ -37,7 +39,7 @@ def build(
         bool,
         typer.Option("--reranker/--no-reranker", help="Take in the run's re-ranker, if one was chosen for it."),
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Encode the catalog with a run's best checkpoint, index it, and publish everything that is served together.
 
@@ -46,7 +48,7 @@ def build(
     """
     from rich.filesize import decimal
 
-    from rf_platform.cli.console import out_console, print_json
+    from rf_platform.cli.console import print_json, say
     from rf_platform.registry import Registry
     from rf_platform.settings import get_settings
     from rf_serving.bundle.build import RECALL_AT, IndexOptions, build_bundle
@@ -72,9 +74,8 @@ def build(
         return
     measured = [f"recall@{k} {built.index[key]:.4f}" for k in RECALL_AT if (key := f"recall@{k}") in built.index]
     quality = f", {' and '.join(measured)} against an exact scan" if measured else ""
-    out_console().print(
+    say(
         f"built {built.record.name}: {built.items:,} items, {built.index['kind']} index{quality}, "
         f"{built.reranker or 'no'} re-ranker, "
-        f"{decimal(built.total_bytes)}; serve it with `rf promote {built.record.name}`",
-        highlight=False,
+        f"{decimal(built.total_bytes)}; serve it with `rf promote {built.record.name}`"
     )

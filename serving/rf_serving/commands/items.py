@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import print_json, say
+from rf_platform.cli.options import Json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,7 +16,6 @@ app = typer.Typer(
 
 Address = Annotated[str, typer.Option(help="host:port of the server.")]
 Ids = Annotated[list[str], typer.Argument(help="Ids of items.", metavar="ID...")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")]
 _SERVER = "127.0.0.1:50051"
 _BATCH = 200
 _SHOWN = 10
@@ -29,7 +29,7 @@ def upsert(
     ],
     neighbours: Annotated[int, typer.Option(min=0, max=100, help="Nearest items to show of each.")] = 0,
     address: Address = _SERVER,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Add items, or replace the features of existing ones; they are searchable at once.
 
@@ -75,16 +75,16 @@ def upsert(
                     }
                 )
             progress.advance(len(some))
-    if neighbours and not json:
+    if neighbours and not as_json:
         for each in said:
             if each["outcome"] != "REJECTED":
                 near_text = ", ".join(f"{item} {cosine:.3f}" for item, cosine in each["neighbours"].items())
-                out_console().print(f"{each['item_id']}: {near_text}", highlight=False, markup=False)
-    _report(said, ["ADDED", "CHANGED", "UNCHANGED", "REJECTED"], json)
+                say(f"{each['item_id']}: {near_text}")
+    _report(said, ["ADDED", "CHANGED", "UNCHANGED", "REJECTED"], as_json)
 
 
 @app.command()
-def delete(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
+def delete(ids: Ids, address: Address = _SERVER, as_json: Json = False) -> None:
     """Delete items: they are not returned any more, by any server and any later bundle, until they are added anew.
 
     Exit code 1 if an id was rejected.
@@ -105,18 +105,17 @@ def delete(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
                 }
                 for status in client.delete(ids[start : start + _BATCH])
             ]
-    _report(said, ["DELETED", "ABSENT", "REJECTED"], json)
+    _report(said, ["DELETED", "ABSENT", "REJECTED"], as_json)
 
 
 @app.command()
-def get(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
+def get(ids: Ids, address: Address = _SERVER, as_json: Json = False) -> None:
     """Show items as the catalog has them now: lines that `rf items upsert` reads.
 
     Exit code 1 if the catalog does not have one of them.
     """
-    import json as text
+    import json
 
-    from rf_platform.cli.console import err_console
     from rf_serving.client import RetrievalClient
     from rf_serving.wire.values import given_value
 
@@ -133,30 +132,30 @@ def get(ids: Ids, address: Address = _SERVER, json: Json = False) -> None:
         }
         for each in found
     ]
-    if json:
+    if as_json:
         details = [
             {**line, "sequence": each.sequence, "cold": each.cold} for line, each in zip(lines, found, strict=True)
         ]
         print_json({"items": details, "absent": absent})
     else:
         for line in lines:
-            out_console().print(text.dumps(line), highlight=False, markup=False)
+            say(json.dumps(line))
         if absent:
-            err_console().print(f"not in the catalog: {', '.join(absent)}", highlight=False, markup=False)
+            say(f"not in the catalog: {', '.join(absent)}", err=True)
     if absent:
         raise typer.Exit(1)
 
 
-def _report(said: list[dict[str, Any]], outcomes: list[str], json: bool) -> None:
+def _report(said: list[dict[str, Any]], outcomes: list[str], as_json: bool) -> None:
     counts = {name: sum(each["outcome"] == name for each in said) for name in outcomes}
-    if json:
+    if as_json:
         print_json({**counts, "items": said})
     else:
         messages = [f"{each['at']}: {each['message']}" for each in said if each["message"]]
         for line in messages[:_SHOWN]:
-            out_console().print(line, highlight=False, markup=False)
+            say(line)
         if len(messages) > _SHOWN:
-            out_console().print(f"and {len(messages) - _SHOWN} more")
-        out_console().print(", ".join(f"{count:,} {name.lower()}" for name, count in counts.items()), highlight=False)
+            say(f"and {len(messages) - _SHOWN} more")
+        say(", ".join(f"{count:,} {name.lower()}" for name, count in counts.items()))
     if counts["REJECTED"]:
         raise typer.Exit(1)

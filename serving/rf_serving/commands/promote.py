@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from rf_platform.cli.options import Json
+
 app = typer.Typer(add_completion=False)
 
 
@@ -15,7 +17,7 @@ def promote(
         typer.Option(help="Only for this percentage of the users, beside the served bundle.", show_default="all users"),
     ] = None,
     note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make a bundle the served one, if its files are intact and the feature store still offers all that it reads.
 

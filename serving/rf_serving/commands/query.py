@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rf_platform.cli.options import Json
 from rf_serving.commands.order import Order
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def query(
         ),
     ] = False,
     address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:50051",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Ask a running server for recommendations and show them with titles, beside the history they were made from.
 

@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rf_platform.bundle import check_name
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import out_console, print_json, say
 from rf_platform.settings import get_settings
 from rf_protos.v1.explanation_pb2 import Explanation, FeatureCause, Reason
 from rf_protos.v1.retrieval_pb2 import (
@@ -95,7 +95,7 @@ def print_answer(response: RetrieveResponse, subject: str, *, explained: bool) -
         table.add_row(str(rank), escape(item.item_id), *shown, f"{item.score:.3f}", *why)
     out_console().print(table)
     for line in _notes(response, explained):
-        out_console().print(line, highlight=False)
+        say(line)
 
 
 def _described(response: RetrieveResponse) -> tuple[BundleItems | None, dict[str, dict[str, Any]]]:
@@ -120,7 +120,7 @@ def _print_history(
         more = f" and {len(response.history) - len(latest)} more" if len(response.history) > len(latest) else ""
         out_console().print(f"[bold]latest of {escape(subject)}:[/] {escape(named)}{more}", highlight=False)
     elif response.degraded_reason != DEGRADED_STORE_SILENT:
-        out_console().print(f"{escape(subject)} has no history here: a cold answer", highlight=False)
+        say(f"{subject} has no history here: a cold answer")
 
 
 def _caption(response: RetrieveResponse) -> str:

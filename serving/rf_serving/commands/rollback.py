@@ -4,13 +4,15 @@ from typing import Annotated
 
 import typer
 
+from rf_platform.cli.options import Json
+
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def rollback(
     note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Go back to the bundle served before the current one; repeated, it goes back further.
 

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from rf_platform.cli.options import Json
+
 app = typer.Typer(add_completion=False)
 
 
@@ -16,7 +18,7 @@ def shadow(
     share: Annotated[float, typer.Option(help="Share of the requests, more than 0 and at most 1.")] = 0.1,
     stop: Annotated[bool, typer.Option("--stop", help="End it.")] = False,
     note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Let a bundle answer a share of the requests unseen, and compare it with the served one.
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from rf_platform.cli.options import Json
+
 app = typer.Typer(
     no_args_is_help=True, help="Create, list and remove the tokens that callers need (`rf serve --tokens`)."
 )
@@ -50,7 +52,7 @@ def add(
 @app.command(name="list")
 def list_tokens(
     tokens: TokensFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List names, roles and ages; the tokens themselves are nowhere."""
     from rich.markup import escape

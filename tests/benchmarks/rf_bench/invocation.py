@@ -14,7 +14,6 @@ Output = Annotated[
     Path | None,
     typer.Option(help="Directory of the results; default: bench/NAME in the workspace.", show_default=False),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 T = TypeVar("T")
 _SHARED = ("output", "as_json")
 _THREADS = ("OMP_NUM_THREADS", "RF_THREADS")
@@ -50,7 +49,7 @@ class Invocation:
         """Return the call that typer is making; makes the directory of its results.
 
         Args:
-            context: of a command with the options :data:`Output` (``output``) and :data:`Json` (``as_json``).
+            context: of a command with the options ``output``, :data:`Output`, and ``as_json``.
         """
         name, values = str(context.command.name), context.params
         options = [str(option.name) for option in context.command.params]

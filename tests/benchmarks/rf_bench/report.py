@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from rf_bench.invocation import Invocation
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import out_console, print_json, say
 from rf_training.report.drawing import INKS, Chart
 
 
@@ -89,14 +89,12 @@ class Report:
         if call.as_json:
             print_json(document)
             return files
-        console = out_console()
         for table in self.tables:
-            console.print(table.for_terminal())
+            out_console().print(table.for_terminal())
         if self.verdict:
-            console.print(escape(self.verdict), highlight=False, soft_wrap=True)
+            say(self.verdict)
         images = f", {len(self.charts)} chart{'s'[: len(self.charts) != 1]}" if self.charts else ""
-        written = f"written: {files[0]} and {files[1].name}{images}"
-        console.print(escape(written), highlight=False, soft_wrap=True)
+        say(f"written: {files[0]} and {files[1].name}{images}")
         return files
 
     def document(self, call: Invocation) -> dict[str, Any]:

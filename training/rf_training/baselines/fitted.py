@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from rf_platform.cli.console import err_console
+from rf_platform.cli.console import say
 from rf_platform.failures import reading
 from rf_platform.files import new_file
 from rf_training.baselines.fitted_state import Keepable
@@ -50,7 +50,7 @@ class FittedBaselines:
             return baseline.fit(data)
         path = self.path(name)
         if path.exists():
-            err_console().print(f"{name}: fitted before, {path}", highlight=False)
+            say(f"{name}: fitted before, {path}", err=True)
             with quiet(), reading(path, _REMEDY):
                 return baseline.restore(data, load_tensors(path, _REMEDY))
         scorer = baseline.fit(data)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import out_console, print_json, say
 from rf_platform.cli.lazy_help import listing
+from rf_platform.cli.options import Json
 from rf_platform.errors import RunError, UsageError
 from rf_platform.settings import get_settings
 
@@ -64,7 +65,7 @@ def ablate(
         bool, typer.Option("--only-report", help="Train nothing: tables and plot of what ablation --name has.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the grid and list its runs.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Vary one thing at a time around a recipe, and show what each change does to the ranking.
 
@@ -95,7 +96,7 @@ def ablate(
         there = (_directory(name) / "plan.json").exists()
         plan = selected.extended(Plan.load(_directory(name))) if there else selected
     if dry_run:
-        _show(selected, json)
+        _show(selected, as_json)
         return
     use_threads(workspace)
     ablation = Ablation(workspace, plan, Split.TEST if split == "test" else Split.VALIDATION)
@@ -105,14 +106,14 @@ def ablate(
         failed = ablation.train(selected)
     result = ablation.result(failed)
     files = ablation.write(result)
-    if json:
+    if as_json:
         print_json({**result.to_dict(), "files": [str(file) for file in files]})
     else:
         console = out_console()
         console.print(terminal(result))
         for run, reason in result.missing.items():
-            console.print(f"{run}: {reason}", highlight=False, markup=False)
-        console.print(f"written to {ablation.output}", highlight=False, markup=False)
+            say(f"{run}: {reason}")
+        say(f"written to {ablation.output}")
     if failed:
         raise RunError(
             f"{len(failed)} of {len(selected.cells)} runs failed: {', '.join(failed)}; the same command tries them again"
@@ -156,20 +157,20 @@ def _selected(
     )
 
 
-def _show(plan: "Plan", json: bool) -> None:
+def _show(plan: "Plan", as_json: bool) -> None:
     """List the runs of a plan and where they stand."""
     from rf_training.experiments import CellRuns
 
     found = CellRuns(get_settings(), plan.dataset).find_all(plan.cells)
     standing = {name: str(found[name].status) if name in found else "to train" for name in plan.cells}
-    if json:
+    if as_json:
         print_json({"name": plan.name, "dataset": plan.dataset, "runs": standing})
         return
     for group in plan.groups.values():
-        out_console().print(f"{group.title} (--group {group.name})", highlight=False, markup=False, style="bold")
+        say(f"{group.title} (--group {group.name})", style="bold")
         for arm, cells in plan.arm_cells(group).items():
             for seed, cell in zip(plan.seeds, cells, strict=True):
                 line = f"  {arm}, seed {seed}: {standing[cell.name]}, {cell.name}"
-                out_console().print(line, highlight=False, markup=False)
+                say(line)
     left = sum(state != "completed" for state in standing.values())
-    out_console().print(f"{len(standing)} runs, {left} of them to train", highlight=False)
+    say(f"{len(standing)} runs, {left} of them to train")

@@ -7,6 +7,7 @@ import typer
 
 from rf_platform.cli.console import out_console, print_json
 from rf_platform.cli.lazy_help import listing
+from rf_platform.cli.options import Json
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
@@ -47,7 +48,7 @@ def compare(
         Path | None,
         typer.Option(help="Also write the tables to this file, as Markdown with all metrics.", show_default=False),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Put a run's model and the baselines into one table: same users, same full catalog, paired differences.
 
@@ -87,7 +88,7 @@ def compare(
     )
     if markdown is not None:
         write_output_file(markdown, report_markdown(report))
-    if json:
+    if as_json:
         print_json({"run": record.name if record else None, "dataset": opened.name, **report.to_dict()})
     else:
         out_console().print(report_tables(report))

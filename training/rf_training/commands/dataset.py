@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rf_platform.cli.console import out_console, print_json
-from rf_platform.dataset.commands import Json, app
+from rf_platform.cli.options import Json
+from rf_platform.dataset.commands import app
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def show(
             help="--memory: width of the embeddings; default: what `rf train` would choose.", show_default=False, min=1
         ),
     ] = None,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Show a dataset version: counts, vocabularies, protocol, fingerprint and where it lies.
 
@@ -48,9 +49,9 @@ def show(
     settings = get_settings()
     dataset = Dataset.open(Registry.of(settings).dataset(name).path)
     if memory:
-        _show_memory(dataset, dim, json)
+        _show_memory(dataset, dim, as_json)
         return
-    if json:
+    if as_json:
         print_json({**dataset.manifest, "targets": dataset.targets, "path": str(dataset.path)})
         return
     from rich.markup import escape
@@ -73,7 +74,7 @@ def show(
     out_console().print(table)
 
 
-def _show_memory(dataset: "Dataset", dim: int | None, json: bool) -> None:
+def _show_memory(dataset: "Dataset", dim: int | None, as_json: bool) -> None:
     from rf_platform.dataset.memory import memory_report
     from rf_platform.dataset.memory_tables import memory_tables
     from rf_training.recipes import DatasetStatistics, get_recipe
@@ -86,7 +87,7 @@ def _show_memory(dataset: "Dataset", dim: int | None, json: bool) -> None:
     report = memory_report(
         dataset.spec, manifest["vocabularies"], items=manifest["counts"]["items"], dim=dim, feature_dim=feature_dim
     )
-    if json:
+    if as_json:
         print_json({"dataset": dataset.name, "fingerprint": dataset.fingerprint, **report.to_dict()})
         return
     for table in memory_tables(report):

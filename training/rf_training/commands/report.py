@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import print_json, say
+from rf_platform.cli.options import Json
 from rf_platform.settings import get_settings
 
 app = typer.Typer()
@@ -18,7 +19,7 @@ def report(
         Path | None,
         typer.Option(help="HTML file to write; default: report.html in the run's directory.", show_default=False),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a run's report: one HTML page that works offline, and its charts as PNG files beside it.
 
@@ -34,14 +35,9 @@ def report(
     found = collect(settings, run)
     path = output or found.run.path / "report.html"
     images = write_page(found, path)
-    if json:
+    if as_json:
         print_json({**found.to_dict(), "page": str(path), "images": [str(image) for image in images]})
         return
-    console = out_console()
     for sentence in dict.fromkeys(found.missing.values()):
-        console.print(sentence, highlight=False, markup=False)
-    console.print(
-        f"report of run {found.run.name}: {path}, and {len(images)} charts as PNG files beside it",
-        highlight=False,
-        markup=False,
-    )
+        say(sentence)
+    say(f"report of run {found.run.name}: {path}, and {len(images)} charts as PNG files beside it")

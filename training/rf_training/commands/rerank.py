@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from rf_platform.cli.console import out_console, print_json
+from rf_platform.cli.console import out_console, print_json, say
 from rf_platform.cli.lazy_help import listing
+from rf_platform.cli.options import Json
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
@@ -35,7 +36,6 @@ def _groups() -> list[str]:
 
 
 Run = Annotated[str | None, typer.Option(help="Completed run; default: the last one.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
@@ -63,7 +63,7 @@ def train(
     keep: Annotated[
         bool, typer.Option("--keep", help="Do not choose it: the run is served as before.", show_default=False)
     ] = False,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Train a re-ranker on the frozen towers of a completed run, and keep it in the run's directory.
 
@@ -88,16 +88,15 @@ def train(
     results = train_rerankers(get_settings(), run, recipes, replace=replace, choose=not keep)
     best = None if keep else best_served(results)
     chosen = None if best is None else best.name
-    if json:
+    if as_json:
         print_json({"chosen": chosen, "rerankers": [asdict(result) for result in results]})
         return
     for result in results:
         served = "; the next `rf index build` serves it" if result.name == chosen else ""
-        out_console().print(
+        say(
             f"re-ranker {result.name} of run {result.run}: best pass {result.best_epoch}, validation ndcg@10 "
             f"{result.retriever['ndcg@10']:.4f} -> {result.validation['ndcg@10']:.4f}, auc {result.retriever['auc']:.4f} -> "
-            f"{result.validation['auc']:.4f} (seen items excluded){served}",
-            highlight=False,
+            f"{result.validation['auc']:.4f} (seen items excluded){served}"
         )
 
 
@@ -115,7 +114,7 @@ def use(
     chosen = chosen_reranker(record.path)
     assert chosen is not None
     check_towers(record.path, chosen)
-    out_console().print(f"run {record.name} is served with re-ranker {name} from the next `rf index build` on")
+    say(f"run {record.name} is served with re-ranker {name} from the next `rf index build` on")
 
 
 @app.command()
@@ -134,7 +133,7 @@ def compare(
         Path | None,
         typer.Option(help="Also write the table to this file, as Markdown with all metrics.", show_default=False),
     ] = None,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Put a run's re-rankers and its retriever's own order into one table: same users, same candidates, paired differences.
 
@@ -164,7 +163,7 @@ def compare(
     found = compare_rerankers(record.name, towers, cases, on_device, seed=seed)
     if markdown is not None:
         write_output_file(markdown, comparison_markdown(found))
-    if json:
+    if as_json:
         print_json(found.to_dict())
     else:
         out_console().print(comparison_table(found))
@@ -182,7 +181,7 @@ def experiment(
     ] = None,
     settings: Changes = None,
     name: Annotated[str, typer.Option(help="Name of the experiment.")] = "lime",
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Vary one thing at a time around a re-ranker's recipe, on the validation split.
 
@@ -204,8 +203,8 @@ def experiment(
     record, towers = open_towers(get_settings(), run)
     directory = record.path / "rerank-experiments" / check_name("experiment", name)
     retriever, results = RerankExperiment(record.path, towers, groups, base, directory).run()
-    if json:
+    if as_json:
         print_json({"run": record.name, "retriever": retriever, "cells": [asdict(each) for each in results]})
         return
-    out_console().print((directory / "table.md").read_text(), highlight=False, markup=False)
-    out_console().print(f"written to {directory}", highlight=False, markup=False)
+    say((directory / "table.md").read_text())
+    say(f"written to {directory}")

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from rf_platform.cli.console import err_console, out_console, print_json
+from rf_platform.cli.console import print_json, say, warn
 from rf_platform.cli.lazy_help import listing
+from rf_platform.cli.options import Json
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
@@ -60,7 +61,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train a two-tower model on a dataset version.
 
@@ -105,21 +106,19 @@ def train(
         return
     ahead = baselines_ahead(get_settings(), result.name)
     for beaten in ahead:
-        err_console().print(f"[yellow]warning:[/] {beaten}", highlight=False)
-    if json:
+        warn(str(beaten))
+    if as_json:
         print_json({**asdict(result), "beaten_by": [asdict(beaten) for beaten in ahead]})
         return
     if result.cold is not None:
         acted = " (played by known items with their ids forgotten)" if result.cold.pretended else ""
-        out_console().print(
+        say(
             f"cold items{acted}: scores raised by {result.cold.shift:g}; validation recall@20 {result.cold.before}"
-            + (f" -> {result.cold.after}" if result.cold.shift else ""),
-            highlight=False,
+            + (f" -> {result.cold.after}" if result.cold.shift else "")
         )
-    out_console().print(
+    say(
         f"run {result.name}: best epoch {result.best_epoch}, validation {SELECTION_METRIC} "
-        f"{result.validation[SELECTION_METRIC]:.4f}, recall@20 {result.validation['recall@20']:.4f} (seen items excluded)",
-        highlight=False,
+        f"{result.validation[SELECTION_METRIC]:.4f}, recall@20 {result.validation['recall@20']:.4f} (seen items excluded)"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from rf_platform.cli.console import err_console
+from rf_platform.cli.console import err_console, warn
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import ENCODER, open_with_ids_of
 from rf_platform.errors import CorruptError
@@ -68,16 +68,14 @@ class WarmStart:
         Args:
             directory: of the run, after :meth:`save`.
         """
-        console = err_console()
         for part in lineage_tables(self.lineage):
-            console.print(part, highlight=False)
+            err_console().print(part, highlight=False)
         cold = sum(split["cold"] for split in self.dataset.targets.values())
         known = cold - sum(split["cold"] for split in open_with_ids_of(directory, self.dataset.path).targets.values())
         if known:
-            console.print(
-                f"[yellow]warning:[/] {known:,} of the {cold:,} cold targets of dataset '{self.dataset.name}' are items that "
-                f"bundle '{self.source.ancestor.bundle}' was trained on: figures on cold items will be too good",
-                highlight=False,
+            warn(
+                f"{known:,} of the {cold:,} cold targets of dataset '{self.dataset.name}' are items that "
+                f"bundle '{self.source.ancestor.bundle}' was trained on: figures on cold items will be too good"
             )
 
 

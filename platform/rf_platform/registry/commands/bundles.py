@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rf_platform.cli.options import Json
+
 if TYPE_CHECKING:
     from rf_platform.registry.records import BundleRecord, DeploymentRecord
 
@@ -20,7 +22,7 @@ _SHOWN_DEPLOYMENTS = 10
 @app.command()
 def bundles(
     verify: Annotated[bool, typer.Option("--verify", help="Read every file and compare its checksum.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List all bundles, the newest first, and the latest deployments.
 
@@ -82,10 +84,10 @@ def _show(rows: list[dict[str, Any]], history: "list[DeploymentRecord]") -> None
     from rich.markup import escape
     from rich.table import Table
 
-    from rf_platform.cli.console import out_console
+    from rf_platform.cli.console import out_console, say
 
     if not rows:
-        out_console().print("no bundles yet; build one with `rf index build`")
+        say("no bundles yet; build one with `rf index build`")
         return
     table = Table("", "bundle", "run", "created (UTC)", "metrics", "re-ranker", "size", "files")
     for row in rows:
@@ -106,7 +108,7 @@ def _show(rows: list[dict[str, Any]], history: "list[DeploymentRecord]") -> None
         )
     out_console().print(table)
     if not history:
-        out_console().print("nothing is served yet; choose a bundle with `rf promote NAME`")
+        say("nothing is served yet; choose a bundle with `rf promote NAME`")
         return
     latest = Table("deployed (UTC)", "action", "bundle", "note", title="latest deployments", title_justify="left")
     for deployment in history[: -_SHOWN_DEPLOYMENTS - 1 : -1]:

@@ -4,9 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
 
-from rich.markup import escape
-
-from rf_platform.cli.console import err_console, out_console, print_json
+from rf_platform.cli.console import print_json, say
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.registry.deploy import check_spec, features_now
 from rf_platform.registry.records import BundleRecord, DeploymentRecord, TrafficRecord
@@ -34,7 +32,7 @@ def show_deployment(
         return
     was = f" (before: {before.name})" if before else ""
     text = f"now serving {deployment.bundle}{was}" if changed else f"{deployment.bundle} is the served bundle already"
-    out_console().print(escape(text), highlight=False)
+    say(text)
     _show_notes(deployment.bundle, notes)
 
 
@@ -53,7 +51,7 @@ def show_traffic(
         lines.append(f"shadow {traffic.shadow} answers {traffic.share:.4g} of the requests unseen")
     if len(lines) == 1:
         lines.append("nothing beside it")
-    out_console().print(escape("; ".join(lines)), highlight=False)
+    say("; ".join(lines))
     _show_notes(of, notes)
 
 
@@ -64,9 +62,9 @@ def show_withdrawn(challenger: str, served: BundleRecord | None, as_json: bool) 
         return
     name = served.name if served else "nothing"
     text = f"the challenger {challenger} is withdrawn: {name} answers all users again"
-    out_console().print(escape(text), highlight=False)
+    say(text)
 
 
 def _show_notes(bundle: str, notes: Sequence[str]) -> None:
     for note in notes:
-        err_console().print(escape(f"note: {bundle}: {note}"), highlight=False)
+        say(f"note: {bundle}: {note}", err=True)

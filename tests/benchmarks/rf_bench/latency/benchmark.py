@@ -12,7 +12,7 @@ from typing import Any
 from rf_bench.latency.options import LatencyOptions, size_name
 from rf_bench.latency.step import OPTIONS, QUERIES, TOWERS, VECTORS, Site, steps_for
 from rf_bench.latency.world import TAGS, TEXT_WIDTH, TOPICS
-from rf_platform.cli.console import err_console
+from rf_platform.cli.console import say
 from rf_platform.errors import RunError, UsageError
 from rf_serving.index.untyped import faiss
 
@@ -87,7 +87,7 @@ def _claim(options: LatencyOptions, root: Path) -> None:
 
 def _run(name: str, site: Site, threads: int) -> None:
     """Run a step in a process of its own; it prints its progress itself."""
-    err_console().print(f"{size_name(site.items)} items: {name}", highlight=False)
+    say(f"{size_name(site.items)} items: {name}", err=True)
     environment = os.environ | {
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from rf_bench.invocation import Invocation, Json, Output
+from rf_bench.invocation import Invocation, Output
+from rf_platform.cli.options import Json
 
 app = typer.Typer()
 
@@ -48,13 +49,13 @@ def serve(
     from rf_bench.serve.benchmark import ServeBenchmark, measure_echo, measure_server, summary, summary_table
     from rf_bench.serve.charts import latency_chart, stages_chart
     from rf_bench.serve.workspace import ServiceSize, prepare
-    from rf_platform.cli.console import err_console
+    from rf_platform.cli.console import say
     from rf_platform.settings import get_settings
 
     call = Invocation.of(context)
 
     def note(text: str) -> None:
-        err_console().print(text, highlight=False, soft_wrap=True)
+        say(text, err=True)
 
     options, size, home = call.options(ServeBenchmark), call.options(ServiceSize), get_settings().home
     servers = []

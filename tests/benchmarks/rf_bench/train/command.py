@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from rf_bench.invocation import Invocation, Json, Output
+from rf_bench.invocation import Invocation, Output
+from rf_platform.cli.options import Json
 
 app = typer.Typer()
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from rf_platform.cli import main
+from rf_platform.cli.options import Json
 
 app = typer.Typer()
 
@@ -16,7 +17,7 @@ def fuzz(
     seed: Annotated[int, typer.Option(help="The same seed gives the same requests.")] = 0,
     together: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Send random and malformed requests to all services of a server: none may crash it, and none may be called its own error.
 
@@ -43,7 +44,7 @@ def fuzz(
 def _show(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from rf_platform.cli.console import out_console
+    from rf_platform.cli.console import out_console, say
 
     table = Table("method", "status", "requests")
     for name, count in result["statuses"].items():
@@ -54,9 +55,9 @@ def _show(result: dict[str, Any]) -> None:
         f"{result['requests']:,} requests in {result['seconds']:.0f} s, {len(result['violations'])} violations; the server's "
         f"memory went from {memory['before']:.0f} to {memory['after']:.0f} MiB"
     )
-    out_console().print(text, highlight=False, soft_wrap=True)
+    say(text)
     for violation in result["violations"][:10]:
-        out_console().print(violation, soft_wrap=True)
+        say(violation)
 
 
 if __name__ == "__main__":
