@@ -1,5 +1,8 @@
 """Many centroids at the price of few: k-means of k-means.
 
+``faiss.contrib.clustering.two_level_clustering`` raises an error where a group is so small that it gets no centroid, and always
+takes 25 rounds within the groups.
+
 Shapes: S rows of a sample, C centroids, D width.
 """
 
