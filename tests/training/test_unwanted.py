@@ -13,10 +13,9 @@ from rf_platform.dataset import Dataset
 from rf_training import loss
 from rf_training.config import Recipe, TrainConfig
 from rf_training.evaluation.cases import EvaluationCases
-from rf_training.evaluation.jagged import Jagged
+from rf_training.evaluation.evaluator import served_values
 from rf_training.evaluation.ranking import rank_targets
-from rf_training.evaluation.sequences import Split
-from rf_training.evaluation.served import served_values
+from rf_training.evaluation.sequences import Jagged, Split
 from rf_training.loading.batches import BatchLoader, Share
 from rf_training.model.config import ModelConfig
 from rf_training.model.storage import load_model

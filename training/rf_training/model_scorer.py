@@ -11,7 +11,7 @@ from torch import Tensor
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.dataset import Sequences
 from rf_platform.features.encode import EncodedTable
-from rf_training.evaluation.jagged import Jagged
+from rf_training.evaluation.sequences import Jagged
 from rf_training.loading.tables import EncodedSides
 from rf_training.loading.windows import ranges
 from rf_training.model.inputs import FeatureTensors

@@ -33,16 +33,14 @@ from rf_platform.settings import Settings
 from rf_platform.staging import staged
 from rf_training.baselines.sanity_check import Beaten, baselines_ahead_of
 from rf_training.config import Recipe, ShardingConfig, TrainConfig
-from rf_training.distributed.plan_table import plan_table, write_plan
+from rf_training.distributed.plan import plan_table, write_plan
 from rf_training.distributed.process_group import World
 from rf_training.model.config import ModelConfig
 from rf_training.model_scorer import ModelScorer
 from rf_training.recipes import DatasetStatistics, get_recipe, override
 from rf_training.run_model import load_run_model
 from rf_training.trainer import INITIAL, Trainer, TrainResult
-from rf_training.warm_start.recipe import continued_recipe
-from rf_training.warm_start.source import SourceBundle, open_source
-from rf_training.warm_start.start import WarmStart, check_warm_start
+from rf_training.warm_start.start import SourceBundle, WarmStart, check_warm_start, continued_recipe, open_source
 
 RUN, METRICS = "run.json", "metrics.json"
 """Files in a run's directory: what it was started with, and what came of it."""

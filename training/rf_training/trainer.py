@@ -14,13 +14,21 @@ from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RunError
 from rf_training.average import WeightAverage, copy_into, replicated
 from rf_training.board import Board
-from rf_training.checkpoint import Position, last_checkpoint, load_state, load_tables, save_checkpoint
+from rf_training.checkpoint import (
+    Position,
+    last_checkpoint,
+    load_state,
+    load_tables,
+    random_states,
+    save_checkpoint,
+    seed_rank,
+    set_random_state,
+)
 from rf_training.cold import ColdCalibration
 from rf_training.config import Recipe
 from rf_training.device import CPU, prefer_determinism
-from rf_training.distributed.peer_failure import lost_peer
 from rf_training.distributed.plan import sharded_domains
-from rf_training.distributed.process_group import World
+from rf_training.distributed.process_group import World, lost_peer
 from rf_training.loading.batches import Batch, BatchLoader
 from rf_training.loss import LossTerms
 from rf_training.loss_watch import READ_EVERY, LossWatch
@@ -28,7 +36,6 @@ from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import read_weights
 from rf_training.optimizer import WarmupCosine, make_optimizer, table_rate
 from rf_training.parallel_model import ParallelModel, place
-from rf_training.random_state import random_states, seed_rank, set_random_state
 from rf_training.validation import SELECTION_METRIC, Validation
 
 INITIAL = "initial"

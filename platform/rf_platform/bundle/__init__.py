@@ -1,10 +1,16 @@
 """The bundle: one directory with everything that is served together, and a manifest with a checksum for every file."""
 
-from rf_platform.bundle.integrity import find_damage, verify, write_manifest
-from rf_platform.bundle.manifest import MANIFEST, BundleManifest, FileEntry, IndexInfo, manifest_sha256, read_manifest
-from rf_platform.bundle.name import check_name
+from rf_platform.bundle.integrity import find_damage, publish, verify, write_manifest
+from rf_platform.bundle.manifest import (
+    MANIFEST,
+    BundleManifest,
+    FileEntry,
+    IndexInfo,
+    check_name,
+    manifest_sha256,
+    read_manifest,
+)
 from rf_platform.bundle.plain import to_plain
-from rf_platform.bundle.publish import publish
 
 __all__ = [
     "MANIFEST",

@@ -1,9 +1,10 @@
-"""Write a bundle's checksums, and hold the files against them."""
+"""Checksums of a bundle, written, held against its files, and published with them all at once."""
 
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from rf_platform.bundle.manifest import (
     BundleManifest,
     FileEntry,
     IndexInfo,
+    check_name,
     manifest_sha256,
     read_manifest,
 )
-from rf_platform.bundle.name import check_name
 from rf_platform.bundle.plain import to_plain
 from rf_platform.errors import CorruptError, UsageError
+from rf_platform.staging import staged
 
 
 def write_manifest(
@@ -139,3 +141,32 @@ def _walk(directory: Path) -> tuple[dict[str, int], list[str]]:
             elif not stat.S_ISDIR(info.st_mode):
                 odd.append(path.relative_to(directory).as_posix())
     return files, odd
+
+
+_STAGING = ".building-"
+
+
+@contextmanager
+def publish(target: Path) -> Iterator[Path]:
+    """Give an empty directory to build a bundle in, which becomes ``target`` when the block ends without an error.
+
+    The block must end with :func:`rf_platform.bundle.write_manifest`. See :func:`rf_platform.staging.staged` for what is
+    left after an error.
+
+    Raises:
+        UsageError: the name is not a safe path component, or the target exists (bundles never change).
+    """
+    check_name("bundle", target.name)
+    _refuse_existing(target)
+    try:
+        with staged(target, _STAGING) as staging:
+            yield staging
+            assert (staging / MANIFEST).is_file(), f"the builder of {target} did not call write_manifest"
+    except FileExistsError:
+        _refuse_existing(target)  # another builder was faster
+        raise
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise UsageError(f"the bundle directory {target} exists already and bundles never change; choose another name")

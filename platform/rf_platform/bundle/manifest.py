@@ -1,15 +1,36 @@
-"""``manifest.json``: what a bundle is, where it comes from, and the checksum of every file in it."""
+"""``manifest.json``: the name of a bundle, its origin, and the checksum of every file in it."""
 
 import hashlib
 import json
+import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from rf_platform.bundle.name import check_name
 from rf_platform.bundle.plain import to_plain
 from rf_platform.errors import ConfigError, CorruptError, NotFoundError, UsageError
+
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+
+
+def check_name(what: str, name: str) -> str:
+    """Return ``name`` if it is safe as one path component.
+
+    Args:
+        what: what is being named, for the message: "bundle", "run", "dataset".
+        name: up to 128 letters, digits, dots, dashes and underscores, starting with a letter or a digit.
+
+    Raises:
+        UsageError: the name has another form.
+    """
+    if not _SAFE.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a {what}: use letters, digits, '.', '_' and '-', starting with a letter or "
+            f"a digit, 128 characters at most"
+        )
+    return name
+
 
 MANIFEST = "manifest.json"
 """File name of the manifest; the only file of a bundle that it does not list."""

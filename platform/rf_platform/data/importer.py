@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rf_platform.cli.console import Tracker, track
 from rf_platform.data.adapters import Request, read_source
 from rf_platform.data.bad_rows import BadRows
-from rf_platform.data.event_log.window import EventWindow
+from rf_platform.data.event_log.reading import EventWindow
 from rf_platform.data.infer import LoadedTable, settle
 from rf_platform.data.meaning_hints import as_sentence, find_hints
 from rf_platform.data.raw import load_file

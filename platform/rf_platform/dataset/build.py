@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from rf_platform.cli.console import Tracker, track
 from rf_platform.data.event_log.reading import log_relation
 from rf_platform.data.replacing import reading_tables
+from rf_platform.dataset.array_file import write_sequences
 from rf_platform.dataset.aside import aside_sql, write_aside
 from rf_platform.dataset.asof import first_sql, join_sql, latest_sql, rows_sql
 from rf_platform.dataset.dataset import FORMAT, Dataset
 from rf_platform.dataset.fingerprint import fingerprint
 from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
-from rf_platform.dataset.sequence_files import write_sequences
 from rf_platform.dataset.splitting import split_events
 from rf_platform.dataset.statistics import learn_encoder, split_counts
 from rf_platform.errors import ConfigError, DataError, NotFoundError

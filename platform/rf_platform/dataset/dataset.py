@@ -1,4 +1,4 @@
-"""A dataset version on disk, opened for reading."""
+"""Dataset version on disk, opened for reading, and the training events of each user and item."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rf_platform.dataset.aside import Aside
 from rf_platform.dataset.protocols.event_log import HISTORY, TEST, TRAIN, VALIDATION
-from rf_platform.dataset.training_counts import TrainingCounts
 from rf_platform.dataset.user_chunks import release, user_chunks
 from rf_platform.errors import CorruptError, NotFoundError
 from rf_platform.failures import read_json, reading
@@ -21,6 +21,43 @@ from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec
 from rf_platform.features.vocabulary import FIRST_ID
 from rf_platform.sql import identifier, pattern_literal
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingCounts:
+    """Training events, counted in one pass over the log that holds some users at a time."""
+
+    of_user: npt.NDArray[np.int64]
+    """``[users]``; they come first among the user's events."""
+    of_item: npt.NDArray[np.int64]
+    """``[items]``"""
+
+    @classmethod
+    def of(
+        cls,
+        offsets: npt.NDArray[np.int64],
+        item: npt.NDArray[np.int32],
+        split: npt.NDArray[np.int8],
+        n_items: int,
+    ) -> "TrainingCounts":
+        """Count the training events of a log.
+
+        Args:
+            offsets: ``[users + 1]``: user ``u`` owns the events ``offsets[u]`` to ``offsets[u + 1]``.
+            item: ``[events]``: item row.
+            split: ``[events]``: code of the split.
+            n_items: size of the catalog.
+        """
+        of_user, of_item = np.zeros(len(offsets) - 1, np.int64), np.zeros(n_items, np.int64)
+        for chunk in user_chunks(offsets):
+            train = np.asarray(split[chunk.events]) == TRAIN
+            upto = np.concatenate([[0], np.cumsum(train)])
+            bounds = np.asarray(offsets[chunk.users.start : chunk.users.stop + 1]) - chunk.events.start
+            of_user[chunk.users] = np.diff(upto[bounds])
+            of_item += np.bincount(np.asarray(item[chunk.events])[train], minlength=n_items)
+            release(item, split)
+        return cls(of_user=of_user, of_item=of_item)
+
 
 __all__ = ["FORMAT", "HISTORY", "TEST", "TRAIN", "VALIDATION", "Dataset", "Sequences"]
 

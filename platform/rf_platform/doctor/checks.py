@@ -1,13 +1,15 @@
 """All checks, in the order they are shown: what is installed, the workspace, the stores, the served bundle."""
 
 from rf_platform.doctor.check import Check
-from rf_platform.doctor.libraries import check_faiss_import, check_gpu, check_torch_import
 from rf_platform.doctor.meanings import check_meanings
 from rf_platform.doctor.packages import (
+    check_faiss_import,
     check_faiss_twins,
     check_fbgemm_twins,
+    check_gpu,
     check_lock,
     check_python,
+    check_torch_import,
     check_torch_pairing,
 )
 from rf_platform.doctor.position import check_store_position

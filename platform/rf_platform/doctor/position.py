@@ -18,7 +18,7 @@ def check_store_position(settings: Settings) -> Finding:
     """Check that the online store has what was materialised and applied."""
     from rf_platform.failures import summary
     from rf_platform.features.store import open_store
-    from rf_platform.features.store_standing import Standing, standing_of
+    from rf_platform.features.store_marks import Standing, standing_of
 
     try:
         compared = standing_of(settings, open_store(settings))

@@ -24,8 +24,7 @@ from rf_platform.features.sources import check_file
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.store import open_store, quiet
 from rf_platform.features.store_marks import VIEW as MARKS
-from rf_platform.features.store_marks import LoadMark, StoreMarks
-from rf_platform.features.store_standing import Standing, standing_of
+from rf_platform.features.store_marks import LoadMark, Standing, StoreMarks, standing_of
 from rf_platform.locks import locked
 from rf_platform.settings import Settings
 

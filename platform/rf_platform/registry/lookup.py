@@ -1,16 +1,26 @@
-"""Find rows by name, and read and continue the deployment history, inside a transaction."""
+"""Rows by name as values for callers, and the deployment history, inside a transaction.
 
+The bundle that is served, and the one that a rollback returns to, follow from the history alone. It works like a browser's back
+button. A promotion opens a new page; a rollback goes back one page, to the bundle served before the current one, so two
+rollbacks in a row go back two; a promotion after a rollback continues from there, and the bundles that were rolled back are no
+longer behind it. After promotions of A, B, C, a rollback (to B) and a promotion of D, rollbacks lead to B, then to A, then no
+further.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from rf_platform.errors import NotFoundError, UsageError
-from rf_platform.registry.history import served_stack
+from rf_platform.registry import models
 from rf_platform.registry.models import Bundle, Dataset, Deployment, Run, Traffic
-from rf_platform.registry.records import Action
+from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, TrafficRecord
 
 Named = TypeVar("Named", Dataset, Run, Bundle)
 
@@ -96,3 +106,91 @@ def append_traffic(
     session.add(row)
     session.flush()
     return row
+
+
+T = TypeVar("T")
+
+
+def served_stack(history: Iterable[tuple[Action, T]]) -> list[T]:
+    """Return the bundles on the way back, the served one last; empty if nothing was ever promoted.
+
+    Args:
+        history: action and bundle of every deployment, oldest first.
+    """
+    stack: list[T] = []
+    for action, bundle in history:
+        if action == Action.PROMOTE:
+            stack.append(bundle)
+        else:
+            stack.pop()
+    return stack
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Turns rows into records."""
+
+    root: Path
+    """The workspace; paths inside it are stored relative to it, so that it can be moved or mounted elsewhere."""
+
+    def store_path(self, path: Path | str) -> str:
+        """Return the text that is stored for a path."""
+        absolute = Path(path).resolve()
+        return str(absolute.relative_to(self.root) if absolute.is_relative_to(self.root) else absolute)
+
+    def dataset(self, row: models.Dataset) -> DatasetRecord:
+        """Return a dataset version's record."""
+        return DatasetRecord(
+            name=row.name,
+            version=row.version,
+            path=self.root / row.path,
+            fingerprint=row.fingerprint,
+            spec_hash=row.spec_hash,
+            counts=row.counts,
+            created_at=row.created_at,
+        )
+
+    def run(self, row: models.Run) -> RunRecord:
+        """Return a run's record."""
+        return RunRecord(
+            name=row.name,
+            dataset=row.dataset.name,
+            recipe=row.recipe,
+            config=row.config,
+            status=row.status,
+            metrics=row.metrics,
+            path=self.root / row.path,
+            error=row.error,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+
+    def bundle(self, row: models.Bundle) -> BundleRecord:
+        """Return a bundle's record."""
+        return BundleRecord(
+            name=row.name,
+            run=row.run.name,
+            path=self.root / row.path,
+            manifest_sha256=row.manifest_sha256,
+            spec_hash=row.spec_hash,
+            metrics=row.metrics,
+            created_at=row.created_at,
+        )
+
+    def deployment(self, row: models.Deployment) -> DeploymentRecord:
+        """Return a deployment's record."""
+        return DeploymentRecord(
+            id=row.id, bundle=row.bundle.name, action=row.action, created_at=row.created_at, note=row.note
+        )
+
+    def traffic(self, row: models.Traffic) -> TrafficRecord:
+        """Return the record of what stands beside the served bundle."""
+        return TrafficRecord(
+            challenger=row.challenger.name if row.challenger else None,
+            percent=row.percent,
+            salt=row.salt,
+            shadow=row.shadow.name if row.shadow else None,
+            share=row.share,
+            created_at=row.created_at,
+            note=row.note,
+        )

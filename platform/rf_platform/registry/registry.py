@@ -12,10 +12,17 @@ from sqlalchemy.orm import Session
 from rf_platform.bundle import check_name, to_plain
 from rf_platform.errors import UsageError
 from rf_platform.registry.engine import explained, make_directory, make_engine, parse_url, writing
-from rf_platform.registry.lookup import HISTORY, NEWEST_DEPLOYMENT, all_rows, append_deployment, named, previous_bundle
+from rf_platform.registry.lookup import (
+    HISTORY,
+    NEWEST_DEPLOYMENT,
+    RowReader,
+    all_rows,
+    append_deployment,
+    named,
+    previous_bundle,
+)
 from rf_platform.registry.models import Bundle, Dataset, Run
 from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, RunStatus
-from rf_platform.registry.rows import RowReader
 from rf_platform.registry.schema import upgrade
 from rf_platform.registry.traffic import TrafficControl, withdraw
 from rf_platform.settings import Settings, get_settings
@@ -258,7 +265,7 @@ class Registry:
             return self._rows.deployment(newest)
 
     def rollback(self, note: str = "", *, expected: str | None = None) -> DeploymentRecord:
-        """Go back to the bundle served before the current one; :mod:`rf_platform.registry.history` says which that is.
+        """Go back to the bundle served before the current one; :mod:`rf_platform.registry.lookup` says which that is.
 
         Args:
             note: why, for the history.

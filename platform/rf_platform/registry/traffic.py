@@ -8,10 +8,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from rf_platform.errors import UsageError
-from rf_platform.registry.lookup import NEWEST_DEPLOYMENT, NEWEST_TRAFFIC, append_traffic, named
+from rf_platform.registry.lookup import NEWEST_DEPLOYMENT, NEWEST_TRAFFIC, RowReader, append_traffic, named
 from rf_platform.registry.models import Bundle
 from rf_platform.registry.records import ServingPlan, TrafficRecord
-from rf_platform.registry.rows import RowReader
 
 
 class TrafficControl:

@@ -62,7 +62,7 @@ def batch(
     from rf_platform.failures import summary
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
-    from rf_platform.features.store_standing import standing_of
+    from rf_platform.features.store_marks import standing_of
     from rf_platform.registry import Registry, check_bundle
     from rf_platform.registry.journal import CatalogJournal
     from rf_platform.settings import get_settings

@@ -115,7 +115,7 @@ def _store(settings: "Settings") -> dict[str, Any]:
     """Return how the online store stands to the log."""
     from rf_platform.failures import summary
     from rf_platform.features.store import open_store
-    from rf_platform.features.store_standing import standing_of
+    from rf_platform.features.store_marks import standing_of
     from rf_platform.interrupts import raise_if_received
 
     try:

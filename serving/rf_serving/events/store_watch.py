@@ -9,8 +9,16 @@ import structlog
 
 from rf_platform.data.event_log import EventLog, EventParts, LoggedEvent, LogState, StoreFault, has_all_after
 from rf_platform.failures import summary
-from rf_platform.features.store_marks import AppliedMark, LoadMark, Marks, digest_of
-from rf_platform.features.store_standing import Compared, LogView, Standing, compare
+from rf_platform.features.store_marks import (
+    AppliedMark,
+    Compared,
+    LoadMark,
+    LogView,
+    Marks,
+    Standing,
+    compare,
+    digest_of,
+)
 from rf_serving.events.online_history import OnlineHistory
 from rf_serving.events.store_reload import StoreReload
 

@@ -6,8 +6,8 @@ import numpy.typing as npt
 from rf_serving.index import VectorIndex
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.search.searcher import depth_of, likely_enough
-from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.metrics import CUTOFFS
+from rf_training.evaluation.sequences import Jagged
 from rf_training.model_scorer import ModelScorer
 
 LIST_LENGTH = max(CUTOFFS)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rf_platform.dataset.outliers import Moments, usual_moments
+from rf_platform.dataset.statistics import Moments, usual_moments
 
 
 @pytest.fixture(scope="module")

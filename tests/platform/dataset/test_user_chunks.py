@@ -7,7 +7,7 @@ import pytest
 
 from rf_platform.dataset import user_chunks as module
 from rf_platform.dataset.array_file import ArrayFile, data_bytes
-from rf_platform.dataset.training_counts import TrainingCounts
+from rf_platform.dataset.dataset import TrainingCounts
 from rf_platform.dataset.user_chunks import prefetch, release, user_chunks
 
 

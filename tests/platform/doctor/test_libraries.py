@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rf_platform.doctor.check import Status
-from rf_platform.doctor.libraries import gpus, import_modules
+from rf_platform.doctor.packages import gpus, import_modules
 
 LISTING = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1234)
 GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-5678)

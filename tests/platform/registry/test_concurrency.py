@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rf_platform.registry import Action, Registry
-from rf_platform.registry.history import served_stack
+from rf_platform.registry.lookup import served_stack
 
 _START = """
 import sys, time

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rf_platform.registry import Action
-from rf_platform.registry.history import served_stack
+from rf_platform.registry.lookup import served_stack
 
 P, R = Action.PROMOTE, Action.ROLLBACK
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from rf_platform.data.event_log import Event, EventLog, EventParts, LogState, StoreFault, load_number
-from rf_platform.features.store_marks import AppliedMark, LoadMark, Marks
-from rf_platform.features.store_standing import LogView, Standing, compare
+from rf_platform.features.store_marks import AppliedMark, LoadMark, LogView, Marks, Standing, compare
 from rf_platform.settings import Settings
 from rf_serving.events.store_watch import StoreWatch, Verdict
 

@@ -77,8 +77,8 @@ def test_every_user_gets_the_order_of_the_offline_computation(
     candidates: int,
 ) -> None:
     """By the code that evaluates re-rankers, for all users with their whole histories."""
-    from rf_training.evaluation.jagged import Jagged
-    from rf_training.rerank.candidates import find_candidates
+    from rf_training.evaluation.sequences import Jagged
+    from rf_training.rerank.cases import find_candidates
     from rf_training.rerank.scoring import item_states, score_candidates
     from rf_training.rerank.towers import Positions, Towers
 

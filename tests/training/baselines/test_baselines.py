@@ -22,9 +22,9 @@ from rf_training.baselines import (
     SASRec,
     TrainingData,
 )
-from rf_training.baselines.fitted_state import FittedState, Keepable
 from rf_training.baselines.gru4rec import GRU4RecSettings
 from rf_training.baselines.rectools_models import TransformerSettings
+from rf_training.baselines.training_data import FittedState, Keepable
 from rf_training.evaluation import EvaluationCases, EventSequences, Jagged, Scorer, Sequences, Split, rank_targets
 from rf_training.evaluation.metrics import NDCG
 from rf_training.evaluation.sequences import training_items

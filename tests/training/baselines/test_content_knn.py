@@ -8,7 +8,7 @@ from scipy import sparse
 from rf_platform.dataset import Dataset
 from rf_platform.features.vocabulary import Vocabulary
 from rf_training.baselines import ContentKNN, TrainingData
-from rf_training.baselines.content import content_matrix
+from rf_training.baselines.training_data import content_matrix
 from rf_training.evaluation import EventSequences, Jagged
 
 # Items 0 and 4 are the same, 1 shares a rare value with 0, 2 a common one, 3 has nothing.

@@ -10,8 +10,7 @@ import torch
 from rf_platform.dataset import Dataset
 from rf_platform.errors import ConfigError
 from rf_training.config import Recipe, ShardingConfig, TrainConfig
-from rf_training.distributed.plan import TablePlan, sharded_domains
-from rf_training.distributed.plan_table import plan_table
+from rf_training.distributed.plan import TablePlan, plan_table, sharded_domains
 from rf_training.distributed.tables import initialise
 from rf_training.model.config import ModelConfig
 from rf_training.recipes import override

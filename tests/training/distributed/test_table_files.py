@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rf_platform.errors import CorruptError
-from rf_training.distributed.table_files import read_parts, write_parts
+from rf_training.distributed.tables import read_parts, write_parts
 
 
 def test_what_was_written_is_read_in_place(tmp_path: Path) -> None:

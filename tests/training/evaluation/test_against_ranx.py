@@ -6,10 +6,9 @@ import numpy.typing as npt
 import pytest
 
 from rf_training.evaluation.cases import EvaluationCases
-from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.metrics import REPORT_METRICS
 from rf_training.evaluation.ranking import rank_targets
-from rf_training.evaluation.sequences import EventSequences, Split
+from rf_training.evaluation.sequences import EventSequences, Jagged, Split
 
 N_USERS, N_ITEMS = 60, 50
 

@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from rf_training.evaluation import EvaluationReport, EventSequences, Jagged, Split, evaluate, report_markdown
-from rf_training.evaluation.sections import NONE
+from rf_training.evaluation.rendering import NONE
 
 N_ITEMS = 50
 SEQUENCES = EventSequences.leave_one_out([[u % 25, (u + 1) % 25, (u + 2) % 25, 30 + u % 20] for u in range(100)])

@@ -1,6 +1,6 @@
 import numpy as np
 
-from rf_training.evaluation.jagged import Jagged, gather
+from rf_training.evaluation.sequences import Jagged, gather
 
 ROWS = Jagged(np.array([5, 6, 7, 8], dtype=np.int32), np.array([0, 3, 3, 4]))
 

@@ -7,9 +7,8 @@ import pytest
 from rf_platform.errors import RunError
 from rf_training.evaluation import ranking
 from rf_training.evaluation.cases import EvaluationCases
-from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.ranking import rank_targets
-from rf_training.evaluation.sequences import EventSequences, Split
+from rf_training.evaluation.sequences import EventSequences, Jagged, Split
 
 
 class RowScorer:

@@ -7,9 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from rf_training.evaluation import Served, Split, evaluate, report_markdown
-from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.report import EvaluationReport
-from rf_training.evaluation.sequences import EventSequences
+from rf_training.evaluation.sequences import EventSequences, Jagged
 
 ITEMS = 7
 # The last event of each is the target: new, had before, new.

@@ -16,7 +16,7 @@ from rf_training.evaluation import (
     report_markdown,
     report_tables,
 )
-from rf_training.evaluation.sections import NONE
+from rf_training.evaluation.rendering import NONE
 from rf_training.evaluation.warm_cold import WarmCold
 
 N_ITEMS = 60

@@ -290,7 +290,7 @@ def test_a_cell_another_process_trains_is_left_to_it(
             other_process.close()
             assert ablate(ONE_GROUP, "the-others", learning_rate=8e-4).exception is None
 
-        monkeypatch.setattr("rf_training.experiments.cells._wait", until_the_other_is_done)
+        monkeypatch.setattr("rf_training.experiments.plan._wait", until_the_other_is_done)
         done = ablate(ONE_GROUP, "shared", "--json", learning_rate=8e-4)
     assert done.exception is None, done.output
     assert before_the_wait == [second]

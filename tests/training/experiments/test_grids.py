@@ -12,7 +12,7 @@ from rf_platform.errors import ConfigError, NotFoundError, RfError, UsageError
 from rf_platform.settings import Settings
 from rf_training.config import Recipe
 from rf_training.experiments import GRIDS, Group, read_grid, select
-from rf_training.experiments.cells import digest
+from rf_training.experiments.plan import digest
 from rf_training.recipes import RECIPES, get_recipe
 
 BASE = Recipe(name="base")

@@ -11,9 +11,8 @@ from rf_training.config import Recipe
 from rf_training.evaluation import EvaluationCases, EventSequences, Split, TargetRanks
 from rf_training.experiments.chart import draw
 from rf_training.experiments.grid import Group
-from rf_training.experiments.measure import Measured
 from rf_training.experiments.plan import Plan
-from rf_training.experiments.results import AblationResult, build_result
+from rf_training.experiments.results import AblationResult, Measured, build_result
 from rf_training.experiments.runs import Cost, measured, read_cost
 from rf_training.experiments.tables import csv_text, markdown
 

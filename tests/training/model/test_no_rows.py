@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rf_platform.dataset import Dataset
-from rf_training.evaluation.jagged import Jagged
+from rf_training.evaluation.sequences import Jagged
 from rf_training.model.config import BagPooling, Layout, ModelConfig
 from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import FeatureTensors

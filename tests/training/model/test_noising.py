@@ -3,7 +3,7 @@
 import torch
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from rf_training.model.noising import FeatureNoising
+from rf_training.model.embeddings import FeatureNoising
 
 
 def features(values: list[int], lengths: list[int]) -> KeyedJaggedTensor:

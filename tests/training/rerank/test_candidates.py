@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from rf_training.evaluation.cases import EvaluationCases
-from rf_training.evaluation.jagged import Jagged
-from rf_training.evaluation.sequences import Split
-from rf_training.rerank.candidates import find_candidates
+from rf_training.evaluation.sequences import Jagged, Split
+from rf_training.rerank.cases import find_candidates
 from rf_training.rerank.towers import Noise, Positions, Towers
 
 
@@ -38,7 +37,7 @@ def test_places_are_scanned_some_at_a_time(towers: Towers, monkeypatch: pytest.M
     query_PQ = torch.from_numpy(rng.normal(size=(7, towers.vectors_NQ.shape[1])).astype(np.float32))
     seen = Jagged(np.array([3, 5, 1], np.int32), np.array([0, 0, 1, 1, 3, 3, 3, 3]))
     whole = find_candidates(query_PQ, towers.vectors_NQ, seen, 8)
-    monkeypatch.setattr("rf_training.rerank.candidates.MAX_SCORES", 2 * towers.n_items)
+    monkeypatch.setattr("rf_training.rerank.cases.MAX_SCORES", 2 * towers.n_items)
     parts = find_candidates(query_PQ, towers.vectors_NQ, seen, 8)
     assert torch.equal(whole.item_PK, parts.item_PK)
     assert not {1, 5} & set(parts.item_PK[3].tolist())

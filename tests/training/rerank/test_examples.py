@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from rf_platform.dataset.dataset import TRAIN
-from rf_training.rerank.examples import make_view, training_positions
-from rf_training.rerank.jackknife import find_strength, left_out
+from rf_training.rerank.examples import find_strength, left_out, make_view, training_positions
 from rf_training.rerank.recipe import RerankTraining
 from rf_training.rerank.towers import Towers
 from rf_training.rerank.trainer import Steps

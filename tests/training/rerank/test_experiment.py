@@ -92,7 +92,7 @@ def test_a_cell_that_another_process_trains_is_left_to_it(
             other_process.close()
             shutil.copy(tmp_path / "a" / "cells" / f"{first}.json", tmp_path / "b" / "cells")
 
-        monkeypatch.setattr("rf_training.experiments.cells._wait", until_the_other_is_done)
+        monkeypatch.setattr("rf_training.experiments.plan._wait", until_the_other_is_done)
         RerankExperiment(run, towers, GROUPS, BASE, tmp_path / "b").run()
     assert trained == [2, 4, 4]
 

@@ -13,8 +13,7 @@ from rf_training.evaluation.ranking import rank_targets
 from rf_training.evaluation.sequences import Split
 from rf_training.model_scorer import ModelScorer
 from rf_training.rerank import RERANKERS, Histories, Ranker, RerankConfig, make_ranker
-from rf_training.rerank.candidates import Candidates
-from rf_training.rerank.cases import RerankCases, make_cases
+from rf_training.rerank.cases import Candidates, RerankCases, make_cases
 from rf_training.rerank.quality import METRICS, Quality, measure, measure_weighted
 from rf_training.rerank.ranker import CorrectingRanker
 from rf_training.rerank.scoring import item_states, score_candidates

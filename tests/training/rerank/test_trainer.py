@@ -11,8 +11,7 @@ from torch import Tensor
 from rf_platform.errors import RunError
 from rf_training.evaluation.sequences import Split
 from rf_training.rerank import Ranker, RerankConfig, make_ranker
-from rf_training.rerank.candidates import Candidates
-from rf_training.rerank.cases import RerankCases, make_cases
+from rf_training.rerank.cases import Candidates, RerankCases, make_cases
 from rf_training.rerank.examples import Examples, make_view, training_positions
 from rf_training.rerank.quality import SELECTION
 from rf_training.rerank.recipe import RerankTraining

@@ -30,7 +30,7 @@ from rf_training.report.collect import collect
 from rf_training.run import continue_run, resume_run, start_run
 from rf_training.trainer import INITIAL, Trainer
 from rf_training.validation import Validation
-from rf_training.warm_start.recipe import continued_recipe
+from rf_training.warm_start.start import continued_recipe
 
 RECIPE = Recipe(
     name="tiny",

@@ -23,8 +23,7 @@ from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import save_model
 from rf_training.model_scorer import ModelScorer
 from rf_training.trainer import INITIAL
-from rf_training.warm_start.source import SourceBundle
-from rf_training.warm_start.start import WarmStart
+from rf_training.warm_start.start import SourceBundle, WarmStart
 from rf_training.warm_start.weights import carry_over
 
 CONFIG = ModelConfig(dim=16, max_history=6, fusion="mean", bag_pooling="sum")

@@ -1,9 +1,8 @@
 """Baselines that every model is compared with; fitted on the training split alone."""
 
 from rf_training.baselines.als import ALS
-from rf_training.baselines.comparison import BESIDE_EVERY_RUN, compare
+from rf_training.baselines.comparison import BESIDE_EVERY_RUN, FittedBaselines, compare
 from rf_training.baselines.content_knn import ContentKNN
-from rf_training.baselines.fitted import FittedBaselines
 from rf_training.baselines.gru4rec import GRU4Rec
 from rf_training.baselines.item_knn import ItemKNN
 from rf_training.baselines.popularity import Popularity

@@ -7,11 +7,9 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
-from rf_training.baselines.fitted_state import FittedState
 from rf_training.baselines.library import optional_library
-from rf_training.baselines.training_data import TrainingData
-from rf_training.evaluation.jagged import Jagged
-from rf_training.evaluation.sequences import training_items
+from rf_training.baselines.training_data import FittedState, TrainingData
+from rf_training.evaluation.sequences import Jagged, training_items
 
 
 class ALS:

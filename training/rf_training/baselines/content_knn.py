@@ -5,13 +5,13 @@ import numpy.typing as npt
 from scipy import sparse
 
 from rf_training.baselines.training_data import TrainingData
-from rf_training.evaluation.jagged import Jagged
+from rf_training.evaluation.sequences import Jagged
 
 
 class ContentKNN:
     """Content-based neighbours: cosine of an item's TF-IDF features with those of the history (row R17).
 
-    An item is the bag of its feature values (:func:`~rf_training.baselines.content.content_matrix`), each weighted by
+    An item is the bag of its feature values (:func:`~rf_training.baselines.training_data.content_matrix`), each weighted by
     ``ln((1 + n) / (1 + df)) + 1`` with ``df`` the items that have it, and normalised to length 1. The score is the sum of
     its cosines with the recent items of the history, the last one with weight 1, each one before with ``decay`` times
     that of the one after it.

@@ -9,12 +9,9 @@ import torch
 
 from rf_platform.cli.console import track
 from rf_platform.errors import RunError
-from rf_training.baselines.fitted_state import FittedState
-from rf_training.baselines.id_sequences import IdSequences
-from rf_training.baselines.library import optional_library
-from rf_training.baselines.training_data import TrainingData
-from rf_training.evaluation.jagged import Jagged
-from rf_training.evaluation.sequences import training_items
+from rf_training.baselines.library import IdSequences, optional_library
+from rf_training.baselines.training_data import FittedState, TrainingData
+from rf_training.evaluation.sequences import Jagged, training_items
 
 _SHAPE = ("n_items", "layers", "embedding", "constrained_embedding")
 """Arguments of Cornac's network that its weights and its scores depend on."""

@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from rf_training.evaluation.jagged import Jagged
-from rf_training.evaluation.sequences import Sequences, training_items
+from rf_training.evaluation.sequences import Jagged, Sequences, training_items
 
 MAX_SIMILARITIES = 1 << 22
 """Most similarities held at once before the neighbours are chosen (at least one item's): about 120 MiB."""

@@ -3,8 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from rf_training.evaluation.jagged import Jagged
-from rf_training.evaluation.sequences import Sequences, training_items
+from rf_training.evaluation.sequences import Jagged, Sequences, training_items
 
 
 class Popularity:

@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_training.baselines.training_data import TrainingData
-from rf_training.evaluation.jagged import Jagged
-from rf_training.evaluation.sequences import Split
+from rf_training.evaluation.sequences import Jagged, Split
 
 
 class Recency:

@@ -11,15 +11,12 @@ import torch
 
 from rf_platform.cli.console import Tracker, track
 from rf_platform.errors import RunError
-from rf_training.baselines.fitted_state import FittedState
-from rf_training.baselines.id_sequences import IdSequences, right_aligned
-from rf_training.baselines.library import optional_library, quiet
-from rf_training.baselines.training_data import TrainingData
+from rf_training.baselines.library import IdSequences, optional_library, quiet, right_aligned
+from rf_training.baselines.training_data import FittedState, TrainingData
 from rf_training.evaluation.cases import EvaluationCases
-from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.metrics import NDCG
 from rf_training.evaluation.ranking import rank_targets
-from rf_training.evaluation.sequences import Split, training_items
+from rf_training.evaluation.sequences import Jagged, Split, training_items
 
 MIN_LENGTH, MAX_LENGTH = 10, 200
 """Fewest and most events that a model reads; between them, the 95th percentile of the users' training events."""

@@ -7,14 +7,13 @@ from typing import Any
 from rf_platform.errors import UsageError
 from rf_training.baselines.als import ALS
 from rf_training.baselines.content_knn import ContentKNN
-from rf_training.baselines.fitted_state import FittedState
 from rf_training.baselines.gru4rec import GRU4Rec, GRU4RecSettings
 from rf_training.baselines.item_knn import ItemKNN
 from rf_training.baselines.library import library_version
 from rf_training.baselines.popularity import Popularity
 from rf_training.baselines.recency import Recency
 from rf_training.baselines.rectools_models import BERT4Rec, SASRec, TransformerSettings
-from rf_training.baselines.training_data import TrainingData
+from rf_training.baselines.training_data import FittedState, TrainingData
 from rf_training.evaluation.scorer import Scorer
 
 SASREC = TransformerSettings(dropout=0.2, sparse_dropout=0.5)

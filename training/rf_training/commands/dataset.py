@@ -75,8 +75,7 @@ def show(
 
 
 def _show_memory(dataset: "Dataset", dim: int | None, as_json: bool) -> None:
-    from rf_platform.dataset.memory import memory_report
-    from rf_platform.dataset.memory_tables import memory_tables
+    from rf_platform.dataset.memory import memory_report, memory_tables
     from rf_training.recipes import DatasetStatistics, get_recipe
 
     feature_dim = None

@@ -188,7 +188,7 @@ def experiment(
     Interrupt it at will: the same command goes on where it stopped. Results are in the run's directory under
     rerank-experiments/NAME: table.md, results.json.
     """
-    from rf_platform.bundle.name import check_name
+    from rf_platform.bundle.manifest import check_name
     from rf_training.experiments import select
     from rf_training.experiments.grids import RERANKING
     from rf_training.experiments.reranking import RerankExperiment

@@ -1,10 +1,15 @@
-"""Placement of embedding tables on processes: the choice by size, and TorchRec's planner."""
+"""Placement of embedding tables on processes: the choice by size, TorchRec's planner, and the plan on disk and for people."""
 
+import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
 import torch
+from rich import box
+from rich.table import Table
 from torch import nn
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
@@ -12,6 +17,7 @@ from torchrec.distributed.planner.storage_reservations import FixedPercentageSto
 from torchrec.distributed.planner.types import PlannerError, Topology
 from torchrec.distributed.types import ModuleSharder, ShardingPlan
 
+from rf_platform.cli.byte_size import byte_size
 from rf_platform.errors import ConfigError
 from rf_platform.features.encode import FeatureEncoder
 from rf_training.config import Recipe, ShardingConfig
@@ -192,3 +198,25 @@ def describe(model: RetrievalFormer, plan: ShardingPlan | None, recipe: Recipe, 
                 )
             )
     return sorted(tables, key=lambda t: -t.weight_bytes)
+
+
+FILE = "sharding.json"
+
+
+def plan_table(tables: Sequence[TablePlan], processes: int) -> Table:
+    """Return the plan as a table: every embedding table, where it lies, and what trains it."""
+    title = f"Embedding tables on {processes} {'process' if processes == 1 else 'processes'}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("table", "rows", "dim", "sharding", "kernel", "optimiser", "ranks", "weights", "state"):
+        table.add_column(column, justify="right" if column in ("rows", "dim", "weights", "state") else "left")
+    for t in tables:
+        ranks = "all" if len(t.ranks) == processes > 1 else ", ".join(map(str, t.ranks))
+        sizes = (byte_size(t.weight_bytes), byte_size(t.state_bytes))
+        table.add_row(t.table, f"{t.rows:,}", str(t.dim), t.sharding, t.kernel, t.optimizer, ranks, *sizes)
+    return table
+
+
+def write_plan(directory: Path, tables: Sequence[TablePlan], processes: int, device: str) -> None:
+    """Store the plan in a run's ``sharding.json``; a run that goes on with other processes replaces it."""
+    document = {"processes": processes, "device": device, "tables": [asdict(t) for t in tables]}
+    (directory / FILE).write_text(json.dumps(document, indent=2) + "\n")

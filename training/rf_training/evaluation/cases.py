@@ -11,8 +11,7 @@ from rf_platform.dataset.aside import Aside
 from rf_platform.dataset.protocols.leave_one_out import MIN_EVENTS
 from rf_platform.dataset.user_chunks import release, user_chunks
 from rf_platform.errors import RunError
-from rf_training.evaluation.jagged import Jagged, gather
-from rf_training.evaluation.sequences import Sequences, Split, check_sequences
+from rf_training.evaluation.sequences import Jagged, Sequences, Split, check_sequences, gather
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,8 @@
-"""One evaluation from the event sequences to the report."""
+"""Evaluation from the event sequences to the report; the ranking as a server returns it leaves the seen set out whole."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from rf_platform.cli.console import track
 from rf_training.evaluation.approximation import approximations
 from rf_training.evaluation.cases import EvaluationCases
+from rf_training.evaluation.metrics import CUTOFFS
 from rf_training.evaluation.ranking import TargetRanks, rank_targets
 from rf_training.evaluation.reach import TOP, RecordedTop, catalog_reach
 from rf_training.evaluation.report import EvaluationReport
@@ -17,8 +19,34 @@ from rf_training.evaluation.sampled import Key, Sampled, metric_values
 from rf_training.evaluation.scorer import Scorer
 from rf_training.evaluation.segments import popularity_bands, segments
 from rf_training.evaluation.sequences import Sequences, Split, training_items
-from rf_training.evaluation.served import Served, served_values
 from rf_training.evaluation.warm_cold import warm_cold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A scorer that finds what a server finds, and the one it is compared with."""
+
+    scorer: Scorer
+    """Reads as much of a history as the online store keeps, and scores what the served index finds."""
+    exact: str
+    """Name of the scorer that ranks the whole catalog with the whole history."""
+    evaluated: bool = False
+    """Whether the scorer is itself one of those evaluated, so that its ranks are known."""
+
+
+def served_values(ranks: TargetRanks, cases: EvaluationCases) -> npt.NDArray[np.float64]:
+    """All metrics of each case, ``[n_cases, n_metrics]``, where an answer never has an item of the seen set.
+
+    The target of a case may be such an item: the evaluation keeps it in the ranking, a server does not, and no list has it.
+
+    Args:
+        ranks: of the scorer that finds what a server finds.
+        cases: the cases, which know the seen sets.
+    """
+    nowhere = max(cases.n_items, *CUTOFFS) + 1
+    rank = np.where(cases.seen_before, nowhere, ranks.excluded)
+    return metric_values(rank, np.where(cases.seen_before, nowhere, ranks.n_excluded))
+
 
 RESAMPLES = 1000
 """Bootstrap samples behind each interval."""

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from rf_training.evaluation.jagged import Jagged
 from rf_training.evaluation.scorer import Scorer
 from rf_training.evaluation.segments import BANDS
+from rf_training.evaluation.sequences import Jagged
 
 TOP = 20
 """Length of the lists of recommendations that are looked at."""

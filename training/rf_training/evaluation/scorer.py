@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rf_training.evaluation.jagged import Jagged
+from rf_training.evaluation.sequences import Jagged
 
 
 class Scorer(Protocol):

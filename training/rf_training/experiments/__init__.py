@@ -1,8 +1,7 @@
 """Ablations (R18): vary one thing at a time around a recipe, train each cell once, and compare with the base."""
 
 from rf_training.experiments.ablation import Ablation, ablation_directory
-from rf_training.experiments.grid import Group, no_seed, select
-from rf_training.experiments.grid_file import read_grid
+from rf_training.experiments.grid import Group, no_seed, read_grid, select
 from rf_training.experiments.grids import GRIDS, get_grid
 from rf_training.experiments.plan import Plan
 from rf_training.experiments.results import AblationResult

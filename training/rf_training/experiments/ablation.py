@@ -12,9 +12,8 @@ from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_training.evaluation import Split
 from rf_training.experiments.chart import draw
-from rf_training.experiments.measure import Measured, Measurements
 from rf_training.experiments.plan import Plan
-from rf_training.experiments.results import AblationResult, build_result
+from rf_training.experiments.results import AblationResult, Measured, Measurements, build_result
 from rf_training.experiments.runs import CellRuns, train_runs
 from rf_training.experiments.tables import csv_text, markdown
 

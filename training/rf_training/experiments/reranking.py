@@ -11,8 +11,8 @@ from rf_platform.failures import read_json, reading
 from rf_platform.files import replace_text
 from rf_training.evaluation.rendering import markdown_table
 from rf_training.evaluation.sequences import Split
-from rf_training.experiments.cells import Cell, digest, run_cells
 from rf_training.experiments.grid import Group
+from rf_training.experiments.plan import Cell, digest, run_cells
 from rf_training.rerank.cases import RerankCases, make_cases
 from rf_training.rerank.examples import Examples
 from rf_training.rerank.quality import LABELS, SELECTION, measure

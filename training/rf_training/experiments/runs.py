@@ -12,8 +12,7 @@ from rf_platform.interrupts import raise_if_received
 from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_training.config import Recipe
-from rf_training.experiments.cells import Cell, run_cells
-from rf_training.experiments.plan import PREFIX, Plan
+from rf_training.experiments.plan import PREFIX, Cell, Plan, run_cells
 from rf_training.notes import add_note, read_notes
 from rf_training.run import recipe_from_dict, resume_run, start_run
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rf_platform.dataset.dataset import Sequences
-from rf_platform.dataset.training_counts import TrainingCounts
+from rf_platform.dataset.dataset import Sequences, TrainingCounts
 from rf_platform.errors import RunError
 
 

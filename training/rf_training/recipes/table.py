@@ -1,13 +1,57 @@
-"""The recipes."""
+"""Recipes, and the statistics of a training split by which they choose sizes."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from rf_platform.errors import NotFoundError
 from rf_training.config import Recipe, TrainConfig
 from rf_training.model.config import ModelConfig
-from rf_training.recipes.statistics import TYPICAL, DatasetStatistics
+
+if TYPE_CHECKING:
+    from rf_platform.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetStatistics:
+    """Sizes of a dataset's training split."""
+
+    items: int
+    """Items with a training event: what the exact softmax would run over."""
+    users: int
+    """Users with a training event."""
+    events: int
+    """Training events."""
+    long_history: int
+    """Training events of a user that nine in ten users do not exceed."""
+    served_history: int
+    """Interactions of a user that the online store keeps."""
+
+    @classmethod
+    def of(cls, dataset: "Dataset") -> "DatasetStatistics":
+        """Count the training events of a dataset version."""
+        counts = dataset.training_counts
+        lengths = counts.of_user[counts.of_user > 0]
+        return cls(
+            items=int(np.count_nonzero(counts.of_item)),
+            users=len(lengths),
+            events=int(lengths.sum()),
+            long_history=int(np.quantile(lengths, 0.9)) if len(lengths) else 0,
+            served_history=dataset.spec.history_length,
+        )
+
+    @property
+    def events_per_item(self) -> float:
+        """Training events of the average item: how much there is to learn an item by."""
+        return self.events / max(1, self.items)
+
+
+TYPICAL = DatasetStatistics(items=1_700, users=940, events=98_000, long_history=240, served_history=50)
+"""Those of MovieLens-100K: what a recipe is shown with where no dataset is at hand."""
+
 
 FULL_SOFTMAX = 4e12
 """Most multiplications of an epoch's exact softmax (events x items x width x 3): about a minute of one core."""

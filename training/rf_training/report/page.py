@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from rf_platform.files import replace_text
 from rf_training.evaluation.rendering import TERMINAL_LABELS
 from rf_training.report.charts import (
+    map_chart,
     metric_label,
     result_chart,
     segment_chart,
@@ -20,7 +21,6 @@ from rf_training.report.charts import (
 )
 from rf_training.report.collect import RunReport
 from rf_training.report.drawing import INKS, Chart
-from rf_training.report.map_chart import map_chart
 
 CHARTED_METRICS = ("recall@20", "ndcg@20")
 SHOWN_METRICS = tuple(label.lower() for label in TERMINAL_LABELS)

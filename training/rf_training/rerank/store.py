@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rf_platform.bundle.name import check_name
+from rf_platform.bundle.manifest import check_name
 from rf_platform.errors import CorruptError, NotFoundError, UsageError
 from rf_platform.failures import read_json, reading
 from rf_platform.files import replace_link

@@ -1,17 +1,23 @@
-"""The imported interactions and the event log as one relation of DuckDB."""
+"""Events of the log in order from any number on, and as one relation of DuckDB with the imported interactions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from time import time
+from typing import Any
 
 import duckdb
 
-from rf_platform.data.event_log.event import ORDER_OFFSET
-from rf_platform.data.event_log.parts import ITEM, SEQUENCE, TIME, USER
+from rf_platform.data.event_log.event import ORDER_OFFSET, LoggedEvent
+from rf_platform.data.event_log.log import EventLog
+from rf_platform.data.event_log.parts import EVENT_ID, ITEM, SEQUENCE, TIME, USER, EventParts
 from rf_platform.data.specs import EventTime
 from rf_platform.failures import read_json
 from rf_platform.settings import Settings
 from rf_platform.sql import identifier, literal, pattern_literal
+from rf_platform.time_units import mistaken_unit
 
 _KEY = ("user_id", "item_id", "event_timestamp", "event_type")
 
@@ -101,3 +107,87 @@ def _columns(columns: Mapping[str, str], there: set[str], clock: bool) -> dict[s
 def _value(name: str, kind: str) -> str:
     """Return the SQL of a value that an event brought; times are microseconds."""
     return f"make_timestamptz({identifier(name)})" if kind.startswith("TIMESTAMP") else identifier(name)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventWindow:
+    """First and last time that an event may have: ``RF_EVENTS_SINCE`` and ``RF_EVENTS_AHEAD_SECONDS``."""
+
+    since: date = date(1980, 1, 1)
+    """The first day; earlier times are most likely in another unit. In 1970: times count from anywhere, and no unit is told."""
+    ahead_seconds: float = 60.0
+    """How far a caller's clock may run ahead."""
+    clock: Callable[[], float] = time
+    """Seconds since 1970."""
+
+    def problem(self, timestamp_us: int) -> str | None:
+        """Return what is wrong with the time of an event, in microseconds since 1970 (UTC); None if nothing is."""
+        if timestamp_us <= 0:
+            return f"{timestamp_us} is no time of an event; give microseconds since 1970, UTC"
+        if self.since.year > _EPOCH.year and (unit := mistaken_unit(timestamp_us)):
+            return unit
+        seconds = timestamp_us / 1e6
+        first = (datetime(self.since.year, self.since.month, self.since.day, tzinfo=UTC) - _EPOCH) // _SECOND
+        if seconds < first:
+            moment = _EPOCH + timedelta(seconds=int(seconds))
+            return (
+                f"{timestamp_us} is {moment:%Y-%m-%dT%H:%M:%SZ} in microseconds since 1970, before {self.since}, the first day "
+                f"of events here (RF_EVENTS_SINCE)"
+            )
+        if (ahead := seconds - self.clock()) > self.ahead_seconds:
+            return (
+                f"{timestamp_us} lies {ahead:.0f} s in the future; microseconds since 1970, UTC, are meant, and clocks may be "
+                f"{self.ahead_seconds:g} s ahead (RF_EVENTS_AHEAD_SECONDS)"
+            )
+        return None
+
+
+_OWN = (SEQUENCE, EVENT_ID, USER, ITEM, TIME)
+
+
+def has_all_after(log: EventLog, parts: EventParts, number: int) -> bool:
+    """Return whether all events behind a number can be read here: files may lie on another host."""
+    trimmed = log.state().trimmed
+    return number >= trimmed or parts.sealed >= trimmed
+
+
+def read_after(log: EventLog, parts: EventParts, number: int, most: int) -> list[LoggedEvent]:
+    """Return the events behind a number, at most ``most``, in order; see :func:`has_all_after`.
+
+    Raises:
+        UnavailableError, CorruptError: the log cannot be read.
+    """
+    events = log.read(number, most)
+    if events and events[0].sequence == number + 1:
+        return events
+    return _from_files(parts, number, most) or events
+
+
+def _from_files(parts: EventParts, number: int, most: int) -> list[LoggedEvent]:
+    with parts.reading() as files:
+        if number >= parts.sealed:
+            return []
+        listed = ", ".join(pattern_literal(path) for path in files)
+        with duckdb.connect(config={"threads": 1}) as db:
+            table = db.execute(
+                f"SELECT * REPLACE (epoch_us({TIME}) AS {TIME}) "
+                f"FROM read_parquet([{listed}], union_by_name = true) WHERE {SEQUENCE} > {number} "
+                f"ORDER BY {SEQUENCE} LIMIT {most}"
+            ).to_arrow_table()
+    return list(_events(table.to_pylist()))
+
+
+def _events(rows: Sequence[dict[str, Any]]) -> Iterator[LoggedEvent]:
+    for row in rows:
+        yield LoggedEvent(
+            sequence=row[SEQUENCE],
+            event_id=row[EVENT_ID],
+            user_id=row[USER],
+            item_id=row[ITEM],
+            timestamp_us=row[TIME],
+            values={name: value for name, value in row.items() if name not in _OWN and value is not None},
+        )

@@ -15,9 +15,9 @@ from rf_platform.dataset.protocols import (
     LeaveOneOutCold,
     SplitProtocol,
     Temporal,
-    time_order,
+    temporal,
 )
-from rf_platform.dataset.protocols.time_order import time_at
+from rf_platform.dataset.protocols.temporal import time_at
 
 PROTOCOLS: tuple[SplitProtocol, ...] = (
     LeaveOneOut(),
@@ -60,7 +60,7 @@ def test_memory_is_a_few_bytes_an_event(
 ) -> None:
     """A split takes one byte an event; the numbers of users or times of all of them would take eight more, each."""
     monkeypatch.setattr(module, "EVENTS_AT_ONCE", 1 << 14)
-    monkeypatch.setattr(time_order, "SORTED_AT_ONCE", 1 << 14)
+    monkeypatch.setattr(temporal, "SORTED_AT_ONCE", 1 << 14)
     made = log_of(5000, mean=200)
     for name in ("item", "timestamp"):
         np.save(tmp_path / f"{name}.npy", getattr(made, name))
@@ -79,7 +79,7 @@ def test_memory_is_a_few_bytes_an_event(
 @pytest.mark.parametrize("sorted_at_once", [1, 50, 10**6])
 def test_the_time_of_any_position(monkeypatch: pytest.MonkeyPatch, sorted_at_once: int) -> None:
     monkeypatch.setattr(module, "EVENTS_AT_ONCE", 100)
-    monkeypatch.setattr(time_order, "SORTED_AT_ONCE", sorted_at_once)
+    monkeypatch.setattr(temporal, "SORTED_AT_ONCE", sorted_at_once)
     log = log_of(60)
     log.timestamp[::7] += np.arange(len(log.timestamp[::7])) ** 3  # neither even nor all on seconds
     ordered = np.sort(log.timestamp)
@@ -88,6 +88,6 @@ def test_the_time_of_any_position(monkeypatch: pytest.MonkeyPatch, sorted_at_onc
 
 
 def test_the_time_of_events_that_all_happen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_order, "SORTED_AT_ONCE", 3)
+    monkeypatch.setattr(temporal, "SORTED_AT_ONCE", 3)
     log = Events(offsets=np.array([0, 9]), item=np.zeros(9, np.int32), timestamp=np.full(9, 5))
     assert time_at(log, 4) == 5

@@ -382,7 +382,7 @@ def test_a_load_that_ends_before_it_began_is_noted(small: Any) -> None:
 
 
 def test_who_only_asks_makes_no_log_and_upgrades_none(small: Any) -> None:
-    from rf_platform.features.store_standing import Standing, standing_of
+    from rf_platform.features.store_marks import Standing, standing_of
 
     file = small.shop.settings.workspace.events / "log.db"
 

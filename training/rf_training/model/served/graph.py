@@ -23,8 +23,7 @@ from rf_platform.features.spec import Side
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.served.folded_tokens import FoldedTokens
 from rf_training.model.served.onnx_graph import CONTRIB, OnnxGraph
-from rf_training.model.transformer import Block
-from rf_training.model.user_tower import UserTower
+from rf_training.model.user_tower import Block, UserTower
 
 Inputs = dict[str, npt.NDArray[Any]]
 _KEPT_PLACES, _KEPT_REQUESTS = 256, 8
