@@ -1,4 +1,4 @@
-"""Raw feature values to model inputs: one code path for training, index building and online requests.
+"""Raw feature values to model inputs: one code path for training, index building, upserts and online requests.
 
 Categorical values, single or multiple, become jagged ids; numbers are standardised; dense vectors pass through. A missing value
 is an empty row (ids) or NaN (numbers and vectors), so the model masks it instead of reading a zero (R1, R2).
@@ -12,18 +12,20 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rf_platform.errors import DataError
 from rf_platform.failures import reading
-from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_INTEGER, MISSING_STRING, FeatureSpec, FieldSpec
-from rf_platform.features.vocabulary import PADDING_ID, Vocabulary, arrow_type
+from rf_platform.features.columns import ArrowColumn, Column
+from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_INTEGER, FeatureSpec, FieldSpec
+from rf_platform.features.vocabulary import PADDING_ID, Vocabulary
 
 BOUND = 20.0
 """Most deviations from the mean that a number counts for: one value cannot drown all other features, or overflow."""
 VECTOR_BOUND = 1e6
 """Largest magnitude that an element of a dense vector counts with, which is taken as it is otherwise."""
+_MICROSECONDS = 1e6
 
 
 @dataclass(frozen=True)
@@ -121,19 +123,26 @@ class FeatureEncoder:
         Raises:
             DataError: a value has a type or a vector a width that the feature does not have.
         """
-        rows = table.num_rows
-        encoded = EncodedTable(rows=rows)
+        encoded = EncodedTable(rows=table.num_rows)
         for f in fields:
-            column = self._column(table, f)
-            if f.kind == "categorical":
-                encoded.ids[f.name] = self._single(f, column)
-            elif f.kind == "multi":
-                encoded.ids[f.name] = self._multiple(f, column)
-            elif f.kind == "vector":
-                encoded.vectors[f.name] = self._vector(f, column)
-            else:
-                encoded.numbers[f.name] = self._number(f, column)
+            self.encode_column(f, ArrowColumn.of(table, f, self.spec), encoded)
         return encoded
+
+    def encode_column(self, f: FieldSpec, column: Column, into: EncodedTable) -> None:
+        """Encode one feature's column and add it to the model inputs of its rows.
+
+        Raises:
+            DataError: a vector has a width that the feature does not have.
+        """
+        match f.kind:
+            case "categorical":
+                into.ids[f.name] = self._single(f, column)
+            case "multi":
+                into.ids[f.name] = self._multiple(f, column)
+            case "vector":
+                into.vectors[f.name] = self._vector(f, column)
+            case "numeric" | "timestamp":
+                into.numbers[f.name] = self._number(f, column)
 
     def encode_items(self, table: pa.Table) -> EncodedTable:
         """Encode item rows: their features, and their id as one more feature named ``item_id``."""
@@ -155,67 +164,41 @@ class FeatureEncoder:
         encoded.numbers.update({f.name: time_gaps(timestamps, first) for f in fields if f.kind == "timestamp"})
         return encoded
 
-    def _column(self, table: pa.Table, f: FieldSpec) -> pa.Array:
-        expected = self._arrow_type(f)
-        if f.name not in table.column_names:
-            return pa.nulls(table.num_rows, expected)
-        column = table[f.name].combine_chunks()
-        try:
-            # Whole numbers beyond 2^53 become the nearest float: exactness is nothing to a deviation.
-            whole = f.kind == "numeric" and pa.types.is_integer(column.type)
-            return column.cast(expected, safe=not whole)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(
-                f"{f.view}.{f.field} has values of type {column.type}; expected {expected}: {error}"
-            ) from error
-
-    def _arrow_type(self, f: FieldSpec) -> pa.DataType:
-        match f.kind:
-            case "categorical" | "multi":
-                assert f.domain is not None
-                value = arrow_type(self.spec.domain(f.domain).value_type)
-                return pa.list_(value) if f.kind == "multi" else value
-            case "vector":
-                return pa.list_(pa.float32())
-            case "timestamp":
-                return pa.timestamp("us", tz="UTC")
-            case "numeric":
-                return pa.float64()
-
-    def _single(self, f: FieldSpec, column: pa.Array) -> Jagged:
+    def _single(self, f: FieldSpec, column: Column) -> Jagged:
         assert f.domain is not None
-        ids = self.vocabularies[f.domain].encode(without_markers(column))
-        return Jagged(ids[ids != PADDING_ID], (ids != PADDING_ID).astype(np.int32))
+        ids = column.ids(self.vocabularies[f.domain])
+        present = ids != PADDING_ID
+        return Jagged(ids if present.all() else ids[present], present.astype(np.int32))
 
-    def _multiple(self, f: FieldSpec, column: pa.Array) -> Jagged:
+    def _multiple(self, f: FieldSpec, column: Column) -> Jagged:
         assert f.domain is not None
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int32)
-        ids = self.vocabularies[f.domain].encode(without_markers(column.flatten()))
-        known = ids != PADDING_ID
-        if not known.all():  # nulls inside a list
-            row = np.repeat(np.arange(len(lengths)), lengths)
-            lengths = np.bincount(row[known], minlength=len(lengths)).astype(np.int32)
-        return Jagged(ids[known], lengths)
+        elements, lengths = column.lists()
+        ids = elements.ids(self.vocabularies[f.domain])
+        present = ids != PADDING_ID
+        if present.all():
+            return Jagged(ids, lengths)
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        return Jagged(ids[present], np.bincount(row[present], minlength=len(lengths)).astype(np.int32))
 
-    def _number(self, f: FieldSpec, column: pa.Array) -> np.ndarray:
+    def _number(self, f: FieldSpec, column: Column) -> npt.NDArray[np.float32]:
+        numbers = column.numbers(np.float64)
         if f.kind == "timestamp":
-            column = pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), 1e6)
-        values = column.to_numpy(zero_copy_only=False).astype(np.float64)
-        if f.role == "history" and "Int" in f.dtype:
-            values[values == MISSING_INTEGER] = np.nan
-        return self.numeric[f.name].standardise(values)
+            numbers = numbers / _MICROSECONDS
+        elif f.role == "history" and "Int" in f.dtype:
+            numbers = np.where(numbers == MISSING_INTEGER, np.nan, numbers)
+        return self.numeric[f.name].standardise(numbers)
 
-    def _vector(self, f: FieldSpec, column: pa.Array) -> np.ndarray:
+    def _vector(self, f: FieldSpec, column: Column) -> npt.NDArray[np.float32]:
         width = self.widths[f.name]
-        matrix = np.full((len(column), width), np.nan, np.float32)
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        elements, lengths = column.lists()
         present = lengths > 0
         if (wrong := lengths[present] != width).any():
             raise DataError(
                 f"{f.view}.{f.field} has a vector of {lengths[present][wrong][0]} numbers; the model was trained with {width}"
             )
+        matrix = np.full((len(lengths), width), np.nan, np.float32)
         if present.any():
-            matrix[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+            matrix[present] = elements.numbers(np.float32).reshape(-1, width)
         return bounded_vectors(matrix)
 
     @cached_property
@@ -264,12 +247,6 @@ class FeatureEncoder:
                 numeric={k: NumericStats(**v) for k, v in numeric["numeric"].items()},
                 widths=numeric["widths"],
             )
-
-
-def without_markers(values: pa.Array) -> pa.Array:
-    """Turn the markers that stand for missing values inside history arrays back into nulls."""
-    marker = MISSING_STRING if pa.types.is_string(values.type) else MISSING_INTEGER
-    return pc.if_else(pc.equal(values, marker), pa.scalar(None, values.type), values)
 
 
 def time_gaps(timestamps: np.ndarray, first: np.ndarray) -> np.ndarray:

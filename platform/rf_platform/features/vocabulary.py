@@ -1,8 +1,11 @@
 """Values to embedding ids: 0 = padding or missing, 1 = unknown, 2.. = values by falling frequency in the training split (R1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rf_platform.failures import reading
-from rf_platform.features.spec import DomainSpec, IdType
+from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, DomainSpec, IdType
 
 PADDING_ID = 0
 UNKNOWN_ID = 1
@@ -48,6 +51,17 @@ class Vocabulary:
         ids[values.is_null().to_numpy(zero_copy_only=False)] = PADDING_ID
         return ids
 
+    def encode_plain(self, values: Sequence[Any]) -> np.ndarray:
+        """Return int64 ids of plain values; None and the markers of history arrays become 0, others as in :meth:`encode`."""
+        if self.domain.buckets is not None:
+            return self.encode(without_markers(pa.array(values, arrow_type(self.domain.value_type))))
+        return np.fromiter(map(self._ids.get, values, repeat(UNKNOWN_ID)), np.int64, len(values))
+
+    @cached_property
+    def _ids(self) -> dict[Any, int]:
+        ids: dict[Any, int] = {value: FIRST_ID + n for n, value in enumerate(self.values.to_pylist())}
+        return ids | dict.fromkeys((None, _marker(self.domain.value_type)), PADDING_ID)
+
     def _hash(self, values: pa.Array) -> np.ndarray:
         missing = values.is_null().to_numpy(zero_copy_only=False)
         filled = values.fill_null("" if self.domain.value_type == "string" else 0)
@@ -83,3 +97,13 @@ class Vocabulary:
 def arrow_type(value_type: IdType) -> pa.DataType:
     """Return the Arrow type of a domain's values."""
     return pa.string() if value_type == "string" else pa.int64()
+
+
+def without_markers(values: pa.Array) -> pa.Array:
+    """Turn the markers that stand for missing values inside history arrays back into nulls."""
+    marker = _marker("string" if pa.types.is_string(values.type) else "int64")
+    return pc.if_else(pc.equal(values, marker), pa.scalar(None, values.type), values)
+
+
+def _marker(value_type: IdType) -> str | int:
+    return MISSING_STRING if value_type == "string" else MISSING_INTEGER

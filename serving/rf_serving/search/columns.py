@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
-from rf_platform.features.encode import without_markers
 from rf_platform.features.field_rule import element_of
+from rf_platform.features.vocabulary import without_markers
 from rf_serving.search.condition import Condition, Operator, Value
 
 _TYPES: dict[str, pa.DataType] = {

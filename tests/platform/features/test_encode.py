@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from rf_platform.errors import DataError
-from rf_platform.features.encode import FeatureEncoder, Jagged, NumericStats, time_gaps
+from rf_platform.features.columns import PlainColumn
+from rf_platform.features.encode import EncodedTable, FeatureEncoder, Jagged, NumericStats, time_gaps
 from rf_platform.features.spec import MISSING_INTEGER, DomainSpec, EntitySpec, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import Vocabulary
 
@@ -154,3 +155,29 @@ def test_saved_encoder_encodes_the_same(tmp_path: object) -> None:
 def test_time_gaps() -> None:
     gaps = time_gaps(np.array([0, 1_000_000, 5, 5]), np.array([True, False, True, False]))
     np.testing.assert_allclose(gaps, [np.nan, np.log(2) / 10, np.nan, 0.0], rtol=1e-6)
+
+
+def test_plain_lists_are_encoded_as_arrow_arrays_are() -> None:
+    values = {
+        "genres": [["Comedy", None, "?"], None, [], ["Drama"], ["", "Drama"]],
+        "hash": ["a", None, "", "b", "a"],
+        "price": [14.0, None, float("nan"), 1e30, 10.0],
+        "vec": [[0.5, 1.5], None, [], [1.0, None], [1e37, -1.0]],
+        "year": [1995, None, 1700, 1996, MISSING_INTEGER],
+    }
+    types = {"vec": pa.list_(pa.float64()), "genres": pa.list_(pa.string())}
+    by_arrow = encoder().encode(table(**{k: pa.array(v, types.get(k)) for k, v in values.items()}), FIELDS)
+    plain = EncodedTable(rows=5)
+    for f in FIELDS:
+        encoder().encode_column(f, PlainColumn(values[f.field]), plain)
+    for name, ids in by_arrow.ids.items():
+        np.testing.assert_array_equal(plain.ids[name].values, ids.values)
+        np.testing.assert_array_equal(plain.ids[name].lengths, ids.lengths)
+    np.testing.assert_array_equal(plain.numbers["v__price"], by_arrow.numbers["v__price"])
+    np.testing.assert_array_equal(plain.vectors["v__vec"], by_arrow.vectors["v__vec"])
+    assert plain.vectors["v__vec"].dtype == np.float32
+
+
+def test_a_plain_vector_of_another_width_is_refused_as_an_arrow_one() -> None:
+    with pytest.raises(DataError, match="3 numbers; the model was trained with 2"):
+        encoder().encode_column(FIELDS[3], PlainColumn([[1.0, 2.0], [1.0, 2.0, 3.0]]), EncodedTable(rows=2))
