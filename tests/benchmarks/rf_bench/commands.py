@@ -42,7 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "serve": Benchmark(
         "rf_bench.serve.command:app",
-        "A server under load: rates within limits, CPU a call, overload, soak.",
+        "A server under load: CPU a call, latency at fixed rates, peak, overload, soak.",
         "benchmarks.md#serving-under-load",
     ),
     "catalog": Benchmark(

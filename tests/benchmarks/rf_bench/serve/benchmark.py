@@ -1,182 +1,179 @@
-"""`rf bench serve`: rates, limits, overload and soak on real server processes, beside a bare echo server."""
+"""`rf bench serve`: servers in turn at fixed rates, their peaks, overload and a soak, beside bare echo servers."""
 
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import grpc.aio
 import numpy as np
 
-from rf_bench.report import Table
 from rf_bench.serve.echo import METHOD
-from rf_bench.serve.load import RETRIEVE, run_on_time
-from rf_bench.serve.overload import Overload, overload
+from rf_bench.serve.native_programs import Tools
+from rf_bench.serve.python_generator import run_on_time
+from rf_bench.serve.rounds import ECHO, FLOOR, Rounds, Turn, run_rounds
 from rf_bench.serve.soak import Changes, Soak, soak
-from rf_bench.serve.sweep import LIMITS, Capacity, Stretch, Target, find_capacity, stretch
+from rf_bench.serve.stretch import Target, stretch
 from rf_bench.serve.workspace import Service
+from rf_platform.doctor.reach import without_password
+from rf_platform.errors import UsageError
 from rf_platform.registry import Registry
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_serving.background_server import BackgroundServer
 
-REQUESTS = 2_000
-"""Different requests, sent again and again."""
-WARM_UP_RATE, WARM_UP_SECONDS = 50.0, 3.0
-SOAK_SHARE = 0.5
-"""Rate of a soak, of what keeps the first limit."""
+WARM_UP = ((50.0, 3.0), (400.0, 2.0))
+"""Rates and seconds of the first load of every server."""
+SOAK_SHARE = 0.25
+"""Rate of a soak, of the peak."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeBenchmark:
-    """What is measured, and how long."""
+    """Rates, rounds, and what a request asks for."""
 
+    rates: tuple[float, ...] = (150, 500, 1000, 2000)
+    """Calls a second."""
+    rounds: int = 3
     seconds: float = 10.0
     """How long each rate is held."""
-    workers: int = 1
-    """Worker processes of the server."""
-    max_pending: int = 128
-    """Calls that wait to be taken in, at most."""
     k: int = 20
     """Items a request asks for."""
-    lowest: float = 50.0
-    """First rate."""
-    overload: bool = True
-    soak: float = 0.0
-    """Minutes; 0: no soak."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What was found for one online store."""
+class Server:
+    """A server to be measured: a workspace with its online store, and options of ``rf serve``."""
 
-    store: str
-    capacity: Capacity
-    overload: Overload | None
-    soak: Soak | None
-    memory: int
-    """Proportional set size of the server in bytes, after the first load."""
-    reply_bytes: int
-    """Size of a reply, which the echo server returns too."""
+    name: str
+    service: Service
+    options: Sequence[str]
 
+    @classmethod
+    def of(cls, service: Service, workers: int, options: str) -> "Server":
+        """Return a server under the name that tells it from others."""
+        store = without_password(service.settings.online_store_url or "sqlite")
+        name = ", ".join(filter(None, [store, f"{workers} worker{'s' * (workers > 1)}", options]))
+        return cls(name=name, service=service, options=["--workers", str(workers), *shlex.split(options)])
 
-def requests_of(service: Service, k: int, seed: int = 0) -> list[bytes]:
-    """Return serialised requests of random users, seen items left out."""
-    rng = np.random.default_rng(seed)
-    users = rng.choice(service.users, REQUESTS)
-    return [RetrieveRequest(user_id=str(u), k=k, exclude_seen=True).SerializeToString() for u in users]
-
-
-def measure_server(service: Service, options: ServeBenchmark, note: Callable[[str], None]) -> Measured:
-    """Start a server on a workspace and load it."""
-    from rf_bench.serve.processes import usage
-
-    store = service.settings.online_store_url
-    name = "sqlite" if store is None else store.split(":", 1)[0]
-    environment = {"RF_ONLINE_STORE_URL": store} if store else {}
-    arguments = ["--metrics-port", "0", "--log-level", "warning", "--workers", str(options.workers)]
-    arguments += ["--max-pending", str(options.max_pending)]
-    with BackgroundServer(service.settings.home, arguments, environment, start_seconds=600) as server:
-        target = Target(
-            address=server.address,
-            pid=server.process.pid,
-            requests=requests_of(service, options.k),
-            metrics_url=f"http://127.0.0.1:{server.serving['metrics_port']}/metrics",
-        )
-
-        async def run() -> Measured:
-            await stretch(target, WARM_UP_RATE, WARM_UP_SECONDS)
-            reply = await _one_reply(target.address, target.requests[0])
-            capacity = await find_capacity(
-                target, options.seconds, options.lowest, after_each=lambda each: note(_line(name, each))
-            )
-            memory = usage(target.pid).proportional_bytes
-            overloaded = await overload(target, capacity.peak, options.seconds) if options.overload else None
-            soaked = await _soak(target, service, capacity, options) if options.soak else None
-            return Measured(
-                store=name, capacity=capacity, overload=overloaded, soak=soaked, memory=memory, reply_bytes=reply
+    @contextmanager
+    def started(self, tools: Tools, k: int) -> Iterator[Target]:
+        """Run the server in the block."""
+        settings = self.service.settings
+        environment = {"RF_ONLINE_STORE_URL": settings.online_store_url} if settings.online_store_url else {}
+        arguments = ["--metrics-port", "0", "--log-level", "info", *self.options]
+        with BackgroundServer(settings.home, arguments, environment, start_seconds=600) as server:
+            yield Target(
+                address=server.address,
+                pid=server.process.pid,
+                generator=tools.generator,
+                requests=requests_of(self.service.users, k),
+                metrics_url=f"http://127.0.0.1:{server.serving['metrics_port']}/metrics",
             )
 
-        return run_on_time(run())
+
+def requests_of(users: Sequence[str], k: int, seed: int = 0) -> list[bytes]:
+    """Return a serialised request for each user, in random order, seen items left out."""
+    order = np.random.default_rng(seed).permutation(len(users))
+    return [RetrieveRequest(user_id=users[place], k=k, exclude_seen=True).SerializeToString() for place in order]
 
 
-async def _soak(target: Target, service: Service, capacity: Capacity, options: ServeBenchmark) -> Soak:
-    registry = Registry.of(service.settings)
-    rate = max(options.lowest / 2, SOAK_SHARE * capacity.within[str(LIMITS[0])])
-    async with grpc.aio.insecure_channel(target.address) as channel:
-        changes = Changes(channel, registry, service.bundles[::-1], service.users, seed=0)
-        await changes.prepare(service.items)
-        return await soak(target, changes, rate, options.soak)
+def parse_rates(text: str) -> tuple[float, ...]:
+    """Read rates such as ``150,500`` and return them rising.
 
-
-def measure_echo(reply_bytes: int, options: ServeBenchmark, note: Callable[[str], None]) -> Capacity:
-    """Load a server that only echoes, with the same generator."""
-    with _echo(reply_bytes) as (port, pid):
-        target = Target(address=f"127.0.0.1:{port}", pid=pid, requests=[bytes(24)], method=METHOD)
-
-        async def run() -> Capacity:
-            await stretch(target, WARM_UP_RATE, WARM_UP_SECONDS)
-            return await find_capacity(
-                target, options.seconds, 4 * options.lowest, after_each=lambda each: note(_line("echo", each))
-            )
-
-        return run_on_time(run())
-
-
-async def _one_reply(address: str, request: bytes) -> int:
-    async with grpc.aio.insecure_channel(address) as channel:
-        return len(await channel.unary_unary(RETRIEVE, None, None)(request, timeout=10))
+    Raises:
+        UsageError: something is no rate.
+    """
+    try:
+        rates = sorted({float(each) for each in text.split(",")})
+    except ValueError:
+        rates = []
+    if not rates or not 0 < rates[0] <= rates[-1] < float("inf"):
+        raise UsageError(f"--rates={text!r} is no list of calls a second; write it like 150,500")
+    return tuple(rates)
 
 
 @contextmanager
-def _echo(reply_bytes: int) -> Iterator[tuple[int, int]]:
-    command = [sys.executable, "-m", "rf_bench.serve.echo", str(reply_bytes)]
+def echo(command: Sequence[str], target: Target) -> Iterator[Target]:
+    """Run an echo server in the block, for the requests of another server."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield int(process.stdout.readline()), process.pid
+        address = f"127.0.0.1:{int(process.stdout.readline())}"
+        yield Target(
+            address=address, pid=process.pid, generator=target.generator, requests=target.requests, method=METHOD
+        )
     finally:
         process.stdin.close()
         process.wait(10)
         process.stdout.close()
 
 
-def _line(name: str, each: Stretch) -> str:
-    load = each.load
-    percentiles = ", ".join(f"p{q} {load.percentile(q):.2f}" for q in (50, 90, 99))
-    failed = f"{each.failed_share:.2%} failed or degraded"
-    return f"{name} at {load.rate:g}/s: {percentiles} ms, {failed}, {each.cpu_ms:.2f} ms of CPU a call"
+def measure(
+    servers: Sequence[Server], options: ServeBenchmark, tools: Tools, note: Callable[[str], None] = lambda text: None
+) -> Rounds:
+    """Start servers and echoes, and load them in turn.
 
-
-def summary(echo: Capacity, servers: list[Measured]) -> dict[str, dict[str, Any]]:
-    """Return the figures to look at first, by server; the echo server is the last one."""
-    first = str(LIMITS[0])
-    rows: dict[str, dict[str, Any]] = {}
-    for each in servers:
-        rate = each.capacity.within[first]
-        at = next((s for s in each.capacity.stretches if s.load.rate == rate), None)
-        rows[each.store] = {
-            **{f"rate within {limit}": rate for limit, rate in each.capacity.within.items()},
-            "peak per second": round(each.capacity.peak, 1),
-            "CPU ms per call": None if at is None else round(at.cpu_ms, 3),
-            "rate against echo": round(rate / echo.within[first], 3) if echo.within[first] else None,
-            "overload": None if each.overload is None else f"{each.overload.factor:.1f}x",
-            "goodput share": None if each.overload is None else round(each.overload.goodput_share, 3),
+    Args:
+        servers: with different names.
+        options: rates and rounds.
+        tools: load generator, and the echo in C.
+        note: called with a line after every turn.
+    """
+    with ExitStack() as stack:
+        targets = {each.name: stack.enter_context(each.started(tools, options.k)) for each in servers}
+        first = next(iter(targets.values()))
+        reply = run_on_time(_warm_up(targets))
+        echoes: Mapping[str, Sequence[str]] = {
+            **({FLOOR: [str(tools.echo), str(reply)]} if tools.echo else {}),
+            ECHO: [sys.executable, "-m", "rf_bench.serve.echo", str(reply)],
         }
-    rows["echo"] = {
-        **{f"rate within {limit}": rate for limit, rate in echo.within.items()},
-        "peak per second": round(echo.peak, 1),
-        "CPU ms per call": round(min(s.cpu_ms for s in echo.stretches), 3),
-    }
-    return rows
+        beside = {name: stack.enter_context(echo(command, first)) for name, command in echoes.items()}
+        run_on_time(_warm_up(beside))
+        return run_on_time(
+            run_rounds(beside | targets, options.rates, options.rounds, options.seconds, lambda turn: note(_line(turn)))
+        )
 
 
-def summary_table(rows: dict[str, dict[str, Any]]) -> Table:
-    """Return the figures of :func:`summary`, a row for each server."""
-    heads = list(next(iter(rows.values())))
-    shown = [[name, *("" if row.get(head) is None else str(row[head]) for head in heads)] for name, row in rows.items()]
-    return Table(
-        caption="Calls a second within limits, at the peak and under overload", heads=["server", *heads], rows=shown
+async def _warm_up(targets: Mapping[str, Target]) -> int:
+    """Load servers for the first time, and return the size of a reply."""
+    size = 0.0
+    for target in targets.values():
+        for rate, seconds in WARM_UP:
+            size = (await stretch(target, rate, seconds)).load.reply_bytes
+    return round(size)
+
+
+def measure_soak(server: Server, peak: float, minutes: float, options: ServeBenchmark, tools: Tools) -> Soak:
+    """Start a server alone and load it while bundles, items and events change.
+
+    Args:
+        server: with two bundles.
+        peak: calls a second that it can take.
+        minutes: how long.
+        options: what a request asks for.
+        tools: load generator.
+    """
+    service = server.service
+    registry = Registry.of(service.settings)
+
+    async def run(target: Target) -> Soak:
+        async with grpc.aio.insecure_channel(target.address) as channel:
+            changes = Changes(channel, registry, service.bundles[::-1], service.users, seed=0)
+            await changes.prepare(service.items)
+            return await soak(target, changes, max(1.0, SOAK_SHARE * peak), minutes)
+
+    with server.started(tools, options.k) as target:
+        return run_on_time(run(target))
+
+
+def _line(turn: Turn) -> str:
+    each, load = turn.stretch, turn.stretch.load
+    percentiles = ", ".join(f"p{q} {load.percentile(q):.2f}" for q in (50, 90, 99))
+    void = " (void)" if turn.void else ""
+    return (
+        f"round {turn.round + 1}, {turn.server} at {load.rate:g}/s: {each.cpu_us:.0f} µs of CPU a call, {percentiles} ms{void}, "
+        f"{each.failed_share:.2%} failed or degraded"
     )

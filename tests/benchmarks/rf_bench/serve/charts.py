@@ -2,42 +2,42 @@
 
 from matplotlib.figure import Figure
 
-from rf_bench.serve.sweep import LIMITS, Capacity
+from rf_bench.serve.rounds import Rounds
+from rf_bench.serve.tables import P90_MS
 from rf_training.report.drawing import MUTED, REST, SERIES, Chart, finish, style
 
 
-def latency_chart(capacities: dict[str, Capacity]) -> Chart:
+def latency_chart(found: Rounds) -> Chart:
     """Draw p50, p90 and p99 of the latency against the rate of calls, a panel for each server."""
+    medians = found.medians
+    servers = list(dict.fromkeys(each.server for each in medians))
     with style():
-        figure = Figure(figsize=(4.6 * len(capacities), 3.6), layout="constrained")
-        axes = figure.subplots(1, len(capacities), squeeze=False, sharey=True)
-        for panel, (name, capacity) in zip(axes.flat, capacities.items(), strict=True):
-            rates = [each.load.rate for each in capacity.stretches]
-            for ink, percentile in zip(SERIES, (50, 90, 99), strict=False):
-                values = [each.load.percentile(percentile) for each in capacity.stretches]
-                panel.plot(rates, values, marker="o", markersize=3, color=ink.light, label=f"p{percentile}")
-            for limit in LIMITS:
-                panel.axhline(limit.milliseconds, color=MUTED.light, linewidth=0.8, linestyle=(0, (4, 3)))
+        figure = Figure(figsize=(3.6 * len(servers), 3.6), layout="constrained")
+        axes = figure.subplots(1, len(servers), squeeze=False, sharey=True)
+        for panel, name in zip(axes.flat, servers, strict=True):
+            shown = [(each.rate, each.milliseconds) for each in medians if each.server == name and each.milliseconds]
+            for ink, percentile in zip(SERIES, ("p50", "p90", "p99"), strict=False):
+                values = [milliseconds[percentile] for _, milliseconds in shown]
+                rates = [rate for rate, _ in shown]
+                panel.plot(rates, values, marker="o", markersize=3, color=ink.light, label=percentile)
+            panel.axhline(P90_MS, color=MUTED.light, linewidth=0.8, linestyle=(0, (4, 3)))
             panel.set(title=name, xlabel="calls a second", yscale="log")
         axes[0, 0].set_ylabel("milliseconds from due to answered")
         axes[0, 0].legend()
-        return finish(
-            figure,
-            name="latency",
-            title="Latency by rate",
-            note="From when a call was due to its answer; the dashed lines are the limits.",
-            wide=True,
+        note = (
+            f"Medians of the rounds that are not void, from when a call was due; the dashed line is at {P90_MS:g} ms."
         )
+        return finish(figure, name="latency", title="Latency by rate", note=note, wide=True)
 
 
-def stages_chart(capacities: dict[str, Capacity]) -> list[Chart]:
-    """Draw where the time of a call goes at the highest rate that keeps the first limit; nothing where no server does."""
-    chosen = {}
-    for name, capacity in capacities.items():
-        rate = capacity.within[str(LIMITS[0])]
-        found = [each for each in capacity.stretches if each.load.rate == rate and each.stages]
-        if found:
-            chosen[name] = found[0].stages
+def stages_chart(found: Rounds) -> list[Chart]:
+    """Draw where the time of a call goes at the highest rate that each server kept up with in the first round; or nothing."""
+    kept = {  # rates rise: the last one stays
+        turn.server: turn.stretch
+        for turn in found.turns
+        if turn.round == 0 and turn.stretch.keeps_up and turn.stretch.stages
+    }
+    chosen = {f"{name}, {each.load.rate:g}/s": each.stages for name, each in kept.items()}
     if not chosen:
         return []
     with style():
@@ -51,5 +51,5 @@ def stages_chart(capacities: dict[str, Capacity]) -> list[Chart]:
             left = [a + b for a, b in zip(left, width, strict=True)]
         axes.set_xlabel("milliseconds, mean of a call")
         axes.legend(ncols=len(names), loc="upper center", bbox_to_anchor=(0.5, -0.35))
-        note = f"Means of the stages at the highest rate with {LIMITS[0]}."
+        note = "Means of the stages at the highest rate that each server kept up with in the first round."
         return [finish(figure, name="stages", title="Stages of a call", note=note)]

@@ -25,51 +25,72 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes of the server.")] = 1,
-    max_pending: Annotated[int, typer.Option(min=1, help="As of rf serve.")] = 128,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Worker processes of the server. Repeatable; default: 1.", show_default=False),
+    ] = None,
+    serve_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Further options of rf serve, in one text such as '--max-pending 64'. Repeatable; default: none.",
+            show_default=False,
+        ),
+    ] = None,
+    rates: Annotated[str, typer.Option(help="Calls a second, such as 150,500.")] = "150,500,1000,2000",
+    rounds: Annotated[int, typer.Option(min=1, help="How often the servers take turns.")] = 3,
     seconds: Annotated[float, typer.Option(min=1, help="How long each rate is held.")] = 10.0,
-    lowest: Annotated[float, typer.Option(min=1, help="First rate, in calls a second.")] = 50.0,
-    overload: Annotated[bool, typer.Option(help="Also three times the peak.")] = True,
     soak: Annotated[
-        float, typer.Option(min=0, help="Minutes of steady load while bundles, items and events change.")
+        float, typer.Option(min=0, help="Then minutes of steady load while bundles, items and events change.")
     ] = 0,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Load a real server at rising rates: throughput within latency limits, CPU a call, stages, overload, soak.
+    """Load real servers: CPU a call, latency at fixed rates, the peak, overload, soak; beside bare echo servers.
 
     Calls are due at random moments whether or not earlier ones were answered (an open loop), and their latency counts from when
-    they were due. The generator runs in this process, beside the server: on a small machine it takes its share of the
-    cores. A server that only echoes shows, in the same run, what gRPC and the generator cost by themselves.
+    they were due. Every store with every number of workers and every --serve-options is a server; servers take turns, with two
+    that only echo, in C and by grpc.aio. Where the echo in C has a p90 above 1 ms the machine was busy with other work, and the
+    latencies of the turn are void.
+
+    The load generator is a program in C, compiled at first use where there are gcc and the headers of nghttp2 (Debian:
+    libnghttp2-dev), or else Python in this process; the report says which. On a small machine it takes its share of the cores.
 
     The catalog is synthetic; the model is trained on it for a moment, so that items lie in clusters as those of real models do.
     Making a workspace of a million items takes minutes; it is kept and used again.
     """
+    from itertools import product
+
     from rf_bench.report import Report
-    from rf_bench.serve.benchmark import ServeBenchmark, measure_echo, measure_server, summary, summary_table
+    from rf_bench.serve.benchmark import ServeBenchmark, Server, measure, measure_soak, parse_rates
     from rf_bench.serve.charts import latency_chart, stages_chart
+    from rf_bench.serve.native_programs import Tools
+    from rf_bench.serve.tables import tables, verdict
     from rf_bench.serve.workspace import ServiceSize, prepare
     from rf_platform.cli.console import say
     from rf_platform.settings import get_settings
 
-    call = Invocation.of(context)
+    options = ServeBenchmark(rates=parse_rates(rates), rounds=rounds, seconds=seconds, k=k)
+    call, settings = Invocation.of(context), get_settings()
+    tools = Tools.found(settings.workspace.cache / "bench")
 
     def note(text: str) -> None:
         say(text, err=True)
 
-    options, size, home = call.options(ServeBenchmark), call.options(ServiceSize), get_settings().home
-    servers = []
-    for each in store or ["sqlite"]:
-        service = prepare(home / "bench", size, None if each == "sqlite" else each, bundles=2 if soak else 1)
-        note(f"requests are of the {service.full_histories:.0%} of the users who have a history of {history} or more")
-        servers.append(measure_server(service, options, note))
-    echo = measure_echo(servers[0].reply_bytes, options, note)
-    capacities = {each.store: each.capacity for each in servers} | {"echo": echo}
-    found = summary(echo, servers)
+    note(f"load generator: {tools.name}")
+    size, home = call.options(ServiceSize), settings.home / "bench"
+    services = [
+        prepare(home, size, None if each == "sqlite" else each, 2 if soak else 1) for each in store or ["sqlite"]
+    ]
+    note(f"requests are of the {services[0].full_histories:.0%} of the users who have a history of {history} or more")
+    servers = [Server.of(*each) for each in product(services, workers or [1], serve_options or [""])]
+    found = measure(servers, options, tools, note)
+    soaks = {each.name: measure_soak(each, found.peaks[each.name], soak, options, tools) for each in servers if soak}
     Report(
-        title="A server under load",
-        lead="An open loop of calls at rising rates on real server processes, beside a server that only echoes.",
-        results={"summary": found, "echo": echo, "servers": servers},
-        tables=[summary_table(found)],
-        charts=[latency_chart(capacities), *stages_chart(capacities)],
+        title="Servers under load",
+        lead="Open loops of calls on real server processes in turn, beside servers that only echo. First figure: CPU a call.",
+        results={"generator": tools.name, "rounds": found, "soak": soaks},
+        tables=tables(found),
+        charts=[latency_chart(found), *stages_chart(found)],
+        verdict=verdict(found, servers[0].name) if (workers or [1])[0] == 1 else None,
+        facts={"Load generator": tools.name},
     ).publish(call)

@@ -1,14 +1,12 @@
-"""Three times as much as a server can take: what it still answers, and whether its memory stays flat."""
+"""Three times as much as a server can take: what it still answers, what refusals cost, and whether its memory stays flat."""
 
 import asyncio
 from dataclasses import dataclass
 
-from rf_bench.serve.processes import usage
-from rf_bench.serve.sweep import Stretch, Target, stretch
+from rf_bench.serve.processes import Usage
+from rf_bench.serve.stretch import Stretch, Target, stretch
 
 FACTOR = 3.0
-WATCH_SECONDS = 1.0
-REFUSED = ("RESOURCE_EXHAUSTED", "CANCELLED")
 DEADLINE_SECONDS = 0.25
 """What a caller of an online service waits for at most; an answer after it is worth nothing."""
 
@@ -17,48 +15,49 @@ DEADLINE_SECONDS = 0.25
 class Overload:
     """A server under too much load."""
 
-    at_peak: Stretch
-    """As much as it can take, right before."""
+    server: str
+    round: int
+    peak: Stretch
+    """Stretch of the round with the most calls answered within the same deadline."""
     overloaded: Stretch
-    memory: list[int]
-    """Proportional set size in bytes, all processes: before, every second under the load, and after it."""
+    memory: tuple[int, int]
+    """Proportional set size in bytes, all processes, before and after."""
 
     @property
     def factor(self) -> float:
         """How many times the peak was really sent; the generator, beside the server, may not reach :data:`FACTOR`."""
-        return self.overloaded.load.sent_rate / max(1e-9, self.at_peak.load.sent_rate)
-
-    @property
-    def shed_share(self) -> float:
-        """Share of the calls that were refused, by the server or by gRPC for it, of all that were not answered OK."""
-        statuses = self.overloaded.load.statuses
-        failed = sum(statuses.values()) - statuses.get("OK", 0)
-        return sum(statuses.get(status, 0) for status in REFUSED) / failed if failed else 1.0
+        return self.overloaded.load.sent_rate / max(1e-9, self.peak.good_rate)
 
     @property
     def goodput_share(self) -> float:
-        """Calls answered OK and in full within the deadline, against the peak."""
-        return self.overloaded.good_rate / max(1e-9, self.at_peak.good_rate)
+        """Calls a second answered OK, in full and within the deadline, against the peak."""
+        return self.overloaded.good_rate / max(1e-9, self.peak.good_rate)
+
+    @property
+    def rest(self) -> dict[str, int]:
+        """Calls that were not answered OK, by status."""
+        return {status: calls for status, calls in self.overloaded.load.statuses.items() if status != "OK"}
+
+    @property
+    def refusal_us(self) -> float | None:
+        """CPU microseconds of the server for each of them: what is left when a call answered OK costs what it did at the peak."""
+        calls = sum(self.rest.values()) - self.rest.get("NOT_SENT", 0)
+        spent = self.overloaded.cpu_seconds * 1e6 - self.overloaded.load.ok * self.peak.cpu_us
+        return spent / calls if calls else None
 
 
-async def overload(target: Target, peak: float, seconds: float) -> Overload:
-    """Load a server at its peak and then at :data:`FACTOR` times as much, both with the same deadline.
+async def overload(server: str, number: int, target: Target, peak: Stretch, seconds: float) -> Overload:
+    """Send a server :data:`FACTOR` times its peak.
 
     Args:
+        server: its name.
+        number: of the round.
         target: the server.
-        peak: calls a second that it can take.
-        seconds: how long each.
+        peak: stretch with the most calls answered.
+        seconds: how long.
     """
-    at_peak = await stretch(target, peak, seconds, seed=1, timeout=DEADLINE_SECONDS)
-    memory = [usage(target.pid).proportional_bytes]
-
-    async def watch() -> None:
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            memory.append(usage(target.pid).proportional_bytes)
-
-    watching = asyncio.create_task(watch())
-    overloaded = await stretch(target, peak * FACTOR, seconds, seed=2, timeout=DEADLINE_SECONDS)
-    watching.cancel()
-    memory.append(usage(target.pid).proportional_bytes)
-    return Overload(at_peak=at_peak, overloaded=overloaded, memory=memory)
+    before = await asyncio.to_thread(Usage.of, target.pid)
+    overloaded = await stretch(target, peak.good_rate * FACTOR, seconds, seed=number, timeout=DEADLINE_SECONDS)
+    after = await asyncio.to_thread(Usage.of, target.pid)
+    memory = before.proportional_bytes, after.proportional_bytes
+    return Overload(server=server, round=number, peak=peak, overloaded=overloaded, memory=memory)

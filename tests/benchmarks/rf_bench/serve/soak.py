@@ -10,8 +10,8 @@ from uuid import uuid4
 import grpc.aio
 import numpy as np
 
-from rf_bench.serve.processes import usage
-from rf_bench.serve.sweep import Target, stretch
+from rf_bench.serve.processes import Usage
+from rf_bench.serve.stretch import Target, stretch
 from rf_platform.registry import Registry
 from rf_protos.v1.catalog_pb2 import DeleteItemsRequest, GetItemsRequest, Item, UpsertItemsRequest, UpsertStatus
 from rf_protos.v1.catalog_pb2_grpc import CatalogServiceStub
@@ -165,7 +165,7 @@ async def soak(target: Target, changes: Changes, rate: float, minutes: float) ->
         part = await stretch(target, rate, min(STRETCH_SECONDS, max(1.0, until - time.monotonic())), seed=len(p99))
         statuses.update(part.load.statuses)
         p99.append(round(part.load.percentile(99), 3))
-        used = usage(target.pid)
+        used = Usage.of(target.pid)
         memory.append(used.proportional_bytes)
         files.append(used.open_files)
     await asyncio.gather(*making)
