@@ -12,7 +12,7 @@ from pathlib import Path
 from rf_bench.serve.load import CONNECTIONS, Generator, Load, LoadPlan
 from rf_bench.serve.python_generator import python_load
 from rf_platform.errors import RunError
-from rf_platform.staging import new_file
+from rf_platform.files import new_file
 
 _SOURCES = Path(__file__).parent / "native"
 _LIBRARIES = ("-lnghttp2", "-lm")
@@ -34,7 +34,7 @@ def compiled(name: str, cache: Path) -> Path:
         return program
     if shutil.which("gcc") is None:
         raise RunError("there is no gcc")
-    with new_file(program) as file:
+    with new_file(program, durable=False) as file:
         command = ["gcc", "-O2", str(_SOURCES / f"{name}.c"), "-o", str(file), *_LIBRARIES]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
