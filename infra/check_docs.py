@@ -1,5 +1,6 @@
 """Check that documents are what code and results give, in order, with links that work and plain prose; ``--write`` corrects."""
 
+import ast
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ PAGES: dict[str, dict[str, str]] = {
         "serving.md": "bundle, index, request, reply, errors",
         "registry.md": "what is recorded; bundles, promotion, rollback",
         "benchmarks.md": "how fast it is",
+        "glossary.md": "terms of the field, with our classes and commands",
         "dependencies.md": "what is installed, and why",
     },
     "Explanation": {
@@ -39,9 +41,13 @@ PAGES: dict[str, dict[str, str]] = {
         "case-study.md": "new items, worked through",
     },
 }
-"""Reading order of ``docs/``: by part, every page with what it is for."""
+"""Reading order of ``docs/``: by part, every page with its use."""
+SOURCES = ("platform", "training", "serving", "protos", "feature_repo", "infra", "tests")
+"""Directories with code."""
 _FENCED = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)|(?:src|srcset|href)=\"([^\"#]*)(?:#([^\"]*))?\"")
+_NAMED = re.compile(r"\[`([\w.]+)`\]\(([^)\s#]+\.py)\)")
+_PATH = re.compile(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|proto))`")
 _FOOTER = re.compile(r"\n*<!-- pages -->\n.*?<!-- /pages -->\n*\Z", re.DOTALL)
 
 
@@ -120,6 +126,36 @@ def dead_links(root: Path, texts: Mapping[str, str]) -> Iterator[str]:
                 yield f"{name}: {target}#{anchor} is no heading"
 
 
+def dead_names(root: Path, texts: Mapping[str, str]) -> Iterator[str]:
+    """Names in code that pages link to and that are not defined there, and paths of code that no file has.
+
+    Args:
+        root: what the names are relative to.
+        texts: pages by name.
+    """
+    sources = [f"/{path.relative_to(root)}" for top in SOURCES for path in (root / top).rglob("*.*")]
+    for name, text in texts.items():
+        for words, target in _NAMED.findall(text):
+            path = (root / name).parent / target
+            if path.is_file() and not set(words.split(".")) <= names_in(path):
+                yield f"{name}: {target} does not define {words}"
+        for path in _PATH.findall(_FENCED.sub("", text)):
+            if name != "CHANGELOG.md" and not any(each.endswith(f"/{path}") for each in sources):
+                yield f"{name}: {path} is no file"
+
+
+def names_in(path: Path) -> set[str]:
+    """Names of the classes, functions and attributes that a Python file defines."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+            found.update(target.id for target in targets if isinstance(target, ast.Name))
+    return found
+
+
 def documents(
     root: Path = ROOT,
     tables: Mapping[str, Sequence[tuple[str, Callable[[], list[str]]]]] = TABLES,
@@ -147,7 +183,7 @@ def documents(
                 faults.append(f"{name}: {error.args[0]}")
     faults += [f"{name}: {fault}" for name, text in right.items() for fault in wrong_defaults(text)]
     right |= {f"docs/pictures/{name}": picture for name, picture in PICTURES.items()}
-    return right, faults + list(dead_links(root, right))
+    return right, [*faults, *dead_links(root, right), *dead_names(root, right)]
 
 
 def main() -> int:

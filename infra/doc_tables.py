@@ -1,10 +1,13 @@
 """Generated tables of the documents: each is one function, named in ``TABLES`` with its page and its mark."""
 
+import ast
 import importlib
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -249,8 +252,43 @@ def _command(path: str) -> Any:
     return command
 
 
+def folders(source: str) -> list[str]:
+    """Folders of a package with the first line of each docstring, from the top layer of its contract down.
+
+    Raises:
+        LookupError: a folder says nothing of itself.
+    """
+    top, rows = ROOT / source, ["| folder | content |", "|---|---|"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = [layer for each in contracts if each.get("containers") == [top.name] for layer in each["layers"]]
+    order = [name.strip() for layer in layers for name in layer.split("|")]
+    place = {name: at for at, name in enumerate(order)}
+    found = {path.parent.relative_to(top) for path in top.rglob("*.*") if path.suffix != ".pyc"} - {Path()}
+    for folder in sorted(found, key=lambda each: (place.get(each.parts[0], len(order)), each)):
+        name, face = str(folder), top / folder / "__init__.py"
+        text = (
+            ast.get_docstring(ast.parse(face.read_text(encoding="utf-8"))) if face.exists() else OTHER_FOLDERS.get(name)
+        )
+        if not text:
+            raise LookupError(f"has no words for the folder {source}/{name}: write a docstring in its __init__.py")
+        rows.append(f"| `{name}/` | {text.splitlines()[0].replace('``', '`')} |")
+    return rows
+
+
+OTHER_FOLDERS = {
+    "registry/migrations": "Alembic's environment for the registry's tables.",
+    "registry/migrations/versions": "Versions of the registry's tables, one file each.",
+    "report/template": "Jinja template and style of the page.",
+}
+"""Folders that are no packages."""
 TABLES: dict[str, list[tuple[str, Callable[[], list[str]]]]] = {
     "README.md": [("accuracy", accuracy)],
+    "docs/architecture.md": [
+        (package, partial(folders, f"{root}/{package}"))
+        for root, package in (("platform", "rf_platform"), ("training", "rf_training"), ("serving", "rf_serving"))
+    ],
     "docs/benchmarks.md": [("benchmarks", benchmarks)],
     "docs/commands.md": [("commands", command_list), ("options", command_options)],
     "docs/evaluation.md": [("models", models), ("baselines", reference_figures)],

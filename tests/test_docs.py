@@ -57,6 +57,7 @@ def test_the_documents_are_what_code_and_results_give(check: Any) -> None:
         ("docs/evaluation.md", ".4278 / .2133", ".4279 / .2133"),
         ("docs/operations.md", "| `rf_shed_requests_total` | counter |", "| `rf_shed_requests_total` | gauge |"),
         ("docs/commands.md", "| `--port` | 50051 |", "| `--port` | 50052 |"),
+        ("docs/architecture.md", "| `catalog/compaction/` |", "| `catalog/compactions/` |"),
         ("docs/serving.md", "| DATA_LOSS |", "| LOST |"),
         ("docs/registry.md", "| `rf_runs` |", "| `rf_run` |"),
         ("docs/data.md", "[← Tutorial](tutorial.md)", "[← Serving](serving.md)"),
@@ -210,3 +211,23 @@ def test_people_and_code_are_no_faults_of_prose(check: Any, tmp_path: Path) -> N
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text("Users, who pay, and operators\nwhose shop is `who`.\n```\nwho\n```\n")
     assert list(check.faults_of_prose(tmp_path)) == []
+
+
+def test_a_folder_without_words_is_a_fault(tables: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(tables.OTHER_FOLDERS, "report/template")
+    with pytest.raises(LookupError, match="no words for the folder training/rf_training/report/template"):
+        tables.folders("training/rf_training")
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("[`RetrievalFormers`](../training/rf_training/model/retrievalformer.py)", "does not define RetrievalFormers"),
+        ("[`RetrievalFormer.warp`](../training/rf_training/model/retrievalformer.py)", "does not define"),
+        ("see `retrieval/reranker.py`", "retrieval/reranker.py is no file"),
+    ],
+)
+def test_names_and_paths_of_code_in_pages_are_there(check: Any, copy: Path, words: str, fault: str) -> None:
+    replace(copy / "docs" / "glossary.md", "## Model\n", f"{words}\n\n## Model\n")
+    (found,) = faults(check, copy)
+    assert fault in found

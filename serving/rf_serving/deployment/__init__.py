@@ -1,1 +1,1 @@
-"""Following what is to be served: bundles are loaded, checked and swapped while requests go on."""
+"""Deployments: bundles of the registry are loaded, checked and swapped while requests go on."""

@@ -1,4 +1,4 @@
-"""Events: what users do, recorded durably, in the online store within moments and in the next dataset."""
+"""Events: interactions recorded durably, and applied to the online store within moments."""
 
 from rf_serving.events.intake import EventIntake
 

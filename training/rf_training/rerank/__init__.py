@@ -1,4 +1,4 @@
-"""Re-rankers: the second stage, which orders what the index found."""
+"""Re-rankers, the models of the second stage: kinds, training data, training and comparison."""
 
 from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.kinds import RERANKERS, load_ranker, make_ranker, save_ranker

@@ -1,4 +1,4 @@
-"""Evaluation protocols: which events a model may learn from, and which ones it has to predict."""
+"""Evaluation protocols: splits of the events into training and held-out targets."""
 
 from rf_platform.dataset.protocols.cold_items import ColdItems
 from rf_platform.dataset.protocols.event_log import (
