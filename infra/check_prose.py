@@ -47,12 +47,12 @@ def prose_of(source: str) -> Iterator[tuple[int, str]]:
 
 
 def questions(source: str) -> Iterator[tuple[int, str]]:
-    """Yield line and first line of the docstrings that begin with a question word."""
+    """Yield line and first line of the docstrings, those of attributes among them, that begin with a question word."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node) or ""
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            text = node.value.value.lstrip()
             if _QUESTION.match(text):
-                yield node.body[0].lineno, text.splitlines()[0]
+                yield node.lineno, text.splitlines()[0]
 
 
 def faults(root: Path, sources: tuple[str, ...] = SOURCES) -> Iterator[str]:

@@ -25,7 +25,7 @@ class _State:
     received: int | None = None
     """The first signal."""
     held = 0
-    """How many blocks are open that no interrupt may cut."""
+    """Number of open blocks that no interrupt may cut."""
     pending: int | None = None
     """The signal that came in such a block."""
 

@@ -22,7 +22,7 @@ _OLD = "old-"
 
 
 MARKS = (".importing-", ".building-", ".starting-", ".training-")
-"""How the names of the platform's unfinished directories begin."""
+"""Prefixes of the platform's unfinished directories."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ class StageTimer:
         self._observe = observe
         self.seconds: dict[str, float] = {}
         self.begins: dict[str, float] = {}
-        """When each stage began, by :func:`time.perf_counter`."""
+        """Start of each stage, by :func:`time.perf_counter`."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ import faiss
 import torch
 
 NICE = 10
-"""How much less urgent background threads are than answers: with a swap a second, p99 was a third of that without it."""
+"""Niceness of background threads: with a swap a second, p99 was a third of that without it."""
 _LEAST_URGENT = 19
 
 

@@ -13,7 +13,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from rf_platform.failures import writing
 
 FLUSH_SECONDS = 30.0
-"""How old what the file lacks may be."""
+"""Largest age of values not yet in the file."""
 
 
 class Board:

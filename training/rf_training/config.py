@@ -82,7 +82,7 @@ class TrainConfig:
     """Peak of the schedule (R12 has 1e-3; with windows of dense targets twice that did better on validation)."""
 
     final_learning_rate: Positive = 1e-5
-    """Where warm-up starts and the cosine ends (R12)."""
+    """Learning rate at the start of the warm-up and the end of the cosine (R12)."""
 
     warmup_epochs: Weight = 1.0
     """Length of the linear warm-up."""
@@ -120,7 +120,7 @@ class TrainConfig:
     """Weight of the penalty on dimensions in which the candidates vary too little (R10)."""
 
     composition: Literal["random", "balanced"] = "random"
-    """How windows are put together in batches (R14)."""
+    """Composition of batches from windows (R14)."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """``muon``: Muon for the matrices of the transformer, AdamW for everything else."""
@@ -129,7 +129,7 @@ class TrainConfig:
     """Leave the other positives of a history window out of its negatives too, not only other occurrences of the target."""
 
     cold_budget: ColdBudget = NATURAL
-    """How far the scores of items without an id of their own are raised after training. ``natural``: as far as that helps the
+    """Budget for raising the scores of items without an id of their own after training. ``natural``: as far as that helps the
     validation targets, known and new ones as often as they occur, and not at all where it does not. A number: as far as it costs
     no more than this share of the validation NDCG@20 on known items, to show new items more often. 0: never."""
 
@@ -182,4 +182,4 @@ class Recipe:
     """Its training."""
 
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
-    """How its embedding tables are spread over processes."""
+    """Sharding of its embedding tables over processes."""

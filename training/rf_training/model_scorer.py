@@ -46,7 +46,7 @@ class ModelScorer:
         sides = sides or EncodedSides.of(dataset)
         self._users = sides.users
         self.device = model.device
-        """Where it computes, and where vectors and queries are."""
+        """Device of the computation, of vectors and of queries."""
         cold = torch.from_numpy(~dataset.trained_items)
         self.vectors_ND = encode_vectors(model, sides.items, cold, dataset.evaluation_items)
         """Vectors that are searched [items, D], with one more dimension where scores have a part of the item alone."""

@@ -55,7 +55,7 @@ class ParallelModel:
             fuse_table_optimizer((p for module in sharded for p in module.parameters()), recipe.sharding)
             plan = make_plan(self._step, recipe.sharding, world, device, [_Sharder()])
         self.plan: list[TablePlan] = describe(model, plan, recipe, world)
-        """Where every table lies."""
+        """Placement of every table."""
         if sharded or world.size > 1:
             with quiet_torchrec():
                 self._step = DistributedModelParallel(

@@ -55,7 +55,7 @@ class TrainResult:
     steps: int
     """Optimiser steps in all."""
     cold: ColdCalibration | None
-    """How cold items were calibrated; None where they were not, see :func:`rf_training.cold.calibrate`."""
+    """Calibration of cold items; None without one, see :func:`rf_training.cold.calibrate`."""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainResult":

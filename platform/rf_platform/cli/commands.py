@@ -11,7 +11,7 @@ class CommandEntry(NamedTuple):
     """``module:attribute`` of a ``typer.Typer`` application."""
     summary: str
     remedy: str | None = None
-    """How to install a command that does not come with the platform."""
+    """Installation of a command that does not come with the platform."""
 
     @property
     def installed(self) -> bool:

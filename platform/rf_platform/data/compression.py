@@ -15,7 +15,7 @@ from rf_platform.errors import DataError
 SUFFIXES = (".gz", ".gzip", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".lz4", ".zip")
 """Ends of names that say how a file is compressed, not what it holds."""
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
-"""What reading a damaged, cut or encrypted file raises."""
+"""Errors from reading a damaged, cut or encrypted file."""
 _OTHER = {
     b"PAR1": "a Parquet file: say `format: parquet`",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",

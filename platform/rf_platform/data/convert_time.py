@@ -12,7 +12,7 @@ from rf_platform.sql import literal
 
 NUMERIC_TIME = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 ISO_TIME = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?"
-"""What is meant as an ISO 8601 time; keeps out 'infinity', 'epoch' and years that DuckDB would read as something else."""
+"""Form of an ISO 8601 time; keeps out 'infinity', 'epoch' and years that DuckDB would read as something else."""
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
 _WALL = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}[Tt ]" + _CLOCK
 _USUAL = "[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}:[0-5][0-9]([.][0-9]+)?Z?)?"

@@ -111,7 +111,7 @@ class _Values:
     in_text_file: bool
     """A text of a Parquet file is one, whatever it says."""
     values: int
-    """How many there are."""
+    """Number of values."""
     whole_in_64_bits: bool = False
     """All are whole numbers within 64 bits, written as such."""
     whole: bool = False

@@ -45,7 +45,7 @@ class RawFile:
     swallowing: tuple[int, ...] = ()
     """See :attr:`rf_platform.data.text_reader.LoadedText.swallowing`."""
     time_formats: dict[str, TimeFormat] = field(default_factory=dict)
-    """How the times of a field are written in this file, where that was found out: files of one table may differ."""
+    """Formats of times in this file, by field, where they were inferred: files of one table may differ."""
 
     @property
     def row(self) -> str:

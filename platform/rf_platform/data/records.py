@@ -39,7 +39,7 @@ class _Record:
     """A record that was read on its own."""
 
     end: int
-    """Where the next one starts."""
+    """Start of the next one."""
     fields: tuple[bytes, ...] = ()
     """As they are written, without blanks around quotes."""
     ending: bytes = b""

@@ -24,7 +24,7 @@ class FileCounts:
     kept: int
     quarantined: int
     reasons: dict[str, int]
-    """Why rows were refused: reason -> rows."""
+    """Refused rows by reason."""
     sha256: str
 
 
@@ -37,7 +37,7 @@ class ImportReport:
     source: str
     """Adapter that read it, as given to ``rf data import``."""
     path: str
-    """Where the input was."""
+    """Path of the input."""
     feature_repo: str | None
     """Feast repository that comes with the platform for this catalog."""
     time: str

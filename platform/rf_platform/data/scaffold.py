@@ -39,7 +39,7 @@ _TITLES = ("title", "name", "product_name", "label", "headline")
 _MANY_ROWS = 100
 _AGAIN = "import again with --replace"
 _UNFINISHED = (".definitions.py-", ".feature_store.yaml-")
-"""How the names of unfinished files begin, see :func:`rf_platform.files.new_file`."""
+"""Prefixes of unfinished files' names, see :func:`rf_platform.files.new_file`."""
 _STORE = """\
 # Feast's own configuration. `rf` fills in what is left out here: the SQL registry and the SQLite online store live in the
 # workspace (RF_HOME). To switch engines, either write the section in full here or set

@@ -47,9 +47,9 @@ class InputFile:
     """One file of a source."""
 
     path: Path
-    """Where it can be read now; a zip member is unpacked first."""
+    """Path to read; a zip member is unpacked first."""
     name: str
-    """What messages, counts and the quarantine file call it."""
+    """Name in messages, counts and the quarantine file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +84,9 @@ class Field:
     """One column that is read, converted and checked."""
 
     name: str
-    """What it is called after reading."""
+    """Name after reading."""
     column: str
-    """What the file calls it."""
+    """Name in the file."""
     kind: Kind
     key: bool = False
     """Part of the row's key: a row without it is refused as a null key."""

@@ -105,7 +105,7 @@ class _Loading:
     malformed: list[Malformed] = field(default_factory=list)
     swallowing: list[int] = field(default_factory=list)
     refusal: str | None = None
-    """Why the whole file is refused; set inside Arrow's callback, which cannot raise."""
+    """Reason to refuse the whole file; set inside Arrow's callback, which cannot raise."""
 
     def run(self, records: Records, number: int, bad: BadRows) -> int:
         """Fill the table chunk by chunk and return the number of records."""

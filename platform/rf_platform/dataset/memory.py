@@ -24,7 +24,7 @@ class TableMemory:
     dim: int
     """Width."""
     uses: tuple[str, ...]
-    """Where the table is read, such as ``items__genres (item)``; an item's features are read in two places: where the item
+    """Places where the table is read, such as ``items__genres (item)``; an item's features are read in two places: where the item
     stands for itself, and where it stands in a history."""
 
     @property

@@ -130,9 +130,9 @@ def split_counts(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
 _RANGES = ((0.25, 0.75), (0.1, 0.9), (0.05, 0.95), (0.01, 0.99))
 """Shares of the values below the ends of the middle; the first range that holds more than one value counts."""
 _FENCE = 100
-"""How many widths of the middle a usual value lies beside it, at most."""
+"""Largest distance of a usual value from the middle, in widths of it."""
 _DOMINATED = 100
-"""How many deviations of the usual values the deviation of all is, at least, where outliers decide it."""
+"""Least ratio of the deviation of all values to that of the usual ones, at which outliers decide it."""
 _LARGEST = 1e150
 """Squares of larger numbers overflow."""
 
@@ -143,9 +143,9 @@ class Moments(NamedTuple):
     mean: float
     std: float
     reach: float | None = None
-    """Where outliers were left out: the largest deviation of all numbers from the mean, in standard deviations."""
+    """If outliers were left out: the largest deviation of all numbers from the mean, in standard deviations."""
     left_out: str = ""
-    """What was left out, in words."""
+    """Left-out values, in words."""
 
 
 def usual_moments(db: duckdb.DuckDBPyConnection, numbers: str) -> Moments:

@@ -13,7 +13,7 @@ _MIB = 1 << 20
 _LOW_BYTES = 2048 * _MIB
 _FULL_BYTES = 200 * _MIB
 _PARENTS = ("datasets", "bundles", "runs", "runs/*", "runs/*/*")
-"""Where unfinished directories lie, beside the root of the workspace."""
+"""Parents of unfinished directories, beside the root of the workspace."""
 
 
 def check_workspace(settings: Settings) -> Finding:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rf_platform.errors import RfError
 
 RESTORE = "restore the file, or make it again"
-"""What to do about a damaged file, where the code that reads it knows nothing better."""
+"""Default remedy for a damaged file."""
 PLACE = "{place}"
 """Stands in :attr:`Failure.what` for a file or directory that the exception does not name."""
 
@@ -15,11 +15,11 @@ class Failure:
     """A failure of a library or of the system."""
 
     kind: type[RfError]
-    """What is raised for it."""
+    """Class of the error that is raised for it."""
     what: str
-    """What failed and why, as the middle of a sentence."""
+    """Cause, as the middle of a sentence."""
     remedy: str
-    """What to do about it."""
+    """Remedy, as a clause."""
     number: int | None = None
     """The ``errno`` behind it, where there is one."""
     machine: bool = False

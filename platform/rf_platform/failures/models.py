@@ -8,7 +8,7 @@ from rf_platform.failures.failure import RESTORE, Failure
 from rf_platform.failures.system import first_line, in_text, of_memory
 
 _FAISS = re.compile(r"^Error in .*? at \S+:\d+: (?:Error: )?(?:'(?P<condition>.*)' failed(?:: )?)?", re.DOTALL)
-"""What stands before FAISS's reason: the C++ function, its place, and the condition that did not hold."""
+"""Prefix of FAISS's reason: the C++ function, its place, and the condition that did not hold."""
 _NO_MEMORY = re.compile(r"out of memory|alloc fail|can't allocate memory|cudaMalloc|ALLOC_FAILED", re.IGNORECASE)
 _NO_DIRECTORY = re.compile(r"Parent directory (.*) does not exist")
 _UNREADABLE = re.compile(r"PytorchStreamReader|zip archive|Weights only load|unpickl|invalid load key", re.IGNORECASE)

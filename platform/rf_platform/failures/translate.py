@@ -15,7 +15,7 @@ from rf_platform.failures.table import failure_of
 from rf_platform.interrupts import raise_if_received
 
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, AssertionError)
-"""What readers raise of content that is not theirs."""
+"""Errors of readers for content of another format."""
 
 
 def as_rf_error(

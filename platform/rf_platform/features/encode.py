@@ -35,7 +35,7 @@ class NumericStats:
     mean: float
     std: float
     reach: float | None = None
-    """Where outliers were left out of both: how many deviations they lie from the mean, at most. The largest float where all
+    """If outliers were left out of both: their largest distance from the mean, in deviations. The largest float where all
     values are equal or there are none: then no number is unusual."""
 
     def deviations(self, value: float) -> float:

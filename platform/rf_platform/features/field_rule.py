@@ -55,7 +55,7 @@ class FieldRule:
     """Of a numeric field, where a model is at hand: bounds its numbers by :data:`EXTREME`."""
     least: float | None = None
     most: float | None = None
-    """What an import of the column says is the range of its numbers, if it says so."""
+    """Upper end of the range that the import declares for the column, if any."""
 
     def of(self, value: Any) -> Any:
         """Return a value as the field has it, None if it is missing.

@@ -32,7 +32,7 @@ class Ancestor:
     run: str
     """The run that the bundle was built from."""
     dataset_fingerprint: str
-    """What that run was trained on."""
+    """Dataset of that run."""
     version: int
     """Of its id maps."""
     encoder_hash: str

@@ -53,7 +53,7 @@ class ViewColumns:
     time: str
     """The event timestamp, TIMESTAMPTZ."""
     created: str
-    """When the row became known: the created timestamp where there is one, else the event timestamp."""
+    """Time at which the row became known: the created timestamp where there is one, else the event timestamp."""
     features: dict[str, str]
     """Every feature by full name, cast to its declared dtype."""
 

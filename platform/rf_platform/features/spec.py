@@ -27,7 +27,7 @@ ITEM_ID_DOMAIN = "item_id"
 """Domain of the item id itself, which a recipe may use as one more, heavily noised, feature."""
 MISSING_STRING = ""
 MISSING_INTEGER = -(2**31)
-"""What stands for a missing value inside a history array, where Feast allows no null (floats use NaN)."""
+"""Marker of a missing value inside a history array, where Feast allows no null (floats use NaN)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +87,9 @@ class FeatureSpec:
     """Sorted by full name: Feast's own order changes between processes."""
     domains: tuple[DomainSpec, ...]
     history_length: int
-    """How many of a user's latest interactions the online store keeps."""
+    """Number of a user's latest interactions that the online store keeps."""
     meanings: tuple[MeaningRule, ...] = ()
-    """What events mean, the first rule that matches counting; all others are wanted."""
+    """Rules for the meaning of events: the first that matches counts; all others are wanted."""
 
     def inputs(self, side: Side) -> tuple[FieldSpec, ...]:
         """Return the fields that feed the model on one side; for ``context``, without the item ids themselves."""

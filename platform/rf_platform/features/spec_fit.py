@@ -13,7 +13,7 @@ from rf_platform.features.meanings import MeaningRule, newly_wanted
 from rf_platform.features.spec import DomainSpec, FeatureSpec, FieldSpec
 
 _STORED: tuple[str, ...] = ("side", "dtype")
-"""What decides the values of a field that the store no longer gives to models."""
+"""Attributes that decide the values of a field that the store no longer gives to models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class SpecFit:
     """Differences between the specification a model was built from and that of the feature store now."""
 
     unmet: tuple[str, ...] = ()
-    """What the model reads and the store no longer offers as it was, one phrase each; empty if the two fit."""
+    """Fields that the model reads and the store no longer offers as they were, one phrase each; empty if the two fit."""
     added: tuple[str, ...] = ()
     """Full names of fields that came since: a model gets them from the next dataset."""
     changed: tuple[str, ...] = ()

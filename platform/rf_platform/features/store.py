@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SHIPPED = ("movielens", "amazon", "synthetic")
 TABLES = "rf_tables"
-"""Where the tables of the workspace are: a key of the store's configuration, and a tag of the project in the registry."""
+"""Path of the workspace's tables: a key of the store's configuration, and a tag of the project in the registry."""
 
 
 def find_repository(settings: Settings) -> Path:

@@ -192,7 +192,7 @@ class Compared:
     position: int
     """All events up to this number are in the store."""
     detail: str = ""
-    """What is wrong, as a sentence; empty if nothing is."""
+    """Fault, as a sentence; empty if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from rf_platform.registry.registry import Registry
 from rf_platform.settings import Settings
 
 CurrentSpec = FeatureSpec | Callable[[], FeatureSpec] | None
-"""What the feature store offers now, or a function that reads it (called once the files are known to be intact); None
+"""Spec of the feature store now, or a function that reads it (called once the files are known to be intact); None
 leaves that check out."""
 
 

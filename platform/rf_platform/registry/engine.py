@@ -14,9 +14,9 @@ from rf_platform.failures import failure_of
 from rf_platform.failures.system import lacking
 
 WAIT_SECONDS = 30
-"""How long a writer waits for another one."""
+"""Longest wait of a writer for another one."""
 CONNECT_SECONDS = 5
-"""How long to wait for a PostgreSQL server to answer."""
+"""Longest wait for a PostgreSQL server to answer."""
 _WRITE = "rf_write"
 _WAIT = "rf_wait_seconds"
 _LOCK_KEY = 0x72665F7267  # any constant: all writers of a PostgreSQL database share one advisory lock

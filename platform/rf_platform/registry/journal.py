@@ -23,9 +23,9 @@ from rf_platform.registry.schema import upgrade
 from rf_platform.settings import get_settings
 
 WAIT_SECONDS = 5
-"""How long a change waits for other writers, and for a server that does not answer."""
+"""Longest wait of a change for other writers, and for a server that does not answer."""
 KEPT_US = 24 * 3600 * 1_000_000
-"""How long superseded changes are kept."""
+"""Time that superseded changes are kept."""
 T = TypeVar("T")
 _PAGE = 5000
 _TRIMMED_AT_ONCE = 1000
@@ -56,7 +56,7 @@ class Entry:
     features: str | None
     """None: the item was deleted."""
     changed_us: int
-    """When, in microseconds since 1970, UTC."""
+    """Time of the change, in microseconds since 1970, UTC."""
 
 
 class Recorded(NamedTuple):
@@ -65,7 +65,7 @@ class Recorded(NamedTuple):
     sequence: int
     """Number of the change that made the item what it is; 0 if the bundle has it like this."""
     before: str | None
-    """What the item was; None: it was not there."""
+    """Item before the change; None: it was not there."""
     fresh: bool
     """Whether anything had to be recorded."""
 

@@ -13,7 +13,7 @@ from rf_platform.registry.records import Action, RunStatus
 
 TABLE_PREFIX = "rf_"
 VERSION_TABLE = "rf_schema_version"
-"""Where Alembic notes the schema's revision."""
+"""Table of the schema's revision, kept by Alembic."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -183,4 +183,4 @@ class CatalogChange(Base):
     """Canonical JSON by full feature name; NULL: the item was deleted."""
     changed_us: Mapped[int] = mapped_column(BigInteger)
     superseded_us: Mapped[int | None] = mapped_column(BigInteger)
-    """When a later change of the item was recorded; NULL: this is the newest."""
+    """Time of the next change of the item; NULL: this is the newest."""

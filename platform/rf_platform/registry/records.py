@@ -35,7 +35,7 @@ class DatasetRecord:
     spec_hash: str
     counts: dict[str, Any]
     created_at: datetime
-    """When it was last built, UTC."""
+    """Time of the last build, UTC."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class RunRecord:
     metrics: dict[str, Any]
     path: Path
     error: str | None
-    """Why it failed."""
+    """Reason of the failure."""
     started_at: datetime
     ended_at: datetime | None
 

@@ -28,7 +28,7 @@ class BatchQuery:
     exclude_seen: bool
     filter: Filter | None = None
     rerank: "Rerank" = RERANK_UNSPECIFIED
-    """What orders the items; unspecified: as the deployment says."""
+    """Order of the items; unspecified: the deployment's default."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,4 +25,4 @@ POPULARITY = Path("popularity.npy")
 INDEX = Path("index.faiss")
 METRICS = Path("metrics.json")
 SIDES = Path("item_sides.npy")
-"""What the re-ranker keeps of each item."""
+"""Item states of the re-ranker."""

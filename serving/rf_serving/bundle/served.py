@@ -27,7 +27,7 @@ class ServedBundle:
     """
 
     path: Path
-    """Where it lies."""
+    """Directory of the bundle."""
     manifest: BundleManifest
     spec: FeatureSpec
     encoder: FeatureEncoder
@@ -37,13 +37,13 @@ class ServedBundle:
     """[N]: id of each row of the index."""
     row_of_item: dict[int | str, int]
     item_tokens_ND: npt.NDArray[np.float32]
-    """What interactions with an item are made of, memory-mapped."""
+    """Item parts of interaction tokens, memory-mapped."""
     vectors_ND: npt.NDArray[np.float32]
     """The indexed vectors, memory-mapped; the index refers to them too."""
     ranker: Ranker | None = None
     """Orders what the search finds; None in a bundle without one."""
     sides_NW: npt.NDArray[np.floating] | None = None
-    """What the re-ranker keeps of each item, memory-mapped."""
+    """Item states of the re-ranker, memory-mapped."""
     popularity_N: npt.NDArray[np.int64] | None = None
     """[N]: training events of each item; None in a bundle of an earlier version."""
 

@@ -34,11 +34,11 @@ class BaseSegment:
     index: VectorIndex
     vectors_ND: npt.NDArray[np.float32]
     tokens_ND: npt.NDArray[np.float32]
-    """What interactions with an item are made of."""
+    """Item parts of interaction tokens."""
     read_items: Callable[[], pa.Table]
     """Reads the features of all rows, in the form of ``schema``."""
     sides_NW: npt.NDArray[np.floating] | None = None
-    """What the bundle's re-ranker keeps of each item; None if it has none."""
+    """Item states of the bundle's re-ranker; None if it has none."""
     sequence: int = 0
     """Last change of the catalog that is in it; 0 for a bundle as it was built."""
     sequence_N: npt.NDArray[np.int64] | None = None

@@ -26,11 +26,11 @@ class EncodedItems(NamedTuple):
     """Output of the item tower, and of the re-ranker behind it, for some items."""
 
     vectors_ND: npt.NDArray[np.float32]
-    """What is searched."""
+    """Vectors to index."""
     tokens_NE: npt.NDArray[np.float32]
-    """What interactions with the items are made of."""
+    """Item parts of interaction tokens."""
     sides_NW: npt.NDArray[np.floating]
-    """What the re-ranker keeps of them; W is 0 without one."""
+    """Item states of the re-ranker; W is 0 without one."""
     usable_N: npt.NDArray[np.bool_]
     """Whether all of this is finite and the vector is a direction; that of no known feature may be zero."""
 

@@ -39,7 +39,7 @@ class PreparedItem:
     vector: npt.NDArray[np.float32]
     token: npt.NDArray[np.float32]
     side: npt.NDArray[np.floating]
-    """What the re-ranker keeps of it."""
+    """Item state of the re-ranker."""
 
 
 class LiveCatalog:
@@ -60,7 +60,7 @@ class LiveCatalog:
         self.unfit = 0
         """Items that were taken from the journal without some of their values, which do not fit the bundle, or not at all."""
         self.unfit_named: dict[str, str] = {}
-        """What is wrong with the first of them, by id."""
+        """Faults of the first of them, by id."""
         self.prepare: Callable[[CatalogSnapshot], None] = _nothing
         """Called in the background with a compacted catalog, before requests see it."""
         self._journal, self._lock = journal, RLock()

@@ -22,7 +22,7 @@ from rf_serving.index.vector_index import NO_ROW
 _SLACK = 16
 """Results asked of the index beside those needed, where some of its rows are dead."""
 _TRIES = 4
-"""How often an approximate index is asked for twice as many, before all rows are scored."""
+"""Most times that an ANN index is asked for twice as many, before all rows are scored."""
 _ROWS_AT_ONCE = 65_536
 
 

@@ -18,7 +18,7 @@ _ELSEWHERE = (
 _RULE = 100
 """Columns of the lines between the steps, at most."""
 RATIO = 2.0
-"""How many times popularity's Recall@20 the model has to reach."""
+"""Least ratio of the model's Recall@20 to that of popularity."""
 
 
 @app.command()

@@ -32,7 +32,7 @@ class Serving:
     percent: float = 0.0
     shadow: Shadow | None = None
     refused: str = ""
-    """Why something that should be served is not; empty if all is as the registry says."""
+    """Reason for a refused bundle; empty if all is as the registry says."""
     swaps: int = 1
     """Bundles that took over as the active one, the first included."""
 
@@ -78,7 +78,7 @@ class Deployments:
         self._stop = Event()
         self._thread: Thread | None = None
         self.serving = Serving(active=first)
-        """What is served now; replaced as a whole."""
+        """Bundles in service; replaced as a whole."""
         self._route(ServingPlan.of(first.record), self.serving)
 
     def follow(self, registry: Registry, poll_seconds: float = POLL_SECONDS) -> None:

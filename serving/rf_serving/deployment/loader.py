@@ -47,9 +47,9 @@ class BundleLoader:
     def __init__(self, settings: Settings, store: "FeatureStore", journal: CatalogJournal) -> None:
         self._settings, self._store, self._journal = settings, store, journal
         self.cache = settings.workspace.cache / "catalog"
-        """Where the compacted catalogs of all bundles lie."""
+        """Directory of the compacted catalogs of all bundles."""
         self.offered = OfferedFeatures()
-        """What the feature store offers, as of the bundle that was loaded last."""
+        """Offer of the feature store, as of the last load of a bundle."""
 
     def load(self, record: BundleRecord, beside: Route | None = None, *, verified: bool = False) -> Loaded:
         """Check a bundle's files and features, load it, bring its catalog up to date and try it. Blocks.

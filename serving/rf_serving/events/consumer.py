@@ -25,7 +25,7 @@ from rf_serving.events.store_watch import StoreWatch, Verdict
 BATCH = 500
 """Most events that are applied at once."""
 POLL_SECONDS = 0.2
-"""How often the leader looks for events that other processes recorded."""
+"""Interval at which the leader polls for events of other processes."""
 STANDBY_SECONDS = 0.25
 """Interval at which the others try to take the lead."""
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0
@@ -33,7 +33,7 @@ _NOTE_SECONDS = 0.1
 _MOST_UNNOTED = 10 * BATCH
 """Most events between the applier and its checkpoint: so many may be applied twice after its death."""
 _CHECK_SECONDS = 0.5
-"""How often the leader makes sure that it still leads, and looks for a materialisation."""
+"""Interval at which the leader checks its lease and looks for a materialisation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Progress:
     rebuilt: int = 0
     failed: int = 0
     fault: StoreFault = StoreFault.NONE
-    """What is known to be wrong with the online store."""
+    """Known fault of the online store."""
     store_position: int = 0
     """The online store has the events up to this number; 0: this process does not know."""
     log_position: int = 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 WAIT_SECONDS = 2.0
-"""How long a call to the online store may take before it counts as failed."""
+"""Time limit of a call to the online store."""
 _REMEMBERED = 100_000
 
 

@@ -20,7 +20,7 @@ class UserCause(NamedTuple):
 
     cause: HistoryEvent | FeatureCause
     without: KnownFeatures
-    """What is known but for it."""
+    """Features without the cause."""
 
 
 def latest(known: KnownFeatures, events: int) -> KnownFeatures:

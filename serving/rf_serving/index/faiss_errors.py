@@ -14,7 +14,7 @@ from rf_platform.failures.models import faiss_reason, lacks_memory
 from rf_platform.failures.system import first_line, in_text
 
 CPU = "this machine"
-"""What lacks memory where no device is concerned."""
+"""Owner of the memory where no device is concerned."""
 
 
 @contextmanager

@@ -46,7 +46,7 @@ CENTROIDS_COMPARED_BUILDING = 8
 """The same for a row that looks for the one list it belongs to."""
 ROWS_AT_ONCE = 65_536
 ROW_COST = 20.0
-"""What scoring a row exactly costs, in codes scanned: the row is somewhere in memory, the codes stand in a line."""
+"""Cost of scoring a row exactly, in codes scanned: the row is somewhere in memory, the codes stand in a line."""
 _SHORT_LISTS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 32)
 
 

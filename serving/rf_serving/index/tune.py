@@ -18,7 +18,7 @@ from rf_serving.index.rescore import scores_of
 TUNED_FOR = (100, 1000)
 """Numbers of results that are tuned for."""
 NEARLY = 0.001
-"""Where the recall asked for is out of reach, how much of the highest one is given up for a cheaper search."""
+"""Recall given up for a cheaper search, from the highest one, if the target is out of reach."""
 CAUTION = 2.0
 """Standard errors by which the mean recall on the queries must exceed what is asked for: other queries are to have it too."""
 

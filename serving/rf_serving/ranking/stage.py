@@ -33,7 +33,7 @@ class Ordered(NamedTuple):
 
     found: Found
     rerank: "Rerank"
-    """What ordered them."""
+    """Order of the items."""
 
 
 class SecondStage:

@@ -31,9 +31,9 @@ class Query:
     k: int
     exclude_seen: bool
     filter: Filter | None = None
-    """Which items may be returned; None means all."""
+    """Filter of the items to return; None means all."""
     rerank: "Rerank" = RERANK_UNSPECIFIED
-    """What orders the items that are found; unspecified: as the deployment says."""
+    """Order of the items found; unspecified: the deployment's default."""
     history: bool = True
     """Whether the answer says what it was made from."""
     explain: bool = False
@@ -47,7 +47,7 @@ class RankRequest:
     query: Query
     watch: StageTimer
     features: UserFeatures | None
-    """What is known of the user; None until it was read, and for a session: the engine reads its features and puts them here."""
+    """Features of the user; None until they were read, and for a session: the engine reads its features and puts them here."""
     degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED
     """Whether, and why, the user's features could not be read."""
 
@@ -65,7 +65,7 @@ class Ranked:
     rows_K: npt.NDArray[np.int64]
     """Best first."""
     rerank: "Rerank"
-    """What ordered them."""
+    """Order of the items."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +87,12 @@ class Answer:
     seconds: dict[str, float]
     """By stage, in order."""
     begins: dict[str, float]
-    """When each stage began, by :func:`time.perf_counter`."""
+    """Start of each stage, by :func:`time.perf_counter`."""
     degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED
     """Whether, and why, the user's features could not be read, or are not what they were."""
     rerank: "Rerank" = RERANK_NONE
-    """What ordered the items."""
+    """Order of the items."""
     ranked: Ranked | None = field(default=None, compare=False, repr=False)
-    """What it was made of, if it is to be explained; None for the most popular items."""
+    """Inputs, for an explanation; None for the most popular items."""
     explanations: Sequence[Explanation] = ()
     """If asked for: of the first items, as many as there was time for."""

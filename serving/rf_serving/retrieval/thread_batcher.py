@@ -26,7 +26,7 @@ class BatchLimits:
     most: int = 32
     """Most requests of a batch: a larger one saves little more and takes longer."""
     collect_seconds: float = 300e-6
-    """How long a request may wait for others, when the thread is free and others are about to come."""
+    """Longest wait of a request for others, while the thread is free and others are expected."""
     waiting: int = 1024
     """Most requests that wait; one more is refused."""
 

@@ -28,7 +28,7 @@ TAKEN = 100
 REPEATS = 3
 """The least of so many times counts: the others had company."""
 _LEAST_SECONDS = 1e-7
-"""What no clock tells from nothing."""
+"""Resolution of the clock."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from rf_serving.search.columns import FeatureColumn
 from rf_serving.search.condition import Condition
 
 MASK_BYTES = 64 << 20
-"""What the kept masks of a catalog may take: 64 of a million items."""
+"""Memory limit of the kept masks of a catalog: 64 of a million items."""
 
 
 class ItemColumns:

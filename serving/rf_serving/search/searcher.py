@@ -21,7 +21,7 @@ from rf_serving.search.eligibility import Eligible, Passing, are_among
 from rf_serving.search.scan import scan_passing
 
 OVERFETCH = 4
-"""How many times as many items as a filter is expected to need are asked of an approximate index: of those it returns it finds
+"""Factor on the number of items that a filter is expected to need, in searches of an ANN index: of those it returns it finds
 the first ones best, and too few pass less often."""
 LEAST_FILTERED = 128
 """Least number asked for behind a filter. Up to 100 an index makes the effort that finds 95% of them, for more a larger one,

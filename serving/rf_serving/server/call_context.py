@@ -17,7 +17,7 @@ class Call:
     seconds: dict[str, float] = field(default_factory=dict)
     """By stage."""
     begins: dict[str, float] = field(default_factory=dict)
-    """When each stage began, by :func:`time.perf_counter`."""
+    """Start of each stage, by :func:`time.perf_counter`."""
 
 
 _call: ContextVar[Call] = ContextVar("call")

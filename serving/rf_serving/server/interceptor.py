@@ -58,7 +58,7 @@ class _Method:
     name: str
     role: Role
     statuses: frozenset[str]
-    """What it may be answered with."""
+    """Statuses it may be answered with."""
     admission: Admission
     refuse: Callable[["_Method", Any], Awaitable[bytes]]
 

@@ -24,7 +24,7 @@ _ERRORS = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DATA_LOSS,
 )
-"""What counts as a failure of a server by OpenTelemetry's conventions for RPC."""
+"""Statuses that are failures of a server by OpenTelemetry's conventions for RPC."""
 
 
 class OpenTelemetryTracing:

@@ -22,32 +22,32 @@ class ServeOptions:
     bundle: str | None = None
     """Name of the bundle to serve whatever is promoted; None: follow the registry."""
     poll_seconds: float = 1.0
-    """How often the registry is looked at."""
+    """Interval at which the registry is polled."""
     limits: Limits = field(default_factory=Limits)
     max_in_flight: int = 128
     """Calls that a process answers at once, at most."""
     max_pending: int = 128
     """Calls of a method that gRPC holds until a process takes them in; more are ended with CANCELLED."""
     queue_seconds: float = 0.02
-    """How long calls may wait for their turn before fewer are taken in."""
+    """Queueing delay above which fewer calls are accepted."""
     deadline_seconds: float = 10.0
     """Most time for a call; less where the caller says so."""
     keepalive_seconds: float = 60.0
-    """How long a connection may be silent before its other end is asked whether it is still there."""
+    """Silence of a connection after which a keepalive ping is sent."""
     min_ping_seconds: float = 5.0
-    """How often clients may ask that; those that do it more often are sent away."""
+    """Shortest interval of clients' pings; a client that pings more often is disconnected."""
     connection_idle_seconds: float = 1800.0
-    """How long a connection may be without a call before it is closed."""
+    """Time without a call after which a connection is closed."""
     connection_age_seconds: float | None = None
-    """How long a connection lives, so that balancers spread callers anew; None: as long as the caller keeps it."""
+    """Lifetime of a connection, after which balancers redistribute callers; None: no limit."""
     fetch_seconds: float = 0.05
-    """How long the online store may take; then the answer is degraded."""
+    """Time limit of the online store; beyond it the answer is degraded."""
     batch_most: int = 32
     """Most requests that are encoded and searched together."""
     batch_seconds: float = 300e-6
-    """How long a request may wait for others."""
+    """Longest wait of a request for its batch."""
     drain_seconds: float = 20.0
-    """How long calls in flight may take after a signal."""
+    """Time for calls in flight after a signal."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     """Port of the Prometheus metrics; None: not exposed, 0 chooses a free one."""

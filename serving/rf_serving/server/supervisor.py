@@ -55,7 +55,7 @@ class _Worker:
     process: SpawnProcess | None = None
     reports: Connection | None = None
     ready: dict[str, Any] | None = None
-    """What it said when it began to answer."""
+    """Message of the worker when it began to answer."""
     started: float = 0.0
     start_at: float = 0.0
     pause: float = _FIRST_PAUSE

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MICROSECONDS = 1_000_000
 _NO_TIME = -(2**63)
-"""What Feast stores for a missing time."""
+"""Feast's value for a missing time."""
 _SEEN = f"{VIEW}__{ITEMS}"
 
 

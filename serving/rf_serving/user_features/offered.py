@@ -17,13 +17,13 @@ class OfferedFeatures:
 
     def __init__(self) -> None:
         self.profile: Mapping[str, FieldRule] = {}
-        """What each user feature may have, by full name."""
+        """Rule of each user feature, by full name."""
         self.context: Mapping[str, FieldRule] = {}
-        """What each context feature may have for one interaction, by full name; times come with the interactions."""
+        """Rule of each context feature of one interaction, by full name; times come with the interactions."""
         self.columns: Mapping[str, str] = {}
         """Column of the interaction log that each context feature keeps, by full name."""
         self.meanings: tuple[MeaningRule, ...] | None = None
-        """What events mean; None before the definitions were read."""
+        """Rules for the meaning of events; None before the definitions were read."""
         self.items: ItemSchema | None = None
         """Features and display fields of items; None before the definitions were read."""
 

@@ -25,7 +25,7 @@ from rf_serving.user_features.fetcher import FeatureFetcher
 from rf_serving.user_features.online_rows import Row
 
 FETCH_SECONDS = 0.05
-"""How long the online store may take for a request unless configured."""
+"""Default time limit of the online store for a request."""
 _STORE_SHARE = 0.5
 """Share of a request's time that the read which is going on must have taken, for the store to count as slow."""
 _TOGETHER = 64
@@ -66,7 +66,7 @@ class OnlineReader:
         """
         self.breaker = breaker or Breaker()
         self.fault: DegradedReason = DEGRADED_REASON_UNSPECIFIED
-        """What is wrong with what can be read: answers from it are degraded. Assigned from any thread."""
+        """Fault of the store's content: answers from it are degraded. Assigned from any thread."""
         self._stuck_seconds = stuck_seconds
         self._stuck: list[_Reader] = []
         self._reader = self._start()

@@ -30,7 +30,7 @@ Row = dict[str, "Value"]
 _Read = Callable[[list[bytes], list[Any]], list[Row]]
 _Views = Sequence[tuple["FeatureView", list[str]]]
 _LOOK_AGAIN_SECONDS = 5.0
-"""How often a table that is not there yet is looked for."""
+"""Interval at which a missing table is looked for."""
 
 
 class OnlineRows:

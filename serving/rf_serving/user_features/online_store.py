@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 
 WAIT_SECONDS = 1.0
-"""How long a call waits for a store that is locked or silent, where the store can be told."""
+"""Longest wait of a call for a locked or silent store, where the store has such a setting."""
 
 
 def open_online(config: "RepoConfig", wait_seconds: float = WAIT_SECONDS, *, retries: bool = True) -> Any:

@@ -24,7 +24,7 @@ VALUE_CASES = {
     "Array(Float32)": "double_list",
     "Array(Float64)": "double_list",
 }
-"""Which case of a value fits which dtype."""
+"""Case of a value that fits each dtype."""
 WHOLE = {"double_value": "int_value", "double_list": "int_list"}
 """Cases that are taken as well where numbers are meant: JSON and many a client's language do not tell 5 from 5.0."""
 _LISTS = {"string_list": StringList, "int_list": Int64List, "double_list": DoubleList}

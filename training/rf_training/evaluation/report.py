@@ -45,7 +45,7 @@ class EvaluationReport:
     segments: Segments
     """By popularity of the target and by length of the history."""
     reach: CatalogReach
-    """How much of the catalog is recommended, and how popular it is."""
+    """Share of the catalog that is recommended, and its popularity."""
 
     def result(self, scorer: str, seen: Seen) -> ScorerResult:
         """Return the result of one scorer on all cases under one treatment of seen items.

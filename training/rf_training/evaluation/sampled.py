@@ -31,7 +31,7 @@ class Sampled:
     """Metric values of every scorer on the same cases, and their means over the same resampled users."""
 
     columns: dict[Key, slice]
-    """Where the metrics of a scorer are among the columns."""
+    """Columns of each scorer's metrics."""
     values_NM: npt.NDArray[np.float64]
     """``[n_cases, n_columns]``."""
     means_RM: npt.NDArray[np.float64]

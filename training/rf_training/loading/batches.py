@@ -66,7 +66,7 @@ class Batch:
     real_BR: Tensor
     """bool: False where a row of ``read_BR`` is padding."""
     place_Q: Tensor
-    """Where ``real_BR``, read row by row, is True."""
+    """Indices at which ``real_BR``, read row by row, is True."""
     candidate_C: Tensor
     """Row of ``sides["item"]`` of each candidate that this process encodes: its :meth:`Share.rows` of all candidates."""
     target_Q: Tensor
@@ -80,7 +80,7 @@ class Batch:
     unwanted_U: Tensor
     """Row of ``sides["item"]`` of each explicit negative: an item that the user had declared unwanted before the target."""
     refusing_U: Tensor
-    """Which target it is a negative of, in the order of ``target_Q``; a target has one at most."""
+    """Target that it is a negative of, in the order of ``target_Q``; a target has one at most."""
     candidates: int
     """Candidates of the whole step."""
     weight: float

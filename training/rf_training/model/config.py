@@ -70,7 +70,7 @@ class ModelConfig:
     """Whether items have a learned bias, served as one more dimension of their vectors."""
 
     bag_pooling: BagPooling = "mean"
-    """How the values of a multi-valued feature become one vector (R1)."""
+    """Pooling of the values of a multi-valued feature into one vector (R1)."""
 
     share_domains: bool = True
     """One embedding table per domain (R4); False gives every feature a table of its own, for the ablation."""

@@ -21,7 +21,7 @@ from rf_training.evaluation.sequences import Jagged, Split
 from rf_training.rerank.towers import EncodedPositions, Positions, Towers
 
 CANDIDATES = 1000
-"""How many are found for every place."""
+"""Number of candidates for every place."""
 MAX_SCORES = 1 << 23
 """Most scores held at once on a CPU: 32 MiB."""
 

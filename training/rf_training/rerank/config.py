@@ -29,7 +29,7 @@ class RerankConfig:
     """Blocks of attention over the history in ``lime-xor``, ``target-attention`` and ``truncated``."""
 
     weights: LinkWeights = "softmax"
-    """How an item's products with the links become its link weights."""
+    """Function from an item's products with the links to its link weights."""
 
     width: Count = 32
     """Numbers that LIME keeps of an item beside its link weights, for the scorer."""
@@ -41,7 +41,7 @@ class RerankConfig:
     """Dropout of the history's tokens, behind attention and in the scorer."""
 
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False, description="be a positive number")] = 1 / 0.07
-    """Where the factor of the retriever's score starts, which is learned: one over the temperature that it was trained with."""
+    """Initial value of the learned factor of the retriever's score: one over the temperature that it was trained with."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without the towers."""

@@ -96,7 +96,7 @@ class Examples:
     places: int
     """Positions before those without a found positive were left out."""
     strength: float
-    """How much of an event was taken out of its own item's vector, see :mod:`rf_training.rerank.examples`."""
+    """Part of an event that was taken out of its own item's vector, see :mod:`rf_training.rerank.examples`."""
     known: float
     """Share of the positives that were among the first :data:`BAR` before it was."""
 

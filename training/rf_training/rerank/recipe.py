@@ -45,7 +45,7 @@ class RerankTraining:
     """Share of the interactions before a training place that lose their item id: features alone describe the item."""
 
     views: Count = 1
-    """How often training places are encoded and searched, each time with other noise and negatives; the passes take turns."""
+    """Encodings and searches of the training places, each with other noise and negatives; the passes take turns."""
 
     learning_rate: Positive = 5e-4
     """Peak of the schedule: a warm-up of a tenth of the first pass, and a cosine to 0 at the last."""

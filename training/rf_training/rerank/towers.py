@@ -109,7 +109,7 @@ class Towers:
     def __init__(self, model: RetrievalFormer, dataset: Dataset) -> None:
         self.model, self.dataset = model.eval(), dataset
         self.device = model.device
-        """Where everything is computed and kept: that of the model."""
+        """Device of all computation: that of the model."""
         sides = EncodedSides.of(dataset)
         self.scorer = ModelScorer(model, dataset, sides=sides)
         self.unit_ND = self.scorer.unit_vectors.contiguous()

@@ -19,7 +19,7 @@ class Event:
     """As text, whatever type ids have."""
     item_id: str
     timestamp_us: int
-    """When it happened: microseconds since 1970, UTC."""
+    """Time of the event: microseconds since 1970, UTC."""
     values: dict[str, Any] = field(default_factory=dict)
     """Further columns of the interactions table, ``event_type`` among them; a missing value is left out."""
 

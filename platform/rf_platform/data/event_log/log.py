@@ -54,7 +54,7 @@ class LogState:
     pending: int = field(default=0, compare=False)
     """Epoch of the materialisation that is going on, or that failed or was killed since; 0: none."""
     fault: StoreFault = StoreFault.NONE
-    """What is known to be wrong with the online store."""
+    """Known fault of the online store."""
     trimmed: int = field(default=0, compare=False)
     """Highest number of the events that have left SQL; 0: none has."""
     whole_at: int = 0

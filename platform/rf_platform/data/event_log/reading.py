@@ -120,7 +120,7 @@ class EventWindow:
     since: date = date(1980, 1, 1)
     """The first day; earlier times are most likely in another unit. In 1970: times count from anywhere, and no unit is told."""
     ahead_seconds: float = 60.0
-    """How far a caller's clock may run ahead."""
+    """Tolerance for a caller's clock that runs ahead."""
     clock: Callable[[], float] = time
     """Seconds since 1970."""
 

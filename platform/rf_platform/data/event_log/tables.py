@@ -31,7 +31,7 @@ from rf_platform.sql import sqlite_url
 
 FORMAT = 1
 WAIT_SECONDS = 20
-"""How long a writer waits for others, and for a server that does not answer."""
+"""Longest wait of a writer for others, and for a server that does not answer."""
 _BIG = BigInteger().with_variant(Integer(), "sqlite")
 metadata = MetaData()
 EVENTS = Table(

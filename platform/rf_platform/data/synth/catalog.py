@@ -27,7 +27,7 @@ TAGS_PER_CATEGORY, TAGS_PER_STYLE, TAGS_PER_ITEM = 4, 3, 3
 NEW_SHARE = 0.3
 """Share of the items that enter during the period."""
 TRUE_BRAND, TRUE_TAG = 0.9, 0.9
-"""How often a brand or a tag is that of the style."""
+"""Probability that a brand or a tag is that of the style."""
 
 _ITEMS, _CELLS = 1, 2
 

@@ -18,7 +18,7 @@ TOPIC, OTHER_TASTE = 0.75, 0.15
 """Share of the events that keep to the session's topic, and of those that follow another taste of the user; the rest is
 whatever is popular anywhere."""
 ROUNDS, NARROW_ROUNDS = 7, 3
-"""How often a choice is thought over: an item that is not there yet, or that the user has chosen before; and how often within
+"""Most draws of a choice, repeated for an item that is not there yet or was chosen before by the user; and most draws within
 its cell, before all styles of the category will do."""
 EVENT_TYPES = ("view", "cart", "purchase")
 _MEANT = np.cumsum([0.7, 0.16])

@@ -13,7 +13,7 @@ ARCHETYPES = 12
 FAVOURITES = 3
 """Cells a user comes back to, the first one most of all."""
 TRUE_SEGMENT = 0.85
-"""How often the segment on record is the user's archetype."""
+"""Probability that the segment on record is the user's archetype."""
 AGE_GROUPS = ("18-24", "25-34", "35-44", "45-54", "55-64", "65+")
 COUNTRIES = ("DE", "US", "IN", "BR", "JP", "GB", "FR", "AU")
 UTC_OFFSET = np.array([1.0, -6, 5.5, -3, 9, 0, 1, 10])

@@ -59,14 +59,14 @@ class Assignment:
     split: npt.NDArray[np.int8]
     """``[events]``: :data:`TRAIN`, :data:`VALIDATION`, :data:`TEST`, :data:`HISTORY` or :data:`REMOVED`."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What followed from the parameters and the data, such as the time of a cut, for the dataset's manifest."""
+    """Facts that follow from the parameters and the data, such as the time of a cut, for the dataset's manifest."""
 
 
 class SplitProtocol(Protocol):
     """A rule that splits the events of a dataset: a frozen dataclass with its parameters as fields."""
 
     name: ClassVar[str]
-    """What it is called on the command line and in manifests."""
+    """Name on the command line and in manifests."""
 
     def assign(self, log: EventLog) -> Assignment:
         """Decide about every event; equal logs give equal assignments."""
@@ -80,7 +80,7 @@ class LogPart:
     """Some consecutive users with all their events."""
 
     chunk: UserChunk
-    """Which users and which events of the log."""
+    """Users and events of the log in this part."""
     offsets: npt.NDArray[np.int64]
     """``[users + 1]``: user ``u`` of the part owns its events ``offsets[u]`` to ``offsets[u + 1]``."""
     item: npt.NDArray[np.int32]

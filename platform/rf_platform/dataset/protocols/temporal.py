@@ -80,9 +80,9 @@ class Temporal:
     name: ClassVar[str] = "temporal"
 
     validation_cut: Cut = 0.8
-    """Where the validation part begins; events at this moment belong to it."""
+    """Begin of the validation part; events at this moment belong to it."""
     test_cut: Cut = 0.9
-    """Where the test part begins; events at this moment belong to it."""
+    """Begin of the test part; events at this moment belong to it."""
     new_items_only: bool = False
     """A user's target of a part is their first event in it with an item that has no event before the part (row R24)."""
 

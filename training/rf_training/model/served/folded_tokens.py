@@ -61,7 +61,7 @@ class FoldedTokens:
         """Rows for :meth:`ids`; None where nothing is looked up."""
         flags_FE = _counted(self._number_bias_FD)
         self.sum_numbers_NE = torch.cat([F.pad(self._number_weight_FD, (0, 1)), flags_FE]) if self._numbers else None
-        """What :meth:`flagged` is multiplied with; None where there are no numbers."""
+        """Matrix that :meth:`flagged` is multiplied with; None where there are no numbers."""
         self.adds_up = not self._vectors
         """Whether these two make the whole sum."""
 
