@@ -1,5 +1,7 @@
 """Ids, numbers and vectors from raw values."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -158,7 +160,7 @@ def test_time_gaps() -> None:
 
 
 def test_plain_lists_are_encoded_as_arrow_arrays_are() -> None:
-    values = {
+    values: dict[str, list[Any]] = {
         "genres": [["Comedy", None, "?"], None, [], ["Drama"], ["", "Drama"]],
         "hash": ["a", None, "", "b", "a"],
         "price": [14.0, None, float("nan"), 1e30, 10.0],

@@ -82,6 +82,8 @@ class UserTower(nn.Module):
     projected and added before it asks the last block. The projection starts at zero, and nothing of it reaches another position.
 
     Positions are counted from the end of the history, so that the latest interaction always has the same one.
+
+    Requests are answered by the same tower as a graph, :mod:`rf_training.model.served`: a change here is a change there.
     """
 
     def __init__(self, config: ModelConfig) -> None:

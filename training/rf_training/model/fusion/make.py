@@ -32,7 +32,7 @@ FUSIONS: dict[str, Callable[[FusionSize], Fusion]] = {
     "cross-attention": lambda size: CrossAttentionFusion(size.dim, size.heads),
     "concat": lambda size: ConcatFusion(size.dim, size.features),
 }
-"""All fusions by name: what recipes and the ablation choose from."""
+"""All fusions by name: what recipes and the ablation choose from. Each has a form in ``model/served/fusions.py``."""
 
 
 def make_fusion(kind: str, dim: int, heads: int, ffn: int, dropout: float, count: int) -> Fusion:

@@ -6,17 +6,19 @@ projected and offset tokens already, all features' tables lie in one, and the to
 Shapes: R rows, M features, F features that are looked up, D width, W width of an embedding, V rows of all tables, E = D + 1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rf_platform.features.encode import EncodedTable
 from rf_platform.features.spec import FieldSpec, Side
 from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.served.onnx_graph import Inputs
 
 FOLDED_BYTES = 64 << 20
 """Largest table that is made; a side with more values is looked up as in training."""
@@ -55,22 +57,22 @@ class FoldedTokens:
         cut = len(self._keys) + len(self._numbers)
         self._number_weight_FD = tokens.number_weight_FD
         self._number_bias_FD, self._vector_bias_FD = bias_MD[len(self._keys) : cut], bias_MD[cut:]
-        self._projections = list(tokens.projections)
+        self._projections = cast(Sequence[nn.Linear], tokens.projections)
         # For sums: one more column counts, and one more row is where nothing is to be added.
         self.sum_table_VE = F.pad(_counted(self._table_VD), (0, 0, 0, 1)) if self._table_VD is not None else None
-        """Rows for :meth:`ids`; None where nothing is looked up."""
-        flags_FE = _counted(self._number_bias_FD)
-        self.sum_numbers_NE = torch.cat([F.pad(self._number_weight_FD, (0, 1)), flags_FE]) if self._numbers else None
-        """Matrix that :meth:`flagged` is multiplied with; None where there are no numbers."""
-        self.adds_up = not self._vectors
-        """Whether these two make the whole sum."""
+        """Rows for the ids of :meth:`inputs`; None where nothing is looked up."""
+        dense = [F.pad(self._number_weight_FD, (0, 1)), _counted(self._number_bias_FD)]
+        for projection, bias_D in zip(self._projections, self._vector_bias_FD, strict=True):
+            dense += [F.pad(projection.weight.t(), (0, 1)), _counted(bias_D[None])]
+        self.sum_dense_NE = torch.cat(dense) if self._numbers or self._vectors else None
+        """Factors of the dense ones of :meth:`inputs`; None where there are none."""
 
     def __call__(self, features: EncodedTable) -> tuple[Tensor, Tensor]:
         """Return tokens [R, M, D] and which of them are present [R, M]; the value of one that is not present means nothing."""
         tokens: list[Tensor] = []
         present: list[Tensor] = []
         if self._table_VD is not None:
-            ids_RF = torch.from_numpy(self.ids(features))
+            ids_RF = torch.from_numpy(self._ids(features))
             present_RF = ids_RF != self._nothing
             tokens.append(F.embedding(ids_RF.clamp_(max=self._nothing - 1), self._table_VD))
             present.append(present_RF)
@@ -87,35 +89,35 @@ class FoldedTokens:
             return tokens[0], present[0]
         return torch.cat(tokens, dim=1), torch.cat(present, dim=1)
 
-    def summed(self, features: EncodedTable) -> Tensor:
-        """Return the sum of the tokens that are present, and behind it their number [R, D + 1]: what a mean of them needs."""
-        sum_RE: Tensor | None = None
+    def inputs(self, side: Side, features: EncodedTable) -> Inputs:
+        """Return the inputs of a graph that adds up the tokens: rows of one table, and what the other is multiplied by."""
+        inputs: Inputs = {}
         if self.sum_table_VE is not None:
-            ids_RF = torch.from_numpy(self.ids(features))
-            sum_RE = F.embedding_bag(ids_RF, self.sum_table_VE, mode="sum")
-        if self.sum_numbers_NE is not None:
-            number_RN = torch.from_numpy(self.flagged(features))
-            table_NE = self.sum_numbers_NE
-            sum_RE = torch.mm(number_RN, table_NE) if sum_RE is None else torch.addmm(sum_RE, number_RN, table_NE)
-        for place, key in enumerate(self._vectors):
-            token_RD, there_R = self._vector_token(place, features.vectors[key])
-            token_RE = _counted(token_RD) * there_R.unsqueeze(1)
-            sum_RE = token_RE if sum_RE is None else sum_RE + token_RE
-        assert sum_RE is not None
-        return sum_RE
+            inputs[f"{side}_ids"] = self._ids(features)
+        if self.sum_dense_NE is not None:
+            inputs[f"{side}_dense"] = self._dense(features, len(self.sum_dense_NE))
+        return inputs
 
-    def flagged(self, features: EncodedTable) -> npt.NDArray[np.float32]:
-        """Return the numbers, 0 where they are missing, and behind them 1 for each that is there [R, 2F]."""
+    def _dense(self, features: EncodedTable, width: int) -> npt.NDArray[np.float32]:
+        """Return the numbers, 1 for each that is there, and each vector with a 1 behind it [R, N]; 0 for all that is missing."""
         count = len(self._numbers)
-        number_RN = np.empty((features.rows, 2 * count), np.float32)
+        dense_RN = np.empty((features.rows, width), np.float32)
         for column, key in enumerate(self._numbers):
             number_R = features.numbers[key]
             known_R = number_R == number_R
-            number_RN[:, column] = np.where(known_R, number_R, 0)
-            number_RN[:, count + column] = known_R
-        return number_RN
+            dense_RN[:, column] = np.where(known_R, number_R, 0)
+            dense_RN[:, count + column] = known_R
+        begin = 2 * count
+        for key in self._vectors:
+            vector_RW = features.vectors[key]
+            end = begin + vector_RW.shape[1]
+            known_R = ~np.isnan(vector_RW).any(axis=1)
+            dense_RN[:, begin:end] = np.where(known_R[:, None], vector_RW, 0)
+            dense_RN[:, end] = known_R
+            begin = end + 1
+        return dense_RN
 
-    def ids(self, features: EncodedTable) -> npt.NDArray[np.int64]:
+    def _ids(self, features: EncodedTable) -> npt.NDArray[np.int64]:
         """Return the row of the table of each value [R, F]; where there is none, that of :attr:`sum_table_VE` which is 0."""
         ids_RF = np.empty((features.rows, len(self._keys)), np.int64)
         for column, (key, start) in enumerate(zip(self._keys, self._start_F.tolist(), strict=True)):

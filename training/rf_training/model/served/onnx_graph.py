@@ -1,7 +1,7 @@
 """Writes small ONNX graphs, node by node, and runs them with ONNX Runtime."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ import onnxruntime as ort
 _OPSET, _IR = 20, 10
 CONTRIB = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
+Inputs = dict[str, npt.NDArray[Any]]
+"""Values that a graph takes with each run, by name."""
 
 
 class OnnxGraph:
@@ -93,7 +95,7 @@ class OnnxSession:
         self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         self._outputs = list(outputs)
 
-    def __call__(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+    def __call__(self, inputs: Inputs) -> list[npt.NDArray[np.float32]]:
         """Return the outputs, in order."""
         found: list[npt.NDArray[np.float32]] = self._session.run(self._outputs, inputs)
         return found

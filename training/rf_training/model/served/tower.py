@@ -1,4 +1,4 @@
-"""The user side of a model, for answering: the vectors that training computes, with fewer operations.
+"""Served user tower: the vectors that training computes, with fewer operations.
 
 Shapes: B requests, V interactions of all requests, D width.
 """
@@ -13,11 +13,13 @@ from torch.nn import functional as F
 
 from rf_platform.features.encode import EncodedTable
 from rf_platform.features.spec import FeatureSpec, Side
-from rf_training.model.fusion import Fusion, MeanFusion
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.served.folded_tokens import FoldedTokens
-from rf_training.model.served.graph import Inputs, TowerGraph, tokens_of
+from rf_training.model.served.fusions import FORMS
+from rf_training.model.served.layouts import LAYOUTS, places
+from rf_training.model.served.onnx_graph import OnnxSession
+from rf_training.model.served.tower_graph import TowerGraph
 
 
 class Encoded(NamedTuple):
@@ -32,27 +34,47 @@ class Encoded(NamedTuple):
 
 
 class ServedTower:
-    """Turns histories and profiles into query vectors.
+    """User side of a model as one graph, written from the trained weights.
 
-    Most of it is one graph (:class:`TowerGraph`). Tokens are read from tables in which everything that does not depend on the
-    request was done before (:class:`FoldedTokens`); fusions that are no mean are training's own modules. Behind a closed gate,
-    interactions are not fused.
+    Tokens are read from tables in which everything that does not depend on the request was done before (:class:`FoldedTokens`).
+    What the graph does not compute is training's own: fusions without a form, and tokens that are not folded. Behind a closed
+    gate, interactions are not fused. Part by part, the graph repeats :class:`~rf_training.model.user_tower.UserTower`: a
+    change of one is a change of the other.
 
     Safe from several threads at once: nothing is kept between calls.
     """
 
+    @torch.inference_mode()
     def __init__(self, model: RetrievalFormer, spec: FeatureSpec) -> None:
+        """Write the graph.
+
+        Args:
+            model: trained.
+            spec: features that the model has.
+        """
         self._model = model
-        self._folded = {side: FoldedTokens.of(model, side, spec.inputs(side)) for side in ("user", "context")}
-        self._gate = model.interaction_gate.item()
-        self._fuses = model.context_tokens.count > 0 and self._gate != 0
+        sides: tuple[Side, ...] = ("user", "context")
+        self._folded = {side: FoldedTokens.of(model, side, spec.inputs(side)) for side in sides}
+        self._fuses = model.context_tokens.count > 0 and model.interaction_gate.item() != 0
+        form, used = FORMS[model.config.fusion], {"user": model.user_tokens.count > 0, "context": self._fuses}
         self._added: dict[Side, FoldedTokens] = {}
-        """Tokens that the graph adds up, by side."""
-        if self._fuses and (found := self._adding("context", model.interaction_fusion)):
-            self._added["context"] = found
-        if model.user_tokens.count and (found := self._adding("user", model.profile_fusion)):
-            self._added["user"] = found
-        self._graph = TowerGraph(model, self._added.get("context"), self._added.get("user"))
+        """Folded tokens that the graph fuses, by side."""
+        graph, D = TowerGraph(), model.config.dim
+        z_VD = h_VD = graph.numbers("h_VD", "V", D)
+        fused: dict[Side, str] = {}
+        for side, folded in self._folded.items():
+            if form is not None and folded is not None and used[side]:
+                first, fusion = (h_VD, model.interaction_fusion) if side == "context" else (None, model.profile_fusion)
+                self._added[side], fused[side] = folded, form(graph, side, folded, first, fusion.empty_D)
+        if "context" in fused:
+            z_VD = graph("Add", h_VD, graph("Mul", fused["context"], graph.weight(model.interaction_gate)))
+        p_BD = fused["user"] if "user" in fused else graph.numbers("p_BD", "B", D)
+        entered = LAYOUTS[model.config.layout].enter(graph, model.user_tower, z_VD, p_BD)
+        u_BD = graph.read(model.user_tower, *entered, p_BD)
+        query_BD = graph("LpNormalization", u_BD, axis=-1, p=2)
+        if model.biased:
+            query_BD = graph("Pad", query_BD, graph.indices_of(0, 0, 0, 1), graph.weight(np.array(1, np.float32)))
+        self._session: OnnxSession = graph.session([query_BD, u_BD, *([z_VD] if "context" in fused else [])])
 
     def __call__(
         self,
@@ -69,37 +91,24 @@ class ServedTower:
             users: profiles [B].
             context: of the interactions [V].
         """
+        inputs = dict(places(length_B.tolist(), self._model.config.layout))
         features: dict[Side, EncodedTable] = {"user": users, "context": context}
-        tokens: Inputs = {}
         for side, folded in self._added.items():
-            tokens |= tokens_of(side, folded, features[side])
-        if "context" not in self._added:
-            h_VD = self._interactions(h_VD, context)
+            inputs |= folded.inputs(side, features[side])
+        if self._fuses and "context" not in self._added and len(h_VD):
+            h_VD = self._interactions(torch.from_numpy(h_VD), context).numpy()
         if "user" not in self._added:
-            tokens["p_BD"] = self._profiles(users, len(length_B)).numpy()
-        queries_BD, u_BD, z_VD = self._graph(h_VD, length_B, tokens)
-        return Encoded(queries_BD, z_VD, u_BD)
-
-    def _adding(self, side: Side, fusion: Fusion) -> FoldedTokens | None:
-        """Return the tokens of a side if the graph can fuse them."""
-        folded = self._folded[side]
-        return folded if isinstance(fusion, MeanFusion) and folded is not None and folded.adds_up else None
-
-    def _interactions(self, h_VD: npt.NDArray[np.float32], context: EncodedTable) -> npt.NDArray[np.float32]:
-        """Return the interaction tokens [V, D] (Eq. 7, R6)."""
-        return self._fused(torch.from_numpy(h_VD), context).numpy() if self._fuses and len(h_VD) else h_VD
+            inputs["p_BD"] = self._profiles(users, len(length_B)).numpy()
+        query_BD, u_BD, *z_VD = self._session({**inputs, "h_VD": h_VD})
+        return Encoded(query_BD, z_VD[0] if z_VD else h_VD, u_BD)
 
     @torch.inference_mode()
-    def _fused(self, h_VD: Tensor, context: EncodedTable) -> Tensor:
-        model, folded = self._model, self._folded["context"]
-        if folded is not None and isinstance(model.interaction_fusion, MeanFusion):
-            sum_VE = folded.summed(context)
-            sum_VD, count_V1 = sum_VE[:, :-1], sum_VE[:, -1:]
-            return torch.addcdiv(h_VD, sum_VD.add_(h_VD), count_V1.add_(1), value=self._gate)
+    def _interactions(self, h_VD: Tensor, context: EncodedTable) -> Tensor:
+        """Return the interaction tokens [V, D] (Eq. 7, R6), as :meth:`RetrievalFormer.encode_interactions` does."""
         tokens_VMD, present_VM = self._tokens("context", context)
         tokens_VMD = torch.cat([h_VD.unsqueeze(1), tokens_VMD], dim=1)
-        fused_VD = model.interaction_fusion(tokens_VMD, F.pad(present_VM, (1, 0), value=True))
-        return torch.addcmul(h_VD, model.interaction_gate, fused_VD)
+        fused_VD = self._model.interaction_fusion(tokens_VMD, F.pad(present_VM, (1, 0), value=True))
+        return torch.addcmul(h_VD, self._model.interaction_gate, fused_VD)
 
     @torch.inference_mode()
     def _profiles(self, users: EncodedTable, count: int) -> Tensor:
@@ -107,13 +116,8 @@ class ServedTower:
         fusion = self._model.profile_fusion
         if not self._model.user_tokens.count:
             return fusion.empty_D.detach().expand(count, -1)
-        folded = self._folded["user"]
-        if folded is None or not isinstance(fusion, MeanFusion):
-            profiles_BD: Tensor = fusion(*self._tokens("user", users))
-            return profiles_BD
-        sum_BE = folded.summed(users)
-        sum_BD, count_B1 = sum_BE[:, :-1], sum_BE[:, -1:]
-        return torch.where(count_B1 > 0, sum_BD / count_B1, fusion.empty_D)
+        profiles_BD: Tensor = fusion(*self._tokens("user", users))
+        return profiles_BD
 
     def _tokens(self, side: Side, encoded: EncodedTable) -> tuple[Tensor, Tensor]:
         folded = self._folded[side]
