@@ -2,6 +2,8 @@
 
 A signal raises :class:`KeyboardInterrupt` in the main thread, and the first one is remembered: where a library swallows it and
 raises an error of its own (DuckDB, imports of extension modules), the process ends as an interrupted one all the same.
+
+A process that another one starts has a lifeline: its standard input, a pipe that ends with the other one, whatever ends that.
 """
 
 import os
@@ -145,3 +147,19 @@ def _flush(stream: Any) -> None:
         stream.flush()
     except Exception:  # nothing can be done about it any more
         return
+
+
+LIFELINE = "RF_LIFELINE"
+"""Environment variable that tells a process that its standard input is one."""
+
+
+def end_with_parent() -> None:
+    """From here on, end this process when the one that started it with a lifeline is gone: killed, it could not stop this one."""
+    if os.environ.pop(LIFELINE, None):
+        threading.Thread(target=_watch, name="lifeline", daemon=True).start()
+
+
+def _watch() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)

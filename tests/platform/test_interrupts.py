@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rf_platform.doctor import position
+from rf_platform.doctor import stores
 from rf_platform.doctor.check import Check, run_checks
 from rf_platform.failures import reading
 from rf_platform.interrupts import Terminated, held, listening, raise_if_received, received
@@ -31,7 +31,7 @@ def of_doctor(settings: Settings, _: pytest.MonkeyPatch) -> None:
 
 def of_position(settings: Settings, patch: pytest.MonkeyPatch) -> None:
     patch.setattr("rf_platform.features.store.open_store", swallow)
-    position.check_store_position(settings)
+    stores.check_store_position(settings)
 
 
 def of_reading(_: Settings, __: pytest.MonkeyPatch) -> None:

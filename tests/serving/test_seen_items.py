@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import LogCapture
 
 from rf_platform.doctor.check import Status
-from rf_platform.doctor.seen import check_seen_sets
+from rf_platform.doctor.stores import check_seen_sets
 from rf_platform.features.store import quiet
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import Interaction, Session

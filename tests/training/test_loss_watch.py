@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rf_platform.errors import RunError
-from rf_training.loss_watch import READ_EVERY, LossWatch
+from rf_training.loss import READ_EVERY, LossWatch
 
 
 def fault(loss: float) -> str:

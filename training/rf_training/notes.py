@@ -1,10 +1,16 @@
-"""Notes of a run: files to which a line of JSON is added now and then, such as ``history.jsonl``."""
+"""Notes of a run in its directory: lines of JSON, such as ``history.jsonl``, and curves for TensorBoard."""
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from rf_platform.failures import reading, writing
 
@@ -35,3 +41,62 @@ def read_notes(path: Path) -> list[dict[str, Any]]:
         if any(not isinstance(note, dict) for note in notes):
             raise ValueError("a line is no JSON object")
         return notes
+
+
+FLUSH_SECONDS = 30.0
+"""Largest age of values not yet in the file."""
+
+
+class Board:
+    """Writes scalars by step, in the order they are given, in the thread that gives them.
+
+    A failure of the disk is raised where it happens; the writer that tensorboard has meets it in a thread, with a traceback.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file, self._records = path, file, RecordWriter(file)
+        self._flushed = time.monotonic()
+
+    @classmethod
+    @contextmanager
+    def open(cls, directory: Path, first_step: int) -> Iterator[Self]:
+        """Open a new events file in a directory, which is made if need be.
+
+        Args:
+            directory: of the files; those of earlier sittings stay.
+            first_step: what earlier files have from this step on is void: it was not in the checkpoint this sitting goes on from.
+
+        Raises:
+            RfError: the file cannot be written.
+        """
+        now = time.time()
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            path = directory / f"events.out.tfevents.{now:.6f}.rf"
+            file = path.open("xb")
+        try:
+            board = cls(path, file)
+            board._write(Event(wall_time=now, file_version="brain.Event:2"))
+            board._write(Event(wall_time=now, step=first_step, session_log=SessionLog(status=SessionLog.START)))
+            yield board
+            board.flush()
+        finally:
+            with suppress(OSError):  # it was raised when it happened
+                file.close()
+
+    def add(self, prefix: str, values: Mapping[str, float], step: int) -> None:
+        """Note values under ``prefix/name``."""
+        scalars = [Summary.Value(tag=f"{prefix}/{name}", simple_value=value) for name, value in values.items()]
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+
+    def flush(self) -> None:
+        """Write out buffered values, so that TensorBoard shows them."""
+        with writing(self._path):
+            self._file.flush()
+        self._flushed = time.monotonic()
+
+    def _write(self, event: Event) -> None:
+        with writing(self._path):
+            self._records.write(event.SerializeToString())
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()

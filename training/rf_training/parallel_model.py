@@ -14,7 +14,6 @@ from torchrec.distributed.types import ShardingEnv
 from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from torchrec.optim.keyed import KeyedOptimizer
 
-from rf_training.average import WeightAverage, copy_into, replicated
 from rf_training.config import Recipe
 from rf_training.distributed.plan import TablePlan, describe, make_plan
 from rf_training.distributed.process_group import World
@@ -24,7 +23,7 @@ from rf_training.loading.batches import Batch
 from rf_training.loss import LossTerms
 from rf_training.model.embeddings import ShardedTables
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.optimizer import fuse_table_optimizer
+from rf_training.optimizer import WeightAverage, copy_into, fuse_table_optimizer, replicated
 from rf_training.step import TrainingStep
 
 SHIFT = "cold_shift"

@@ -12,8 +12,6 @@ from torch import Tensor
 from rf_platform.cli.console import Tracker, track
 from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RunError
-from rf_training.average import WeightAverage, copy_into, replicated
-from rf_training.board import Board
 from rf_training.checkpoint import (
     Position,
     last_checkpoint,
@@ -30,11 +28,11 @@ from rf_training.device import CPU, prefer_determinism
 from rf_training.distributed.plan import sharded_domains
 from rf_training.distributed.process_group import World, lost_peer
 from rf_training.loading.batches import Batch, BatchLoader
-from rf_training.loss import LossTerms
-from rf_training.loss_watch import READ_EVERY, LossWatch
+from rf_training.loss import READ_EVERY, LossTerms, LossWatch
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import read_weights
-from rf_training.optimizer import WarmupCosine, make_optimizer, table_rate
+from rf_training.notes import Board
+from rf_training.optimizer import WarmupCosine, WeightAverage, copy_into, make_optimizer, replicated, table_rate
 from rf_training.parallel_model import ParallelModel, place
 from rf_training.validation import SELECTION_METRIC, Validation
 

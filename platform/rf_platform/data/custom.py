@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rf_platform.data.compression import SUFFIXES as COMPRESSED
 from rf_platform.data.locate import Location
 from rf_platform.data.log_columns import STATIC, id_field, log_outputs, time_field
 from rf_platform.data.mapping import ExtraColumn, IdColumn, ItemsPart, Mapping, TimeColumn, UsersPart, load_mapping
@@ -19,6 +18,7 @@ from rf_platform.data.specs import (
     TimeFormat,
 )
 from rf_platform.data.stage import EVENT_TIME
+from rf_platform.data.text_stream import SUFFIXES as COMPRESSED
 from rf_platform.errors import ConfigError, NotFoundError, UsageError
 from rf_platform.sql import identifier
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from rf_platform.data.compression import DAMAGED, hidden
 from rf_platform.data.specs import InputFile
+from rf_platform.data.text_stream import DAMAGED, hidden
 from rf_platform.errors import DataError, NotFoundError
 
 

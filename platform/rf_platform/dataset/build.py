@@ -21,15 +21,14 @@ from rf_platform.data.replacing import reading_tables
 from rf_platform.dataset.array_file import write_sequences
 from rf_platform.dataset.aside import aside_sql, write_aside
 from rf_platform.dataset.asof import first_sql, join_sql, latest_sql, rows_sql
-from rf_platform.dataset.dataset import FORMAT, Dataset
-from rf_platform.dataset.fingerprint import fingerprint
+from rf_platform.dataset.dataset import FORMAT, Dataset, fingerprint
 from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
 from rf_platform.dataset.splitting import split_events
 from rf_platform.dataset.statistics import learn_encoder, split_counts
 from rf_platform.errors import ConfigError, DataError, NotFoundError
 from rf_platform.failures import read_json, translated
 from rf_platform.features.expiry import as_time, known_sql, now_us
-from rf_platform.features.log_source import check_log_id, log_column
+from rf_platform.features.history import check_log_id, log_column
 from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.sources import describe, view_columns

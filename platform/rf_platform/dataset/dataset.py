@@ -1,5 +1,7 @@
-"""Dataset version on disk, opened for reading, and the training events of each user and item."""
+"""Dataset version on disk, opened for reading: its events, its training counts, the fingerprint of its content."""
 
+import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rf_platform.dataset.array_file import data_bytes
 from rf_platform.dataset.aside import Aside
 from rf_platform.dataset.protocols.event_log import HISTORY, TEST, TRAIN, VALIDATION
 from rf_platform.dataset.user_chunks import release, user_chunks
@@ -281,3 +284,35 @@ def _flagged(versions: pa.Table, index: str, flag: str) -> np.ndarray:
 def _ids(versions: pa.Table, index: str, key: str) -> np.ndarray:
     ids: np.ndarray = versions[key].to_numpy()[_flagged(versions, index, "current")]
     return ids
+
+
+def fingerprint(content: Path, spec: FeatureSpec) -> str:
+    """Return the SHA-256, in hex, over the spec, the arrays, the tables and the vocabularies under ``content``."""
+    digest = hashlib.sha256(spec.hash.encode())
+    for path in sorted(content.glob("sequences/*.npy")):
+        digest.update(path.name.encode())
+        for part in data_bytes(path):
+            digest.update(part)
+    tables = [content / "items.parquet", content / "users.parquet", content / "contexts.parquet"]
+    for path in [*tables, *sorted(content.glob("encoder/*.parquet"))]:
+        digest.update(path.name.encode())
+        # Arrow's stream form depends on the values alone; a Parquet file's bytes depend on its writer.
+        table = pq.read_table(path).combine_chunks().replace_schema_metadata(None)
+        with pa.PythonFile(_Hashed(digest), "w") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=100_000)
+    digest.update((content / "encoder" / "numeric.json").read_bytes())
+    return digest.hexdigest()
+
+
+class _Hashed(io.RawIOBase):
+    """A file that goes into a hash and nowhere else."""
+
+    def __init__(self, digest: "hashlib._Hash") -> None:
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return len(data)

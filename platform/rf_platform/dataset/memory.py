@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from rf_platform.cli.byte_size import byte_size
 from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec
+from rf_platform.text import byte_size
 
 FLOAT_BYTES = 4
 ADAMW_FLOATS = 2

@@ -1,7 +1,6 @@
 """All checks, in the order they are shown: what is installed, the workspace, the stores, the served bundle."""
 
 from rf_platform.doctor.check import Check
-from rf_platform.doctor.meanings import check_meanings
 from rf_platform.doctor.packages import (
     check_faiss_import,
     check_faiss_twins,
@@ -12,11 +11,16 @@ from rf_platform.doctor.packages import (
     check_torch_import,
     check_torch_pairing,
 )
-from rf_platform.doctor.position import check_store_position
-from rf_platform.doctor.seen import check_seen_sets
-from rf_platform.doctor.served import check_served_bundle, check_served_features
-from rf_platform.doctor.stores import check_feature_registry, check_online_store, check_registry
-from rf_platform.doctor.workspace import check_disk, check_leftovers, check_tables, check_workspace
+from rf_platform.doctor.stores import (
+    check_feature_registry,
+    check_online_store,
+    check_registry,
+    check_seen_sets,
+    check_served_bundle,
+    check_served_features,
+    check_store_position,
+)
+from rf_platform.doctor.workspace import check_disk, check_leftovers, check_meanings, check_tables, check_workspace
 
 CHECKS = (
     Check("python", check_python),

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rf_platform.features.history import check_log_id
 from rf_platform.features.leftovers import remove_leftovers
-from rf_platform.features.log_source import check_log_id
 from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.seen import encode_row, seen_view
 from rf_platform.features.spec import MISSING_STRING, FeatureSpec

@@ -17,9 +17,8 @@ from sqlalchemy import Connection, Engine, Select, delete, event, func, insert, 
 from sqlalchemy.exc import DisconnectionError
 
 from rf_platform.errors import UnavailableError
-from rf_platform.registry.engine import database_file, explained, make_engine, parse_url, writing
+from rf_platform.registry.engine import database_file, explained, make_engine, parse_url, upgrade, writing
 from rf_platform.registry.models import CatalogChange
-from rf_platform.registry.schema import upgrade
 from rf_platform.settings import get_settings
 
 WAIT_SECONDS = 5

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from rf_platform.bundle import check_name, to_plain
 from rf_platform.errors import UsageError
-from rf_platform.registry.engine import explained, make_directory, make_engine, parse_url, writing
+from rf_platform.registry.engine import explained, make_directory, make_engine, parse_url, upgrade, writing
 from rf_platform.registry.lookup import (
     HISTORY,
     NEWEST_DEPLOYMENT,
@@ -23,7 +23,6 @@ from rf_platform.registry.lookup import (
 )
 from rf_platform.registry.models import Bundle, Dataset, Run
 from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, RunStatus
-from rf_platform.registry.schema import upgrade
 from rf_platform.registry.traffic import TrafficControl, withdraw
 from rf_platform.settings import Settings, get_settings
 

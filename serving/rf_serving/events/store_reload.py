@@ -10,12 +10,12 @@ import structlog
 from rf_platform.data.replacing import reading_tables
 from rf_platform.errors import UnavailableError
 from rf_platform.failures import summary
-from rf_platform.lifeline import LIFELINE
+from rf_platform.interrupts import LIFELINE
 from rf_platform.locks import locked
 from rf_platform.settings import Settings
 
 _COMMAND = (
-    "import os; os.nice({niceness}); from rf_platform.lifeline import end_with_parent; end_with_parent(); "
+    "import os; os.nice({niceness}); from rf_platform.interrupts import end_with_parent; end_with_parent(); "
     "from rf_platform.cli import main; main()"
 )
 _NICENESS = 5

@@ -141,7 +141,7 @@ def test_numbers_that_are_called_like_ratings(bring: Bring, name: str, warns: bo
 def test_init_repo_writes_the_lines_as_comments_and_taken_in_they_hold(
     bring: Bring, workspace: Workspace, tmp_path: Path
 ) -> None:
-    from rf_platform.doctor.meanings import check_meanings
+    from rf_platform.doctor.workspace import check_meanings
 
     rows: list[Row] = [("rating", 1), ("rating", 5), ('it\'s "off" (hide)', None), ("impression", None)] * 10
     (warning,) = give(bring, rows)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rf_platform.cli.byte_size import byte_size
 from rf_platform.dataset.memory import memory_report
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
+from rf_platform.text import byte_size
 
 
 def field(view: str, name: str, side: Side, kind: Kind, domain: str | None, of: str | None = None) -> FieldSpec:

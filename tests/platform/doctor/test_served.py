@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rf_platform.doctor.check import Check, CheckResult, Status, run_checks
-from rf_platform.doctor.served import check_served_bundle, check_served_features
+from rf_platform.doctor.stores import check_served_bundle, check_served_features
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings

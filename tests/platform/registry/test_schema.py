@@ -11,9 +11,8 @@ from sqlalchemy import inspect, text
 
 from rf_platform.errors import ConfigError
 from rf_platform.registry import Registry
-from rf_platform.registry.engine import make_engine, parse_url, writing
+from rf_platform.registry.engine import alembic_config, make_engine, parse_url, revision, state, writing
 from rf_platform.registry.models import VERSION_TABLE, Base
-from rf_platform.registry.schema import alembic_config, revision, state
 
 TABLES = {"rf_datasets", "rf_runs", "rf_bundles", "rf_deployments", "rf_catalog_journal", "rf_traffic"}
 

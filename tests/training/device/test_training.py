@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rf_platform.dataset import Dataset
 from rf_platform.errors import RunError
-from rf_training import loss_watch
+from rf_training import loss
 from rf_training.config import Recipe, TrainConfig
 from rf_training.model.config import ModelConfig
 from rf_training.model.storage import load_model
@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_step_when_losses_are_read(
     dataset: Dataset, tmp_path: Path, accelerator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Losses are read together, and before weights are kept."""
-    monkeypatch.setattr(loss_watch, "READ_EVERY", 4)
+    monkeypatch.setattr(loss, "READ_EVERY", 4)
     trainer = Trainer(RECIPE, dataset, tmp_path, accelerator.world)
     batch = next(trainer.loader.epoch(0))
     trainer.step(batch)

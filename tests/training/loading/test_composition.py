@@ -6,8 +6,7 @@ from rf_platform.dataset import Dataset
 from rf_platform.features.encode import EncodedTable, Jagged
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
-from rf_training.loading.order import compose
-from rf_training.loading.strata import item_categories, window_strata
+from rf_training.loading.order import compose, item_categories, window_strata
 from rf_training.loading.windows import Windows
 from rf_training.model.config import ModelConfig
 

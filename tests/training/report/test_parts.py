@@ -10,8 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rf_platform.features.spec import FieldSpec
 from rf_training.notes import read_notes
-from rf_training.report.collect import compare_settings, recipe_values
-from rf_training.report.curves import Curve, binned, read_curves
+from rf_training.report.collect import Curve, binned, compare_settings, read_curves, recipe_values
 from rf_training.report.item_map import choose_colouring, principal_plane
 from rf_training.report.model_size import TableSize, model_size
 

@@ -9,8 +9,7 @@ import time
 from collections.abc import Sequence
 
 from rf_platform.errors import RunError
-from rf_platform.interrupts import held
-from rf_platform.lifeline import LIFELINE
+from rf_platform.interrupts import LIFELINE, held
 
 GRACE = 10.0
 """Seconds that the others have to end by themselves when one has failed, before they are told to; then until they are killed."""

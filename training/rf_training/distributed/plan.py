@@ -17,9 +17,9 @@ from torchrec.distributed.planner.storage_reservations import FixedPercentageSto
 from torchrec.distributed.planner.types import PlannerError, Topology
 from torchrec.distributed.types import ModuleSharder, ShardingPlan
 
-from rf_platform.cli.byte_size import byte_size
 from rf_platform.errors import ConfigError
 from rf_platform.features.encode import FeatureEncoder
+from rf_platform.text import byte_size
 from rf_training.config import Recipe, ShardingConfig
 from rf_training.distributed.process_group import World
 from rf_training.distributed.torchrec_logging import quiet_torchrec

@@ -20,7 +20,7 @@ from torch._C._distributed_c10d import HashStore, PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from rf_platform.errors import ConfigError, RfError, RunError
-from rf_platform.lifeline import end_with_parent
+from rf_platform.interrupts import end_with_parent
 from rf_training.loading.batches import Share
 
 BEAT = 2.0

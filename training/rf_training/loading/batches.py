@@ -15,8 +15,7 @@ from rf_platform.features.encode import EncodedTable, time_gaps
 from rf_platform.features.spec import Side
 from rf_training.config import Recipe
 from rf_training.device import moved
-from rf_training.loading.order import POOL, BlockShuffle, EpochOrder, WholeShuffle
-from rf_training.loading.strata import item_categories, window_strata
+from rf_training.loading.order import POOL, BlockShuffle, EpochOrder, WholeShuffle, item_categories, window_strata
 from rf_training.loading.tables import EncodedSides
 from rf_training.loading.windows import Cut, Windows, check_training_events, ranges
 from rf_training.model.inputs import FeatureTensors

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from rf_training.report.curves import Curve, binned
+from rf_training.report.collect import Curve, binned
 from rf_training.report.drawing import HALO, MUTED, REST, SERIES, TEXT, Chart, finish, panel
 from rf_training.report.item_map import ItemMap
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rf_platform.cli.console import track
-from rf_training.loss_watch import LossWatch
+from rf_training.loss import LossWatch
 from rf_training.optimizer import BETAS, WarmupCosine
 from rf_training.rerank.cases import RerankCases
 from rf_training.rerank.examples import Examples

@@ -5,10 +5,9 @@ New events are rows of an SQL database (:class:`EventLog`); from time to time th
 """
 
 from rf_platform.data.event_log.event import Event, LoggedEvent
-from rf_platform.data.event_log.log import EventLog, GroupCommit, LogState, StoreFault, load_number
+from rf_platform.data.event_log.log import EventLog, GroupCommit, LogState, StoreFault, load_number, seal
 from rf_platform.data.event_log.parts import EventParts
 from rf_platform.data.event_log.reading import EventWindow, has_all_after, has_clock, log_relation, read_after
-from rf_platform.data.event_log.seal import seal
 
 __all__ = [
     "Event",

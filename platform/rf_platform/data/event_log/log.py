@@ -1,7 +1,7 @@
-"""Event log in SQL: appended to by many processes, followed in order by one, with the state of its online store.
+"""Event log in SQL: appended to by many processes, followed in order by one, moved to Parquet files when it is old.
 
 A writer holds the lock of all writers until it has committed, so numbers become visible in their order: a reader of number n
-has missed none below it.
+has missed none below it. The state of the log's online store lies beside it.
 """
 
 import json
@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
 from rf_platform.data.event_log.event import Event, LoggedEvent
+from rf_platform.data.event_log.parts import EventParts
 from rf_platform.data.event_log.tables import EVENTS, IDS, STATE, existing_database, log_url, open_database
-from rf_platform.registry.engine import explained, writing
+from rf_platform.registry.engine import database_file, explained, parse_url, writing
 from rf_platform.registry.group_commit import GroupedWrites
 from rf_platform.settings import Settings
 
@@ -300,3 +301,37 @@ class GroupCommit(GroupedWrites[Event, bool]):
 
     def __init__(self, log: EventLog) -> None:
         super().__init__(log.append, most=MOST, name="rf-events", pause=_PAUSE)
+
+
+_AT_ONCE = 100_000
+
+
+def seal(settings: Settings) -> EventParts:
+    """Bring all events that are recorded by now into the files of the workspace, and return these.
+
+    Events leave SQL when they are in a file that is on disk and in the online store. Killed at any moment, the next call goes on:
+    what counts is the manifest's last number.
+
+    Raises:
+        UnavailableError: the log cannot be read.
+        CorruptError: the manifest is damaged.
+    """
+    parts = EventParts(settings.workspace.events)
+    if (log := _log(settings)) is None:
+        return parts
+    try:
+        with parts.writing():
+            sealed, head = parts.sealed, log.head()
+            while sealed < head and (events := log.read(sealed, _AT_ONCE)):
+                parts.add(events)
+                sealed = events[-1].sequence
+            log.trim(sealed)
+    finally:
+        log.close()
+    return parts
+
+
+def _log(settings: Settings) -> EventLog | None:
+    """Return the log, or None where nothing was ever recorded."""
+    file = database_file(parse_url(log_url(settings)))
+    return None if file is not None and not file.exists() else EventLog.open(settings)

@@ -24,8 +24,15 @@ from sqlalchemy import (
 )
 
 from rf_platform.errors import ConfigError
-from rf_platform.registry.engine import database_file, explained, make_directory, make_engine, parse_url, writing
-from rf_platform.registry.schema import use_wal
+from rf_platform.registry.engine import (
+    database_file,
+    explained,
+    make_directory,
+    make_engine,
+    parse_url,
+    use_wal,
+    writing,
+)
 from rf_platform.settings import Settings
 from rf_platform.sql import sqlite_url
 

@@ -1,4 +1,4 @@
-"""Run by Alembic: migrate over the connection that :func:`rf_platform.registry.schema.alembic_config` was given.
+"""Run by Alembic: migrate over the connection that :func:`rf_platform.registry.engine.alembic_config` was given.
 
 That connection is in a transaction already, which holds the writers' lock, so all steps succeed or none does.
 """

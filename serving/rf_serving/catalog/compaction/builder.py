@@ -19,7 +19,7 @@ from numpy.lib.format import open_memmap
 from rf_platform.bundle import publish, read_manifest, write_manifest
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
-from rf_platform.lifeline import end_with_parent
+from rf_platform.interrupts import end_with_parent
 from rf_serving.bundle import files
 from rf_serving.catalog.compaction import files as names
 from rf_serving.catalog.compaction.files import Job

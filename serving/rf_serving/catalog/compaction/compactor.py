@@ -14,7 +14,7 @@ import pyarrow as pa
 import structlog
 
 from rf_platform.errors import RfError
-from rf_platform.lifeline import LIFELINE
+from rf_platform.interrupts import LIFELINE
 from rf_platform.registry.journal import CatalogJournal
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment

@@ -12,14 +12,13 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from rf_bench.train.plain_embeddings import PlainEmbeddings
 from rf_platform.dataset import Dataset
-from rf_training.average import WeightAverage, replicated
 from rf_training.config import Recipe
 from rf_training.distributed.plan import sharded_domains
 from rf_training.distributed.process_group import World
 from rf_training.distributed.torchrec_logging import quiet_torchrec
 from rf_training.loading.batches import Batch, BatchLoader
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.optimizer import make_optimizer, table_rate
+from rf_training.optimizer import WeightAverage, make_optimizer, replicated, table_rate
 from rf_training.parallel_model import ParallelModel, place
 
 Tables = Literal["plain", "torchrec"]

@@ -6,7 +6,7 @@ from rf_bench.report import Table
 from rf_bench.train.benchmark import TrainResult
 from rf_bench.train.rig import PARTS
 from rf_bench.train.summary import COMMUNICATION, Comparison
-from rf_platform.cli.byte_size import byte_size
+from rf_platform.text import byte_size
 from rf_training.model.embeddings import PREFIX
 
 

@@ -329,7 +329,7 @@ def test_what_is_said_of_it(small: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
     from rf_platform.cli.app import app
     from rf_platform.doctor.check import Status
-    from rf_platform.doctor.position import check_store_position
+    from rf_platform.doctor.stores import check_store_position
 
     settings = small.shop.settings
     monkeypatch.setenv("RF_HOME", str(settings.home))
