@@ -30,7 +30,7 @@ class Invocation:
     parameters: dict[str, Any]
     """Values of the benchmark's own options."""
     directory: Path
-    """Where the results go."""
+    """Directory of the results."""
     as_json: bool = False
     """Whether the JSON document is printed instead of tables."""
 

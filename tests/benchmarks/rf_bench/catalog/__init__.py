@@ -1,1 +1,1 @@
-"""How soon a change of the catalog is searchable everywhere."""
+"""Time until a change of the catalog is searchable everywhere."""

@@ -23,14 +23,14 @@ from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
 
 CALL_SECONDS = 10.0
 SETTLE_SECONDS = 2.0
-"""How long answers are still watched after the last upsert."""
+"""Time that answers are still watched after the last upsert."""
 _FIRST_NEW_ID = 10**12
 K = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogLoad:
-    """What is asked of the two servers."""
+    """Load on the two servers."""
 
     seconds: float
     reads: float
@@ -52,10 +52,10 @@ class Seen(NamedTuple):
 
 @dataclass(kw_only=True)
 class Measured:
-    """What was observed; all times in seconds."""
+    """Observations; all times in seconds."""
 
     acknowledged: list[Seen] = field(default_factory=list)
-    """When each upsert was acknowledged, with its last change."""
+    """Time of each upsert's acknowledgement, with its last change."""
     upsert_seconds: list[float] = field(default_factory=list)
     answers: list[Seen] = field(default_factory=list)
     """Of the second server, in the order they came."""
@@ -137,7 +137,7 @@ async def measure(first: str, second: str, users: list[str], items: list[str], l
     Args:
         first: address of the server that gets the upserts.
         second: address of the one that has to follow.
-        users: who asks.
+        users: users of the requests.
         items: ids of the catalog; new items have features of these.
         load: how much.
 

@@ -28,7 +28,7 @@ def catalog(
 
     Two server processes follow one registry. The time counts from the acknowledgement of an upsert to the first answer of the
     other server that takes it into account. In the end the items are deleted again. Events are recorded meanwhile, and timed from
-    their acknowledgement by one server to the first answer of the other one whose history has them.
+    their acknowledgement by one server to the first answer of the other one with a history that has them.
 
     The catalog is synthetic and the model untrained. The workspace is made once and used again.
     """

@@ -17,18 +17,18 @@ from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
 
 CALL_SECONDS = 10.0
 ARRIVE_SECONDS = 30.0
-"""How long an event may take before it counts as lost."""
+"""Time after which an event counts as lost."""
 _PAUSE_SECONDS = 0.005
 """Between two questions whether an event has arrived."""
 
 
 @dataclass(kw_only=True)
 class MeasuredEvents:
-    """What was observed, in seconds."""
+    """Observations, in seconds."""
 
     record_seconds: list[float] = field(default_factory=list)
     delays: dict[str, list[float]] = field(default_factory=lambda: {"first": [], "second": []})
-    """From the acknowledgement by a server to the first answer of the other one whose history has the event."""
+    """From the acknowledgement by a server to the first answer of the other one with the event in its history."""
 
 
 async def record(
@@ -38,7 +38,7 @@ async def record(
 
     Args:
         servers: the two by name: ``first`` and ``second``.
-        users: whose events; each in turn, since the online store keeps whole seconds only.
+        users: users of the events; each in turn, since the online store keeps whole seconds only.
         items: ids of the catalog, two at least.
         rate: events a second, at most.
         until: when to stop, as :func:`time.perf_counter` has it.

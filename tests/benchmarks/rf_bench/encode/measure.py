@@ -1,4 +1,4 @@
-"""What encoding requests costs, the way of training beside the way of the server.
+"""Cost of encoding requests, the way of training beside the way of the server.
 
 Shapes: B requests, V interactions of all requests, D width.
 """
@@ -59,7 +59,7 @@ class Measured:
 
     @property
     def ratio(self) -> float:
-        """How many times cheaper the server's way is."""
+        """Ratio of the cost of the way of training to that of the server's."""
         return self.before_ms / self.total_ms
 
 

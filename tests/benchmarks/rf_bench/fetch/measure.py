@@ -38,7 +38,7 @@ class FetchResult:
     p99_ms: float
     cpu_ms: float
     ratio: float = 1.0
-    """How many times faster than Feast's call, at the median."""
+    """Speed-up over Feast's call, at the median."""
 
 
 def measure(home: Path, name: str, url: str | None, *, users: int, reads: int) -> list[FetchResult]:

@@ -32,7 +32,7 @@ LOT, PRICE, TOPIC = "item__lot", "item__price", "item__topic"
 
 @dataclass(frozen=True, eq=False)
 class FilteredCatalog:
-    """What is searched."""
+    """Catalog and queries of the benchmark."""
 
     spec: FeatureSpec
     catalog: CatalogSnapshot

@@ -17,7 +17,7 @@ from rf_platform.errors import RunError, UsageError
 from rf_serving.index.untyped import faiss
 
 TARGET = {"items": 10_000_000, "recall": 0.95, "speedup": 288.0}
-"""What is asked of IVF-PQ: times faster than the exact scan at that recall@100."""
+"""Target of IVF-PQ: times faster than the exact scan at that recall@100."""
 
 
 def benchmark(options: LatencyOptions, root: Path, *, fresh: bool = False, keep: bool = False) -> dict[str, Any]:

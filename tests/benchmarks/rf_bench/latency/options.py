@@ -1,4 +1,4 @@
-"""What ``rf bench latency`` measures."""
+"""Options of ``rf bench latency``."""
 
 import json
 import re
@@ -32,7 +32,7 @@ class LatencyOptions:
     threads: int = 1
     """CPU threads of encoding and building; queries have one."""
     rounds: int = 10
-    """How often the kinds take turns."""
+    """Number of turns of each kind."""
     training_steps: int = 400
     """Steps that the towers are trained for."""
     hnsw_limit: int = 1_000_000

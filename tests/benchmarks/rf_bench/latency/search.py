@@ -18,7 +18,7 @@ from rf_serving.index.recall import ROUNDING
 from rf_serving.index.untyped import faiss
 
 SLOW_SECONDS = 60.0
-"""How long one kind is timed: fewer queries where that is not enough for all, which concerns the exact scan of large catalogs."""
+"""Time limit of one kind: fewer queries where that is not enough for all, which concerns the exact scan of large catalogs."""
 FEWEST = 3
 """Queries of a kind in a round, at least."""
 CURVE_QUERIES = 300

@@ -28,7 +28,7 @@ NEIGHBOURS_SHOWN = (1, 10, 100)
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where a step works."""
+    """Directory and size of a step."""
 
     root: Path
     """The benchmark's directory, with its options and the towers."""

@@ -43,7 +43,7 @@ _TOPIC, _BRAND, _TAGS, _PRICE, _TEXT = ("item__topic", "item__brand", "item__tag
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """What users took, oldest first; all histories have one length."""
+    """Histories of users, oldest first, all of one length."""
 
     rows_UT: npt.NDArray[np.int64]
     """Rows of the catalog."""

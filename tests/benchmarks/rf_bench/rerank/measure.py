@@ -26,7 +26,7 @@ USER_GROWTH, SCORE_GROWTH = 4, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one request of one size costs with one re-ranker: medians of milliseconds."""
+    """Cost of one request of one size with one re-ranker: medians of milliseconds."""
 
     kind: str
     candidates: int
@@ -37,7 +37,7 @@ class Measured:
     ms: float
     """Time by the clock, all parts."""
     requests: int
-    """How many were timed."""
+    """Number of timed requests."""
 
     @property
     def total(self) -> float:

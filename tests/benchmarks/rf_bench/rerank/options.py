@@ -12,7 +12,7 @@ FULL = TargetAttention.kind
 KINDS = (*served_kinds(), FULL)
 """Kinds that are measured: those that bundles take, and the full ranker."""
 LEAST = 64
-"""Where both ranges start."""
+"""Start of both ranges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class RerankBenchOptions:
     links: int = RerankConfig.links
     heads: int = RerankConfig.heads
     rounds: int = 5
-    """How often the re-rankers take turns."""
+    """Number of turns of each re-ranker."""
     limit: float = 0.3
     """Most seconds of one request: what would take longer, going by what was measured, is not measured."""
     seed: int = 0

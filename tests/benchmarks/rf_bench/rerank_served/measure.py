@@ -1,4 +1,4 @@
-"""What re-ranking adds to the answers of a bundle, by the stages' own times.
+"""Cost of re-ranking in the answers of a bundle, by the stages' own times.
 
 Shapes: N items, D width of the towers.
 """

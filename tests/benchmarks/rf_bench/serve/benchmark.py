@@ -37,7 +37,7 @@ class ServeBenchmark:
     """Calls a second."""
     rounds: int = 3
     seconds: float = 10.0
-    """How long each rate is held."""
+    """Time that each rate is held."""
     k: int = 20
     """Items a request asks for."""
 

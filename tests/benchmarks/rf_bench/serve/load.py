@@ -38,7 +38,7 @@ class Load:
     rate: float
     """Calls a second that were due."""
     seconds: float
-    """How long calls were sent: as long as they were due, or longer where the generator could not keep up."""
+    """Time in which calls were sent: as long as they were due, or longer where the generator could not keep up."""
     statuses: Mapping[str, int]
     """Calls by the name of their gRPC status; ``NOT_SENT`` for those beyond :attr:`LoadPlan.max_open`."""
     in_time: int

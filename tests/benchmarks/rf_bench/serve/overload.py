@@ -8,7 +8,7 @@ from rf_bench.serve.stretch import Stretch, Target, stretch
 
 FACTOR = 3.0
 DEADLINE_SECONDS = 0.25
-"""What a caller of an online service waits for at most; an answer after it is worth nothing."""
+"""Deadline of a caller of an online service; a later answer is worth nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Overload:
 
     @property
     def factor(self) -> float:
-        """How many times the peak was really sent; the generator, beside the server, may not reach :data:`FACTOR`."""
+        """Ratio of the rate sent to the peak; the generator, beside the server, may not reach :data:`FACTOR`."""
         return self.overloaded.load.sent_rate / max(1e-9, self.peak.good_rate)
 
     @property

@@ -43,7 +43,7 @@ class Usage:
     """Memory and files of a process and all its descendants."""
 
     proportional_bytes: int
-    """Resident memory with shared pages divided among those who share them (PSS)."""
+    """Resident memory with shared pages divided among the processes that share them (PSS)."""
     open_files: int
     """File descriptors, sockets among them."""
 

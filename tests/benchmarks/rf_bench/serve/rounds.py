@@ -10,7 +10,7 @@ from rf_bench.serve.stretch import Stretch, Target, stretch
 
 FLOOR, ECHO = "bare C echo", "bare grpc.aio echo"
 FLOOR_P90_MS = 1.0
-"""Where the bare C echo needs longer, a turn says more about the machine than about servers: its latencies are void."""
+"""Limit on the bare C echo: a turn above it says more about the machine than about servers, and its latencies are void."""
 STEP = 1.25
 """Between two rates of the search for the peak."""
 

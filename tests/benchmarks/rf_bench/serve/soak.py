@@ -29,7 +29,7 @@ ITEMS_AT_ONCE, EVENTS_AT_ONCE = 10, 5
 
 @dataclass(frozen=True, kw_only=True)
 class Soak:
-    """What a soak gave."""
+    """Result of a soak."""
 
     minutes: float
     rate: float
@@ -38,7 +38,7 @@ class Soak:
     changes: dict[str, int]
     """Promotions, upserted and deleted items, and events that were acknowledged."""
     errors: list[str]
-    """What went wrong with changes, at most twenty."""
+    """Errors of changes, at most twenty."""
     p99_ms: list[float]
     """Of each stretch of half a minute."""
     memory: list[int]
@@ -73,7 +73,7 @@ class Changes:
         self.errors: list[str] = []
 
     async def prepare(self, item_ids: list[str]) -> None:
-        """Read some items, whose features the upserts take."""
+        """Read some items, for the features of the upserts."""
         got = await self._catalog.GetItems(GetItemsRequest(item_ids=item_ids), timeout=CALL_SECONDS)
         self._known = [each.item for each in got.items]
 

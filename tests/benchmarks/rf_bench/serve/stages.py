@@ -9,7 +9,7 @@ _STAGES, _DEGRADED = "rf_stage_seconds", "rf_degraded_answers_total"
 
 
 class Told(NamedTuple):
-    """What a server has counted since it started; nothing of a server without metrics."""
+    """Counts of a server since its start; nothing of a server without metrics."""
 
     stages: dict[str, tuple[float, float]]
     """Seconds and count of every stage."""

@@ -26,7 +26,7 @@ VALIDATION_CASES = 500
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSize:
-    """How large the service under load is."""
+    """Size of the service under load."""
 
     items: int = 1_000_000
     users: int = 5_000
@@ -48,7 +48,7 @@ class Service:
     settings: Settings
     bundles: list[str]
     users: list[str]
-    """Those whose history is as long as the model reads."""
+    """Those with a history as long as the model reads."""
     items: list[str]
     """Some of them."""
     full_histories: float

@@ -1,4 +1,4 @@
-"""What `rf bench train` measures: the parts of a step, TorchRec beside plain tables, processes, and the two objectives."""
+"""Measurements of `rf bench train`: the parts of a step, TorchRec beside plain tables, processes, and the two objectives."""
 
 import sys
 import tempfile

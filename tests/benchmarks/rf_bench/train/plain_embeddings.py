@@ -20,7 +20,7 @@ class PlainEmbeddings(nn.Module):
     It takes over the tables of another module: the same weights, shapes, noise and results. Attention over bags is left out.
 
     Args:
-        like: whose tables are taken over; they are shared with it, not copied.
+        like: has the tables that are taken over; they are shared with it, not copied.
     """
 
     def __init__(self, like: FeatureEmbeddings) -> None:

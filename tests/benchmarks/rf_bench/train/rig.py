@@ -24,7 +24,7 @@ from rf_training.parallel_model import ParallelModel, place
 Tables = Literal["plain", "torchrec"]
 PARTS = ("loading", "forward", "backward", "optimiser")
 COLLECTIVES = ("gloo:", "nccl:")
-"""How the profiler's names of collective operations begin."""
+"""Prefixes of the profiler's names of collective operations."""
 
 
 @dataclass(kw_only=True)

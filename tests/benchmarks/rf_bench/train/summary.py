@@ -12,7 +12,7 @@ COMMUNICATION = "communication"
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """What a training does, in the middle round."""
+    """Throughput of a training, in the middle round."""
 
     name: str
     processes: int

@@ -33,7 +33,7 @@ class RigPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkPlan:
-    """What the processes of one launch do; all of them the same."""
+    """Work of the processes of one launch; the same for all."""
 
     dataset: Path
     rigs: tuple[RigPlan, ...]
