@@ -35,7 +35,7 @@ def memory_of(
 
 
 def mapped_bytes(beginning: Path) -> dict[str, int]:
-    """Return bytes of pages of files with this beginning of their path: ``rss`` resident, ``pss`` this process's share, ``private_dirty``."""
+    """Return bytes of mapped files below a path: ``rss`` resident, ``pss`` this process's share, ``private_dirty``."""
     maps = [each for each in psutil.Process().memory_maps() if each.path.startswith(str(beginning.resolve()))]
     return {kind: sum(getattr(each, kind) for each in maps) for kind in ("rss", "pss", "private_dirty")}
 
