@@ -1,5 +1,6 @@
 """Ids, numbers and vectors from raw values."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ FIELDS = (
     field("vec", "vector"),
     field("year", "categorical", "year"),
 )
+PAGES = FieldSpec(view="v", field="pages", side="context", kind="numeric", role="history", dtype="Array(Int64)")
+JOINED = field("joined", "timestamp")
+Encode = Callable[..., EncodedTable]
 SPEC = FeatureSpec(
     service="s",
     user=EntitySpec(name="user", join_key="user_id", id_type="int64"),
@@ -51,7 +55,7 @@ def encoder() -> FeatureEncoder:
             "item_id": learned(ITEM_ID, [7, 8]),
             "hashed": Vocabulary.hashed(HASHED),
         },
-        numeric={"v__price": NumericStats(mean=10.0, std=2.0)},
+        numeric=dict.fromkeys(("v__price", "v__pages", "v__joined"), NumericStats(mean=10.0, std=2.0)),
         widths={"v__vec": 2},
     )
 
@@ -60,15 +64,32 @@ def table(**columns: object) -> pa.Table:
     return pa.table({f"v__{k}": v for k, v in columns.items()})
 
 
-def test_ids_padding_unknown_and_known() -> None:
-    encoded = encoder().encode(table(year=[1995, None, 1700, 1996, MISSING_INTEGER]), [FIELDS[4]])
+def by_arrow(fields: Sequence[FieldSpec], **columns: Any) -> EncodedTable:
+    return encoder().encode(table(**columns), fields)
+
+
+def by_lists(fields: Sequence[FieldSpec], **columns: Any) -> EncodedTable:
+    plain = {name: column.to_pylist() if isinstance(column, pa.Array) else column for name, column in columns.items()}
+    encoded = EncodedTable(rows=len(next(iter(plain.values()))))
+    for f in fields:
+        encoder().encode_column(f, PlainColumn(plain[f.field]), encoded)
+    return encoded
+
+
+both_forms = pytest.mark.parametrize("encode", [by_arrow, by_lists])
+
+
+@both_forms
+def test_ids_padding_unknown_and_known(encode: Encode) -> None:
+    encoded = encode([FIELDS[4]], year=[1995, None, 1700, 1996, MISSING_INTEGER])
     assert encoded.ids["v__year"].lengths.tolist() == [1, 0, 1, 1, 0]
     assert encoded.ids["v__year"].values.tolist() == [2, 1, 3]
 
 
-def test_multi_valued_drops_nulls_inside_and_outside() -> None:
+@both_forms
+def test_multi_valued_drops_nulls_inside_and_outside(encode: Encode) -> None:
     column = pa.array([["Comedy", None, "?"], None, [], ["Drama"], ["", "Drama"]], pa.list_(pa.string()))
-    encoded = encoder().encode(table(genres=column), [FIELDS[0]])
+    encoded = encode([FIELDS[0]], genres=column)
     assert encoded.ids["v__genres"].lengths.tolist() == [2, 0, 0, 1, 1]
     assert encoded.ids["v__genres"].values.tolist() == [3, 1, 2, 2]
 
@@ -80,24 +101,42 @@ def test_sliced_lists_keep_their_rows() -> None:
     assert encoded.ids["v__genres"].values.tolist() == [3, 2, 3]
 
 
-def test_hashing_is_stable_and_in_range() -> None:
-    ids = encoder().encode(table(hash=["a", "b", "a", None]), [FIELDS[1]]).ids["v__hash"]
-    assert ids.lengths.tolist() == [1, 1, 1, 0]
+@both_forms
+def test_hashing_is_stable_and_in_range(encode: Encode) -> None:
+    ids = encode([FIELDS[1]], hash=["a", "b", "a", None, ""]).ids["v__hash"]
+    assert ids.lengths.tolist() == [1, 1, 1, 0, 0]
     assert ids.values[0] == ids.values[2]
     assert ids.values.tolist() == [6, 7, 6]  # a change of these would scramble every trained model
     assert encoder().vocabularies["hashed"].rows == 12
 
 
-def test_numbers_are_standardised_and_missing_is_nan() -> None:
-    numbers = encoder().encode(table(price=[12.0, None, np.inf]), [FIELDS[2]]).numbers["v__price"]
+@both_forms
+def test_numbers_are_standardised_and_missing_is_nan(encode: Encode) -> None:
+    numbers = encode([FIELDS[2]], price=[12.0, None, np.inf]).numbers["v__price"]
     np.testing.assert_array_equal(numbers, np.array([1.0, np.nan, np.nan], np.float32))
 
 
-def test_no_number_counts_for_more_than_twenty_deviations() -> None:
+@both_forms
+def test_a_marker_is_missing_in_a_history_alone(encode: Encode) -> None:
+    numbers = encode([PAGES], pages=[12, None, MISSING_INTEGER]).numbers["v__pages"]
+    np.testing.assert_array_equal(numbers, np.array([1.0, np.nan, np.nan], np.float32))
+    assert encode([FIELDS[2]], price=[MISSING_INTEGER]).numbers["v__price"].tolist() == [-20]
+
+
+@both_forms
+def test_times_count_in_seconds(encode: Encode) -> None:
+    column = pa.array([14_000_000, None, 10_500_000], pa.int64())
+    column = column.cast(pa.timestamp("us", tz="UTC")) if encode is by_arrow else column
+    numbers = encode([JOINED], joined=column).numbers["v__joined"]
+    np.testing.assert_array_equal(numbers, np.array([2.0, np.nan, 0.25], np.float32))
+
+
+@both_forms
+def test_no_number_counts_for_more_than_twenty_deviations(encode: Encode) -> None:
     prices = pa.array([49.9, 51.0, -1e30, 1e308, 5e-324])
-    numbers = encoder().encode(table(price=prices), [FIELDS[2]]).numbers["v__price"]
+    numbers = encode([FIELDS[2]], price=prices).numbers["v__price"]
     np.testing.assert_allclose(numbers, [19.95, 20, -20, 20, -5], rtol=1e-6)
-    whole = encoder().encode(table(price=[2**63 - 1, -(2**63), 2**53 + 1]), [FIELDS[2]]).numbers["v__price"]
+    whole = encode([FIELDS[2]], price=[2**63 - 1, -(2**63), 2**53 + 1]).numbers["v__price"]
     assert whole.tolist() == [20, -20, 20]
 
 
@@ -106,14 +145,16 @@ def test_no_element_of_a_vector_counts_for_more_than_a_million() -> None:
     np.testing.assert_array_equal(vectors, [[np.nan, np.nan], [-1e6, 1e6], [1e5, 0.0]])
 
 
-def test_vectors_and_their_width() -> None:
-    vectors = encoder().encode(table(vec=[[1.0, 2.0], None, []]), [FIELDS[3]]).vectors["v__vec"]
+@both_forms
+def test_vectors_and_their_width(encode: Encode) -> None:
+    vectors = encode([FIELDS[3]], vec=[[1.0, 2.0], None, []]).vectors["v__vec"]
     np.testing.assert_array_equal(vectors, [[1, 2], [np.nan, np.nan], [np.nan, np.nan]])
-    for broken in (np.inf, -np.inf, np.nan, None, 1e300):  # no 32-bit float holds the last
-        vectors = encoder().encode(table(vec=[[1.0, broken], [1.0, 2.0]]), [FIELDS[3]]).vectors["v__vec"]
+    assert vectors.dtype == np.float32
+    for broken in (np.inf, -np.inf, np.nan, None):
+        vectors = encode([FIELDS[3]], vec=[[1.0, broken], [1.0, 2.0]]).vectors["v__vec"]
         np.testing.assert_array_equal(vectors, [[np.nan, np.nan], [1, 2]])
     with pytest.raises(DataError, match=r"v\.vec has a vector of 3 numbers.*trained with 2"):
-        encoder().encode(table(vec=[[1.0, 2.0, 3.0]]), [FIELDS[3]])
+        encode([FIELDS[3]], vec=[[1.0, 2.0], [1.0, 2.0, 3.0]])
 
 
 def test_wrong_type_names_the_field() -> None:
@@ -157,29 +198,3 @@ def test_saved_encoder_encodes_the_same(tmp_path: object) -> None:
 def test_time_gaps() -> None:
     gaps = time_gaps(np.array([0, 1_000_000, 5, 5]), np.array([True, False, True, False]))
     np.testing.assert_allclose(gaps, [np.nan, np.log(2) / 10, np.nan, 0.0], rtol=1e-6)
-
-
-def test_plain_lists_are_encoded_as_arrow_arrays_are() -> None:
-    values: dict[str, list[Any]] = {
-        "genres": [["Comedy", None, "?"], None, [], ["Drama"], ["", "Drama"]],
-        "hash": ["a", None, "", "b", "a"],
-        "price": [14.0, None, float("nan"), 1e30, 10.0],
-        "vec": [[0.5, 1.5], None, [], [1.0, None], [1e37, -1.0]],
-        "year": [1995, None, 1700, 1996, MISSING_INTEGER],
-    }
-    types = {"vec": pa.list_(pa.float64()), "genres": pa.list_(pa.string())}
-    by_arrow = encoder().encode(table(**{k: pa.array(v, types.get(k)) for k, v in values.items()}), FIELDS)
-    plain = EncodedTable(rows=5)
-    for f in FIELDS:
-        encoder().encode_column(f, PlainColumn(values[f.field]), plain)
-    for name, ids in by_arrow.ids.items():
-        np.testing.assert_array_equal(plain.ids[name].values, ids.values)
-        np.testing.assert_array_equal(plain.ids[name].lengths, ids.lengths)
-    np.testing.assert_array_equal(plain.numbers["v__price"], by_arrow.numbers["v__price"])
-    np.testing.assert_array_equal(plain.vectors["v__vec"], by_arrow.vectors["v__vec"])
-    assert plain.vectors["v__vec"].dtype == np.float32
-
-
-def test_a_plain_vector_of_another_width_is_refused_as_an_arrow_one() -> None:
-    with pytest.raises(DataError, match="3 numbers; the model was trained with 2"):
-        encoder().encode_column(FIELDS[3], PlainColumn([[1.0, 2.0], [1.0, 2.0, 3.0]]), EncodedTable(rows=2))
