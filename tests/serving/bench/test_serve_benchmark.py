@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
+import psutil
 import pytest
 
 from rf_bench.serve import native_programs, overload, processes, rounds
@@ -100,6 +102,27 @@ def test_calls_are_due_whether_or_not_earlier_ones_were_answered(generator: Gene
     assert (got.count(b"a"), got.count(b"bb")) == (25, 25)
     assert load.reply_bytes == 1.5
     assert set(load.late_ms) == set(load.milliseconds["OK"]) == {"p50", "p90", "p99", "p99.9", "max"}
+
+
+def test_latencies_count_from_when_calls_were_due(generator: Generator) -> None:
+    calls = 0
+
+    async def stop_the_generator(request: bytes, context: Any) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            native = psutil.Process().children()
+            for process in native:
+                process.suspend()
+            time.sleep(0.6)  # blocks the generator in Python, which shares the event loop
+            for process in native:
+                process.resume()
+        return request
+
+    load = loaded(generator, stop_the_generator, rate=100, seconds=0.4)
+    assert load.statuses == {"OK": 40}
+    assert load.late_ms["p50"] > 200
+    assert load.milliseconds["OK"]["p50"] >= load.late_ms["p50"]
 
 
 def test_failures_are_counted_by_status_with_latencies_of_their_own(generator: Generator) -> None:

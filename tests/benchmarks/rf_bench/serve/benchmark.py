@@ -13,9 +13,9 @@ import numpy as np
 from rf_bench.serve.echo import METHOD
 from rf_bench.serve.native_programs import Tools
 from rf_bench.serve.python_generator import run_on_time
-from rf_bench.serve.rounds import ECHO, FLOOR, Rounds, Turn, run_rounds
+from rf_bench.serve.rounds import ECHO, FLOOR, Rounds, run_rounds
 from rf_bench.serve.soak import Changes, Soak, soak
-from rf_bench.serve.stretch import Target, stretch
+from rf_bench.serve.stretch import Stretch, Target, stretch
 from rf_bench.serve.workspace import Service
 from rf_platform.doctor.reach import without_password
 from rf_platform.errors import UsageError
@@ -120,7 +120,7 @@ def measure(
         servers: with different names.
         options: rates and rounds.
         tools: load generator, and the echo in C.
-        note: called with a line after every turn.
+        note: called with a line after every stretch.
     """
     with ExitStack() as stack:
         targets = {each.name: stack.enter_context(each.started(tools, options.k)) for each in servers}
@@ -133,7 +133,13 @@ def measure(
         beside = {name: stack.enter_context(echo(command, first)) for name, command in echoes.items()}
         run_on_time(_warm_up(beside))
         return run_on_time(
-            run_rounds(beside | targets, options.rates, options.rounds, options.seconds, lambda turn: note(_line(turn)))
+            run_rounds(
+                beside | targets,
+                options.rates,
+                options.rounds,
+                options.seconds,
+                lambda title, each: note(_line(title, each)),
+            )
         )
 
 
@@ -169,11 +175,8 @@ def measure_soak(server: Server, peak: float, minutes: float, options: ServeBenc
         return run_on_time(run(target))
 
 
-def _line(turn: Turn) -> str:
-    each, load = turn.stretch, turn.stretch.load
+def _line(title: str, each: Stretch) -> str:
+    load = each.load
     percentiles = ", ".join(f"p{q} {load.percentile(q):.2f}" for q in (50, 90, 99))
-    void = " (void)" if turn.void else ""
-    return (
-        f"round {turn.round + 1}, {turn.server} at {load.rate:g}/s: {each.cpu_us:.0f} µs of CPU a call, {percentiles} ms{void}, "
-        f"{each.failed_share:.2%} failed or degraded"
-    )
+    failed = f"{each.failed_share:.2%} failed or degraded"
+    return f"{title} at {load.rate:.0f}/s: {each.cpu_us:.0f} µs of CPU a call, {percentiles} ms, {failed}"

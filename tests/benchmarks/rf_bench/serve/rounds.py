@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 
 from rf_bench.serve.load import PERCENTILES
@@ -93,7 +94,7 @@ async def run_rounds(
     rates: Sequence[float],
     rounds: int,
     seconds: float,
-    after_each: Callable[[Turn], None] = lambda turn: None,
+    after_each: Callable[[str, Stretch], None] = lambda title, each: None,
 ) -> Rounds:
     """Load servers in turn, at every rate and then, but for the echoes, up to the peak and beyond.
 
@@ -102,7 +103,7 @@ async def run_rounds(
         rates: calls a second.
         rounds: how often.
         seconds: how long each rate is held.
-        after_each: called with every turn, for progress.
+        after_each: called with every stretch and what it was, for progress.
     """
     names = sorted(targets, key=lambda name: name != FLOOR)
     found = Rounds()
@@ -114,18 +115,26 @@ async def run_rounds(
                 if name == FLOOR:
                     void = each.load.percentile(90) > FLOOR_P90_MS
                 found.turns.append(Turn(server=name, round=number, stretch=each, void=void))
-                after_each(found.turns[-1])
+                after_each(f"round {number + 1}, {name}", each)
         for name in names:
             if name in (FLOOR, ECHO):
                 continue
             held = [turn.stretch for turn in found.turns if (turn.server, turn.round) == (name, number)]
             kept = [each.load.rate for each in held if each.keeps_up]
-            peak = await find_peak(targets[name], max(kept, default=min(rates)), seconds, number)
+            rising = partial(after_each, f"round {number + 1}, peak of {name}")
+            peak = await find_peak(targets[name], max(kept, default=min(rates)), seconds, number, rising)
             found.overloads.append(await overload(name, number, targets[name], peak, seconds))
+            after_each(f"round {number + 1}, overload of {name}", found.overloads[-1].overloaded)
     return found
 
 
-async def find_peak(target: Target, lowest: float, seconds: float, seed: int = 0) -> Stretch:
+async def find_peak(
+    target: Target,
+    lowest: float,
+    seconds: float,
+    seed: int = 0,
+    after_each: Callable[[Stretch], None] = lambda each: None,
+) -> Stretch:
     """Return the stretch with the most calls answered in time, of rates that rise until the server falls behind twice in a row.
 
     Calls have the deadline of an overload. Once is not enough: other work on the machine may have been the reason.
@@ -135,8 +144,10 @@ async def find_peak(target: Target, lowest: float, seconds: float, seed: int = 0
         lowest: first rate.
         seconds: how long each rate is held.
         seed: of the moments of calls.
+        after_each: called with every stretch, for progress.
     """
     found: list[Stretch] = []
     while len(found) < 2 or any(each.keeps_up for each in found[-2:]):
         found.append(await stretch(target, lowest * STEP ** len(found), seconds, seed, DEADLINE_SECONDS))
+        after_each(found[-1])
     return max(found, key=lambda each: each.good_rate)
