@@ -367,6 +367,7 @@ def test_the_report_shows_every_round_and_the_targets() -> None:
     ]
     void = Rounds(turns=[replace(turn, void=True) for turn in turns])
     assert "missed: p90 void in all rounds there" in verdict(void, "own")
+    assert ">$" not in latency_chart(found).svg  # formulas are not set
     assert latency_chart(void).svg
     assert [chart.name for chart in stages_chart(found)] == ["stages"]
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rf_platform.files import new_file
 
@@ -97,6 +98,15 @@ def panel(title: str, *, width: float = 4.6, height: float = 2.8) -> Iterator[tu
         axes = figure.add_subplot()
         axes.set_title(title)
         yield figure, axes
+
+
+def log_scale(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Give an axis a logarithmic scale with plain numbers; matplotlib's own are formulas, which the style does not set."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 @dataclass(frozen=True, kw_only=True)

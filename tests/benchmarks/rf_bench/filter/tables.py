@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rf_bench.filter.measure import Measured, MeasuredSize
 from rf_bench.latency.options import size_name
 from rf_bench.report import Table
-from rf_training.report.drawing import MUTED, SERIES, Chart, finish, panel
+from rf_training.report.drawing import MUTED, SERIES, Chart, finish, log_scale, panel
 
 WAYS = {
     "planned": ("as planned", SERIES[0]),
@@ -53,7 +53,9 @@ def chart(size: MeasuredSize) -> Chart:
             some = [each for each in size.filters if each.kind == "independent" and getattr(each, name)]
             times = [getattr(each, name).ms_p50 for each in some]
             axes.plot([each.share for each in some], times, color=ink.light, marker="o", markersize=4, label=label)
-        axes.set(xscale="log", yscale="log", xlabel="share of items that pass", ylabel="CPU milliseconds, median")
+        log_scale(axes, "x")
+        log_scale(axes, "y")
+        axes.set(xlabel="share of items that pass", ylabel="CPU milliseconds, median")
         figure.legend(loc="outside lower left", ncols=4, handlelength=1, columnspacing=1.2)
         return finish(
             figure,

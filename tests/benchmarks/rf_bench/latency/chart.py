@@ -5,10 +5,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from rf_bench.latency.options import RESULTS, size_name
-from rf_training.report.drawing import MUTED, SERIES, Chart, Ink, finish, panel, style
+from rf_training.report.drawing import MUTED, SERIES, Chart, Ink, finish, log_scale, panel, style
 
 COLOURS: Mapping[str, Ink] = {"exact": MUTED, "hnsw": SERIES[1], "ivf-pq": SERIES[0]}
 NAMES = {"exact": "exact scan", "hnsw": "HNSW", "ivf-pq": "IVF-PQ + exact re-scoring"}
@@ -102,7 +102,7 @@ def _curve(axes: Axes, size: Mapping[str, Any]) -> None:
             label=NAMES[kind],
         )
         axes.plot([result["ms"]["p50"]], [result["recall"][str(RESULTS)]], "o", color=colour, markersize=7)
-    _log(axes, "x")
+    log_scale(axes, "x")
     axes.set(xlabel="milliseconds, median")
     axes.set_ylim(0.5, 1.005)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -137,20 +137,12 @@ def _by_size(
             )
             if upper is not None:
                 axes.plot(items, [upper(size["kinds"][kind]) for size in some], color=ink.light, linewidth=0.8)
-        _log(axes, "x")
+        log_scale(axes, "x")
         axes.set_xticks([size["items"] for size in sizes], [size_name(size["items"]) for size in sizes], minor=False)
         if per_item:
             axes.set_ylim(bottom=0)
         else:
-            _log(axes, "y")
+            log_scale(axes, "y")
         axes.set(xlabel="items", ylabel=label)
         figure.legend(loc="outside lower left", ncols=3, handlelength=1, columnspacing=1.2)
         return finish(figure, name=name, title=title, note=note)
-
-
-def _log(axes: Axes, which: str) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())

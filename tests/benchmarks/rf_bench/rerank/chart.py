@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from rf_bench.rerank.measure import Measured
 from rf_bench.rerank.options import FULL
 from rf_bench.rerank.summary import AT_CANDIDATES, AT_HISTORY, LIME
-from rf_training.report.drawing import MUTED, SERIES, Chart, Ink, finish, panel
+from rf_training.report.drawing import MUTED, SERIES, Chart, Ink, finish, log_scale, panel
 
 INKS: Mapping[str, Ink] = {**dict(zip(LIME, cycle(SERIES))), FULL: MUTED}
 NAMES = {**{kind: kind.upper() for kind in LIME}, FULL: "full ranker"}
@@ -75,10 +75,7 @@ def _chart(
 
 def _frame(axes: Axes, places: list[int]) -> None:
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator(places[::2]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_scale(axes, "y")

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from rf_bench.serve.rounds import Rounds
 from rf_bench.serve.tables import P90_MS
-from rf_training.report.drawing import MUTED, REST, SERIES, Chart, finish, style
+from rf_training.report.drawing import MUTED, REST, SERIES, Chart, finish, log_scale, style
 
 
 def latency_chart(found: Rounds) -> Chart:
@@ -21,7 +21,8 @@ def latency_chart(found: Rounds) -> Chart:
                 rates = [rate for rate, _ in shown]
                 panel.plot(rates, values, marker="o", markersize=3, color=ink.light, label=percentile)
             panel.axhline(P90_MS, color=MUTED.light, linewidth=0.8, linestyle=(0, (4, 3)))
-            panel.set(title=name, xlabel="calls a second", yscale="log")
+            log_scale(panel, "y")
+            panel.set(title=name, xlabel="calls a second")
         axes[0, 0].set_ylabel("milliseconds from due to answered")
         axes[0, 0].legend()
         note = (
