@@ -16,7 +16,7 @@ _PART = ".part"
 
 @contextmanager
 def new_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a path to write a file to, which becomes ``target`` when the block ends without an error.
+    """Yield a path to write a file to, which becomes ``target`` when the block ends without an error.
 
     It lies beside the target, or beside the file that the target links to. After an error nothing is left behind, and a file that
     was there is as it was; what a killed process left is removed by the next one that writes the same file.
@@ -72,7 +72,7 @@ def replace_link(link: Path, to: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the bytes of a file, or the names in a directory, on disk."""
+    """Sync the bytes of a file, or the names in a directory, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -81,7 +81,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Have all files below a directory on disk, and their names."""
+    """Sync all files below a directory to disk, and their names."""
     for parent, _, names in os.walk(directory):
         for name in names:
             sync(Path(parent, name))

@@ -87,7 +87,7 @@ def listening() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let a signal that comes inside the block take effect at its end: for steps that belong together, such as cleaning up."""
+    """Defer signals inside the block to its end: for steps that belong together, such as cleaning up."""
     if not _in_main_thread():  # signals are the main thread's
         yield
         return

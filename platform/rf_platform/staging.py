@@ -27,7 +27,7 @@ MARKS = (".importing-", ".building-", ".starting-", ".training-")
 
 @contextmanager
 def scratch(parent: Path, mark: str, name: str = "work") -> Iterator[Path]:
-    """Give an empty directory that goes away when the block ends, also by an error or an interrupt.
+    """Yield an empty directory that is removed when the block ends, also by an error or an interrupt.
 
     What a killed process left is removed by the next one with the same mark, and told of by `rf doctor`.
 
@@ -54,7 +54,7 @@ def scratch(parent: Path, mark: str, name: str = "work") -> Iterator[Path]:
 
 @contextmanager
 def staged(target: Path, mark: str, *, replace: bool = False) -> Iterator[Path]:
-    """Give an empty directory to write into, and rename it to ``target`` when the block ends without an error.
+    """Yield an empty directory to write into, and rename it to ``target`` when the block ends without an error.
 
     The directory lies beside ``target``, so that the rename is atomic; everything is on disk before it. After an error or an
     interrupt nothing is left behind; see :func:`scratch` for what a killed process left.
@@ -74,7 +74,7 @@ def staged(target: Path, mark: str, *, replace: bool = False) -> Iterator[Path]:
 
 
 def publish(directory: Path, target: Path, mark: str, *, replace: bool = False) -> None:
-    """Give a complete directory its name when all that is in it is on disk; see :func:`staged`."""
+    """Sync a complete directory and rename it to ``target``; see :func:`staged`."""
     sync_tree(directory)
     with held():
         if replace and target.exists():
@@ -96,7 +96,7 @@ def _move(staging: Path, target: Path) -> None:
 
 
 def exchange(staging: Path, target: Path, old: Path) -> None:
-    """Put a directory in the place of another one, which goes away: in one step where the system can (Linux can).
+    """Replace a directory by another one: in one step where the system can (Linux can).
 
     Args:
         staging: the directory, on disk, see :func:`sync_tree`.
@@ -116,13 +116,13 @@ def exchange(staging: Path, target: Path, old: Path) -> None:
 
 
 def _swap(one: Path, other: Path) -> bool:
-    """Let two directories change places in one step; False where the system cannot."""
+    """Exchange two directories in one step; False where the system cannot."""
     swap = getattr(ctypes.CDLL(None), "renameat2", None)
     return swap is not None and swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
 def _put_back(target: Path, mark: str) -> None:
-    """Bring back what a process put aside that was killed before the new one had its name."""
+    """Restore a directory that was put aside by a process which was killed before the new one had its name."""
     if not target.exists():
         for old in target.parent.glob(f"{mark}{_OLD}{escape(target.name)}-*"):
             if _put_aside(old, mark) != target:  # of another target with a longer name

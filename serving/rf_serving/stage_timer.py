@@ -27,6 +27,6 @@ class StageTimer:
             self.record(name, start, perf_counter() - start)
 
     def record(self, name: str, begin: float, seconds: float) -> None:
-        """Take down a stage that was timed elsewhere, such as one that several requests went through together."""
+        """Record a stage that was timed elsewhere, such as that of a batch."""
         self.begins[name], self.seconds[name] = begin, seconds
         self._observe(name, seconds)

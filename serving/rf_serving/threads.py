@@ -28,7 +28,7 @@ class Awaited(Protocol):
 
 
 def use_one_thread() -> None:
-    """Have what the calling thread computes run in it alone: concurrent requests share the cores, so that none is split."""
+    """Restrict the calling thread's computation to one thread: concurrent requests share the cores."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
 

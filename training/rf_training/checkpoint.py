@@ -171,7 +171,7 @@ def _disk_error(error: BaseException) -> BaseException | None:
 
 
 def seed_rank(seed: int, rank: int, steps: int = 0) -> None:
-    """Give every process random numbers of its own; rank 0 of a run that starts goes on with those that made the model.
+    """Seed every process differently; rank 0 of a run that starts goes on with those that made the model.
 
     Args:
         seed: of the run.
@@ -190,7 +190,7 @@ def random_states(world: World, device: torch.device) -> list[dict[str, Any]]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Go on from a state."""
+    """Restore a random state."""
     torch.set_rng_state(state["cpu"].contiguous())
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -83,7 +83,7 @@ def product_dtype(precision: Literal["auto", "float32", "bfloat16"], device: tor
 
 
 def products(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Have matrix products on a device take factors of a format within the block; sums keep theirs."""
+    """Set the number format of the factors of matrix products on a device within the block; sums keep theirs."""
     if dtype is not torch.bfloat16:
         return nullcontext()
     return torch.autocast(device.type, dtype)

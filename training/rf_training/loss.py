@@ -250,7 +250,7 @@ class LossWatch:
         return "" if self._latest is None else f"loss {self._latest:.3f}"
 
     def add(self, loss: Tensor, fault: Callable[[float], str]) -> list[float]:
-        """Take in the loss of a step.
+        """Add the loss of a step.
 
         Args:
             loss: without a gradient.

@@ -158,7 +158,7 @@ class Optimizer:
 
 
 def fuse_table_optimizer(parameters: Iterable[nn.Parameter], sharding: ShardingConfig) -> None:
-    """Have sharded tables updated in the backward pass; called before they are spread. The rate is set at every step."""
+    """Fuse the update of sharded tables into the backward pass; called before they are spread. The rate is set at every step."""
     with quiet_torchrec():  # the package compiles functions by a deprecated way that is not needed here
         from torch.distributed.optim.apply_optimizer_in_backward import _apply_optimizer_in_backward
     kind = {"rowwise_adagrad": torchrec.optim.RowWiseAdagrad, "adam": torch.optim.Adam}[sharding.optimizer]

@@ -89,7 +89,7 @@ class ParallelModel:
         return {f"{parameter}/{name}": value for parameter, values in state.items() for name, value in values.items()}
 
     def set_optimizer_step(self, step: int) -> None:
-        """Tell the sharded tables' optimiser how many steps it has taken: what Adam corrects its bias by."""
+        """Set the step count of the sharded tables' optimiser, for Adam's bias correction."""
         for module in self.model.modules():
             if isinstance(module, SplitTableBatchedEmbeddingBagsCodegen):
                 module.set_optimizer_step(step)
@@ -114,7 +114,7 @@ class ParallelModel:
 
     @torch.no_grad()
     def load_full_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the weights of a model that is not sharded; every process its part of them.
+        """Load the weights of a model that is not sharded; every process its part of them.
 
         Raises:
             ValueError: they are of another model.

@@ -228,7 +228,7 @@ def _lock(directory: Path) -> Path:
 
 
 def resume_run(settings: Settings, name: str | None, world: World | None = None) -> TrainResult:
-    """Go on with a run from its last checkpoint, with the configuration it was started with.
+    """Resume a run from its last checkpoint, with the configuration it was started with.
 
     Args:
         settings: the workspace, on a disk that all processes see.
@@ -316,7 +316,7 @@ def baselines_ahead(settings: Settings, name: str) -> list[Beaten]:
 
 
 def use_threads(settings: Settings, processes: int = 1) -> None:
-    """Give torch ``RF_THREADS`` threads, or half of the cores, divided among the processes of this host.
+    """Set torch's threads: ``RF_THREADS``, or half of the cores, divided among the processes of this host.
 
     The matrices of a small model gain little from more threads, and on a machine that is shared the threads of one step
     wait for each other: twice the threads was a tenth faster alone and ten times slower beside another job.

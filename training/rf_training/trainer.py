@@ -250,7 +250,7 @@ class Trainer:
             self.average.restart(self._weights)
 
     def _start(self) -> None:
-        """Take up the weights the run starts from, if there are any: they are validated, and may be the best in the end."""
+        """Load the weights the run starts from, if any: they are validated, and may be the best in the end."""
         initial = self.directory / INITIAL / "weights.pt"
         if self.world.main:
             self.validation.forget_after(-1)
@@ -286,7 +286,7 @@ class Trainer:
         )
 
     def _restore(self) -> bool:
-        """Go back to the last checkpoint, whatever number of processes wrote it; False for a run that ended before its first."""
+        """Load the last checkpoint, written by any number of processes; False for a run that ended before its first."""
         # Hosts may see a shared file system at different times: one process chooses for all.
         last = self.world.on_main(lambda: str(last_checkpoint(self.directory) or ""))
         if not last:

@@ -148,7 +148,7 @@ _STAGING = ".building-"
 
 @contextmanager
 def publish(target: Path) -> Iterator[Path]:
-    """Give an empty directory to build a bundle in, which becomes ``target`` when the block ends without an error.
+    """Yield an empty directory to build a bundle in, which becomes ``target`` when the block ends without an error.
 
     The block must end with :func:`rf_platform.bundle.write_manifest`. See :func:`rf_platform.staging.staged` for what is
     left after an error.

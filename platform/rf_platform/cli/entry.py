@@ -45,7 +45,7 @@ def _run(commands: "Typer | None") -> int | str | None:
 
 
 def _interrupted(error: BaseException | None = None) -> int:
-    """Say that the command was interrupted, and how to go on where the job has said so; returns the exit code."""
+    """Print that the command was interrupted, with the job's way to resume, if any; returns the exit code."""
     from rf_platform.errors import InterruptedRunError
 
     _stdout_failed()

@@ -34,7 +34,7 @@ class Request:
 
 
 def read_source(request: Request, scratch: Path) -> SourceSpec:
-    """Let the adapter find its files and say what they must hold; archives are unpacked below ``scratch``.
+    """Return the source specification of the adapter for its files; archives are unpacked below ``scratch``.
 
     Raises:
         NotFoundError: there is no such source, or its files are not there.

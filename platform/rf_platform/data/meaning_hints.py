@@ -49,7 +49,7 @@ class Hint:
 def find_hints(
     db: duckdb.DuckDBPyConnection, relation: str, bounds: Mapping[str, tuple[float | None, float | None]] | None = None
 ) -> list[Hint]:
-    """Look through an interaction log for events that are probably no wishes.
+    """Search an interaction log for events that are probably not wanted.
 
     Args:
         db: has the log.

@@ -84,7 +84,7 @@ class TableWriter:
         return self
 
     def write(self, part: pa.Table) -> None:
-        """Take the next rows; whole row groups are written at once."""
+        """Append rows; whole row groups are written at once."""
         self._writer = self._writer or self._open(part.schema)
         self._waiting.append(part)
         self._held += part.num_rows

@@ -105,7 +105,7 @@ def build_dataset(
 
 
 def _publish(content: Path, directory: Path, catalog: str, after_version: int) -> tuple[Dataset, bool]:
-    """Give a complete dataset the next version, unless an equal one is there."""
+    """Publish a complete dataset as the next version, unless an equal one exists."""
     manifest = read_json(content / "manifest.json")
     for existing in sorted(directory.glob("*/manifest.json")):
         if read_json(existing, "remove the damaged dataset").get("fingerprint") == manifest["fingerprint"]:
@@ -227,7 +227,7 @@ class _Builder:
             self.db.execute(f"CREATE TABLE aside AS {aside_sql(meanings, log, *ids)}")
 
     def _split(self) -> None:
-        """Let the protocol decide what is learned from and what is held out."""
+        """Split the events by the protocol."""
         self.facts = split_events(self.db, self.protocol, self.content.parent)
 
     def _join_views(self) -> None:

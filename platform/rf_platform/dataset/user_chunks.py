@@ -37,7 +37,7 @@ def user_chunks(offsets: npt.NDArray[np.integer[Any]]) -> Iterator[UserChunk]:
 
 
 def release(*arrays: npt.NDArray[np.generic]) -> None:
-    """Give back the memory of the pages that were read of memory-mapped arrays; they are read again when needed.
+    """Release the pages of memory-mapped arrays; they are read again when needed.
 
     An array that is not mapped from a file stays as it is.
     """
@@ -48,7 +48,7 @@ def release(*arrays: npt.NDArray[np.generic]) -> None:
 
 
 def prefetch(array: npt.NDArray[np.generic], rows: slice) -> None:
-    """Let the system read the given rows of a memory-mapped array ahead, in one go."""
+    """Ask the system to read the given rows of a memory-mapped array ahead."""
     mapped = _map_of(array)
     if mapped is None or array.nbytes == 0 or rows.stop <= rows.start:
         return

@@ -132,7 +132,7 @@ class _StoreLoad:
     """The load as the event log and the marks of the store know it, from its beginning to its end, also of one that fails."""
 
     def __init__(self, settings: Settings, store: "FeatureStore") -> None:
-        """Begin nothing yet."""
+        """Initialise; nothing is loaded yet."""
         self._settings, self._store, self._marks = settings, store, StoreMarks(store)
         self._online = store._get_provider().online_store
         self._epoch = 0
@@ -140,7 +140,7 @@ class _StoreLoad:
         """The last event that the rows have."""
 
     def __enter__(self) -> Self:
-        """Begin: the events at hand stay there until the end."""
+        """Begin the load; the log keeps its events until the end."""
         with ExitStack() as ending:
             self._log = ending.enter_context(closing(EventLog.open(self._settings)))
             with _loading(MARKS):
@@ -170,7 +170,7 @@ class _StoreLoad:
         return f"{before.detail}; it is of this one now" if before.standing is Standing.FOREIGN else ""
 
     def __exit__(self, *_: object) -> None:
-        """Let the servers know: they wrote events to the same rows meanwhile, and either may have overwritten the other's."""
+        """Tell the event log, so that events applied to the same rows meanwhile are replayed."""
         with self._ending:
             self._log.materialized(self.sealed, self._epoch)
 

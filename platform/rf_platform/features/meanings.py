@@ -53,7 +53,7 @@ class MeaningRule:
     below: float | None = None
 
     def matches(self, event: Mapping[str, Any]) -> bool:
-        """Say whether the rule applies to an event.
+        """Return whether the rule applies to an event.
 
         Args:
             event: values by column of the log; a missing one is None or left out.
@@ -226,5 +226,5 @@ def _holds(number: float, sign: str, bound: float) -> bool:
 
 
 def has_numbers(kind: str) -> bool:
-    """Say whether a column of a DuckDB type holds numbers."""
+    """Return whether a column of a DuckDB type holds numbers."""
     return family(kind) in ("int", "float", "bool")

@@ -169,7 +169,7 @@ def revision(connection: Connection) -> str | None:
 
 
 def state(current: str | None) -> State:
-    """Say how a database's revision compares with what this version knows."""
+    """Compare a database's revision with those that this version knows."""
     if current is None:
         return "empty"
     if current not in _revisions():

@@ -226,7 +226,7 @@ def _last(connection: Connection) -> int:
 
 
 def _write_through(engine: Engine) -> None:
-    """Have SQLite sync its log at every commit, not only at checkpoints as is common with write-ahead logs."""
+    """Make SQLite sync its log at every commit, not only at checkpoints as is common with write-ahead logs."""
 
     def full(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA synchronous = FULL")
@@ -235,7 +235,7 @@ def _write_through(engine: Engine) -> None:
 
 
 def _follow_file(engine: Engine) -> None:
-    """Let go of a file that was replaced or removed: what is written to it would be lost with it."""
+    """Close a file that was replaced or removed: writes to it would be lost with it."""
     path = database_file(engine.url)
     assert path is not None
 

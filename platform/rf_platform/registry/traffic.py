@@ -48,7 +48,7 @@ class TrafficControl:
             )
 
     def split(self, name: str, percent: float, note: str = "") -> TrafficRecord:
-        """Let a bundle answer a part of the users beside the served one.
+        """Assign a part of the users to a bundle beside the served one (A/B split).
 
         Users stay with their bundle: another percentage for the same challenger moves only as many as it has to.
 
@@ -82,7 +82,7 @@ class TrafficControl:
             return self._rows.traffic(row)
 
     def shadow(self, name: str | None, share: float, note: str = "") -> TrafficRecord:
-        """Let a bundle answer a share of the requests unseen, or with None end that.
+        """Start shadow traffic for a bundle, or with None end it.
 
         Raises:
             NotFoundError: there is no such bundle.

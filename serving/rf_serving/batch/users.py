@@ -34,7 +34,7 @@ class Users:
 
 @contextmanager
 def all_users(settings: Settings, definitions: FeatureDefinitions, at_once: int) -> Iterator[Users]:
-    """Give every known user, by rising id: those in the sources of user features and histories, and
+    """Yield every known user, by rising id: those in the sources of user features and histories, and
     those with events recorded since.
 
     Args:
@@ -67,7 +67,7 @@ def all_users(settings: Settings, definitions: FeatureDefinitions, at_once: int)
 
 @contextmanager
 def users_of_file(path: Path, join_key: str, id_type: IdType, at_once: int) -> Iterator[Users]:
-    """Give the users of a file, in its order: a column of a Parquet file, or a text with an id on every line.
+    """Yield the users of a file, in its order: a column of a Parquet file, or a text with an id on every line.
 
     Raises:
         UsageError: the file cannot be read, or holds something that is no id.

@@ -17,7 +17,7 @@ class Following(Compactable, Protocol):
     """A catalog that takes changes from the journal."""
 
     def catch_up(self) -> int:
-        """Take the changes that the journal has by now, and return the number of the last one."""
+        """Apply all changes of the journal, and return the number of the last one."""
 
 
 class Follower:

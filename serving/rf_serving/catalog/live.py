@@ -128,7 +128,7 @@ class LiveCatalog:
             return self._sequence
 
     def reach(self, sequence: int) -> None:
-        """Have the change of a number, and all before it, in the snapshot; reads the journal only if they are not there yet.
+        """Bring the snapshot up to the change of a number; reads the journal only if the snapshot lacks it.
 
         Raises:
             UnavailableError: the journal cannot be read.
@@ -137,7 +137,7 @@ class LiveCatalog:
             self.catch_up()
 
     def follow(self) -> None:
-        """Look for changes of other processes from now on, and compact the catalog when it is time to."""
+        """Start following changes of other processes, and compacting the catalog when due."""
         assert self._follower is None
         self._follower = Follower(self, self._compactor)
 
@@ -217,7 +217,7 @@ class LiveCatalog:
         self._state.remove(unusable)
 
     def _complete(self, items: Sequence[int | str], parsed: Sequence[Parsed]) -> None:
-        """Take the values that the bundle was built with for fields that came after a change."""
+        """Fill fields that came after a change with the values that the bundle was built with."""
         row_of = self.bundle.row_of_item
         partly = [place for place, each in enumerate(parsed) if each.unsaid and items[place] in row_of]
         if partly:

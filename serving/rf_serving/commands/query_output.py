@@ -130,7 +130,7 @@ def _caption(response: RetrieveResponse) -> str:
 
 
 def _found(response: RetrieveResponse) -> str:
-    """Say how the items were found, and what ordered them."""
+    """Return the search plan and the order of the items, in words."""
     eligible = f"{response.plan.eligible:,} eligible items"
     how = {
         SearchPlan.EXACT: f"all {eligible} scored",

@@ -82,7 +82,7 @@ class Deployments:
         self._route(ServingPlan.of(first.record), self.serving)
 
     def follow(self, registry: Registry, poll_seconds: float = POLL_SECONDS) -> None:
-        """Look at the registry now and then, in the background, until :meth:`close`."""
+        """Poll the registry in the background, until :meth:`close`."""
         self._thread = start_background("rf-deployments", lambda: self._follow(registry, poll_seconds))
 
     def close(self) -> None:

@@ -96,7 +96,7 @@ class BundleLoader:
 
 
 def _warn_of_short_history(bundle: ServedBundle, current: FeatureSpec, log: Any) -> None:
-    """Say where the online history is shorter than what the model was made for."""
+    """Log where the online history is shorter than what the model was made for."""
     model, kept = bundle.model.config.max_history, current.history_length
     if bundle.spec.history and model > kept:
         log.warning(

@@ -48,7 +48,7 @@ class DeploymentMetrics:
         )
 
     def set_bundles(self, roles: dict[str, tuple[str, str]]) -> None:
-        """Say what is in use: bundle and spec hash by role."""
+        """Set the bundles in use: name and spec hash by role."""
         self._bundles.roles = roles
 
     def shadowed(self, outcome: str, *, overlap: float = 0.0, active: float = 0.0, shadow: float = 0.0) -> None:

@@ -75,7 +75,7 @@ class Shadow:
         self._thread = start_background("rf-shadow", self._run)
 
     def offer(self, query: Query, features: UserFeatures, answer: Answer) -> None:
-        """Take an answer of the active bundle for comparison, if it is one of the share and there is time."""
+        """Queue an answer of the active bundle for comparison, if it is sampled and the server is not busy."""
         if self._random.random() >= self.share:
             return
         if not self._busy():

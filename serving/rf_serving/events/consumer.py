@@ -99,7 +99,7 @@ class EventConsumer:
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that an event was recorded here."""
+        """Wake the thread after an event was recorded here."""
         self._wake.set()
 
     def close(self) -> None:
@@ -227,7 +227,7 @@ class EventConsumer:
         return read_after(self._log, self._parts, self._position, most)
 
     def _look(self, state: LogState, history: OnlineHistory, *, idle: bool) -> Verdict:
-        """Say whether events may be applied now; if not, what to do about it was done."""
+        """Return whether events may be applied now; if not, the remedy was started."""
         alone = self._alone_from is None
         verdict = self._watch.check(history, state, self._position, alone=alone, idle=idle)
         self._watched = monotonic()

@@ -114,7 +114,7 @@ class UserHistory:
         return list(zip(items, types if len(types) == len(items) else [MISSING_STRING] * len(items), strict=True))
 
     def insert(self, event: LoggedEvent) -> bool:
-        """Put an event where it belongs; false if the row does not tell where that is, and nothing was changed."""
+        """Insert an event by time; false if the row does not determine its position, and nothing was changed."""
         layout = self.layout
         arrays = {f.name: self._array(f) for f in layout.fields}
         length = len(arrays[layout.fields[0].name])
@@ -127,7 +127,7 @@ class UserHistory:
         return True
 
     def approximate(self, event: LoggedEvent, *, again: bool) -> None:
-        """Put an event where it seems to belong, where there is no table to make the row from.
+        """Insert an event at its likely position, without tables to rebuild the row from.
 
         Args:
             event: the event.

@@ -57,7 +57,7 @@ class EventMetrics:
         self._went_back.labels(fault.name.lower()).inc()
 
     def progress(self, progress: Progress) -> None:
-        """Take note of what the applier did."""
+        """Record the progress of the consumer."""
         self._applied.inc(progress.events)
         self._rebuilt.inc(progress.rebuilt)
         self._failed.inc(progress.failed)

@@ -78,7 +78,7 @@ class OnlineHistory:
         self._marks.write_applied(self._connected(), marks)
 
     def apply(self, events: Sequence[LoggedEvent], *, again: bool = False) -> Applied:
-        """Bring events, in the order of the log, into the online store.
+        """Apply events, in the order of the log, to the online store.
 
         Args:
             events: the next ones.

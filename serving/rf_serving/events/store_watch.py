@@ -143,7 +143,7 @@ class StoreWatch:
         self._expected = Marks(known.load, (known.applied[-1], mark))
 
     def _make_good(self, state: LogState) -> Verdict:
-        """Go on, unless a materialisation was killed: its rows may stand where those of later events were."""
+        """Go on, unless a materialisation was killed: its rows may have overwritten those of later events."""
         if state.loading < 0 or self._reload is None or self._reload.elsewhere:
             return Verdict.GO_ON
         self._event_log.materialized(state.loading)
@@ -177,7 +177,7 @@ class StoreWatch:
         return Verdict.BEGIN_ANEW
 
     def _take_back(self, state: LogState, compared: Compared, whole_at: int, alone: bool) -> None:
-        """Let the events that the store lost be applied again."""
+        """Set the log back, so that events that the store lost are replayed."""
         if self._leads() and self._event_log.rewind(state, compared.position, whole_at) and alone:
             # Else it may be that two processes wrote marks.
             self._went_back(StoreFault.BEHIND)

@@ -78,7 +78,7 @@ class VectorIndex(ABC):
 
     @abstractmethod
     def to_device(self, number: int) -> None:
-        """Let a CUDA device search from now on; a kind that cannot use one stays on the CPU."""
+        """Search on a CUDA device from now on; a kind that cannot use one stays on the CPU."""
 
     def as_queries(self, queries_BD: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return queries as FAISS takes them.

@@ -41,7 +41,7 @@ class ReRanker:
         self.ranker = ranker
 
     def begin(self, users: Sequence[EncodedUser]) -> "Future[Any]":
-        """Begin to compute what depends on the users of some requests alone."""
+        """Start computing the user states of some requests."""
         return _BESIDE.thread.submit(self._user_side, users)
 
     @torch.inference_mode()

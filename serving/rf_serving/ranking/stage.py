@@ -65,7 +65,7 @@ class SecondStage:
         return max(k, self._reranking.candidates)
 
     def begin(self, users: Mapping[int, EncodedUser], orders: Mapping[int, "Rerank"]) -> Pending | None:
-        """Begin what can be computed before anything is found; None if there is nothing."""
+        """Start the part that does not depend on candidates; None if there is none."""
         numbers = [number for number in users if orders[number] == RERANK_LIME]
         if self._reranker is None or not numbers:
             return None

@@ -61,7 +61,7 @@ class InlineBatcher:
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """Say that a request will come when the block ends, such as one with a read in progress."""
+        """Announce a request for the end of the block, such as one with a read in progress."""
         self._coming += 1
         try:
             yield
@@ -114,13 +114,13 @@ class InlineBatcher:
         return answer
 
     def close(self) -> None:
-        """Take no more requests; those that wait are cancelled."""
+        """Refuse further requests, and cancel those that wait."""
         self._closed = True
         while self._jobs:
             self._jobs.popleft().future.cancel()
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look in the loop's next turn whether it is time for a batch."""
+        """Check in the loop's next turn whether a batch is due."""
         if not self._planned:
             self._planned = True
             loop.call_soon(self._go_on, loop)
@@ -176,7 +176,7 @@ class InlineBatcher:
             self._slow_until = end + _PAUSE_SECONDS
 
     def _measure_load(self, now: float) -> None:
-        """Take the share of the time that the loop worked, or would have."""
+        """Measure the share of the time that the loop worked, or would have."""
         if self._load_since is None or now - self._load_since[0] >= _LOAD_SECONDS:
             working = _busy_seconds()
             if self._load_since is not None:

@@ -36,7 +36,7 @@ class Observer(Protocol):
     """Sees what the active bundle answered."""
 
     def offer(self, query: Query, features: UserFeatures, answer: Answer) -> None:
-        """Take note of an answer; returns at once and never fails."""
+        """Receive an answer; returns at once and never fails."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -74,7 +74,7 @@ class ThreadBatcher:
 
     @contextmanager
     def expecting(self) -> Iterator[None]:
-        """Say that a request will come when the block ends, such as one with a read in progress."""
+        """Announce a request for the end of the block, such as one with a read in progress."""
         self._coming += 1
         try:
             yield
@@ -151,7 +151,7 @@ class ThreadBatcher:
 
 
 def take(waiting: Jobs, most: int) -> list[Job]:
-    """Take those out that wait longest and can be computed together, at most so many."""
+    """Remove and return the oldest requests that can be computed together, at most ``most``."""
     taken: list[Job] = []
     left: list[Job] = []
     while waiting and len(taken) < most:

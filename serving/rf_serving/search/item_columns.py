@@ -58,7 +58,7 @@ class ItemColumns:
         return mask_N
 
     def prepare_like(self, other: "ItemColumns") -> None:
-        """Make ready for the conditions that another catalog was asked for."""
+        """Prepare the columns for the conditions that another catalog was asked for."""
         for name, column in self._columns.items():
             if name in other._columns:
                 column.prepare_like(other._columns[name])

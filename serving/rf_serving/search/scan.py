@@ -23,7 +23,7 @@ class Best:
         self._scores: npt.NDArray[np.float32] = np.zeros(0, np.float32)
 
     def offer(self, rows: npt.NDArray[np.int64] | int, scores: npt.NDArray[np.float32]) -> None:
-        """Take the best of some more rows.
+        """Merge the best of some more rows.
 
         Args:
             rows: the rows, or the first of rows without a gap.

@@ -54,7 +54,7 @@ class Admission:
         return self.active >= self.limit
 
     def enter(self) -> bool:
-        """Take a call in, which then has to :meth:`leave`; False if there are as many as may be."""
+        """Admit a call, which then has to :meth:`leave`; False at the limit."""
         if self.full:
             return False
         self.active += 1

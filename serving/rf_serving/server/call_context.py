@@ -37,6 +37,6 @@ def annotate(**values: Any) -> None:
 
 
 def annotate_stages(seconds: dict[str, float], begins: dict[str, float]) -> None:
-    """Say where the time of the call went."""
+    """Record the stage timings of the call."""
     if (call := _call.get(None)) is not None:
         call.seconds, call.begins = seconds, begins

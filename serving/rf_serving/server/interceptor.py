@@ -133,7 +133,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         self._shed, self._shed_said = 0, 0.0
 
     def add(self, services: Iterable[Service]) -> None:
-        """Take care of these services' methods."""
+        """Register the methods of these services."""
         for service in services:
             for name, role in service.roles.items():
                 admission = self._admission if role is Role.READ else self._writes

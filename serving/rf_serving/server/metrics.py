@@ -58,7 +58,7 @@ class ServerMetrics:
         self._stage, self._answer = cache(self._stages.labels), cache(self._answers.labels)
 
     def certificate_ends(self, ends: datetime) -> None:
-        """Tell until when the certificate that is shown is valid."""
+        """Set the expiry of the certificate in use."""
         if self._certificate is None:
             self._certificate = Gauge(
                 "rf_certificate_ends_timestamp_seconds",

@@ -79,7 +79,7 @@ class ServeOptions:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach an address.
+    """Return whether only this machine can reach an address.
 
     Raises:
         UsageError: the host has no address.

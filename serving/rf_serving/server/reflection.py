@@ -13,7 +13,7 @@ SERVICES = (f"{_STABLE}.ServerReflection", reflection.SERVICE_NAME)
 
 
 def add_reflection(names: Iterable[str], server: Any) -> None:
-    """Let clients ask a server for its services and their messages, those of reflection itself among them.
+    """Add server reflection: clients can list services and messages, also those of reflection itself.
 
     Args:
         names: full names of the other services.

@@ -188,7 +188,7 @@ class _Workers:
         )
 
     def _end(self) -> int:
-        """Have all workers drain, and wait for them."""
+        """Drain all workers, and wait for them."""
         self._log.info("draining", seconds=self._options.drain_seconds, workers=len(self._workers))
         for worker in self._workers:
             if worker.process is not None:
@@ -229,7 +229,7 @@ class _Workers:
 
 
 def _ended_early(number: int, code: int | None) -> str:
-    """Say how a worker ended before all of them could serve."""
+    """Return the error of a worker that ended before all of them could serve."""
     if code is None or code >= 0:
         return f"worker {number} ended with exit code {code} before all workers could serve; the log above says why"
     name = signal.Signals(-code).name

@@ -47,7 +47,7 @@ class Breaker:
         return self._probe_at is not None
 
     def allows(self) -> bool:
-        """Say whether this request may ask the store; the one that may while the circuit is open is the probe."""
+        """Return whether this request may read the store; while the circuit is open, it is then the probe."""
         if self._probe_at is None:
             return True
         now = self._clock()

@@ -132,11 +132,11 @@ class FeatureFetcher:
         return UserFeatures(profile=profile, items=items, timestamps=timestamps, context=context, seen=seen)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._rows.close()
 
     def _tell_what_is_missing(self, user_ids: Sequence[int | str], rows: Sequence[Row]) -> None:
-        """Say once that seen items are known from the history alone: the store was loaded by a version without seen sets."""
+        """Log once that seen items are those of the history: the store was loaded by a version without seen sets."""
         name = self._items.name if self._items else ""
         user = next(
             (u for u, row in zip(user_ids, rows, strict=True) if plain(row.get(name)) and _SEEN not in row), None

@@ -28,7 +28,7 @@ class OfferedFeatures:
         """Features and display fields of items; None before the definitions were read."""
 
     def renew(self, spec: FeatureSpec) -> None:
-        """Take the definitions as they are now."""
+        """Replace the definitions by the present ones."""
         context = [f for f in spec.inputs("context") if f.kind != "timestamp"]
         self.profile, self.context = (rules_of(fields, {}, {}) for fields in (spec.inputs("user"), context))
         self.columns = {f.name: str(f.of) for f in spec.history}

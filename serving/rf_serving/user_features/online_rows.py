@@ -115,7 +115,7 @@ class OnlineRows:
         return rows
 
     def close(self) -> None:
-        """Let go of the connection; the next read opens another."""
+        """Close the connection; the next read opens another."""
         self._read, self._read_more, online, self._online = None, None, self._online, None
         close_online(online)
 

@@ -74,7 +74,7 @@ def sharded_domains(sharding: ShardingConfig, encoder: FeatureEncoder) -> frozen
 def make_plan(
     model: nn.Module, sharding: ShardingConfig, world: World, device: torch.device, sharders: list[ModuleSharder]
 ) -> ShardingPlan:
-    """Let TorchRec's planner place the sharded tables of a model; the same plan on every process.
+    """Place the sharded tables of a model by TorchRec's planner; the same plan on every process.
 
     Raises:
         ConfigError: the tables do not fit, or a sharding asked for is not there on this kind of device.

@@ -38,7 +38,7 @@ def sharded_tables(model: nn.Module) -> dict[str, ShardedTensor]:
 
 
 def initialise(tables: dict[str, ShardedTensor], seed: int) -> None:
-    """Give the tables their first weights: a function of seed, table and row, however the tables are cut."""
+    """Initialise the tables' weights: a function of seed, table and row, however the tables are cut."""
     for name, table in tables.items():
         rows, dim = table.metadata().size
         for shard in table.local_shards():

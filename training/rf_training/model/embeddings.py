@@ -173,7 +173,7 @@ class FeatureEmbeddings(nn.Module):
         return {key: Embedded(found[key][: rows[key]], parts[key][1] > 0) for key in self.keys}
 
     def _weigh(self, ids: KeyedJaggedTensor, query_FD: Tensor) -> KeyedJaggedTensor:
-        """Give every value its attention weight: softmax over the bag of the value's score for the feature's query."""
+        """Return the attention weight of every value: softmax over the bag of the value's score for the feature's query."""
         weights: list[Tensor] = []
         for key, query_D in zip(self.keys, query_FD, strict=True):
             bag = ids[key]

@@ -110,7 +110,7 @@ def check_free(run: Path, name: str, *, replace: bool) -> None:
 
 @contextmanager
 def publish_reranker(run: Path, name: str) -> Iterator[Path]:
-    """Give an empty directory to write a re-ranker into, and make it the run's when the block ends without an error.
+    """Yield an empty directory to write a re-ranker into, and publish it when the block ends without an error.
 
     Publication is atomic: after an error nothing is left behind, and what a killed training left is removed by the next one.
     A re-ranker of that name goes away only then.

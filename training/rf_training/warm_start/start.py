@@ -172,7 +172,7 @@ class WarmStart:
         save_weights(directory / INITIAL, model, carry_over(weights, before, after))
 
     def tell(self, directory: Path) -> None:
-        """Show what became of every id map, and warn of cold targets that are none to a model trained before.
+        """Print the growth of the id maps, and warn of cold targets that the source model knows.
 
         Args:
             directory: of the run, after :meth:`save`.

@@ -307,7 +307,7 @@ _AT_ONCE = 100_000
 
 
 def seal(settings: Settings) -> EventParts:
-    """Bring all events that are recorded by now into the files of the workspace, and return these.
+    """Move all recorded events into the files of the workspace, and return these.
 
     Events leave SQL when they are in a file that is on disk and in the online store. Killed at any moment, the next call goes on:
     what counts is the manifest's last number.

@@ -74,7 +74,7 @@ class EventParts:
 
     @contextmanager
     def reading(self) -> Iterator[list[Path]]:
-        """Give the files, which stay there while the block runs."""
+        """Yield the files, under a shared lock while the block runs."""
         if not self._directory.is_dir():
             yield []
             return

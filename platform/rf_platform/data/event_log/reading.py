@@ -26,7 +26,7 @@ _KEY = ("user_id", "item_id", "event_timestamp", "event_type")
 def interaction_log(
     interactions: Path, events: Sequence[Path], *, threads: int | None = None, clock: bool = True
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give a connection with a view ``log`` of all interactions; what does not fit into memory spills beside the table.
+    """Yield a connection with a view ``log`` of all interactions; what does not fit into memory spills beside the table.
 
     Args:
         interactions: the imported table.

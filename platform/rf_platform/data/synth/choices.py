@@ -45,7 +45,7 @@ class SynthEvents:
 
 
 def make_events(options: SynthOptions, catalog: SynthCatalog, users: SynthUsers, block: int) -> SynthEvents:
-    """Let a block of users choose items."""
+    """Draw the choices of a block of users."""
     rng = options.random(_EVENTS, block)
     sessions = make_sessions(users, rng)
     user, n = sessions.user, len(sessions.user)

@@ -41,7 +41,7 @@ def hold_out_cold_items(log: EventLog, choose_test: ChooseItems, choose_validati
     none = np.zeros(items, bool)
 
     def choose(chooser: ChooseItems, code: int, test_cold: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Let items be chosen by the targets that are left once the test-cold items are removed."""
+        """Choose items by the targets that are left after the test-cold items are removed."""
         users, targets = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
         for part in log_parts(log):
             rows = np.flatnonzero(last_two_held_out(part.offsets, _kept(part, test_cold, TEST)) == code)

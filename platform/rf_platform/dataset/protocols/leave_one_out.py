@@ -22,7 +22,7 @@ class LeaveOneOut:
     name: ClassVar[str] = "leave-one-out"
 
     def assign(self, log: EventLog) -> Assignment:
-        """Look at the number of events of each user alone."""
+        """Split by the number of events of each user."""
         return Assignment(split=last_two_held_out(log.offsets))
 
     def to_dict(self) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class CompactedCatalogs:
 
     @contextmanager
     def building(self) -> Iterator[Path | None]:
-        """Give a directory for a builder's input, or None if another process of this machine is building."""
+        """Yield a directory for a builder's input, or None if another process of this machine is building."""
         with claimed(self.directory / _LOCK) as mine:
             if not mine:
                 yield None

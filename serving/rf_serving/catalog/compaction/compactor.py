@@ -39,7 +39,7 @@ class Compactable(Protocol):
         """The catalog as it is now."""
 
     def swap_base(self, base: BaseSegment) -> None:
-        """Take a compacted base, with the changes since then behind it."""
+        """Swap in a compacted base, and carry later changes over."""
 
 
 @dataclass(frozen=True, kw_only=True)
