@@ -162,14 +162,7 @@ def dataset(settings: Settings, registry: "Registry") -> "Dataset":
     definitions = read_definitions(open_store(settings), settings.feature_service)
     interactions = settings.workspace.tables / "interactions.parquet"
     dataset, _ = build_dataset(definitions, interactions, settings.workspace.datasets, "tiny")
-    registry.record_dataset(
-        name=dataset.name,
-        version=dataset.manifest["version"],
-        path=dataset.path,
-        fingerprint=dataset.fingerprint,
-        spec_hash=dataset.spec.hash,
-        counts=dataset.manifest["counts"],
-    )
+    dataset.record(registry)
     return dataset
 
 

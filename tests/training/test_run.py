@@ -65,14 +65,7 @@ def workspace(tmp_path: Path, dataset: Dataset) -> Settings:
 
 
 def register(settings: Settings, dataset: Dataset) -> None:
-    Registry.of(settings).record_dataset(
-        name=dataset.name,
-        version=dataset.manifest["version"],
-        path=dataset.path,
-        fingerprint=dataset.fingerprint,
-        spec_hash=dataset.spec.hash,
-        counts=dataset.manifest["counts"],
-    )
+    dataset.record(Registry.of(settings))
 
 
 def stopped(settings: Settings, monkeypatch: pytest.MonkeyPatch, trainer: type[Trainer]) -> Path:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rf_platform.data.locate import Location
-from rf_platform.data.log_columns import STATIC, id_field, log_outputs, time_field
+from rf_platform.data.log_columns import STATIC, id_field, positions_table
 from rf_platform.data.specs import (
     EventTime,
     Field,
@@ -11,7 +11,6 @@ from rf_platform.data.specs import (
     ParquetFormat,
     SourceSpec,
     TableSpec,
-    TimeFormat,
 )
 from rf_platform.errors import NotFoundError, UsageError
 
@@ -43,17 +42,7 @@ def amazon(name: str, path: Path | None, scratch: Path) -> SourceSpec:
         feature_repo=_FEATURE_REPO,
         time=EventTime.POSITION,
         tables=(
-            TableSpec(
-                table="interactions",
-                files=(interactions,),
-                format=ParquetFormat(),
-                fields=(
-                    id_field("user", "user_id", Kind.INT),
-                    id_field("item", "item_id", Kind.INT),
-                    time_field("position", TimeFormat.POSITION),
-                ),
-                outputs=log_outputs(event_type="interaction", has_rating=False, time=EventTime.POSITION),
-            ),
+            positions_table(interactions, "interaction"),
             TableSpec(
                 table="items",
                 files=(items,),

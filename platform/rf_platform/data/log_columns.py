@@ -1,6 +1,6 @@
 """The columns that every interaction log has, whatever the source."""
 
-from rf_platform.data.specs import EventTime, Field, Kind, TimeFormat
+from rf_platform.data.specs import EventTime, Field, InputFile, Kind, ParquetFormat, TableSpec, TimeFormat
 from rf_platform.data.stage import EVENT_TIME, INPUT_ORDER
 from rf_platform.sql import identifier, literal
 
@@ -52,3 +52,18 @@ def log_outputs(
         "input_order": INPUT_ORDER,
         **{name: identifier(name) for name in extra},
     }
+
+
+def positions_table(file: InputFile, event_type: str) -> TableSpec:
+    """Return the interaction log of a Parquet file that has positions in place of times."""
+    return TableSpec(
+        table="interactions",
+        files=(file,),
+        format=ParquetFormat(),
+        fields=(
+            id_field("user", "user_id", Kind.INT),
+            id_field("item", "item_id", Kind.INT),
+            time_field("position", TimeFormat.POSITION),
+        ),
+        outputs=log_outputs(event_type=event_type, has_rating=False, time=EventTime.POSITION),
+    )

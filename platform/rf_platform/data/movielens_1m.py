@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rf_platform.data.locate import Location
-from rf_platform.data.log_columns import id_field, log_outputs, time_field
+from rf_platform.data.log_columns import id_field, log_outputs, positions_table, time_field
 from rf_platform.data.movielens import (
     EVENT_TYPE,
     FEATURE_REPO,
@@ -112,17 +112,7 @@ def _grouplens(ratings: InputFile, movies: InputFile, users: InputFile) -> tuple
 
 def _parquet(interactions: InputFile, items: InputFile, users: InputFile) -> tuple[TableSpec, ...]:
     return (
-        TableSpec(
-            table="interactions",
-            files=(interactions,),
-            format=ParquetFormat(),
-            fields=(
-                id_field("user", "user_id", Kind.INT),
-                id_field("item", "item_id", Kind.INT),
-                time_field("position", TimeFormat.POSITION),
-            ),
-            outputs=log_outputs(event_type=EVENT_TYPE, has_rating=False, time=EventTime.POSITION),
-        ),
+        positions_table(interactions, EVENT_TYPE),
         TableSpec(
             table="items",
             files=(items,),

@@ -136,14 +136,7 @@ def build(
                 after_version=max(known, default=0),
             ),
         )
-    registry.record_dataset(
-        name=dataset.name,
-        version=dataset.manifest["version"],
-        path=dataset.path,
-        fingerprint=dataset.fingerprint,
-        spec_hash=dataset.spec.hash,
-        counts=dataset.manifest["counts"],
-    )
+    dataset.record(registry)
     for warning in dataset.manifest.get("warnings", ()):
         warn(warning)
     if as_json:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -24,6 +24,9 @@ from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec
 from rf_platform.features.vocabulary import FIRST_ID
 from rf_platform.sql import identifier, pattern_literal
+
+if TYPE_CHECKING:
+    from rf_platform.registry import DatasetRecord, Registry
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -253,6 +256,21 @@ class Dataset:
         path = self.path / f"{name}.parquet"
         with reading(path, _REBUILD):
             return pq.read_table(path, columns=None if columns is None else list(columns))
+
+    def record(self, registry: "Registry") -> "DatasetRecord":
+        """Record the version, just built or found again, in the registry.
+
+        Raises:
+            UsageError: runs were trained on a version of this name with another fingerprint, or the name is not usable.
+        """
+        return registry.record_dataset(
+            name=self.name,
+            version=self.manifest["version"],
+            path=self.path,
+            fingerprint=self.fingerprint,
+            spec_hash=self.spec.hash,
+            counts=self.manifest["counts"],
+        )
 
     def enriched(self, limit: int | None = None) -> pa.Table:
         """Return the events joined with every feature as it was known just before them: one wide row per event."""

@@ -61,14 +61,7 @@ def trained(learned: Settings, learned_dataset: "Dataset") -> "ServedBundle":
     torch.set_num_threads(1)
     dataset = learned_dataset
     registry = Registry.of(learned)
-    registry.record_dataset(
-        name=dataset.name,
-        version=dataset.manifest["version"],
-        path=dataset.path,
-        fingerprint=dataset.fingerprint,
-        spec_hash=dataset.spec.hash,
-        counts=dataset.manifest["counts"],
-    )
+    dataset.record(registry)
     path = learned.workspace.runs / "learned"
     path.mkdir(parents=True)
     recipe = Recipe(

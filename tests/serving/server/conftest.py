@@ -134,14 +134,7 @@ def home_of_wider(
     interactions = settings.workspace.tables / "interactions.parquet"
     dataset, _ = build_dataset(definitions, interactions, settings.workspace.datasets, "wide")
     registry = Registry.of(settings)
-    registry.record_dataset(
-        name=dataset.name,
-        version=dataset.manifest["version"],
-        path=dataset.path,
-        fingerprint=dataset.fingerprint,
-        spec_hash=dataset.spec.hash,
-        counts=dataset.manifest["counts"],
-    )
+    dataset.record(registry)
     torch.manual_seed(2)
     model = RetrievalFormer(ModelConfig(dim=16, layers=2, heads=2, max_history=8), dataset.encoder)
     with torch.no_grad():

@@ -30,12 +30,5 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Set
     copy = settings.workspace.datasets / dataset.name
     shutil.copytree(dataset.path, copy)
     opened = Dataset.open(copy)
-    Registry.of(settings).record_dataset(
-        name=opened.name,
-        version=opened.manifest["version"],
-        path=opened.path,
-        fingerprint=opened.fingerprint,
-        spec_hash=opened.spec.hash,
-        counts=opened.manifest["counts"],
-    )
+    opened.record(Registry.of(settings))
     return settings

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rf_platform.dataset.dataset import Sequences
+from rf_platform.dataset.dataset import Sequences, TrainingCounts
 from rf_platform.errors import RunError
 from rf_training.loading.order import WholeShuffle
-from rf_training.loading.windows import Windows, cut_windows
+from rf_training.loading.windows import Cut, Windows, check_training_events
 
 
 def sequences(train: list[int], held_out: int = 2) -> Sequences:
@@ -27,6 +27,12 @@ def sequences(train: list[int], held_out: int = 2) -> Sequences:
         timestamp=np.zeros(len(split), np.int64),
         split=split,
     )
+
+
+def cut_windows(log: Sequences, history: int, overlap: float) -> Windows:
+    counts = TrainingCounts.of(log.offsets, log.item, log.split, 1).of_user
+    check_training_events(counts)
+    return Cut(history=history, overlap=overlap).windows(np.asarray(log.offsets)[:-1], counts)
 
 
 @settings(deadline=None)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rf_platform.dataset.dataset import Sequences, TrainingCounts
 from rf_platform.errors import RunError
 
 
@@ -79,18 +78,6 @@ class Cut:
             first_target=np.where(oldest, begin[user], stop - self.stride),
             stop=stop,
         )
-
-
-def cut_windows(sequences: Sequences, history: int, overlap: float) -> Windows:
-    """Cut the training events of all users of a log, which has to be small enough for that.
-
-    Raises:
-        RunError: there are no training events.
-    """
-    n_items = int(sequences.item.max()) + 1 if len(sequences.item) else 0
-    counts = TrainingCounts.of(sequences.offsets, sequences.item, sequences.split, n_items).of_user
-    check_training_events(counts)
-    return Cut(history=history, overlap=overlap).windows(np.asarray(sequences.offsets)[:-1], counts)
 
 
 def check_training_events(of_user: np.ndarray) -> None:

@@ -89,14 +89,7 @@ def _make(settings: Settings, size: ServiceSize) -> dict[str, Any]:
     sizes = SynthOptions(users=size.users, items=size.items, events=events, seed=size.seed)
     dataset = synthetic_dataset(settings, sizes)
     registry = Registry.of(settings)
-    registry.record_dataset(
-        name=dataset.name,
-        version=dataset.manifest["version"],
-        path=dataset.path,
-        fingerprint=dataset.fingerprint,
-        spec_hash=dataset.spec.hash,
-        counts=dataset.manifest["counts"],
-    )
+    dataset.record(registry)
     bundle = _bundle(settings, size, size.seed)
     registry.promote(bundle)
     full = np.diff(np.asarray(dataset.sequences.offsets)) >= size.history
