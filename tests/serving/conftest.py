@@ -312,16 +312,28 @@ def running_server(
             wait(server.drain(5))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that are marked so with each of the server's fronts."""
+    if metafunc.definition.get_closest_marker("both_fronts") and "server_front" in metafunc.fixturenames:
+        metafunc.parametrize("server_front", ["grpc", "http2"], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def start_server() -> Callable[..., Any]:
+def server_front(request: pytest.FixtureRequest) -> str:
+    """The front of servers in this test: ``--front``."""
+    return str(getattr(request, "param", "grpc"))
+
+
+@pytest.fixture(scope="session")
+def start_server(server_front: str) -> Callable[..., Any]:
     """:func:`running_server`, for tests that need one of their own."""
-    return running_server
+    return partial(running_server, front=server_front)
 
 
 @pytest.fixture(scope="session")
-def server(settings: Settings, home: Path) -> Iterator[RunningServer]:
+def server(settings: Settings, home: Path, start_server: Callable[..., Any]) -> Iterator[RunningServer]:
     """A server on the promoted bundle, shared by all tests that leave it as it is."""
-    with running_server(settings) as running:
+    with start_server(settings) as running:
         yield running
 
 

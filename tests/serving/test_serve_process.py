@@ -22,8 +22,9 @@ def active(port: int) -> float:
     return float(next(line.split()[1] for line in lines if line.startswith("rf_active_requests ")))
 
 
-def test_sigterm_finishes_calls_in_flight_and_exits_with_0(home: Path) -> None:
-    with BackgroundServer(home, ["--metrics-port", "0"], ENVIRONMENT) as server:
+@pytest.mark.parametrize("front", ["grpc", "http2"])
+def test_sigterm_finishes_calls_in_flight_and_exits_with_0(home: Path, front: str) -> None:
+    with BackgroundServer(home, ["--metrics-port", "0", "--front", front], ENVIRONMENT) as server:
         assert server.serving["bundle"] == "tiny-run-1"
         assert server.serving["items"] == 60
         assert server.serving["load_seconds"] > 0

@@ -25,6 +25,7 @@ from rf_serving.server.metrics import ServerMetrics, exposed
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.server import SERVICE, RetrievalServer
 
+pytestmark = pytest.mark.both_fronts
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 SLOW = Session(history=[Interaction(item_id=str(1 + i % 60), timestamp_us=1 + i) for i in range(20_000)])
 """A session that takes a good part of a second to read."""

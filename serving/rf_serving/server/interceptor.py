@@ -31,7 +31,7 @@ from rf_serving.server.statuses import METHOD_STATUSES
 from rf_serving.server.told import INTERNAL, told
 from rf_serving.server.tracing import NO_TRACING, Tracing
 
-__all__ = ["REQUEST_ID", "CallInterceptor", "annotate"]
+__all__ = ["REQUEST_ID", "CallInterceptor", "Method", "annotate", "message_missing"]
 
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata of a refused call: gRPC clients that retry wait this long."""
@@ -52,15 +52,15 @@ class DeadlineError(RfError):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Method:
-    """A method of ours."""
+class Method:
+    """Method of a service, with what is checked before its handler is called."""
 
     name: str
     role: Role
     statuses: frozenset[str]
     """Statuses it may be answered with."""
     admission: Admission
-    refuse: Callable[["_Method", Any], Awaitable[bytes]]
+    refuse: Callable[["Method", Any], Awaitable[bytes]]
 
     @cached_property
     def refusal(self) -> Any:
@@ -123,7 +123,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         self._metrics, self._authentication, self._tracing = metrics, authentication, tracing
         self._deadline_seconds = deadline_seconds
         self._admission, self._writes = admission or Admission(128), writes or Admission(32)
-        self._methods: dict[str, _Method] = {}
+        self.methods: dict[str, Method] = {}
+        """Methods of the services that were added, by path."""
         self._handlers: dict[str, Any] = {}
         self._log = structlog.get_logger("rf_serving")
         self._idle = asyncio.Event()
@@ -137,7 +138,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         for service in services:
             for name, role in service.roles.items():
                 admission = self._admission if role is Role.READ else self._writes
-                self._methods[f"/{service.name}/{name}"] = _Method(
+                self.methods[f"/{service.name}/{name}"] = Method(
                     name=name,
                     role=role,
                     statuses=frozenset(METHOD_STATUSES[service.descriptor.name][name]),
@@ -155,7 +156,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Wrap the handler of a call."""
         path = handler_call_details.method
-        method = self._methods.get(path)
+        method = self.methods.get(path)
         if method is None:
             if self._authentication is not None and path.startswith(_REFLECTION):
                 return self._checked(await continuation(handler_call_details), handler_call_details)
@@ -166,11 +167,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             wrapped = self._handlers[path] = self._wrapped(await continuation(handler_call_details), method)
         return wrapped
 
-    def _wrapped(self, handler: Any, method: _Method) -> Any:
+    def _wrapped(self, handler: Any, method: Method) -> Any:
         async def answer(requests: Any, context: Any) -> Any:
-            return await self._answer(handler, method, await self._received(context), context)
+            return await self.answer(handler, method, await self._received(context), context)
 
-        # The message is parsed in _answer: gRPC would call a malformed one an error of the server's.
+        # The message is parsed in `answer`: gRPC would call a malformed one an error of the server's.
         return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
 
     def _passed(self, handler: Any) -> Any:
@@ -197,12 +198,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         except asyncio.CancelledError:
             if not limit.caused():
                 raise
-            return DeadlineError(f"the message did not come within {self._deadline_seconds:g} s")
+            return self.message_late()
         finally:
             timer.cancel()
-        if isinstance(message, bytes):
-            return message
-        return UsageError("the call ended without a message; send one")
+        return message if isinstance(message, bytes) else message_missing()
+
+    def message_late(self) -> RfError:
+        """Return the error of a message that did not come in time."""
+        return DeadlineError(f"the message did not come within {self._deadline_seconds:g} s")
 
     def _checked(self, handler: Any, details: Any) -> Any:
         """Return the handler of reflection if the caller may read, and one that refuses otherwise."""
@@ -218,14 +221,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             return grpc.stream_stream_rpc_method_handler(refuse)
         return handler
 
-    async def _refuse(self, method: _Method, context: Any) -> bytes:
-        error = self._overloaded(method, context, _request_id(context))
+    async def _refuse(self, method: Method, context: Any) -> bytes:
+        error = self.refuse(method, context)
         context.set_code(grpc.StatusCode[error.grpc_status])
         context.set_details(str(error))
         return b""
 
-    def _overloaded(self, method: _Method, context: Any, request_id: str) -> OverloadedError:
-        """Count a refusal, tell the caller when to come again, and return the error."""
+    def refuse(self, method: Method, context: Any, request_id: str | None = None) -> OverloadedError:
+        """Count a call that is not taken in, tell its caller when to come again, and return the error."""
+        request_id = request_id or _request_id(context)
         method.admission.refused()
         self._metrics.observe_shed(method.name)
         self._say_shed(method)
@@ -234,27 +238,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             f"the server answers {method.admission.limit} calls at once and has as many; try again later, or another one"
         )
 
-    def _say_shed(self, method: _Method) -> None:
+    def _say_shed(self, method: Method) -> None:
         """Log the number of refusals once a second: a line for each would add to the load."""
         self._shed += 1
         if (now := perf_counter()) - self._shed_said >= 1:
             self._log.warning("shedding", calls=self._shed, limit=method.admission.limit, method=method.name)
             self._shed, self._shed_said = 0, now
 
-    async def _answer(self, handler: Any, method: _Method, request: bytes | RfError, context: Any) -> Any:
+    async def answer(
+        self, handler: Any, method: Method, request: bytes | RfError, context: Any, *, admitted: bool | None = None
+    ) -> Any:
+        """Check a call, have it answered, and report it.
+
+        Args:
+            handler: gRPC's handler of the method; its deserialiser and its coroutine are called.
+            method: what is called.
+            request: the message, or why there is none.
+            context: of the call: a context of gRPC's, or what has as much of it as is used here.
+            admitted: whether the method's admission has taken the call in; None: ask it.
+
+        Returns:
+            The reply, not yet serialised.
+        """
         call = begin_call()
         notes = call.notes
         request_id = _request_id(context)
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         begin, status = perf_counter(), grpc.StatusCode.OK
-        admitted = isinstance(request, bytes) and method.admission.enter()
+        if admitted is None:
+            admitted = isinstance(request, bytes) and method.admission.enter()
         self._enter()
         span = self._tracing.begin(method.name, request_id, context)
         try:
             if isinstance(request, RfError):
                 raise request
             if not admitted:
-                raise self._overloaded(method, context, request_id)
+                raise self.refuse(method, context, request_id)
             return await self._in_time(handler, method, request, context)
         except RfError as error:
             known = error.grpc_status in method.statuses
@@ -282,7 +301,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             self._report(method, request_id, status.name, seconds, call)
             self._leave()
 
-    async def _in_time(self, handler: Any, method: _Method, request: bytes, context: Any) -> Any:
+    async def _in_time(self, handler: Any, method: Method, request: bytes, context: Any) -> Any:
         if self._authentication is not None:
             annotate(caller=self._authentication.check(context.invocation_metadata(), method.role))
         try:
@@ -307,7 +326,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         finally:
             timer.cancel()
 
-    def _report(self, method: _Method, request_id: str, status: str, seconds: float, call: Call) -> None:
+    def _report(self, method: Method, request_id: str, status: str, seconds: float, call: Call) -> None:
         notes = call.notes
         self._metrics.observe_call(
             method.name, status, seconds, cold=bool(notes.get("cold")), degraded=bool(notes.get("degraded"))
@@ -332,6 +351,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         self._metrics.active.set(self.active)
         if not self.active:
             self._idle.set()
+
+
+def message_missing() -> RfError:
+    """Return the error of a call that ended without a message."""
+    return UsageError("the call ended without a message; send one")
 
 
 def _request_id(context: Any) -> str:

@@ -4,6 +4,7 @@ import socket
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 from rf_platform.errors import ConfigError, UsageError
 from rf_serving.server.limits import Limits
@@ -17,6 +18,8 @@ class ServeOptions:
     host: str = "127.0.0.1"
     port: int = 50051
     """0 chooses a free one."""
+    front: Literal["grpc", "http2"] = "grpc"
+    """Implementation of HTTP/2: gRPC's own server, or ours."""
     workers: int = 1
     """Processes that share the port."""
     bundle: str | None = None

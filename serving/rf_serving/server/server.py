@@ -14,9 +14,11 @@ from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.addresses import joined
 from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
+from rf_serving.server.http2_port import Http2Port
 from rf_serving.server.interceptor import CallInterceptor
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.options import ServeOptions
+from rf_serving.server.reflection import SERVICES as REFLECTION_SERVICES
 from rf_serving.server.reflection import add_reflection
 from rf_serving.server.tls import ServerCertificates
 from rf_serving.server.tracing import NO_TRACING, Tracing
@@ -88,11 +90,10 @@ class RetrievalServer:
             ],
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
-        self._credentials = (
-            None if options.tls is None else ServerCertificates(options.tls, metrics.certificate_ends).credentials()
-        )
+        self._certificates = None if options.tls is None else ServerCertificates(options.tls, metrics.certificate_ends)
         self._shared_port = shared_port
         self.port = options.port
+        self._http2 = Http2Port(options, self._certificates) if options.front == "http2" else None
         if not shared_port:
             self._bind()
 
@@ -108,13 +109,18 @@ class RetrievalServer:
             self._bind()
         names = [service.name for service in parts.services]
         self._interceptor.add(parts.services)
-        for service in parts.services:
-            service.add(service.servicer, self._server)
+        if self._http2 is None:
+            for service in parts.services:
+                service.add(service.servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection((*names, health.SERVICE_NAME), self._server)
         for name in names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        if self._http2 is not None:
+            self._server.add_insecure_port(self._http2.inner)
         await self._server.start()
+        if self._http2 is not None:
+            await self._http2.start(self._interceptor, parts.services, (health.SERVICE_NAME, *REFLECTION_SERVICES))
 
     @property
     def address(self) -> str:
@@ -128,17 +134,20 @@ class RetrievalServer:
 
     async def cut(self) -> None:
         """Cancel the calls in flight, while the server drains."""
+        if self._http2 is not None:
+            await self._http2.close()
         await self._server.stop(None)
 
     def _bind(self) -> None:
         address = self.address
         try:
-            self.port = (
-                self._server.add_insecure_port(address)
-                if self._credentials is None
-                else self._server.add_secure_port(address, self._credentials)
-            )
-        except RuntimeError as error:
+            if self._http2 is not None:
+                self.port = self._http2.bind(self._options.host, self.port, shared=self._shared_port)
+            elif self._certificates is None:
+                self.port = self._server.add_insecure_port(address)
+            else:
+                self.port = self._server.add_secure_port(address, self._certificates.credentials())
+        except (RuntimeError, OSError) as error:
             raise UsageError(
                 f"the address {address} cannot be bound: it is in use or not this machine's; choose another --host or --port"
             ) from error
@@ -147,13 +156,23 @@ class RetrievalServer:
         """Report NOT_SERVING, accept no more calls, finish those in flight; return whether all were finished in time."""
         await self._health.enter_graceful_shutdown()
         stopping = asyncio.create_task(self._server.stop(seconds + _LINGER_SECONDS))
+        if self._http2 is not None:
+            self._http2.retire()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._interceptor.wait_until_idle(), seconds)
+            await asyncio.wait_for(self._idle(), seconds)
         finished = not self._interceptor.active
         # Left are replies on their way out, and health watches and reflection streams, which end when the caller pleases.
         await self._server.stop(_LINGER_SECONDS if finished else None)
         await stopping
+        if self._http2 is not None:
+            await self._http2.close()
         return finished
+
+    async def _idle(self) -> None:
+        """Return when no call is being answered."""
+        await self._interceptor.wait_until_idle()
+        if self._http2 is not None:
+            await self._http2.wait_until_answered()
 
 
 def _connection_options(options: ServeOptions) -> list[tuple[str, int]]:

@@ -51,7 +51,7 @@ class ServerCertificates:
         self._files, self._seen, self._refused = files, self._signature(files), ""
         self._observe, self._clock = observe, now
         self._log = structlog.get_logger("rf_serving")
-        self._configuration, self._valid = self._read()
+        self._configuration, self._context, self._valid = self._read()
         self._said(self._valid)
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -59,6 +59,17 @@ class ServerCertificates:
         return grpc.dynamic_ssl_server_credentials(
             self._configuration, self._now, require_client_authentication=self._files.client_ca is not None
         )
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context of a port of ours, for HTTP/2; each handshake takes the certificates as they are by then."""
+        _, context, _ = self._read()
+
+        def renew(connection: Any, name: str | None, first: ssl.SSLContext) -> None:
+            self._now()
+            connection.context = self._context
+
+        context.sni_callback = renew  # called for every handshake, also for those that name no server
+        return context
 
     def _now(self) -> Any:
         """Return the certificates for a handshake; gRPC calls it from a thread of its own, and it must not fail."""
@@ -73,7 +84,7 @@ class ServerCertificates:
                 self._log.error("certificates not read again", error=refused)
         return self._configuration
 
-    def _take(self, configuration: Any, valid: Validity) -> None:
+    def _take(self, configuration: Any, context: ssl.SSLContext, valid: Validity) -> None:
         now = self._clock()
         if self._valid.holds(now) and not valid.holds(now):
             begins, ends = _dates(valid).values()
@@ -81,7 +92,7 @@ class ServerCertificates:
                 f"the certificate {self._files.certificate} is valid from {begins} to {ends}, and the one that is shown is valid "
                 f"now; it stays until the files have one that is valid, too"
             )
-        self._configuration, self._valid = configuration, valid
+        self._configuration, self._context, self._valid = configuration, context, valid
         self._log.info("certificates read again", certificate=str(self._files.certificate), **_dates(valid))
         self._said(valid)
 
@@ -91,18 +102,16 @@ class ServerCertificates:
             shown = str(self._files.certificate)
             self._log.error("certificate is not valid", certificate=shown, **_dates(valid), remedy="replace the files")
 
-    def _read(self) -> tuple[Any, Validity]:
+    def _read(self) -> tuple[Any, ssl.SSLContext, Validity]:
         files = self._files
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key)
-            if files.client_ca is not None:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(files.client_ca)
+            context = _context(files)
             certificate = files.certificate.read_bytes()
             configuration = grpc.ssl_server_certificate_configuration(
                 [(files.key.read_bytes(), certificate)],
                 root_certificates=files.client_ca.read_bytes() if files.client_ca is not None else None,
             )
-            return configuration, validity_of(certificate.decode("ascii", "replace"))
+            return configuration, context, validity_of(certificate.decode("ascii", "replace"))
         except (OSError, ssl.SSLError, ValueError) as error:
             named = ", ".join(str(path) for path in (files.certificate, files.key, files.client_ca) if path is not None)
             raise ConfigError(
@@ -119,6 +128,23 @@ class ServerCertificates:
                 f"{error.filename} cannot be read: {error.strerror}; check --tls-cert and its kin"
             ) from error
         return [(state.st_mtime_ns, state.st_ino) for state in states]
+
+
+def _context(files: TlsFiles) -> ssl.SSLContext:
+    """Return a context for HTTP/2 (RFC 9113, section 9.2) with these files.
+
+    No session is resumed: it would go on without the certificates that are asked for now.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.num_tickets = 0
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(files.certificate, files.key)
+    if files.client_ca is not None:
+        context.load_verify_locations(files.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _dates(valid: Validity) -> dict[str, str]:

@@ -16,6 +16,7 @@ from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest, RetrieveResponse
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
 
+pytestmark = pytest.mark.both_fronts
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 PING, GOAWAY = 6, 7
 

@@ -21,6 +21,7 @@ def fuzzed(running: Any, seed: int, count: int = COUNT) -> Verdict:
     return asyncio.run(ask_all(running.server.address, requests(seed, count, Words()), together=8))
 
 
+@pytest.mark.both_fronts
 def test_every_answer_is_one_that_a_caller_can_use(
     pair: Settings, start_server: Callable[..., Any], logs: LogCapture
 ) -> None:

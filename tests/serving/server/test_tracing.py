@@ -41,6 +41,7 @@ def otel() -> Any:
     return opentelemetry_tracing
 
 
+@pytest.mark.both_fronts
 def test_a_call_is_a_span_with_its_stages_below(
     otel: Any, settings: Settings, home: Path, start_server: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:

@@ -1,0 +1,151 @@
+"""Calls that come through our own front: the same handlers and checks as through gRPC's, or a relay to it."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import grpc
+import structlog
+
+from rf_platform.errors import OverloadedError, RfError
+from rf_serving.front.application import Kind
+from rf_serving.front.call import AbortError, Call
+from rf_serving.front.messages import Lack, MessageFaultError
+from rf_serving.front.relay import Relay
+from rf_serving.server.fair_share import FairShare
+from rf_serving.server.interceptor import CallInterceptor, Method, message_missing
+from rf_serving.server.rpc import Service
+from rf_serving.server.told import INTERNAL
+
+_TOO_LATE = "Deadline Exceeded"
+_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class MessageTooLargeError(OverloadedError):
+    """A message is larger than the server takes."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Native:
+    method: Method
+    handler: Any
+    share: FairShare
+
+
+class NativeCalls:
+    """Answers the unary calls of services in this process, and relays those of others.
+
+    Args:
+        interceptor: checks and reports every call; it has the services already.
+        services: those that are answered here.
+        relayed: full names of those that the relay's server answers.
+        relay: to it.
+    """
+
+    def __init__(
+        self, interceptor: CallInterceptor, services: Iterable[Service], relayed: Iterable[str], relay: Relay
+    ) -> None:
+        self._interceptor, self._relay = interceptor, relay
+        self._relayed = frozenset(relayed)
+        shares = {method.admission: FairShare(method.admission) for method in interceptor.methods.values()}
+        self._methods: dict[str, _Native] = {}
+        for service in services:
+            for path, handler in _handlers(service).items():
+                method = interceptor.methods[path]
+                self._methods[path] = _Native(method=method, handler=handler, share=shares[method.admission])
+        self._loop = asyncio.get_running_loop()
+        self._log = structlog.get_logger("rf_serving")
+
+    def kind(self, path: str) -> Kind | None:
+        """Return how a method is called."""
+        if path in self._methods:
+            return Kind.UNARY
+        service, _, method = path[1:].rpartition("/")
+        return Kind.RELAYED if method and service in self._relayed else None
+
+    def answer(self, call: Call) -> None:
+        """Refuse a call at once if there is too much to do, or begin to answer it."""
+        native = self._methods[call.head.path]
+        request = self._request(call)
+        if request is None:
+            return
+        admitted = isinstance(request, bytes) and native.share.enter(call.connection)
+        if isinstance(request, bytes) and not admitted:
+            call.fail(_EXHAUSTED, str(self._interceptor.refuse(native.method, call)))
+            return
+        self._loop.create_task(self._answer(native, call, request, admitted))
+
+    def relay(self, call: Call) -> None:
+        """Relay a call."""
+        self._relay.take(call)
+
+    def _request(self, call: Call) -> bytes | RfError | None:
+        """Return the message of a call or why there is none; None: the call is answered already."""
+        message = call.message
+        if isinstance(message, bytes):
+            return message
+        if isinstance(message, MessageFaultError):
+            if message.status == _EXHAUSTED.value[0]:
+                return MessageTooLargeError(message.message)
+            call.finish(message.status, message.message)
+            return None
+        return self._interceptor.message_late() if message is Lack.LATE else message_missing()
+
+    async def _answer(self, native: _Native, call: Call, request: bytes | RfError, admitted: bool) -> None:
+        method = native.method
+        if call.closed:  # before its turn came
+            if admitted:
+                method.admission.leave()
+                native.share.leave(call.connection)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        call.cancelled = task.cancel
+        left = call.time_remaining()
+        timer = None if left is None else self._loop.call_later(left, _expire, call)
+        try:
+            reply = await self._interceptor.answer(native.handler, method, request, call, admitted=admitted)
+            call.reply(native.handler.response_serializer(reply))
+        except AbortError as error:
+            call.fail(error.code, error.details)
+        except asyncio.CancelledError:
+            call.fail(grpc.StatusCode.DEADLINE_EXCEEDED, _TOO_LATE)
+        except Exception:
+            self._log.exception("failed", method=method.name)
+            call.fail(grpc.StatusCode.INTERNAL, INTERNAL)
+        finally:
+            call.cancelled = None
+            if timer is not None:
+                timer.cancel()
+            if admitted:
+                native.share.leave(call.connection)
+
+
+def _expire(call: Call) -> None:
+    """Cancel a call at its deadline; its caller is told so."""
+    call.deadline = monotonic()  # timers may be a moment early
+    if call.cancelled is not None:
+        call.cancelled()
+
+
+class _Collector:
+    """Stands for a server where generated code adds the handlers of a service."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Pass over what :meth:`add_registered_method_handlers` is given, too."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Keep the handlers."""
+        self.handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+
+
+def _handlers(service: Service) -> Mapping[str, Any]:
+    """Return gRPC's handlers of a service's methods, by path."""
+    collector = _Collector()
+    service.add(service.servicer, collector)
+    return collector.handlers

@@ -1,0 +1,293 @@
+"""Floods and stalls: what costs the other end nothing costs the front little, and has an end."""
+
+import time
+import tracemalloc
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from h2.events import ConnectionTerminated, StreamReset
+from hpack import Encoder
+
+from rf_serving.front import frames
+from rf_serving.front.faults import ErrorCode
+from rf_serving.front.frames import frame
+from rf_serving.front.messages import framed
+
+from .conftest import ECHO, HOLD, STREAM, Client, request_headers
+
+CALM = ErrorCode.ENHANCE_YOUR_CALM
+
+
+def flooded(client: Client, piece: bytes, most: int = 20_000) -> tuple[ErrorCode, str]:
+    """Send a piece again and again until the front ends the connection; return what it says."""
+    client.settle()
+    with suppress(OSError):
+        for _ in range(most // 100):
+            client.socket.sendall(piece * 100)
+    with suppress(OSError):
+        client.until_closed()
+    for event in client.events:
+        if isinstance(event, ConnectionTerminated):
+            return ErrorCode(int(event.error_code or 0)), (event.additional_data or b"").decode()
+    raise AssertionError("it took all of it")
+
+
+@pytest.mark.parametrize(
+    ("piece", "reason"),
+    [
+        (frame(frames.SETTINGS, 0, 0), "carry nothing"),
+        (frames.settings([(frames.INITIAL_WINDOW_SIZE, 65_535)]), "carry nothing"),
+        (frame(frames.SETTINGS, 1, 0), "carry nothing"),
+        (frame(frames.PING, 0, 0, bytes(8)), "too_many_pings"),
+        (frame(frames.PING, 1, 0, bytes(8)), "carry nothing"),
+        (frames.window_update(0, 1), "carry nothing"),
+        (frame(frames.PRIORITY, 0, 1, bytes(5)), "carry nothing"),
+        (frame(frames.GOAWAY, 0, 0, bytes(8)), "carry nothing"),
+        (frame(0x77, 0, 0, b""), "carry nothing"),
+    ],
+)
+def test_a_flood_of_frames_is_ended(front: Any, piece: bytes, reason: str) -> None:
+    assert flooded(front.client(), piece) == (CALM, f"too many frames that {reason}" if " " in reason else reason)
+
+
+@pytest.mark.parametrize("piece", [frame(frames.DATA, 0, 1), frame(frames.DATA, 8, 1, b"\0")])
+def test_a_flood_of_empty_data_is_ended(front: Any, piece: bytes) -> None:
+    client = front.client()
+    client.open(HOLD)
+    assert flooded(client, piece) == (CALM, "too many frames that carry nothing")
+
+
+def calls_reset(count: int, path: str = HOLD) -> bytes:
+    """Return calls that are opened and reset at once (CVE-2023-44487)."""
+    encoder = Encoder()
+    wire = []
+    for number in range(1, 2 * count, 2):
+        wire.append(frame(frames.HEADERS, 4, number, encoder.encode(request_headers(path))))
+        wire.append(frame(frames.DATA, 1, number, framed(b"")))
+        wire.append(frame(frames.RST_STREAM, 0, number, (8).to_bytes(4, "big")))
+    return b"".join(wire)
+
+
+def test_rapid_resets_are_ended_and_reach_no_handler(start_front: Callable[..., Any]) -> None:
+    with start_front() as running:
+        client = running.client()
+        client.flush()
+        try:
+            client.socket.sendall(calls_reset(20_000))
+            client.until_closed()
+        except OSError:
+            pass
+        assert running.application.answered < 100  # their resets came with a later read
+        assert not running.do(lambda: any(connection.calls for connection in running.front.connections))
+
+
+def test_callers_may_give_up_on_many_calls(start_front: Callable[..., Any]) -> None:
+    """Answers make up for resets: a client with short deadlines is no flood."""
+    with start_front(resets=100) as running:
+        client = running.client()
+        for _ in range(300):
+            stream = client.call(HOLD)
+            client.h2.reset_stream(stream, 8)
+            assert client.replied(client.call(message=b"m")) == b"m"
+
+
+def test_a_header_block_without_end_is_ended(front: Any) -> None:
+    for piece in (b"", b"\x00\x01a\x7f\xe1\x3e" + b"x" * 8_000):
+        client = front.client()
+        client.settle()
+        client.raw(frame(frames.HEADERS, 0, 1))
+        assert flooded(client, frame(frames.CONTINUATION, 0, 1, piece)) == (CALM, "a header block that is too long")
+
+
+def test_a_header_block_that_does_not_end_is_ended(start_front: Callable[..., Any]) -> None:
+    with start_front(message_seconds=0.2) as running:
+        client = running.client()
+        client.settle()
+        client.raw(frame(frames.HEADERS, 0, 1))
+        (terminated,) = [e for e in client.until_closed() if isinstance(e, ConnectionTerminated)]
+        assert terminated.error_code == CALM
+
+
+def bomb(times: int) -> bytes:
+    """Return a short block that stands for a long list: one entry of 4 KB, again and again."""
+    block = Encoder().encode(request_headers(ECHO))
+    entry = b"\x40\x01x\x7f\xc1\x1e" + b"y" * 4_000
+    return block + entry + b"\xbe" * times
+
+
+def test_a_header_bomb_costs_no_memory_and_no_connection(front: Any) -> None:
+    tracemalloc.start()
+    try:
+        client = front.client()
+        client.raw(frame(frames.HEADERS, 5, 1, bomb(12_000)))  # 48 MB of headers
+        data = b""
+        while b"grpc-message" not in data:
+            more = client.socket.recv(65_536)
+            assert more
+            data += more
+        assert b"received metadata is larger than max (16384 bytes)" in data
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("size", "status"), [(10_000, "0"), (17_000, "8"), (60_000, None)])
+def test_lists_of_headers_have_a_largest_size(front: Any, size: int, status: str | None) -> None:
+    client = front.client()
+    stream = client.open(ECHO, ("long", "x" * size))
+    client.h2.send_data(stream, framed(b""), end_stream=True)
+    client.flush()
+    if status is None:
+        (terminated,) = [e for e in client.until_closed() if isinstance(e, ConnectionTerminated)]
+        assert terminated.error_code == CALM
+    else:
+        assert client.ended(stream)["grpc-status"] == status
+        assert client.replied(client.call(message=b"next")) == b"next"
+
+
+def test_more_calls_than_may_be_are_refused_and_the_others_go_on(start_front: Callable[..., Any]) -> None:
+    with start_front(streams=5) as running:
+        client = running.client()
+        client.h2.remote_settings.max_concurrent_streams = 100
+        client.h2.remote_settings.acknowledge()
+        held = [client.call(HOLD) for _ in range(5)]
+        late = client.call(ECHO)
+        assert client.wait(
+            lambda event: isinstance(event, StreamReset) and event.stream_id == late and event.error_code == 7
+        )
+        running.do(lambda: [call.reply(b"now") for call in running.application.held])
+        assert all(client.replied(stream) == b"now" for stream in held)
+        assert client.replied(client.call(message=b"m")) == b"m"
+
+
+def test_streaming_calls_of_a_connection_are_counted(start_front: Callable[..., Any]) -> None:
+    with start_front(relays=3) as running:
+        client = running.client()
+        streams = [client.open(STREAM) for _ in range(4)]
+        client.flush()
+        assert client.ended(streams[3])["grpc-status"] == "8"
+        client.h2.end_stream(streams[0])
+        client.flush()
+        assert client.ended(streams[0])["grpc-status"] == "0"
+        assert client.replied(client.call(STREAM, b"m")) == b"m"
+
+
+def test_a_reply_that_nobody_takes_is_given_up(start_front: Callable[..., Any]) -> None:
+    """A window of nothing: the reply is held for a while, further calls are refused, nothing is kept for ever."""
+    with start_front(message_seconds=0.5, held_bytes=100_000) as running:
+        client = running.client()
+        client.h2.update_settings({4: 0})
+        client.settle()
+        streams = [client.large_call(60_000) for _ in range(2)]
+        client.wait(lambda event: getattr(event, "stream_id", 0) == streams[1])  # the head of its reply
+        late = client.call(message=b"m")
+        codes = {
+            stream: client.wait(
+                lambda event, wanted=stream: isinstance(event, StreamReset) and event.stream_id == wanted and event
+            ).error_code
+            for stream in (late, *streams)
+        }
+        assert codes == {late: ErrorCode.REFUSED_STREAM, streams[0]: ErrorCode.CANCEL, streams[1]: ErrorCode.CANCEL}
+        assert running.do(lambda: [c.sender.held for c in running.front.connections]) == [0]
+
+
+def test_replies_in_drops_are_ended(start_front: Callable[..., Any]) -> None:
+    """A window that widens by one byte at a time makes a frame of each (CVE-2019-9511)."""
+    with start_front(idle_frames=500) as running:
+        client = running.client()
+        client.h2.update_settings({4: 0})
+        client.settle()
+        stream = client.large_call(60_000)
+        assert flooded(client, frames.window_update(stream, 1)) == (CALM, "too many frames that carry nothing")
+
+
+def test_a_client_that_reads_nothing_is_left(start_front: Callable[..., Any]) -> None:
+    """Its socket takes nothing: the front reads nothing more of it, holds little, and closes."""
+    with start_front(message_seconds=0.5, held_bytes=3_000_000) as running:
+        client = running.client()
+        client.h2.update_settings({4: frames.LARGEST_WINDOW})
+        client.h2.increment_flow_control_window(frames.LARGEST_WINDOW - 65_535)
+        client.flush()
+        call = framed(bytes(60_000))
+        client.socket.settimeout(0.5)
+        encoder, sent = Encoder(), 0
+        try:
+            for number in range(1, 4_001, 2):
+                wire = frame(frames.HEADERS, 4, number, encoder.encode(request_headers(ECHO)))
+                for at in range(0, len(call), 16_384):
+                    wire += frame(frames.DATA, at + 16_384 >= len(call), number, call[at : at + 16_384])
+                client.socket.sendall(wire)
+                sent += len(wire)
+        except OSError:
+            pass
+        assert sent < 40_000_000
+        until = time.monotonic() + 20
+        while running.do(lambda: len(running.front.connections)):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def test_messages_that_come_too_slowly_are_given_up(start_front: Callable[..., Any]) -> None:
+    with start_front(message_seconds=0.3) as running:
+        client = running.client()
+        stream = client.open()
+        client.h2.send_data(stream, framed(bytes(50))[:20])
+        client.flush()
+        assert "Lack.LATE" in client.ended(stream)["grpc-message"]
+        assert client.replied(client.call(message=b"m")) == b"m"
+
+
+def test_a_frame_byte_by_byte_is_read(client: Client) -> None:
+    stream = client.open()
+    client.h2.send_data(stream, framed(b"slow"), end_stream=True)
+    for byte in client.h2.data_to_send():
+        client.socket.sendall(bytes([byte]))
+    assert client.replied(stream) == b"slow"
+
+
+def test_idle_and_old_connections_are_asked_to_leave(start_front: Callable[..., Any]) -> None:
+    for limits in ({"idle_seconds": 0.2}, {"age_seconds": 0.2}):
+        with start_front(**limits) as running:
+            client = running.client()
+            assert client.replied(client.call(message=b"m")) == b"m"
+            got = client.rest()
+            leaving, final = frames.LARGEST_WINDOW.to_bytes(4, "big"), (1).to_bytes(4, "big")
+            # First what may still be on its way is taken, then no more.
+            assert 0 <= got.find(leaving + bytes(4)) < got.find(final + bytes(4), 30)
+
+
+def test_a_silent_connection_is_asked_and_then_closed(start_front: Callable[..., Any]) -> None:
+    with start_front(keepalive_seconds=0.2, keepalive_wait_seconds=0.2) as running:
+        client = running.client()
+        begin = time.monotonic()
+        while time.monotonic() < begin + 1:  # `h2` answers pings
+            client.socket.settimeout(0.1)
+            try:
+                client.step()
+            except TimeoutError:
+                continue
+        assert not client.closed
+        client.socket.settimeout(20)
+        got = b""
+        while more := client.socket.recv(1000):  # nobody answers now
+            got += more
+        assert b"keepalive_timeout" in got
+
+
+def test_what_is_held_of_calls_is_forgotten_with_them(front: Any) -> None:
+    client = front.client()
+    for _ in range(50):
+        client.call(HOLD, bytes(1000))
+    client.open()
+    client.flush()
+    client.replied(client.call(message=b"m"))
+    (connection,) = front.do(lambda: [c for c in front.front.connections if len(c.calls) == 51])
+    client.close()
+    until = time.monotonic() + 20
+    while connection in front.do(lambda: set(front.front.connections)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert not connection.calls
+    assert not connection.lifetime.incomplete
