@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -25,9 +26,11 @@ TORCH_OF_FBGEMM = {(1, 6): (2, 11), (1, 7): (2, 12), (1, 8): (2, 13), (1, 9): (2
 _REINSTALL = "install the locked set again: `pip install --no-deps -r infra/requirements-{kind}.txt`"
 
 
-def installed_versions() -> dict[str, str]:
-    """Return the version of every installed package, by normalised name."""
-    return {_normal(d.name): d.version for d in distributions() if d.name}
+@cache
+def installed_versions() -> Mapping[str, str]:
+    """Return the version of every installed package, by normalised name; they are looked up once."""
+    found = (distribution.metadata for distribution in distributions())
+    return {_normal(metadata["Name"]): metadata["Version"] for metadata in found if metadata["Name"]}
 
 
 def check_python(settings: Settings) -> Finding:

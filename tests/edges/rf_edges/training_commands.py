@@ -73,6 +73,7 @@ EDGES = (
         writes=("ablations", "ablations/*", *_RUNS),
         moments=(IMPORTS, ("open", "state.pt"), ("os.rename", "table.md")),
         pause=("open", "state.pt"),
+        waits=True,
     ),
     Edge(
         name="rerank train",
@@ -105,6 +106,7 @@ EDGES = (
         writes=_RUNS,
         moments=(IMPORTS, ("os.rename", "cells"), ("os.rename", "table.md")),
         pause=("os.rename", "cells"),
+        waits=True,
     ),
 )
 """Every command of the package ``rf_training`` but `rf dataset`, which is among those of the platform."""

@@ -3,7 +3,7 @@
 import json
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rf_edges.process import Ended, Running, start
 from rf_edges.training_commands import RERANK, SMALL
 from rf_platform.data.importer import column_types
 from rf_platform.data.specs import TABLES
+from rf_platform.registry import Registry
 
 _REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 _SHOP = """\
@@ -117,3 +118,11 @@ class World:
     def files(self) -> dict[str, int]:
         """Return sizes of all that lies in the workspace, by path."""
         return listing(self.home)
+
+    def check_whole(self, edge: Edge, before: Mapping[str, int]) -> None:
+        """Check that only what the command writes has changed, nothing is half-made, and bundles are recorded, all of them."""
+        assert edge.strays(before, self.files()) == []
+        registry = Registry.open(f"sqlite:///{self.home}/registry.db", root=self.home)
+        bundles = [bundle.path for bundle in registry.bundles()]
+        assert {path.name for path in bundles} == {path.name for path in (self.home / "bundles").glob("[!.]*")}
+        assert all((path / "manifest.json").is_file() for path in bundles)
