@@ -48,6 +48,7 @@ _FENCED = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)|(?:src|srcset|href)=\"([^\"#]*)(?:#([^\"]*))?\"")
 _NAMED = re.compile(r"\[`([\w.]+)`\]\(([^)\s#]+\.py)\)")
 _PATH = re.compile(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|proto))`")
+_MODULES = re.compile(r"^\| module of `([\w.]+)` \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", re.MULTILINE)
 _FOOTER = re.compile(r"\n*<!-- pages -->\n.*?<!-- /pages -->\n*\Z", re.DOTALL)
 
 
@@ -142,6 +143,11 @@ def dead_names(root: Path, texts: Mapping[str, str]) -> Iterator[str]:
         for path in _PATH.findall(_FENCED.sub("", text)):
             if name != "CHANGELOG.md" and not any(each.endswith(f"/{path}") for each in sources):
                 yield f"{name}: {path} is no file"
+        for package, rows in _MODULES.findall(text):
+            top = f"/{package.replace('.', '/')}/"
+            for module in re.findall(r"`([\w/]+(?:\.py)?)`", "".join(re.findall(r"^\|[^|]*\|", rows, re.MULTILINE))):
+                if not any(top + module in each for each in sources):
+                    yield f"{name}: {package} has no {module}"
 
 
 def names_in(path: Path) -> set[str]:

@@ -225,6 +225,7 @@ def test_a_folder_without_words_is_a_fault(tables: Any, monkeypatch: pytest.Monk
         ("[`RetrievalFormers`](../training/rf_training/model/retrievalformer.py)", "does not define RetrievalFormers"),
         ("[`RetrievalFormer.warp`](../training/rf_training/model/retrievalformer.py)", "does not define"),
         ("see `retrieval/reranker.py`", "retrieval/reranker.py is no file"),
+        ("| module of `rf_training` | holds |\n|---|---|\n| `lost.py` | nothing |", "rf_training has no lost.py"),
     ],
 )
 def test_names_and_paths_of_code_in_pages_are_there(check: Any, copy: Path, words: str, fault: str) -> None:
