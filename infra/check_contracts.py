@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from rf_serving.server.roles import METHOD_ROLES
-from rf_serving.server.statuses import METHOD_STATUSES
+from rf_serving.server.rpc import METHOD_ROLES, METHOD_STATUSES
 
 ROOT = Path(__file__).resolve().parents[1]
 _SERVICE, _METHOD, _ROLE = re.compile(r"service (\w+) "), re.compile(r"  rpc (\w+)\("), "  // Needs the role "

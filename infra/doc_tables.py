@@ -25,9 +25,8 @@ from rf_serving.catalog.metrics import CatalogMetrics
 from rf_serving.deployment.metrics import DeploymentMetrics
 from rf_serving.events.metrics import EventMetrics
 from rf_serving.server.metrics import ServerMetrics
-from rf_serving.server.roles import METHOD_ROLES, REFLECTION_ROLE, Role
-from rf_serving.server.statuses import STATUSES
-from rf_serving.server.worker_metrics import WorkerMetrics
+from rf_serving.server.rpc import METHOD_ROLES, REFLECTION_ROLE, STATUSES, Role
+from rf_serving.server.supervisor import WorkerMetrics
 
 ROOT = Path(__file__).resolve().parents[1]
 ACCURACY = ROOT / "docs" / "results" / "accuracy.json"

@@ -17,7 +17,7 @@ from rf_platform.data.event_log import EventLog, EventParts, LoggedEvent
 from rf_platform.registry.journal import CatalogJournal
 from rf_platform.settings import Settings
 from rf_platform.staging import staged
-from rf_serving.server.roles import Role
+from rf_serving.server.rpc import Role
 from rf_serving.server.tokens import add_token
 from rf_training.checkpoint import save_checkpoint
 from rf_training.model.config import ModelConfig

@@ -275,9 +275,8 @@ def running_server(
 ) -> Iterator[RunningServer]:
     """Serve a workspace on a free port; ``options`` are fields of :class:`ServeOptions`."""
     from rf_serving.server.admission import Admission
-    from rf_serving.server.limits import Limits
     from rf_serving.server.metrics import ServerMetrics
-    from rf_serving.server.options import ServeOptions
+    from rf_serving.server.options import Limits, ServeOptions
     from rf_serving.server.server import RetrievalServer
     from rf_serving.server.tracing import NO_TRACING
     from rf_serving.server.wiring import ServerComponents, build_components
@@ -401,7 +400,7 @@ class FakeGpu:
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     """A FAISS that sees two devices."""
     from rf_serving.index import device
-    from rf_serving.index.untyped import faiss
+    from rf_serving.index.faiss_library import faiss
 
     gpu = FakeGpu()
     monkeypatch.setattr(device, "_devices", {})

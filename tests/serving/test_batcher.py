@@ -452,15 +452,18 @@ def test_in_the_loop_closing_cancels_who_waits(slow: Any) -> None:
 
 
 def test_only_what_takes_a_millisecond_is_computed_in_the_loop(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine.quick(session_ask("1", k=100).query)
-    assert engine.quick(Query(subject="17", k=10, exclude_seen=True))
-    assert not engine.quick(session_ask("1", k=101).query)
-    assert not engine.quick(session_ask("1", filter=SOME_GENRES).query)
-    assert not engine.quick(session_ask("1", explain=True).query)
-    assert not engine.quick(session_ask("1", rerank=RERANK_EXACT).query)
-    assert not engine.quick(session_ask(*["1"] * 101).query)
+    def quick(query: Query) -> bool:
+        return engine.quick(query, engine.order_of(query))
+
+    assert quick(session_ask("1", k=100).query)
+    assert quick(Query(subject="17", k=10, exclude_seen=True))
+    assert not quick(session_ask("1", k=101).query)
+    assert not quick(session_ask("1", filter=SOME_GENRES).query)
+    assert not quick(session_ask("1", explain=True).query)
+    assert not quick(session_ask("1", rerank=RERANK_EXACT).query)
+    assert not quick(session_ask(*["1"] * 101).query)
     monkeypatch.setattr(engine, "_scan_seconds", 0.01)  # a scan of a million items
-    assert not engine.quick(session_ask("1").query)
+    assert not quick(session_ask("1").query)
 
 
 def test_filters_work_over_the_wire(stub: Any, server: Any) -> None:

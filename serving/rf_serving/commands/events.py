@@ -40,9 +40,9 @@ def record(
     from rf_platform.cli.console import say, track
     from rf_protos.v1.feedback_pb2 import EventStatus
     from rf_serving.client import RetrievalClient
-    from rf_serving.events.lines import read_lines
+    from rf_serving.wire.json_lines import read_events
 
-    events = read_lines(file)
+    events = read_events(file)
     counts: dict[str, int] = {"RECORDED": 0, "DUPLICATE": 0, "REJECTED": 0}
     said: list[dict[str, Any]] = []
     with RetrievalClient(address) as client, track("record", len(events)) as progress:

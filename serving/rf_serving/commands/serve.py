@@ -204,8 +204,7 @@ def serve(
     from rf_platform.errors import UsageError
     from rf_platform.settings import get_settings
     from rf_serving.logs import LEVELS
-    from rf_serving.server.limits import Limits
-    from rf_serving.server.options import ServeOptions
+    from rf_serving.server.options import Limits, ServeOptions
     from rf_serving.server.tls import TlsFiles
 
     if log_level not in LEVELS:

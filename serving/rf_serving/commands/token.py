@@ -43,7 +43,7 @@ def add(
     Running servers know it within a second. Callers send it as the metadata `authorization: Bearer TOKEN`; `rf query` and
     `rf deployment` take it from RF_TOKEN.
     """
-    from rf_serving.server.roles import Role
+    from rf_serving.server.rpc import Role
     from rf_serving.server.tokens import add_token
 
     typer.echo(add_token(_file(tokens), name, Role[role.name]))

@@ -10,19 +10,31 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 
+from rf_platform.features.spec import ITEM_ID_DOMAIN
 from rf_protos.v1.explanation_pb2 import Explanation, FeatureCause, HistoryEvent, Reason
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding.user_encoder import UserEncoder
 from rf_serving.explain.item_causes import items_left_out
-from rf_serving.explain.left_out import LeftOut, in_time
-from rf_serving.explain.limits import ITEMS_AT_ONCE, MAX_EVENTS, MAX_ITEMS, REASONS
-from rf_serving.explain.link_shares import link_shares
-from rf_serving.explain.scoring import DotProduct, Reranked, Scoring
-from rf_serving.explain.user_causes import events_left_out, features_left_out, latest
+from rf_serving.explain.scoring import DotProduct, Reranked, Scoring, link_shares
+from rf_serving.explain.user_causes import LeftOut, events_left_out, features_left_out, in_time, latest
 from rf_serving.user_features.features import KnownFeatures
 from rf_training.rerank.lime import Lime
 from rf_training.rerank.ranker import Ranker
+
+REASONS = 5
+"""Events and, beside them, features that are named of an item: features of items often weigh more than any single event."""
+MAX_ITEMS = 50
+"""Items of an answer that are explained, the first ones. An item costs the item tower one more item per feature; more than these
+are of no use to a reader."""
+MAX_EVENTS = 50
+"""Latest events of the history that are considered, as many as the shipped definitions keep in the online store. An event costs
+as much as a request of the same user."""
+INTERACTIONS_AT_ONCE = 4096
+"""Interactions encoded together: 80 histories of 50 events, or 20 of 200. Memory is bounded whatever the history's length."""
+ITEMS_AT_ONCE = 8
+"""Items with features left out together; between two such groups the time is looked at."""
+
 
 _NOISE = 1e-5
 """Least share of a score, or of 1, that is a reason: less is the rounding of float32 sums."""
@@ -114,3 +126,18 @@ def _reason(cause: HistoryEvent | FeatureCause, contribution: float) -> Reason:
     if isinstance(cause, HistoryEvent):
         return Reason(event=cause, contribution=contribution)
     return Reason(feature=cause, contribution=contribution)
+
+
+def explain_popular(scores: Sequence[float]) -> list[Explanation]:
+    """Explain the first items of an answer by popularity: without its identity an item has no count of choices.
+
+    Args:
+        scores: of the items, their share of all events of the training split.
+    """
+    identity = FeatureCause(side=FeatureCause.ITEM, name=ITEM_ID_DOMAIN)
+    return [
+        Explanation(
+            reasons=[Reason(feature=identity, contribution=score)] if score else [],
+        )
+        for score in scores[:MAX_ITEMS]
+    ]

@@ -1,9 +1,13 @@
-"""Features of a user without one event of the history, or without one feature of the profile.
+"""Causes of an answer on the user's side: each event and each feature of the profile, and scores without it.
 
-Shapes: T interactions.
+Contributions are exact for one cause at a time.
+
+Shapes: T interactions, K items, C causes, D width of the vectors that are searched.
 """
 
+from collections.abc import Sequence
 from itertools import compress
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +16,8 @@ import numpy.typing as npt
 from rf_platform.features.spec import FeatureSpec
 from rf_protos.v1.explanation_pb2 import FeatureCause, HistoryEvent
 from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.explain.explainer import INTERACTIONS_AT_ONCE
+from rf_serving.explain.scoring import Scoring
 from rf_serving.user_features.features import KnownFeatures
 
 
@@ -76,3 +82,45 @@ def _only(known: KnownFeatures, kept_T: npt.NDArray[np.bool_]) -> KnownFeatures:
         None if known.timestamps is None else known.timestamps[kept_T],
         {name: list(compress(column, kept)) for name, column in known.context.items()},
     )
+
+
+class LeftOut:
+    """Scores the items again without each cause."""
+
+    def __init__(
+        self, scoring: Scoring, read: KnownFeatures, vectors_KD: npt.NDArray[np.float32], catalog: CatalogSnapshot
+    ) -> None:
+        """Score the items with everything.
+
+        Args:
+            scoring: computes scores as for the answer.
+            read: features of the user that were read.
+            vectors_KD: the items.
+            catalog: the snapshot that answered.
+        """
+        self._scoring, self._vectors_KD, self._catalog = scoring, vectors_KD, catalog
+        self._whole_1K = scoring([read], vectors_KD, catalog)
+
+    def __call__(self, causes: Sequence[UserCause]) -> npt.NDArray[np.float32]:
+        """Return by how much each cause moved the score of each item [C, K]; NaN where that cannot be told."""
+        return self._whole_1K - self._scoring([each.without for each in causes], self._vectors_KD, self._catalog)
+
+
+def in_time(
+    left_out: LeftOut, causes: Sequence[UserCause], length: int, until: float
+) -> npt.NDArray[np.float32] | None:
+    """Return the contributions of at least one cause [C, K], computed some at a time; None if there is no time for all.
+
+    Args:
+        left_out: computes them.
+        causes: for which.
+        length: interactions of a history, which decides how many fit in memory.
+        until: when to stop, by :func:`time.perf_counter`.
+    """
+    at_once = max(1, INTERACTIONS_AT_ONCE // max(1, length))
+    parts = []
+    for start in range(0, len(causes), at_once):
+        if perf_counter() >= until:
+            return None
+        parts.append(left_out(causes[start : start + at_once]))
+    return np.concatenate(parts)

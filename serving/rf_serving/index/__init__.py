@@ -1,14 +1,12 @@
 """The search index: one interface, exact and approximate implementations on FAISS."""
 
-from rf_serving.index.approximate import ApproximateIndex
+from rf_serving.index.approximate import ApproximateIndex, Effort, Efforts
 from rf_serving.index.choose import EXACT_LIMIT, INDEX_KINDS, choose_kind, open_index
 from rf_serving.index.device import find_device
-from rf_serving.index.effort import Effort, Efforts
 from rf_serving.index.exact import ExactIndex, exact_search
 from rf_serving.index.hnsw import HnswIndex
 from rf_serving.index.ivf_pq import IvfPqIndex
-from rf_serving.index.recall import recall_against_exact
-from rf_serving.index.tune import tune
+from rf_serving.index.tune import recall_against_exact, tune
 from rf_serving.index.vector_index import NO_ROW, Found, VectorIndex
 
 __all__ = [

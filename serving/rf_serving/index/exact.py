@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_serving.index.device import DeviceSearch
-from rf_serving.index.faiss_errors import building, searching
-from rf_serving.index.untyped import faiss
+from rf_serving.index.faiss_library import building, faiss, searching
 from rf_serving.index.vector_index import Found, VectorIndex, as_matrix
 
 

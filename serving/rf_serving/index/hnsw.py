@@ -12,10 +12,8 @@ import numpy.typing as npt
 
 from rf_platform.cli.console import track
 from rf_platform.errors import CorruptError
-from rf_serving.index.approximate import ApproximateIndex
-from rf_serving.index.effort import Effort, Efforts
-from rf_serving.index.faiss_errors import building, reading, searching, writing
-from rf_serving.index.untyped import faiss
+from rf_serving.index.approximate import ApproximateIndex, Effort, Efforts
+from rf_serving.index.faiss_library import building, faiss, read_faiss, searching, writing
 from rf_serving.index.vector_index import Found
 
 LINKS = 32
@@ -116,13 +114,3 @@ class HnswIndex(ApproximateIndex):
     def settings(self) -> dict[str, Any]:
         """Links, efConstruction, and the tuned efforts; ``width`` is efSearch."""
         return {"links": LINKS, "build_width": BUILD_WIDTH, "efforts": self.efforts.plain()}
-
-
-def read_faiss(path: Path, flags: int = 0) -> Any:
-    """Read a FAISS file.
-
-    Raises:
-        CorruptError: it is none, or it is not there.
-    """
-    with reading(path):
-        return faiss.read_index(str(path), flags)

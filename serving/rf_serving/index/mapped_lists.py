@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from rf_platform.errors import CorruptError
 from rf_platform.failures import translated
-from rf_serving.index.faiss_errors import reading
-from rf_serving.index.untyped import faiss
+from rf_serving.index.faiss_library import faiss, reading
 
 BLOCK = 32
 """Rows in a block (FAISS: ``bbs``)."""

@@ -1,19 +1,46 @@
-"""Find the least effort that gives the recall asked for.
+"""Recall of an index against the exact search, and the least effort that gives the recall asked for.
 
 Shapes: N items, B queries, S candidates, K results, D width.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from rf_serving.index.approximate import ApproximateIndex
-from rf_serving.index.effort import Effort, Efforts
+from rf_serving.index.approximate import ApproximateIndex, Effort, Efforts
 from rf_serving.index.exact import exact_search
-from rf_serving.index.recall import ROUNDING
-from rf_serving.index.rescore import scores_of
+from rf_serving.index.vector_index import NO_ROW, VectorIndex
+
+_AT_ONCE = 64
+ROUNDING = 1e-6
+"""Largest difference between two sums of the same products."""
+
+
+def recall_against_exact(
+    index: VectorIndex,
+    vectors_ND: npt.NDArray[np.float32],
+    queries_BD: npt.NDArray[np.float32],
+    numbers: Iterable[int],
+) -> dict[int, float]:
+    """Return the mean share of the true ``k`` best rows that ``index`` finds when asked for ``k``, for each k of ``numbers``.
+
+    A row that scores as well as the k-th true one counts as found: among equal scores any choice is right. Of a catalog with
+    fewer than ``k`` items all are to be found; where nothing is, nothing is missed, and the recall is 1.
+    """
+    numbers = list(numbers)
+    if not len(vectors_ND) or not len(queries_BD):
+        return dict.fromkeys(numbers, 1.0)
+    truth = exact_search(vectors_ND, queries_BD, max(numbers))
+    recalls = {}
+    for asked in numbers:
+        k = min(asked, len(vectors_ND))
+        found = index.search(queries_BD, k)
+        hits = (found.rows >= 0) & (found.scores >= truth.scores[:, k - 1 : k] - ROUNDING)
+        recalls[asked] = float(hits.sum(axis=1).clip(max=k).mean() / k)
+    return recalls
+
 
 TUNED_FOR = (100, 1000)
 """Numbers of results that are tuned for."""
@@ -65,7 +92,7 @@ def _cheapest(
         if enough is not None and index.cost(Effort(k=k, width=width, short_list=k)) >= enough:
             break
         rows_BS = index.candidates(queries_BD, Effort(k=k, width=width, short_list=lengths[-1]))
-        hits_BS = scores_of(vectors_ND, queries_BD, rows_BS) >= least_B[:, None] - ROUNDING
+        hits_BS = _scores_of(vectors_ND, queries_BD, rows_BS) >= least_B[:, None] - ROUNDING
         found_BS = np.cumsum(hits_BS, axis=1).clip(max=k) / k
         for length in lengths:
             effort = Effort(k=k, width=width, short_list=length)
@@ -76,3 +103,15 @@ def _cheapest(
                 enough = min(tried[-1][1], enough or math.inf)
     reached = min(recall, max(sure for sure, _, _ in tried) - (0.0 if enough is not None else NEARLY))
     return min((each for each in tried if each[0] >= reached), key=lambda each: each[1])[2]
+
+
+def _scores_of(
+    vectors_ND: npt.NDArray[np.float32], queries_BD: npt.NDArray[np.float32], rows_BS: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return the dot products of each query's candidates [B, S], in their order; ``-inf`` for ``NO_ROW``."""
+    scores_BS = np.empty(rows_BS.shape, np.float32)
+    for start in range(0, len(rows_BS), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        scores_BS[some] = np.einsum("bsd,bd->bs", vectors_ND[rows_BS[some]], queries_BD[some])
+    scores_BS[rows_BS == NO_ROW] = -np.inf
+    return scores_BS

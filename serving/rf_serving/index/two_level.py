@@ -9,8 +9,7 @@ Shapes: S rows of a sample, C centroids, D width.
 import numpy as np
 import numpy.typing as npt
 
-from rf_serving.index.faiss_errors import building
-from rf_serving.index.untyped import faiss
+from rf_serving.index.faiss_library import building, faiss
 
 ROUNDS = 10
 """Lloyd iterations of each k-means; more move the centroids little."""

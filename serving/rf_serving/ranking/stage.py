@@ -43,20 +43,16 @@ class SecondStage:
         self._name, self._reranking = bundle.name, reranking or RerankPolicy()
         self._reranker = None if bundle.ranker is None else ReRanker(bundle.ranker)
 
-    def order_of(self, asked: "Rerank", *, cold: bool) -> "Rerank":
-        """Return what orders the items of a request.
-
-        A re-ranker reads the history; where there is none, it has nothing to say, and the order is that of the search.
+    def order_of(self, asked: "Rerank") -> "Rerank":
+        """Return the order of a request's items, if there is a history.
 
         Args:
-            asked: what the request says.
-            cold: nothing of the history is known.
+            asked: order that the request asks for.
 
         Raises:
             UnsupportedError: the request asks for a re-ranker, and the bundle has none.
         """
-        order = self._reranking.order(asked, self._name, reranker=self._reranker is not None)
-        return RERANK_NONE if order == RERANK_LIME and cold else order
+        return self._reranking.order(asked, self._name, reranker=self._reranker is not None)
 
     def candidates(self, order: "Rerank", k: int, catalog: CatalogSnapshot) -> int:
         """Return how many items have to be found for ``k`` of them: no more where that would change nothing."""

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from rf_platform.errors import DataError, RfError
 from rf_protos.v1.retrieval_pb2 import (
     DEGRADED_REASON_UNSPECIFIED,
+    RERANK_LIME,
     RERANK_NONE,
+    RERANK_UNSPECIFIED,
     DegradedReason,
     Rerank,
     SearchPlan,
@@ -155,7 +157,7 @@ class Engine:
                 done[number] = self._answer(ask, read[number].known, plan, ordered[number], catalog)
         return [done[number] for number in range(len(asks))]
 
-    def quick(self, query: Query) -> bool:
+    def quick(self, query: Query, order: "Rerank") -> bool:
         """Whether a query takes a millisecond or so, as most do: nothing but a short search of the index."""
         return (
             self._scan_seconds <= QUICK_SECONDS
@@ -163,7 +165,7 @@ class Engine:
             and query.filter is None
             and not query.explain
             and not (isinstance(query.subject, Session) and len(query.subject.history) > QUICK_SESSION)
-            and self.order_of(query) == RERANK_NONE
+            and order == RERANK_NONE
         )
 
     def order_of(self, query: Query) -> "Rerank":
@@ -172,7 +174,7 @@ class Engine:
         Raises:
             ConfigError: the query asks for a re-ranker, and the bundle has none.
         """
-        return self._second_stage.order_of(query.rerank, cold=False)
+        return self._second_stage.order_of(query.rerank)
 
     def allowed(self, query: Query, catalog: CatalogSnapshot) -> npt.NDArray[np.bool_]:
         """Return which rows live and pass the query's filter [N], before seen items are left out.
@@ -210,7 +212,10 @@ class Engine:
                 asked = _NO_FILTER if ask.query.filter is None else self._filters.read(ask.query.filter)
                 known = ask.features.known(catalog)
                 seen = ask.features.seen_rows(known, catalog) if ask.query.exclude_seen else NO_ROWS
-                read[number] = _Read(known, seen, asked, self._second_stage.order_of(ask.query.rerank, cold=known.cold))
+                order = ask.order if ask.order != RERANK_UNSPECIFIED else self.order_of(ask.query)
+                if known.cold and order == RERANK_LIME:
+                    order = RERANK_NONE  # a re-ranker reads the history
+                read[number] = _Read(known, seen, asked, order)
             except RfError as error:
                 done[number] = error
         return read

@@ -48,6 +48,8 @@ class RankRequest:
     watch: StageTimer
     features: UserFeatures | None
     """Features of the user; None until they were read, and for a session: the engine reads its features and puts them here."""
+    order: "Rerank" = RERANK_UNSPECIFIED
+    """Order of the items, if there is a history, as :meth:`Engine.order_of` decides; unspecified until it was decided."""
     degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED
     """Whether, and why, the user's features could not be read."""
 

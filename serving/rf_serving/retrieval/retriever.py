@@ -103,8 +103,8 @@ class Retriever:
     ) -> Answer:
         """Answer a query by a given bundle, and tell ``answered`` about it; see :meth:`retrieve`."""
         engine = route.engine
-        ask = RankRequest(features=None, query=query, watch=StageTimer(self._observe))
-        quick = engine.quick(query) and not self._quick.slow
+        ask = RankRequest(features=None, query=query, watch=StageTimer(self._observe), order=engine.order_of(query))
+        quick = engine.quick(query, ask.order) and not self._quick.slow
         try:
             answer = await self._read_inline(route, ask) if quick else None
             if answer is None:

@@ -1,10 +1,11 @@
-"""The values of one feature of many items, laid out for finding the items that pass a condition.
+"""Features of the items of a catalog, laid out for finding the items that pass a condition; the conditions evaluated last.
 
 Shapes: N items, V distinct values.
 """
 
 import operator
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -190,3 +191,54 @@ def present(column: pa.Array) -> npt.NDArray[np.bool_]:
         return lengths > 0
     valid: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
     return valid
+
+
+MASK_BYTES = 64 << 20
+"""What the kept masks of a catalog may take: 64 of a million items."""
+
+
+class ItemColumns:
+    """Evaluates conditions on items that do not change. Not safe for several threads at once."""
+
+    def __init__(
+        self,
+        rows: int,
+        column: Callable[[str], pa.ChunkedArray],
+        dtypes: Mapping[str, str],
+        marked: frozenset[str],
+        mask_bytes: int = MASK_BYTES,
+    ) -> None:
+        """Keep where the features are; one is read when a condition first asks for it.
+
+        Args:
+            rows: number of items N.
+            column: reads a feature by full name [N].
+            dtypes: of the features, by full name.
+            marked: features in which an empty text or the least integer is a missing value, as in encoding.
+            mask_bytes: what the kept masks may take.
+        """
+        self._rows = rows
+        self._columns = {
+            name: FeatureColumn(lambda name=name: column(name), dtype, name in marked)  # type: ignore[misc]
+            for name, dtype in dtypes.items()
+        }
+        self._masks: OrderedDict[Condition, npt.NDArray[np.bool_]] = OrderedDict()
+        self._most = max(1, mask_bytes // max(1, rows))
+
+    def passes(self, condition: Condition) -> npt.NDArray[np.bool_]:
+        """Return which items pass [N], not to be written to."""
+        if (mask_N := self._masks.get(condition)) is not None:
+            self._masks.move_to_end(condition)
+            return mask_N
+        mask_N = self._columns[condition.feature].passes(condition)
+        mask_N.setflags(write=False)
+        self._masks[condition] = mask_N
+        if len(self._masks) > self._most:
+            self._masks.popitem(last=False)
+        return mask_N
+
+    def prepare_like(self, other: "ItemColumns") -> None:
+        """Make ready for the conditions that another catalog was asked for."""
+        for name, column in self._columns.items():
+            if name in other._columns:
+                column.prepare_like(other._columns[name])

@@ -16,9 +16,9 @@ import pyarrow as pa
 from rf_platform.features.spec import FeatureSpec
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
+from rf_serving.search.columns import MASK_BYTES, ItemColumns
 from rf_serving.search.condition import Condition, ItemFilter
 from rf_serving.search.filter_reader import filterable
-from rf_serving.search.item_columns import MASK_BYTES, ItemColumns
 
 NO_ROWS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 

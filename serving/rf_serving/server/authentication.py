@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from rf_platform.errors import ConfigError, RfError
-from rf_serving.server.roles import Role
+from rf_serving.server.rpc import Role
 from rf_serving.server.tokens import Token, find_token, read_tokens
 
 _LOOK_SECONDS = 1.0

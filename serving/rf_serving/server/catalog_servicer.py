@@ -27,7 +27,7 @@ from rf_serving.catalog.live import LiveCatalog
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
 from rf_serving.server.interceptor import annotate
-from rf_serving.server.limits import Limits
+from rf_serving.server.options import Limits
 from rf_serving.server.rpc import Service
 from rf_serving.threads import use_one_thread
 from rf_serving.user_features.offered import OfferedFeatures

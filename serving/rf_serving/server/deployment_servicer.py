@@ -9,8 +9,7 @@ from rf_protos.v1.deployment_pb2_grpc import DeploymentServiceServicer, add_Depl
 from rf_serving.deployment.deployments import Deployments
 from rf_serving.deployment.loader import Loaded
 from rf_serving.deployment.shadow import Shadow
-from rf_serving.server.rpc import Service
-from rf_serving.server.told import without_places
+from rf_serving.server.rpc import Service, without_places
 
 
 class DeploymentServicer(DeploymentServiceServicer):

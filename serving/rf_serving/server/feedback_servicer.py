@@ -9,7 +9,7 @@ from rf_serving.events import EventIntake
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.interceptor import annotate
-from rf_serving.server.limits import Limits
+from rf_serving.server.options import Limits
 from rf_serving.server.rpc import Service
 
 

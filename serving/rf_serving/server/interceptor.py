@@ -25,10 +25,7 @@ from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
 from rf_serving.server.call_context import REQUEST_ID, Call, annotate, begin_call
 from rf_serving.server.metrics import ServerMetrics
-from rf_serving.server.roles import REFLECTION_ROLE, Role
-from rf_serving.server.rpc import Service
-from rf_serving.server.statuses import METHOD_STATUSES
-from rf_serving.server.told import INTERNAL, told
+from rf_serving.server.rpc import INTERNAL, METHOD_STATUSES, REFLECTION_ROLE, Role, Service, told
 from rf_serving.server.tracing import NO_TRACING, Tracing
 
 __all__ = ["REQUEST_ID", "CallInterceptor", "Method", "annotate", "message_missing"]

@@ -11,7 +11,6 @@ from rf_platform.errors import UsageError
 from rf_protos.v1 import retrieval_pb2
 from rf_serving.retrieval.query import Query
 from rf_serving.retrieval.retriever import Retriever
-from rf_serving.server.addresses import joined
 from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
 from rf_serving.server.http2_port import Http2Port
@@ -20,6 +19,7 @@ from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.reflection import SERVICES as REFLECTION_SERVICES
 from rf_serving.server.reflection import add_reflection
+from rf_serving.server.shared_port import joined
 from rf_serving.server.tls import ServerCertificates
 from rf_serving.server.tracing import NO_TRACING, Tracing
 from rf_serving.server.wiring import ServerComponents

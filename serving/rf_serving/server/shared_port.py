@@ -1,4 +1,4 @@
-"""A port that several processes of one server listen on."""
+"""A port that several processes of one server listen on, and addresses as text."""
 
 import socket
 from collections.abc import Iterator
@@ -6,7 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from rf_platform.errors import UsageError
-from rf_serving.server.addresses import joined
+
+
+def joined(host: str, port: int) -> str:
+    """Return ``host:port``; an IPv6 host, with or without brackets, gets brackets: ``[::1]:50051``."""
+    bare = host.strip("[]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
 
 def check_free(host: str, port: int) -> None:

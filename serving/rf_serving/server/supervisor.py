@@ -1,11 +1,12 @@
-"""The process that looks after the workers of one server; it answers nothing itself."""
+"""Supervisor of the workers of one server, and their metrics on one page; it answers no request itself."""
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection, HTTPException
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -13,6 +14,9 @@ from time import monotonic
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from rf_platform.errors import RunError, UsageError
 from rf_platform.settings import Settings
@@ -21,7 +25,6 @@ from rf_serving.server.metrics import exposed
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.process import READY, run_worker
 from rf_serving.server.shared_port import shared_port
-from rf_serving.server.worker_metrics import WorkerMetrics
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _HEALTHY_SECONDS = 60.0
@@ -268,3 +271,49 @@ def _wakes_at_signals() -> Iterator[int]:
         signal.set_wakeup_fd(before)
         os.close(reading)
         os.close(writing)
+
+
+_WAIT_SECONDS = 2.0
+
+
+class WorkerMetrics(Collector):
+    """Asks every worker whenever it is asked."""
+
+    def __init__(self, ports: Callable[[], Mapping[int, int]]) -> None:
+        """Prepare.
+
+        Args:
+            ports: where the metrics of each worker are, on this machine, by the worker's number.
+        """
+        self._ports = ports
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self.workers = Gauge("rf_workers", "Workers that answer.", registry=self.registry)
+        self.restarts = Counter(
+            "rf_worker_restarts", "Workers that ended and were started again.", registry=self.registry
+        )
+
+    def describe(self) -> list[Metric]:
+        """Name nothing in advance: no worker answers yet when this is registered."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of all workers, merged; a worker that does not answer is left out."""
+        families: dict[str, Metric] = {}
+        for worker, port in sorted(self._ports().items()):
+            try:
+                text = _page(port)
+            except (OSError, HTTPException):
+                continue
+            for family in text_string_to_metric_families(text):
+                merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    merged.samples.append(sample._replace(labels={**sample.labels, "worker": str(worker)}))
+        yield from families.values()
+
+
+def _page(port: int) -> str:
+    """Read the metrics page of a worker, never through a proxy."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=_WAIT_SECONDS)) as connection:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()

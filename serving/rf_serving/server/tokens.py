@@ -13,7 +13,7 @@ from secrets import token_urlsafe
 from rf_platform.errors import ConfigError, NotFoundError, UsageError
 from rf_platform.files import new_file
 from rf_platform.locks import claimed
-from rf_serving.server.roles import Role
+from rf_serving.server.rpc import Role
 
 _PREFIX = "rf_"
 _BYTES = 32

@@ -85,7 +85,7 @@ def workspace(
 @pytest.fixture(scope="session")
 def running(workspace: Path, start_server: Callable[..., Any]) -> Iterator[Any]:
     """A server on that workspace; every test has items of its own."""
-    from rf_serving.server.limits import Limits
+    from rf_serving.server.options import Limits
 
     limits = Limits(max_k=1000, max_batch=100)
     with start_server(Settings(home=workspace, feature_repo=REPOSITORY), limits=limits) as running:

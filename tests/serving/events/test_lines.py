@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from rf_platform.errors import NotFoundError, UsageError
 from rf_platform.settings import Settings, get_settings
-from rf_serving.events.lines import read_lines
+from rf_serving.wire.json_lines import read_events
 
 REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 
@@ -30,7 +30,7 @@ def test_a_line_becomes_an_event(tmp_path: Path) -> None:
         {"user_id": 1, "item_id": 2, "timestamp": "2024-05-31T16:00:00", "rating": None},
     ]
     file.write_text("\n\n".join(map(json.dumps, lines)))
-    first, second, third = read_lines(file)
+    first, second, third = read_events(file)
     assert (first.event_id, first.user_id, first.item_id, first.timestamp_us) == ("a", "42", "x", 5)
     assert first.values["rating"].double_value == 4.5
     assert (first.values["count"].int_value, first.values["device"].string_value) == (2, "web")
@@ -39,7 +39,7 @@ def test_a_line_becomes_an_event(tmp_path: Path) -> None:
     assert list(second.values["sizes"].int_list.values) == [1]
     assert list(second.values["v"].double_list.values) == [0.5, 1.0]
     assert third.values["rating"].WhichOneof("value") is None
-    assert [e.event_id for e in read_lines(file)] == [first.event_id, second.event_id, third.event_id]
+    assert [e.event_id for e in read_events(file)] == [first.event_id, second.event_id, third.event_id]
     assert second.event_id != third.event_id
 
 
@@ -57,12 +57,12 @@ def test_a_line_becomes_an_event(tmp_path: Path) -> None:
 def test_a_line_that_is_no_event_is_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "events.jsonl").write_text(line)
     with pytest.raises(UsageError, match=message):
-        read_lines(tmp_path / "events.jsonl")
+        read_events(tmp_path / "events.jsonl")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"events.jsonl cannot be read"):
-        read_lines(tmp_path / "events.jsonl")
+        read_events(tmp_path / "events.jsonl")
 
 
 @pytest.fixture

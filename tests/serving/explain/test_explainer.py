@@ -177,7 +177,7 @@ def test_strongest_first_and_no_more_than_asked_for(
 ) -> None:
     from rf_serving.explain import explainer as module
     from rf_serving.explain import left_out
-    from rf_serving.explain.limits import MAX_ITEMS, REASONS
+    from rf_serving.explain.explainer import MAX_ITEMS, REASONS
 
     rows = np.arange(MAX_ITEMS + 5)
     whole = explainer.explain(people[0], snapshot, rows)
@@ -234,7 +234,7 @@ def test_an_event_counts_as_far_as_the_links_of_an_item_read_it(
     """By the definition, from what the re-ranker tells of its attention."""
     import torch
 
-    from rf_serving.explain.link_shares import link_shares
+    from rf_serving.explain.scoring import link_shares
     from rf_serving.explain.user_causes import latest
     from rf_serving.ranking.lime import histories_of
 

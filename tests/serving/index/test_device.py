@@ -16,8 +16,7 @@ from rf_serving.index import (
     find_device,
     recall_against_exact,
 )
-from rf_serving.index.device import SCRATCH_BYTES, device_count
-from rf_serving.index.device_codes import device_width, empty_codes, padded_to, parts_of
+from rf_serving.index.device import SCRATCH_BYTES, device_count, device_width, empty_codes, padded_to, parts_of
 from rf_serving.index.two_level import centroids
 
 Draw = Callable[..., np.ndarray]

@@ -9,9 +9,8 @@ import pytest
 
 from rf_platform.errors import CorruptError, RfError, RunError, UnavailableError
 from rf_serving.index import HnswIndex, IvfPqIndex, VectorIndex, exact_search, open_index
-from rf_serving.index.faiss_errors import building, faiss_errors, reading, searching, writing
+from rf_serving.index.faiss_library import building, faiss, faiss_errors, reading, searching, writing
 from rf_serving.index.two_level import centroids
-from rf_serving.index.untyped import faiss
 
 Draw = Callable[..., np.ndarray]
 X = np.zeros((4, 8), np.float32)

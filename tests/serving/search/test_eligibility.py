@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rf_serving.search import Condition, Eligibility, ItemFilter
+from rf_serving.search.columns import ItemColumns
 from rf_serving.search.condition import Operator
-from rf_serving.search.item_columns import ItemColumns
 
 COLUMNS = {
     "item__tags": [["a"], ["a", "b"], [], None, ["b"], ["c"]],

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from rf_platform.errors import ConfigError, NotFoundError, UnavailableError, UsageError
 from rf_platform.settings import Settings
 from rf_serving.commands import deployment, token
-from rf_serving.server.roles import Role
+from rf_serving.server.rpc import Role
 from rf_serving.server.tokens import find_token, read_tokens
 
 

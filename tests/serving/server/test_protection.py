@@ -23,9 +23,8 @@ from rf_protos.v1.catalog_pb2_grpc import CatalogServiceStub
 from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from rf_serving.client import RetrievalClient
-from rf_serving.server.limits import Limits
-from rf_serving.server.options import ServeOptions, is_loopback
-from rf_serving.server.roles import Role
+from rf_serving.server.options import Limits, ServeOptions, is_loopback
+from rf_serving.server.rpc import Role
 from rf_serving.server.tls import TlsFiles
 from rf_serving.server.tokens import add_token, remove_token
 
@@ -230,8 +229,7 @@ def test_an_expired_certificate_does_not_take_the_place_of_a_valid_one(tmp_path:
     import time as clock
     from datetime import UTC, datetime, timedelta
 
-    from rf_serving.server.tls import ServerCertificates
-    from rf_serving.server.validity import validity_of
+    from rf_serving.server.tls import ServerCertificates, validity_of
 
     cert, key = certificate(tmp_path, "first")
     clock.sleep(1.1)  # a second is the smallest difference there is

@@ -11,7 +11,7 @@ import pytest
 
 from rf_platform.errors import CorruptError, NotFoundError, RfError, RunError, UnavailableError, UnsupportedError
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
-from rf_serving.server.statuses import METHOD_STATUSES, STATUSES
+from rf_serving.server.rpc import METHOD_STATUSES, STATUSES
 
 ROOT = Path(__file__).parents[3]
 PROTOS = sorted((ROOT / "protos" / "rf_protos" / "v1").glob("*.proto"))

@@ -6,7 +6,7 @@ import pytest
 
 from rf_platform import errors
 from rf_platform.errors import RfError
-from rf_serving.server.told import told, without_places
+from rf_serving.server.rpc import told, without_places
 
 SECRET = (
     "postgresql+psycopg://shop:***@db.internal:5432/prod cannot be used: no connection to 10.0.0.7, see /srv/rf/x.db"

@@ -1,14 +1,18 @@
-"""The builder of a compacted catalog, a process of its own: ``python -m rf_serving.catalog.compaction.builder DIRECTORY``.
+"""Builder of a compacted catalog, a process of its own: ``python -m rf_serving.catalog.compaction.builder DIRECTORY``.
 
-It has its own interpreter lock and a low priority, so the servers beside it notice nothing; it does not import torch.
+The directory has a :class:`Job` and its input. The process has its own interpreter lock and a low priority, so the servers beside
+it notice nothing; it does not import torch.
 
 Shapes: N rows of the base, D width.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +25,73 @@ from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.interrupts import end_with_parent
 from rf_serving.bundle import files
-from rf_serving.catalog.compaction import files as names
-from rf_serving.catalog.compaction.files import Job
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.index import INDEX_KINDS, ApproximateIndex, Effort, Efforts
+
+if TYPE_CHECKING:
+    from rf_platform.bundle import BundleManifest
+    from rf_platform.registry.journal import Entry
+
+ITEMS = "items.arrow"
+SEQUENCES = "sequences.npy"
+JOB = "job.json"
+ALIVE, LIVE_ITEMS, LIVE_VECTORS, LIVE_TOKENS, LIVE_SIDES, LIVE_SEQUENCES = (
+    "alive.npy",
+    "live_items.arrow",
+    "live_vectors.npy",
+    "live_tokens.npy",
+    "live_sides.npy",
+    "live_sequences.npy",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """The last change in a compacted catalog: it tells which journal the catalog follows."""
+
+    item_id: str
+    changed_us: int
+
+    @classmethod
+    def at(cls, entry: "Entry") -> "Anchor":
+        """Return the anchor at a change."""
+        return cls(item_id=entry.item_id, changed_us=entry.changed_us)
+
+    @classmethod
+    def of(cls, manifest: "BundleManifest") -> "Anchor | None":
+        """Return the anchor that a manifest notes."""
+        noted = manifest.metrics.get("anchor")
+        return None if noted is None else cls(**noted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Job of a builder process; paths as text, so that it is plain JSON."""
+
+    bundle: str
+    """Directory of the bundle: its spec, encoder and manifest."""
+    base: str
+    """Directory of the items' vectors, tokens and features: the bundle, or an earlier compacted catalog."""
+    target: str
+    """What to build."""
+    sequence: int
+    """Last change that is in it."""
+    anchor: dict[str, Any] | None
+    index_kind: str
+    index_efforts: list[dict[str, int]] | None
+    """Tuned when the bundle was built."""
+    niceness: int
+    """Added to that of the server."""
+
+    def save(self, directory: Path) -> None:
+        """Write the job beside its input."""
+        (directory / JOB).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, directory: Path) -> "Job":
+        """Read what :meth:`save` wrote."""
+        return cls(**json.loads((directory / JOB).read_text()))
+
 
 _ROWS_AT_ONCE = 65_536
 
@@ -34,17 +101,17 @@ def compact(given: Path) -> None:
     job = Job.load(given)
     os.nice(job.niceness)
     base, bundle = Path(job.base), Path(job.bundle)
-    live_mask_N = np.load(given / names.ALIVE)
+    live_mask_N = np.load(given / ALIVE)
     spec = FeatureSpec.load(bundle / files.SPEC)
     schema = ItemSchema.of(FeatureEncoder.load(spec, bundle / files.ENCODER))
     of = read_manifest(bundle)
     with publish(Path(job.target)) as staging:
-        vectors_ND = _gather(base / files.VECTORS, live_mask_N, given / names.LIVE_VECTORS, staging / files.VECTORS)
-        _gather(base / files.TOKENS, live_mask_N, given / names.LIVE_TOKENS, staging / files.TOKENS)
-        if (given / names.LIVE_SIDES).exists():
-            _gather(base / files.SIDES, live_mask_N, given / names.LIVE_SIDES, staging / files.SIDES)
-        _gather(base / names.SEQUENCES, live_mask_N, given / names.LIVE_SEQUENCES, staging / names.SEQUENCES)
-        _write_items(base, live_mask_N, given / names.LIVE_ITEMS, staging / names.ITEMS, schema)
+        vectors_ND = _gather(base / files.VECTORS, live_mask_N, given / LIVE_VECTORS, staging / files.VECTORS)
+        _gather(base / files.TOKENS, live_mask_N, given / LIVE_TOKENS, staging / files.TOKENS)
+        if (given / LIVE_SIDES).exists():
+            _gather(base / files.SIDES, live_mask_N, given / LIVE_SIDES, staging / files.SIDES)
+        _gather(base / SEQUENCES, live_mask_N, given / LIVE_SEQUENCES, staging / SEQUENCES)
+        _write_items(base, live_mask_N, given / LIVE_ITEMS, staging / ITEMS, schema)
         index = INDEX_KINDS[job.index_kind].build(vectors_ND)
         if isinstance(index, ApproximateIndex) and job.index_efforts:
             index.efforts = Efforts(Effort(**effort) for effort in job.index_efforts)
@@ -87,8 +154,8 @@ def _write_items(base: Path, live_mask_N: npt.NDArray[np.bool_], live: Path, tar
 
 
 def _items(base: Path) -> Iterator[pa.RecordBatch]:
-    if (base / names.ITEMS).exists():
-        yield from pa.ipc.open_file(pa.memory_map(str(base / names.ITEMS))).read_all().to_batches(_ROWS_AT_ONCE)
+    if (base / ITEMS).exists():
+        yield from pa.ipc.open_file(pa.memory_map(str(base / ITEMS))).read_all().to_batches(_ROWS_AT_ONCE)
     else:
         with pq.ParquetFile(base / files.ITEMS) as source:
             yield from source.iter_batches(_ROWS_AT_ONCE)

@@ -24,8 +24,8 @@ from rf_platform.staging import scratch
 from rf_serving.bundle import files
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
+from rf_serving.catalog.compaction.builder import ITEMS, SEQUENCES, Anchor
 from rf_serving.catalog.compaction.cache_directory import directory_name, occupy
-from rf_serving.catalog.compaction.files import ITEMS, SEQUENCES, Anchor
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.index import open_index
 

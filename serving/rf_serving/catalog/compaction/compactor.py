@@ -18,9 +18,9 @@ from rf_platform.interrupts import LIFELINE
 from rf_platform.registry.journal import CatalogJournal
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
-from rf_serving.catalog.compaction import files as names
+from rf_serving.catalog.compaction import builder
+from rf_serving.catalog.compaction.builder import Anchor, Job
 from rf_serving.catalog.compaction.compacted import CompactedCatalogs
-from rf_serving.catalog.compaction.files import Anchor, Job
 from rf_serving.catalog.snapshot import CatalogSnapshot
 
 _PROCESS = "rf_serving.catalog.compaction.builder"
@@ -193,13 +193,13 @@ class _Child:
 def write_input(snapshot: CatalogSnapshot, directory: Path) -> None:
     """Write what a builder needs to know of a snapshot beside the files of its base."""
     base = snapshot.base
-    np.save(directory / names.ALIVE, snapshot.live_mask_N[: base.rows])
+    np.save(directory / builder.ALIVE, snapshot.live_mask_N[: base.rows])
     rows = base.rows + np.flatnonzero(snapshot.live_mask_N[base.rows :])
-    np.save(directory / names.LIVE_VECTORS, snapshot.vectors(rows))
-    np.save(directory / names.LIVE_TOKENS, snapshot.tokens(rows))
+    np.save(directory / builder.LIVE_VECTORS, snapshot.vectors(rows))
+    np.save(directory / builder.LIVE_TOKENS, snapshot.tokens(rows))
     if base.sides_NW is not None:
-        np.save(directory / names.LIVE_SIDES, snapshot.sides(rows))
-    np.save(directory / names.LIVE_SEQUENCES, np.array(snapshot.sequences(rows), np.int64))
+        np.save(directory / builder.LIVE_SIDES, snapshot.sides(rows))
+    np.save(directory / builder.LIVE_SEQUENCES, np.array(snapshot.sequences(rows), np.int64))
     items = base.schema.arrow.empty_table() if snapshot.delta_items is None else snapshot.delta_items
-    with pa.ipc.new_file(str(directory / names.LIVE_ITEMS), base.schema.arrow) as sink:
+    with pa.ipc.new_file(str(directory / builder.LIVE_ITEMS), base.schema.arrow) as sink:
         sink.write_table(items.take(rows - base.rows))

@@ -14,7 +14,7 @@ from rf_bench.latency.step import OPTIONS, QUERIES, TOWERS, VECTORS, Site, steps
 from rf_bench.latency.world import TAGS, TEXT_WIDTH, TOPICS
 from rf_platform.cli.console import say
 from rf_platform.errors import RunError, UsageError
-from rf_serving.index.untyped import faiss
+from rf_serving.index.faiss_library import faiss
 
 TARGET = {"items": 10_000_000, "recall": 0.95, "speedup": 288.0}
 """Target of IVF-PQ: times faster than the exact scan at that recall@100."""

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from rf_bench.latency.options import RECALL_AT, RESULTS
 from rf_platform.cli.console import track
 from rf_serving.index import ApproximateIndex, Effort, Found, VectorIndex, exact_search
-from rf_serving.index.recall import ROUNDING
-from rf_serving.index.untyped import faiss
+from rf_serving.index.faiss_library import faiss
+from rf_serving.index.tune import ROUNDING
 
 SLOW_SECONDS = 60.0
 """Time limit of one kind: fewer queries where that is not enough for all, which concerns the exact scan of large catalogs."""

@@ -20,7 +20,7 @@ from rf_bench.latency.search import measure_search
 from rf_platform.cli.console import track
 from rf_platform.peak_memory import peak_bytes
 from rf_serving.index import INDEX_KINDS, ApproximateIndex, VectorIndex, open_index, tune
-from rf_serving.index.untyped import faiss
+from rf_serving.index.faiss_library import faiss
 
 VECTORS, QUERIES, OPTIONS, TOWERS = "vectors.npy", "queries.npy", "options.json", "towers"
 NEIGHBOURS_SHOWN = (1, 10, 100)

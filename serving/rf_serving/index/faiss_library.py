@@ -1,4 +1,4 @@
-"""Errors of FAISS as errors of the platform, with what was being done to an index and the remedy.
+"""FAISS as the indexes use it: untyped, its errors as errors of the platform with what was being done to an index and the remedy.
 
 FAISS raises ``RuntimeError`` with a C++ function, a file and a line, ``MemoryError`` for a failed allocation on the CPU, and
 ``AssertionError`` without a word where its Python side finds arguments that do not fit; :mod:`rf_platform.failures.models` knows
@@ -8,11 +8,16 @@ how they look.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
+
+import faiss as _faiss
 
 from rf_platform.errors import CorruptError, RfError, RunError, UnavailableError
 from rf_platform.failures.models import faiss_reason, lacks_memory
 from rf_platform.failures.system import first_line, in_text
 
+faiss: Any = _faiss
+"""FAISS without its type stubs: they lack much of what is used here, and contradict some of it."""
 CPU = "this machine"
 """Owner of the memory where no device is concerned."""
 
@@ -68,3 +73,13 @@ def _more_memory(where: str) -> str:
     if where == CPU:
         return "free some, or build a smaller index: `rf index build --kind ivf-pq`"
     return "free some, choose another device with RF_INDEX_DEVICE=cuda:N, or search on the CPU with RF_INDEX_DEVICE=cpu"
+
+
+def read_faiss(path: Path, flags: int = 0) -> Any:
+    """Read a FAISS file.
+
+    Raises:
+        CorruptError: it is none, or it is not there.
+    """
+    with reading(path):
+        return faiss.read_index(str(path), flags)
