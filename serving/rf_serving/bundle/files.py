@@ -8,11 +8,11 @@ __all__ = [
     "ENCODER",
     "INDEX",
     "ITEMS",
+    "ITEM_STATES",
     "METRICS",
     "MODEL",
     "POPULARITY",
     "RERANKER",
-    "SIDES",
     "SPEC",
     "TOKENS",
     "VECTORS",
@@ -24,5 +24,5 @@ VECTORS = Path("vectors.npy")
 POPULARITY = Path("popularity.npy")
 INDEX = Path("index.faiss")
 METRICS = Path("metrics.json")
-SIDES = Path("item_sides.npy")
+ITEM_STATES = Path("item_sides.npy")
 """Item states of the re-ranker."""

@@ -35,12 +35,12 @@ def write_reranker(reranker: Path, items_ND: npt.NDArray[np.float32], bundle: Pa
     dim = items_ND.shape[1]
     ranker = _load(reranker, dim)
     shutil.copytree(reranker, bundle / files.RERANKER)
-    sides_NW = item_sides(ranker, items_ND, dim)
-    if not np.isfinite(sides_NW).all():
+    item_states_NW = item_states(ranker, items_ND, dim)
+    if not np.isfinite(item_states_NW).all():
         raise RunError(
             f"the re-ranker {reranker} gives numbers that are not finite; train it again, or leave it out with --no-reranker"
         )
-    np.save(bundle / files.SIDES, sides_NW)
+    np.save(bundle / files.ITEM_STATES, item_states_NW)
     return ranker.kind
 
 
@@ -58,19 +58,19 @@ def open_reranker(bundle: Path, items: int, dim: int) -> tuple[Ranker | None, np
     if not (bundle / files.RERANKER).exists():
         return None, None
     ranker = _load(bundle / files.RERANKER, dim)
-    if not (bundle / files.SIDES).exists():
-        raise CorruptError(f"the bundle {bundle} has a re-ranker and no {files.SIDES}; build it again")
-    sides_NW: npt.NDArray[np.floating] = np.load(bundle / files.SIDES, mmap_mode="r")
-    if sides_NW.shape != (items, ranker.item_width):
+    if not (bundle / files.ITEM_STATES).exists():
+        raise CorruptError(f"the bundle {bundle} has a re-ranker and no {files.ITEM_STATES}; build it again")
+    item_states_NW: npt.NDArray[np.floating] = np.load(bundle / files.ITEM_STATES, mmap_mode="r")
+    if item_states_NW.shape != (items, ranker.item_width):
         raise CorruptError(
-            f"{bundle / files.SIDES} has the shape {sides_NW.shape}, where {items} items and the re-ranker '{ranker.kind}' need "
-            f"{(items, ranker.item_width)}; build the bundle again"
+            f"{bundle / files.ITEM_STATES} has the shape {item_states_NW.shape}, where {items} items and the re-ranker "
+            f"'{ranker.kind}' need {(items, ranker.item_width)}; build the bundle again"
         )
-    return ranker, sides_NW
+    return ranker, item_states_NW
 
 
 @torch.inference_mode()
-def item_sides(ranker: Ranker, vectors_ND: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.floating]:
+def item_states(ranker: Ranker, vectors_ND: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.floating]:
     """Return what a re-ranker keeps of items [N, W], from their vectors; a bias in these, beyond ``dim``, has no part in it."""
     parts = [
         ranker.item_state(torch.from_numpy(np.array(vectors_ND[start : start + _AT_ONCE, :dim]))).numpy()
@@ -81,7 +81,7 @@ def item_sides(ranker: Ranker, vectors_ND: npt.NDArray[np.float32], dim: int) ->
         return np.concatenate([part.astype(KEPT) for part in parts])
 
 
-def no_sides(items: int) -> npt.NDArray[np.floating]:
+def no_item_states(items: int) -> npt.NDArray[np.floating]:
     """Return what is kept of some items where nothing re-ranks them: rows of no width."""
     return np.empty((items, 0), KEPT)
 

@@ -42,7 +42,7 @@ class ServedBundle:
     """The indexed vectors, memory-mapped; the index refers to them too."""
     ranker: Ranker | None = None
     """Orders what the search finds; None in a bundle without one."""
-    sides_NW: npt.NDArray[np.floating] | None = None
+    item_states_NW: npt.NDArray[np.floating] | None = None
     """Item states of the re-ranker, memory-mapped."""
     popularity_N: npt.NDArray[np.int64] | None = None
     """[N]: training events of each item; None in a bundle of an earlier version."""
@@ -64,7 +64,7 @@ class ServedBundle:
         ids = pq.read_table(directory / files.ITEMS, columns=[spec.item.join_key])[0].to_pylist()
         vectors_ND = np.load(directory / files.VECTORS, mmap_mode="r")
         index, model = manifest.index, load_model(directory / files.MODEL, encoder)
-        ranker, sides_NW = open_reranker(directory, len(ids), model.config.dim)
+        ranker, item_states_NW = open_reranker(directory, len(ids), model.config.dim)
         return cls(
             path=directory,
             manifest=manifest,
@@ -77,7 +77,7 @@ class ServedBundle:
             item_tokens_ND=np.load(directory / files.TOKENS, mmap_mode="r"),
             vectors_ND=vectors_ND,
             ranker=ranker,
-            sides_NW=sides_NW,
+            item_states_NW=item_states_NW,
             popularity_N=np.load(popularity) if (popularity := directory / files.POPULARITY).exists() else None,
         )
 

@@ -37,7 +37,7 @@ class BaseSegment:
     """Item parts of interaction tokens."""
     read_items: Callable[[], pa.Table]
     """Reads the features of all rows, in the form of ``schema``."""
-    sides_NW: npt.NDArray[np.floating] | None = None
+    item_states_NW: npt.NDArray[np.floating] | None = None
     """Item states of the bundle's re-ranker; None if it has none."""
     sequence: int = 0
     """Last change of the catalog that is in it; 0 for a bundle as it was built."""
@@ -56,7 +56,7 @@ class BaseSegment:
             index=bundle.index,
             vectors_ND=bundle.vectors_ND,
             tokens_ND=bundle.item_tokens_ND,
-            sides_NW=bundle.sides_NW,
+            item_states_NW=bundle.item_states_NW,
             read_items=read_items or (lambda: schema.cast(pq.read_table(bundle.path / files.ITEMS))),
         )
 

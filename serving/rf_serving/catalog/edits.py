@@ -122,7 +122,7 @@ class Upsert:
         encoded = self._catalog.encoder.encode(schema.table(names, values))
         for row, (place, (name, value)) in enumerate(checked.items()):
             if encoded.usable_N[row]:
-                prepared = PreparedItem(encoded.vectors_ND[row], encoded.tokens_NE[row], encoded.sides_NW[row])
+                prepared = PreparedItem(encoded.vectors_ND[row], encoded.tokens_NE[row], encoded.item_states_NW[row])
                 self._prepared.append(prepared)
                 self._catalog.prepared[str(name), schema.text(value)] = prepared
             else:

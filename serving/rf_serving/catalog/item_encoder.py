@@ -13,7 +13,7 @@ import torch
 
 from rf_platform.features.spec import ITEM_ID_DOMAIN
 from rf_platform.features.vocabulary import FIRST_ID
-from rf_serving.bundle.reranker import item_sides, no_sides
+from rf_serving.bundle.reranker import item_states, no_item_states
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.index.vector_index import NO_ROW
 from rf_training.model.inputs import FeatureTensors
@@ -29,7 +29,7 @@ class EncodedItems(NamedTuple):
     """Vectors to index."""
     tokens_NE: npt.NDArray[np.float32]
     """Item parts of interaction tokens."""
-    sides_NW: npt.NDArray[np.floating]
+    item_states_NW: npt.NDArray[np.floating]
     """Item states of the re-ranker; W is 0 without one."""
     usable_N: npt.NDArray[np.bool_]
     """Whether all of this is finite and the vector is a direction; that of no known feature may be zero."""
@@ -57,10 +57,10 @@ class ItemEncoder:
         usable_N = np.isfinite(vectors_ND).all(axis=1) & np.isfinite(tokens_NE).all(axis=1)
         usable_N &= vectors_ND[:, : bundle.model.config.dim].any(axis=1)
         if bundle.ranker is None:
-            return EncodedItems(vectors_ND, tokens_NE, no_sides(len(vectors_ND)), usable_N)
-        sides_NW = item_sides(bundle.ranker, vectors_ND, bundle.model.config.dim)
-        usable_N &= np.isfinite(sides_NW).all(axis=1)
-        return EncodedItems(vectors_ND, tokens_NE, sides_NW, usable_N)
+            return EncodedItems(vectors_ND, tokens_NE, no_item_states(len(vectors_ND)), usable_N)
+        item_states_NW = item_states(bundle.ranker, vectors_ND, bundle.model.config.dim)
+        usable_N &= np.isfinite(item_states_NW).all(axis=1)
+        return EncodedItems(vectors_ND, tokens_NE, item_states_NW, usable_N)
 
     def cold(self, ids: Sequence[int | str]) -> npt.NDArray[np.bool_]:
         """Return which items [N] training never met: no training event is known of them, nor does the model have their id."""

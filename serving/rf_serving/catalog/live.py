@@ -38,7 +38,7 @@ class PreparedItem:
 
     vector: npt.NDArray[np.float32]
     token: npt.NDArray[np.float32]
-    side: npt.NDArray[np.floating]
+    item_state: npt.NDArray[np.floating]
     """Item state of the re-ranker."""
 
 
@@ -208,7 +208,7 @@ class LiveCatalog:
                 table=table.take(rows),
                 vectors=encoded.vectors_ND[rows],
                 tokens=encoded.tokens_NE[rows],
-                sides=encoded.sides_NW[rows],
+                item_states=encoded.item_states_NW[rows],
             )
         )
         # Checked when they were recorded, but by another bundle's item tower.
@@ -243,7 +243,9 @@ class LiveCatalog:
             return self.encoder.encode(table)
         items = [found for found in ready if found is not None]
         vectors, tokens = np.stack([item.vector for item in items]), np.stack([item.token for item in items])
-        return EncodedItems(vectors, tokens, np.stack([item.side for item in items]), np.ones(len(items), np.bool_))
+        return EncodedItems(
+            vectors, tokens, np.stack([item.item_state for item in items]), np.ones(len(items), np.bool_)
+        )
 
 
 def _foundation(

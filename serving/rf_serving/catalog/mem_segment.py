@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rf_serving.bundle.reranker import no_sides
+from rf_serving.bundle.reranker import no_item_states
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.index.vector_index import NO_ROW
 
@@ -34,7 +34,7 @@ class LiveItems:
     """[M, D]: what is searched."""
     tokens: npt.NDArray[np.float32]
     """[M, E]: what interactions with them are made of."""
-    sides: npt.NDArray[np.floating]
+    item_states: npt.NDArray[np.floating]
     """[M, W]: what the re-ranker keeps of them; W is 0 without one."""
 
 
@@ -46,7 +46,7 @@ class DeltaView(NamedTuple):
     """[M]: id, features and display fields."""
     vectors_MD: npt.NDArray[np.float32]
     tokens_ME: npt.NDArray[np.float32]
-    sides_MW: npt.NDArray[np.floating]
+    item_states_MW: npt.NDArray[np.floating]
 
     @property
     def rows(self) -> int:
@@ -66,8 +66,8 @@ class MemSegment:
         self._newest: dict[int | str, int] = {}
         self._vectors = np.empty((_FIRST_CAPACITY, base.vectors_ND.shape[1]), np.float32)
         self._tokens = np.empty((_FIRST_CAPACITY, base.tokens_ND.shape[1]), np.float32)
-        kept = no_sides(0) if base.sides_NW is None else base.sides_NW
-        self._sides = np.empty((_FIRST_CAPACITY, kept.shape[1]), kept.dtype)
+        kept = no_item_states(0) if base.item_states_NW is None else base.item_states_NW
+        self._item_states = np.empty((_FIRST_CAPACITY, kept.shape[1]), kept.dtype)
         self._items = base.schema.arrow.empty_table()
 
     @property
@@ -80,7 +80,7 @@ class MemSegment:
         begin, end = self.rows, self.rows + len(items.ids)
         self._reserve(end)
         self._vectors[begin:end], self._tokens[begin:end] = items.vectors, items.tokens
-        self._sides[begin:end] = items.sides
+        self._item_states[begin:end] = items.item_states
         replaced = np.array([self.row_of(item) for item in items.ids], np.int64)
         chunks = pa.concat_tables([self._items, items.table])
         many = bool(chunks.columns) and chunks.column(0).num_chunks > _MOST_CHUNKS
@@ -108,12 +108,12 @@ class MemSegment:
     def view(self) -> DeltaView:
         """Return what is there now."""
         rows = self.rows
-        return DeltaView(self, self._items, self._vectors[:rows], self._tokens[:rows], self._sides[:rows])
+        return DeltaView(self, self._items, self._vectors[:rows], self._tokens[:rows], self._item_states[:rows])
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self._vectors):
             self._vectors, self._tokens = _grown(self._vectors, rows), _grown(self._tokens, rows)
-            self._sides = _grown(self._sides, rows)
+            self._item_states = _grown(self._item_states, rows)
 
 
 def _grown(array: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:

@@ -121,17 +121,17 @@ class CatalogSnapshot:
         vectors_TD[live] = self.delta.vectors_MD[rows[live] - self.base.rows]
         return vectors_TD
 
-    def sides(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
+    def item_states(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
         """Return what the bundle's re-ranker keeps of the items [T, W], as it is stored."""
-        built_NW = self.base.sides_NW
+        built_NW = self.base.item_states_NW
         assert built_NW is not None
         live = rows >= self.base.rows
         if self.delta is None or not live.any():
             return built_NW[rows]
-        sides_TW = np.empty((len(rows), built_NW.shape[1]), built_NW.dtype)
-        sides_TW[~live] = built_NW[rows[~live]]
-        sides_TW[live] = self.delta.sides_MW[rows[live] - self.base.rows]
-        return sides_TW
+        item_states_TW = np.empty((len(rows), built_NW.shape[1]), built_NW.dtype)
+        item_states_TW[~live] = built_NW[rows[~live]]
+        item_states_TW[live] = self.delta.item_states_MW[rows[live] - self.base.rows]
+        return item_states_TW
 
     def values(self, rows: npt.NDArray[np.int64]) -> list[Values]:
         """Return the features and display fields of items [T]."""

@@ -69,7 +69,7 @@ class CatalogState:
                     table=view.items.take(rows),
                     vectors=view.vectors_MD[rows],
                     tokens=view.tokens_ME[rows],
-                    sides=view.sides_MW[rows],
+                    item_states=view.item_states_MW[rows],
                 )
             )
         moved.remove({item: latest.sequence for item, latest in later.items() if latest.row == NO_ROW})

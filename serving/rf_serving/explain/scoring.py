@@ -1,7 +1,7 @@
 """Score of any user with any item, as the stages of an answer compute it, and what LIME's links read for it.
 
-Shapes: B users, N items, K items of an answer, T events of the history, D width of the vectors that are searched, L links, H heads,
-W width of what a re-ranker keeps of an item.
+Shapes: B users, N items, K items of an answer, T events of the history, D width of the vectors that are searched, L links,
+H heads, W width of what a re-ranker keeps of an item.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Reranked:
         encoded = {place: each for place, each in enumerate(found) if isinstance(each, EncodedUser)}
         scores_BN = np.full((len(users), len(vectors_ND)), np.nan, np.float32)
         if encoded:
-            item_NW = item_sides(self._ranker, vectors_ND)
+            item_NW = item_states(self._ranker, vectors_ND)
             dot_BN = np.stack([each.query_D for each in encoded.values()]) @ vectors_ND.T
             user = self._ranker.user_state(histories_of(list(encoded.values())))
             item_BNW = item_NW.expand(len(encoded), -1, -1)
@@ -69,7 +69,7 @@ class Reranked:
         return scores_BN
 
 
-def item_sides(ranker: Ranker, vectors_ND: npt.NDArray[np.float32]) -> Tensor:
+def item_states(ranker: Ranker, vectors_ND: npt.NDArray[np.float32]) -> Tensor:
     """Return what a re-ranker keeps of items [N, W], in full precision: a feature may weigh less than half of it rounds away."""
     side_NW: Tensor = ranker.item_state(torch.from_numpy(np.array(vectors_ND[:, : ranker.dim])))
     return side_NW
@@ -100,7 +100,7 @@ def link_shares(
     (whole,) = encoder.encode_users([read], catalog)
     assert isinstance(whole, EncodedUser), whole  # it was answered
     attention_HLT = ranker.link_attention(histories_of([whole]))[0]
-    weight_KLH = ranker.link_weights(item_sides(ranker, vectors_KD)).abs()
+    weight_KLH = ranker.link_weights(item_states(ranker, vectors_KD)).abs()
     read_TK = torch.einsum("hlt,klh->tk", attention_HLT, weight_KLH)
     shares_TK: npt.NDArray[np.float32] = (read_TK / read_TK.sum(0).clamp(min=_LEAST)).numpy()
     return shares_TK

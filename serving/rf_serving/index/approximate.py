@@ -14,6 +14,9 @@ import numpy.typing as npt
 from rf_serving.index.exact import exact_search
 from rf_serving.index.vector_index import NO_ROW, Found, VectorIndex
 
+_FORMER = {"width": "probes", "short_list": "refine_k"}
+"""Keys of manifests that earlier versions wrote."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
@@ -21,14 +24,14 @@ class Effort:
 
     k: int
     """Number of results."""
-    width: int
+    probes: int
     """How widely the index looks: lists probed (IVF-PQ), or candidates kept while walking the graph (HNSW)."""
-    short_list: int
+    refine_k: int
     """Candidates that are scored exactly (IVF-PQ); ``k`` where all scores are exact."""
 
     def scaled(self, k: int) -> "Effort":
         """Return the effort for more results, in proportion."""
-        return Effort(k=k, width=-(-self.width * k // self.k), short_list=-(-self.short_list * k // self.k))
+        return Effort(k=k, probes=-(-self.probes * k // self.k), refine_k=-(-self.refine_k * k // self.k))
 
 
 class Efforts:
@@ -50,7 +53,9 @@ class Efforts:
     def read(cls, settings: Mapping[str, Any]) -> "Efforts | None":
         """Return what :meth:`plain` wrote as ``settings["efforts"]``, None for an index that was not tuned."""
         written = settings.get("efforts")
-        return cls(Effort(**effort) for effort in written) if written else None
+        if not written:
+            return None
+        return cls(Effort(**{_FORMER.get(key, key): value for key, value in effort.items()}) for effort in written)
 
 
 class ApproximateIndex(VectorIndex):
@@ -83,11 +88,11 @@ class ApproximateIndex(VectorIndex):
         """Return the short list of each query [B, S], the most promising rows first, ``NO_ROW`` at the end."""
 
     @abstractmethod
-    def widths(self, k: int) -> Sequence[int]:
-        """Return the widths worth trying for ``k`` results, rising."""
+    def probes(self, k: int) -> Sequence[int]:
+        """Return the numbers of probes worth trying for ``k`` results, rising."""
 
     @abstractmethod
-    def short_lists(self, k: int) -> Sequence[int]:
+    def refine_ks(self, k: int) -> Sequence[int]:
         """Return the lengths of the short list worth trying for ``k`` results, rising."""
 
     @abstractmethod

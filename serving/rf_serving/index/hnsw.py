@@ -21,7 +21,7 @@ LINKS = 32
 BUILD_WIDTH = 200
 """Candidates kept while a vector is inserted (efConstruction)."""
 ROWS_AT_ONCE = 16_384
-UNTUNED = Effort(k=64, width=128, short_list=64)
+UNTUNED = Effort(k=64, probes=128, refine_k=64)
 """Twice as many candidates (efSearch) as results."""
 _SHARES = (1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 32, 64)
 
@@ -89,7 +89,7 @@ class HnswIndex(ApproximateIndex):
 
     def search_with(self, queries_BD: npt.NDArray[np.float32], k: int, effort: Effort) -> Found:
         """Return the ``k`` best rows found."""
-        parameters = faiss.SearchParametersHNSW(efSearch=max(effort.width, k))
+        parameters = faiss.SearchParametersHNSW(efSearch=max(effort.probes, k))
         with searching():
             scores, rows = self._graph.search(queries_BD, k, params=parameters)
         return Found(rows=rows, scores=scores)
@@ -98,19 +98,19 @@ class HnswIndex(ApproximateIndex):
         """Return the result itself: its scores are exact."""
         return self.search_with(queries_BD, effort.k, effort).rows
 
-    def widths(self, k: int) -> Sequence[int]:
+    def probes(self, k: int) -> Sequence[int]:
         """Return efSearch from ``k`` on."""
         return [int(max(k, 16) * share) for share in _SHARES]
 
-    def short_lists(self, k: int) -> Sequence[int]:
+    def refine_ks(self, k: int) -> Sequence[int]:
         """Return ``k`` alone."""
         return [k]
 
     def cost(self, effort: Effort) -> float:
         """Return the candidates kept, each of which has its links scored."""
-        return effort.width
+        return effort.probes
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Links, efConstruction, and the tuned efforts; ``width`` is efSearch."""
+        """Links, efConstruction, and the tuned efforts; ``probes`` is efSearch."""
         return {"links": LINKS, "build_width": BUILD_WIDTH, "efforts": self.efforts.plain()}

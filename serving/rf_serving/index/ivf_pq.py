@@ -42,7 +42,7 @@ CENTROIDS_COMPARED_BUILDING = 8
 ROWS_AT_ONCE = 65_536
 ROW_COST = 20.0
 """Cost of scoring a row exactly, in codes scanned: the row is somewhere in memory, the codes stand in a line."""
-_SHORT_LISTS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 32)
+_REFINE_SHARES = (1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 32)
 
 
 class IvfPqIndex(ApproximateIndex):
@@ -117,8 +117,8 @@ class IvfPqIndex(ApproximateIndex):
 
     def candidates(self, queries_BD: npt.NDArray[np.float32], effort: Effort) -> npt.NDArray[np.int64]:
         """Return the short list by the codes' scores."""
-        length = min(max(effort.short_list, effort.k), self.items)
-        probes = min(effort.width, self._base.nlist)
+        length = min(max(effort.refine_k, effort.k), self.items)
+        probes = min(effort.probes, self._base.nlist)
         parameters = _probing(probes)
         if self._device is not None and self._device.takes(length, probes):
             return self._device.search(padded_to(queries_BD, self._device.width), length, parameters).rows
@@ -145,23 +145,23 @@ class IvfPqIndex(ApproximateIndex):
         """Whether a CUDA device searches."""
         return self._device is not None
 
-    def widths(self, k: int) -> Sequence[int]:
+    def probes(self, k: int) -> Sequence[int]:
         """Return numbers of lists, up to all: powers of two and what lies half-way."""
         lists = self._base.nlist
         rising = [step for power in range(lists.bit_length()) for step in (1 << power, 3 << power >> 1) if step < lists]
         return [*sorted(set(rising)), lists]
 
-    def short_lists(self, k: int) -> Sequence[int]:
+    def refine_ks(self, k: int) -> Sequence[int]:
         """Return one to many times ``k``."""
-        return sorted({min(int(k * share), self.items) for share in _SHORT_LISTS})
+        return sorted({min(int(k * share), self.items) for share in _REFINE_SHARES})
 
     def cost(self, effort: Effort) -> float:
         """Return the codes scanned, with what the rows scored exactly cost in codes."""
-        return effort.width * self.items / int(self._base.nlist) + ROW_COST * effort.short_list
+        return effort.probes * self.items / int(self._base.nlist) + ROW_COST * effort.refine_k
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Number of lists, bytes of a code, and the tuned efforts; ``width`` is lists probed."""
+        """Number of lists, bytes of a code, and the tuned efforts; ``probes`` is lists probed."""
         return {
             "lists": int(self._base.nlist),
             "code_bytes": int(self._base.code_size),
@@ -205,7 +205,7 @@ def _centroids(base: Any) -> npt.NDArray[np.float32]:
 
 def _untuned(lists: int) -> Effort:
     """Return what finds most on most data."""
-    return Effort(k=100, width=max(1, lists // 64), short_list=1000)
+    return Effort(k=100, probes=max(1, lists // 64), refine_k=1000)
 
 
 def _sample(vectors_ND: npt.NDArray[np.float32], count: int, draw: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -87,15 +87,15 @@ def _cheapest(
     """Return the cheapest effort for ``k`` results; ``least_B`` is the score of the k-th true one."""
     tried: list[tuple[float, float, Effort]] = []
     enough: float | None = None
-    lengths = index.short_lists(k)
-    for width in index.widths(k):
-        if enough is not None and index.cost(Effort(k=k, width=width, short_list=k)) >= enough:
+    lengths = index.refine_ks(k)
+    for probes in index.probes(k):
+        if enough is not None and index.cost(Effort(k=k, probes=probes, refine_k=k)) >= enough:
             break
-        rows_BS = index.candidates(queries_BD, Effort(k=k, width=width, short_list=lengths[-1]))
+        rows_BS = index.candidates(queries_BD, Effort(k=k, probes=probes, refine_k=lengths[-1]))
         hits_BS = _scores_of(vectors_ND, queries_BD, rows_BS) >= least_B[:, None] - ROUNDING
         found_BS = np.cumsum(hits_BS, axis=1).clip(max=k) / k
         for length in lengths:
-            effort = Effort(k=k, width=width, short_list=length)
+            effort = Effort(k=k, probes=probes, refine_k=length)
             recall_B = found_BS[:, length - 1]
             sure = float(recall_B.mean() - CAUTION * recall_B.std() / len(recall_B) ** 0.5)
             tried.append((sure, index.cost(effort), effort))

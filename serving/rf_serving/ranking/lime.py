@@ -24,7 +24,7 @@ class _Beside(local):
     """A second thread for each thread that answers, made by it: so it has the priority of the thread that waits for it."""
 
     def __init__(self) -> None:
-        self.thread = ThreadPoolExecutor(1, "rf-user-side", use_one_thread)
+        self.thread = ThreadPoolExecutor(1, "rf-user-state", use_one_thread)
 
 
 _BESIDE = _Beside()
@@ -42,7 +42,7 @@ class ReRanker:
 
     def begin(self, users: Sequence[EncodedUser]) -> "Future[Any]":
         """Start computing the user states of some requests."""
-        return _BESIDE.thread.submit(self._user_side, users)
+        return _BESIDE.thread.submit(self._user_state, users)
 
     @torch.inference_mode()
     def scores(
@@ -60,12 +60,12 @@ class ReRanker:
         rows_BK, dot_BK = np.zeros((B, K), np.int64), np.zeros((B, K), np.float32)
         for request, (each, count) in enumerate(zip(found, counts, strict=True)):
             rows_BK[request, :count], dot_BK[request, :count] = each.rows, each.scores
-        item_BKW = torch.from_numpy(catalog.sides(rows_BK.ravel())).float().view(B, K, -1)
+        item_BKW = torch.from_numpy(catalog.item_states(rows_BK.ravel())).float().view(B, K, -1)
         score_BK = self.ranker(user.result(), item_BKW, torch.from_numpy(dot_BK)).numpy()
         return [score_K[:count] for score_K, count in zip(score_BK, counts, strict=True)]
 
     @torch.inference_mode()
-    def _user_side(self, users: Sequence[EncodedUser]) -> Any:
+    def _user_state(self, users: Sequence[EncodedUser]) -> Any:
         return self.ranker.user_state(histories_of(users))
 
 

@@ -38,7 +38,7 @@ def vectors_of(count: int, seed: int) -> Vector:
     return unit
 
 
-def sides_of(vectors: Vector) -> npt.NDArray[np.float16]:
+def states_of(vectors: Vector) -> npt.NDArray[np.float16]:
     """What a re-ranker would keep of items."""
     sides: npt.NDArray[np.float16] = vectors[:, 1:4].astype(np.float16)
     return sides
@@ -58,14 +58,14 @@ def base_of(count: int, kind: type[VectorIndex] = ExactIndex) -> BaseSegment:
         index=kind.build(vectors),
         vectors_ND=vectors,
         tokens_ND=-vectors,
-        sides_NW=sides_of(vectors),
+        item_states_NW=states_of(vectors),
         read_items=lambda: table(ids, [0] * count),
     )
 
 
 def live(ids: list[str], vectors: Vector, sequence: int) -> LiveItems:
     sequences = [sequence + n for n in range(len(ids))]
-    return LiveItems(ids, sequences, table(ids, sequences), vectors, -vectors, sides_of(vectors))
+    return LiveItems(ids, sequences, table(ids, sequences), vectors, -vectors, states_of(vectors))
 
 
 @dataclass
@@ -97,9 +97,9 @@ class Model:
         rows = snapshot.rows_of(some)
         np.testing.assert_array_equal(snapshot.vectors(rows), np.stack([self.items[item][0] for item in some]))
         np.testing.assert_array_equal(snapshot.tokens(rows), -np.stack([self.items[item][0] for item in some]))
-        sides = snapshot.sides(rows)
+        sides = snapshot.item_states(rows)
         assert sides.dtype == np.float16
-        np.testing.assert_array_equal(sides, sides_of(snapshot.vectors(rows)))
+        np.testing.assert_array_equal(sides, states_of(snapshot.vectors(rows)))
         assert snapshot.sequences(rows) == [self.items[item][1] for item in some]
         assert snapshot.values(rows) == [{"item__name": f"{item} at {self.items[item][1]}"} for item in some]
         assert snapshot.texts(rows.tolist()) == some
@@ -162,7 +162,7 @@ def test_a_catalog_on_a_new_base_is_the_same_catalog() -> None:
         index=ExactIndex.build(vectors),
         vectors_ND=vectors,
         tokens_ND=-vectors,
-        sides_NW=sides_of(vectors),
+        item_states_NW=states_of(vectors),
         read_items=lambda: table(ids, sequences),
         sequence=last,
         sequence_N=np.array(sequences),
@@ -220,7 +220,7 @@ def test_ten_thousand_changed_items_cost_a_search_less_than_a_millisecond() -> N
         index=ExactIndex.build(vectors[:100]),
         vectors_ND=vectors[:100],
         tokens_ND=vectors[:100],
-        sides_NW=sides_of(vectors[:100]),
+        item_states_NW=states_of(vectors[:100]),
         read_items=lambda: table(ids, [0] * 100),
     )
     state = CatalogState(cast(Any, None), base)

@@ -53,7 +53,7 @@ def test_codes_of_a_device_find_what_the_rows_hold(clustered: Draw) -> None:
 def test_a_catalog_of_few_items_has_codes_of_a_device_too(fake_gpu: Any, unit: Draw, items: int) -> None:
     vectors, queries = unit(items), unit(2, seed=1)
     index = IvfPqIndex.build(vectors)
-    index.efforts = Efforts([Effort(k=10, width=16, short_list=max(1, items))])  # all lists, all rows
+    index.efforts = Efforts([Effort(k=10, probes=16, refine_k=max(1, items))])  # all lists, all rows
     index.to_device(0)
     found = index.search(queries, 10)
     assert np.array_equal(np.sort(found.scores), np.sort(exact_search(vectors, queries, 10).scores))
@@ -98,9 +98,9 @@ def test_what_a_device_does_not_take_is_searched_on_the_cpu(
 def test_more_lists_than_a_device_probes_are_probed_on_the_cpu(fake_gpu: Any, unit: Draw) -> None:
     index = IvfPqIndex.build(unit(4096), lists=4096)
     index.to_device(0)
-    for width, on_device in ((2048, 1), (2049, 0)):
+    for probes, on_device in ((2048, 1), (2049, 0)):
         fake_gpu.asked.clear()
-        index.candidates(unit(2, seed=1), Effort(k=10, width=width, short_list=20))
+        index.candidates(unit(2, seed=1), Effort(k=10, probes=probes, refine_k=20))
         assert len(fake_gpu.asked) == on_device
 
 

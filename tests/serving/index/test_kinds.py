@@ -136,8 +136,8 @@ def test_many_lists_are_found_by_codes_of_their_centroids(
     coded = IvfPqIndex.build(vectors, lists=150)
     coded.save(tmp_path / "index.faiss")
     opened = open_index("ivf-pq", tmp_path / "index.faiss", vectors, coded.settings)
-    for width in (10, 150):
-        effort = Effort(k=20, width=width, short_list=200)
+    for probes in (10, 150):
+        effort = Effort(k=20, probes=probes, refine_k=200)
         truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :20]
         by_flat, by_codes, by_opened = (
             np.mean(

@@ -53,9 +53,9 @@ def test_no_cheaper_effort_would_do(clustered: Draw) -> None:
     tune(index, vectors, queries, 0.9, numbers=(20,))
     chosen = index.efforts.all[0]
     truth = exact_search(vectors, queries, 20).scores[:, -1:]
-    for width in index.widths(20):
-        for length in index.short_lists(20):
-            effort = Effort(k=20, width=width, short_list=length)
+    for probes in index.probes(20):
+        for length in index.refine_ks(20):
+            effort = Effort(k=20, probes=probes, refine_k=length)
             if index.cost(effort) >= index.cost(chosen):
                 continue
             recall_B = (index.search_with(queries, 20, effort).scores >= truth - 1e-6).mean(axis=1)
@@ -84,7 +84,7 @@ def test_what_is_out_of_reach_gets_the_best_there_is(clustered: Draw) -> None:
     index = Blind.build(vectors)
     tune(index, vectors, queries, 0.99, numbers=(20,))
     assert recall_against_exact(index, vectors, queries, [20])[20] == pytest.approx(0.95, abs=0.003)
-    assert index.efforts.all[0].width < max(index.widths(20))  # not the dearest of those that are alike
+    assert index.efforts.all[0].probes < max(index.probes(20))  # not the dearest of those that are alike
 
 
 def test_a_small_catalog_is_tuned_for_all_of_it(approximate: type[ApproximateIndex], clustered: Draw) -> None:
@@ -96,11 +96,17 @@ def test_a_small_catalog_is_tuned_for_all_of_it(approximate: type[ApproximateInd
 
 
 def test_efforts_grow_with_what_is_asked() -> None:
-    efforts = Efforts([Effort(k=1000, width=30, short_list=1500), Effort(k=100, width=8, short_list=300)])
-    assert efforts.of(1) == efforts.of(100) == Effort(k=100, width=8, short_list=300)
-    assert efforts.of(101) == Effort(k=1000, width=30, short_list=1500)
-    assert efforts.of(2500) == Effort(k=2500, width=75, short_list=3750)
+    efforts = Efforts([Effort(k=1000, probes=30, refine_k=1500), Effort(k=100, probes=8, refine_k=300)])
+    assert efforts.of(1) == efforts.of(100) == Effort(k=100, probes=8, refine_k=300)
+    assert efforts.of(101) == Effort(k=1000, probes=30, refine_k=1500)
+    assert efforts.of(2500) == Effort(k=2500, probes=75, refine_k=3750)
     written = Efforts.read({"efforts": efforts.plain(), "links": 32})
     assert written is not None
     assert written.all == efforts.all
     assert Efforts.read({"links": 32}) is None
+
+
+def test_efforts_of_earlier_versions_are_read() -> None:
+    read = Efforts.read({"efforts": [{"k": 100, "width": 8, "short_list": 300}]})
+    assert read is not None
+    assert read.all == (Effort(k=100, probes=8, refine_k=300),)

@@ -26,10 +26,10 @@ def test_a_bundle_has_what_the_re_ranker_keeps_of_each_item(ranked: ServedBundle
     vectors = torch.from_numpy(np.array(ranked.vectors_ND))
     with torch.inference_mode():
         expected = random_ranker().item_state(vectors[:, :16]).numpy()
-    assert ranked.sides_NW is not None
-    assert ranked.sides_NW.dtype == np.float16
-    np.testing.assert_allclose(ranked.sides_NW, expected, rtol=2e-3, atol=1e-6)
-    assert isinstance(ranked.sides_NW, np.memmap)  # shared by the processes of a machine
+    assert ranked.item_states_NW is not None
+    assert ranked.item_states_NW.dtype == np.float16
+    np.testing.assert_allclose(ranked.item_states_NW, expected, rtol=2e-3, atol=1e-6)
+    assert isinstance(ranked.item_states_NW, np.memmap)  # shared by the processes of a machine
     names = read_manifest(ranked.path).files
     assert {"item_sides.npy", "reranker/config.json", "reranker/weights.pt", "reranker/metrics.json"} < set(names)
 
@@ -41,7 +41,7 @@ def test_a_bundle_without_a_re_ranker_is_as_before(
     built = build_bundle(registry_of(home), home / "bundles", "tiny-run", reranker=False)
     assert built.reranker is None
     without = ServedBundle.open(built.record.path)
-    assert (without.ranker, without.sides_NW) == (None, None) == (plain.ranker, plain.sides_NW)
+    assert (without.ranker, without.item_states_NW) == (None, None) == (plain.ranker, plain.item_states_NW)
     assert set(read_manifest(without.path).files) == set(read_manifest(plain.path).files)
 
 

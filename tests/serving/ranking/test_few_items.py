@@ -11,7 +11,7 @@ from rf_platform.errors import RfError
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, RERANK_LIME, RERANK_NONE, Interaction, Rerank, Session
-from rf_serving.bundle.reranker import item_sides
+from rf_serving.bundle.reranker import item_states
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_encoder import ItemEncoder
@@ -49,14 +49,14 @@ def few(bundle: ServedBundle, kind: str, rows: int, dead: Sequence[int] = (), li
         index=INDEX_KINDS[kind].build(vectors_ND),
         vectors_ND=vectors_ND,
         tokens_ND=bundle.item_tokens_ND[:rows],
-        sides_NW=None if bundle.sides_NW is None else bundle.sides_NW[:rows],
+        item_states_NW=None if bundle.item_states_NW is None else bundle.item_states_NW[:rows],
         read_items=lambda: whole.items.slice(0, rows),
     )
     delta, chosen = MemSegment(base), np.array(live, np.int64)
     if len(chosen):
         vectors, sides = bundle.vectors_ND[chosen], np.empty((len(chosen), 0), np.float16)
         if bundle.ranker is not None:
-            sides = item_sides(bundle.ranker, vectors, bundle.model.config.dim)
+            sides = item_states(bundle.ranker, vectors, bundle.model.config.dim)
         ids = [whole.ids[row] for row in live]
         tokens = bundle.item_tokens_ND[chosen]
         delta.append(LiveItems(ids, [1] * len(ids), whole.items.take(chosen), vectors, tokens, sides))
@@ -184,7 +184,10 @@ def test_a_snapshot_has_what_lives(catalog: Few, ranked: ServedBundle) -> None:
     assert sorted(snapshot.texts(snapshot.scan(query_D).rows.tolist())) == sorted(catalog.ids)
     nothing = np.zeros(0, np.int64)
     assert (
-        len(snapshot.scan(query_D, nothing).rows) == len(snapshot.vectors(nothing)) == len(snapshot.sides(nothing)) == 0
+        len(snapshot.scan(query_D, nothing).rows)
+        == len(snapshot.vectors(nothing))
+        == len(snapshot.item_states(nothing))
+        == 0
     )
     assert not snapshot.values(nothing)
     assert not snapshot.sequences(nothing)

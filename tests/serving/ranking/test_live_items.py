@@ -82,9 +82,9 @@ def assert_same(found: Answer, expected: Answer) -> None:
 
 def test_an_item_of_the_bundle_keeps_what_it_had_when_it_was_built(ranked: ServedBundle) -> None:
     encoded = ItemEncoder(ranked).encode(LiveCatalog.open(ranked, _Empty()).snapshot.base.items)  # type: ignore[arg-type]
-    assert ranked.sides_NW is not None
-    assert encoded.sides_NW.dtype == ranked.sides_NW.dtype
-    np.testing.assert_allclose(encoded.sides_NW, ranked.sides_NW, rtol=2e-3, atol=1e-4)
+    assert ranked.item_states_NW is not None
+    assert encoded.item_states_NW.dtype == ranked.item_states_NW.dtype
+    np.testing.assert_allclose(encoded.item_states_NW, ranked.item_states_NW, rtol=2e-3, atol=1e-4)
 
 
 class _Empty:
@@ -142,7 +142,7 @@ def test_compaction_keeps_what_the_re_ranker_keeps(
     catalog.close()
     base = catalog.snapshot.base
     assert catalog.snapshot.delta is None
-    assert isinstance(base.sides_NW, np.memmap)
+    assert isinstance(base.item_states_NW, np.memmap)
     assert_same(answer(ranked, catalog), expected)
     put(journal, catalog, {1002: NEW, 1000: None})  # behind the compacted catalog
     catalog.catch_up()

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
-from rf_serving.bundle.reranker import no_sides
+from rf_serving.bundle.reranker import no_item_states
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.catalog.mem_segment import LiveItems, MemSegment
@@ -77,7 +77,7 @@ def snapshot_of(base: BaseSegment, dead: Any = (), added: dict[int, Any] | None 
     delta = MemSegment(base)
     for item, (vector, features) in (added or {}).items():
         table = base.schema.table([item], [features])
-        items = LiveItems([item], [1], table, vector[None], np.zeros((1, 1), np.float32), no_sides(1))
+        items = LiveItems([item], [1], table, vector[None], np.zeros((1, 1), np.float32), no_item_states(1))
         (replaced,) = delta.append(items).tolist()
         alive = np.append(alive, True)
         if replaced >= 0:

@@ -26,7 +26,7 @@ from rf_platform.features.spec import FeatureSpec
 from rf_platform.interrupts import end_with_parent
 from rf_serving.bundle import files
 from rf_serving.catalog.item_schema import ItemSchema
-from rf_serving.index import INDEX_KINDS, ApproximateIndex, Effort, Efforts
+from rf_serving.index import INDEX_KINDS, ApproximateIndex, Efforts
 
 if TYPE_CHECKING:
     from rf_platform.bundle import BundleManifest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 ITEMS = "items.arrow"
 SEQUENCES = "sequences.npy"
 JOB = "job.json"
-ALIVE, LIVE_ITEMS, LIVE_VECTORS, LIVE_TOKENS, LIVE_SIDES, LIVE_SEQUENCES = (
+ALIVE, LIVE_ITEMS, LIVE_VECTORS, LIVE_TOKENS, LIVE_ITEM_STATES, LIVE_SEQUENCES = (
     "alive.npy",
     "live_items.arrow",
     "live_vectors.npy",
@@ -108,13 +108,13 @@ def compact(given: Path) -> None:
     with publish(Path(job.target)) as staging:
         vectors_ND = _gather(base / files.VECTORS, live_mask_N, given / LIVE_VECTORS, staging / files.VECTORS)
         _gather(base / files.TOKENS, live_mask_N, given / LIVE_TOKENS, staging / files.TOKENS)
-        if (given / LIVE_SIDES).exists():
-            _gather(base / files.SIDES, live_mask_N, given / LIVE_SIDES, staging / files.SIDES)
+        if (given / LIVE_ITEM_STATES).exists():
+            _gather(base / files.ITEM_STATES, live_mask_N, given / LIVE_ITEM_STATES, staging / files.ITEM_STATES)
         _gather(base / SEQUENCES, live_mask_N, given / LIVE_SEQUENCES, staging / SEQUENCES)
         _write_items(base, live_mask_N, given / LIVE_ITEMS, staging / ITEMS, schema)
         index = INDEX_KINDS[job.index_kind].build(vectors_ND)
-        if isinstance(index, ApproximateIndex) and job.index_efforts:
-            index.efforts = Efforts(Effort(**effort) for effort in job.index_efforts)
+        if isinstance(index, ApproximateIndex) and (tuned := Efforts.read({"efforts": job.index_efforts})):
+            index.efforts = tuned
         index.save(staging / files.INDEX)
         write_manifest(
             staging,

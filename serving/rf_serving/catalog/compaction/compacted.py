@@ -81,19 +81,19 @@ class CompactedCatalogs:
             index=open_index(manifest.index.kind, path / files.INDEX, vectors_ND, settings, self._device),
             vectors_ND=vectors_ND,
             tokens_ND=np.load(path / files.TOKENS, mmap_mode="r"),
-            sides_NW=self._sides(path),
+            item_states_NW=self._item_states(path),
             read_items=lambda: items,
             sequence=sequence,
             sequence_N=np.load(path / SEQUENCES, mmap_mode="r"),
         )
 
-    def _sides(self, path: Path) -> npt.NDArray[np.floating] | None:
+    def _item_states(self, path: Path) -> npt.NDArray[np.floating] | None:
         if self._bundle.ranker is None:
             return None
-        if not (path / files.SIDES).exists():
+        if not (path / files.ITEM_STATES).exists():
             raise CorruptError(f"the compacted catalog {path} was made without the bundle's re-ranker; delete it")
-        sides_NW: npt.NDArray[np.floating] = np.load(path / files.SIDES, mmap_mode="r")
-        return sides_NW
+        item_states_NW: npt.NDArray[np.floating] = np.load(path / files.ITEM_STATES, mmap_mode="r")
+        return item_states_NW
 
     def resume(self, journal: CatalogJournal) -> BaseSegment | None:
         """Return the newest one that belongs to a journal, for a process that starts; None if there is none."""

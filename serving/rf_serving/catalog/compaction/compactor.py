@@ -197,8 +197,8 @@ def write_input(snapshot: CatalogSnapshot, directory: Path) -> None:
     rows = base.rows + np.flatnonzero(snapshot.live_mask_N[base.rows :])
     np.save(directory / builder.LIVE_VECTORS, snapshot.vectors(rows))
     np.save(directory / builder.LIVE_TOKENS, snapshot.tokens(rows))
-    if base.sides_NW is not None:
-        np.save(directory / builder.LIVE_SIDES, snapshot.sides(rows))
+    if base.item_states_NW is not None:
+        np.save(directory / builder.LIVE_ITEM_STATES, snapshot.item_states(rows))
     np.save(directory / builder.LIVE_SEQUENCES, np.array(snapshot.sequences(rows), np.int64))
     items = base.schema.arrow.empty_table() if snapshot.delta_items is None else snapshot.delta_items
     with pa.ipc.new_file(str(directory / builder.LIVE_ITEMS), base.schema.arrow) as sink:

@@ -117,12 +117,12 @@ def _curve(
     truth_BK: npt.NDArray[np.float32],
     scan_ms: float,
 ) -> list[dict[str, Any]]:
-    """Return recall and latency at rising widths with the tuned short list, until nothing is left to gain."""
+    """Return recall and latency at rising numbers of probes with the tuned short list, until nothing is left to gain."""
     tuned = index.efforts.of(RESULTS)
     singles = _singles(queries_BD)
     points: list[dict[str, Any]] = []
-    for width in index.widths(RESULTS):
-        effort = Effort(k=RESULTS, width=width, short_list=tuned.short_list)
+    for probes in index.probes(RESULTS):
+        effort = Effort(k=RESULTS, probes=probes, refine_k=tuned.refine_k)
 
         def search(query_BD: npt.NDArray[np.float32], effort: Effort = effort) -> Found:
             return index.search_with(query_BD, RESULTS, effort)
@@ -131,8 +131,8 @@ def _curve(
         wall, own = _time(search, singles[:CURVE_QUERIES])
         points.append(
             {
-                "width": width,
-                "short_list": effort.short_list,
+                "probes": probes,
+                "refine_k": effort.refine_k,
                 "tuned": effort == tuned,
                 "recall": recalls(found, truth_BK),
                 "ms": _summary(wall),
@@ -140,8 +140,8 @@ def _curve(
             }
         )
         last = points[-1]["recall"][str(RESULTS)]
-        stuck = len(points) > 3 and last - points[-4]["recall"][str(RESULTS)] < 1e-4 and width > tuned.width
-        if last >= CURVE_ENDS or stuck or (points[-1]["ms"]["p50"] > scan_ms and width > tuned.width):
+        stuck = len(points) > 3 and last - points[-4]["recall"][str(RESULTS)] < 1e-4 and probes > tuned.probes
+        if last >= CURVE_ENDS or stuck or (points[-1]["ms"]["p50"] > scan_ms and probes > tuned.probes):
             break
     return points
 

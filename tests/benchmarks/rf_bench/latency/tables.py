@@ -29,7 +29,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
                     "1" if kind == "exact" else f"{found['speedup']['p50']:.3g}x",
                     decimal(build["index_bytes"]) if build["index_bytes"] else "",
                     f"{build['cpu_seconds']:,.0f}" if build["index_bytes"] else "",
-                    ", ".join(f"{e['width']} wide, {e['short_list']} re-scored" for e in efforts),
+                    ", ".join(f"{e['probes']} probes, {e['refine_k']} re-scored" for e in efforts),
                 )
             )
     return Table(

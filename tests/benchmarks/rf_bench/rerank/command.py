@@ -27,7 +27,7 @@ def rerank(
 ) -> None:
     """Re-ranking: cost of a request by candidates and by history, LIME-MHA and LIME-XOR beside the full ranker.
 
-    Timed is what a request adds: the user side, fetching the candidates' rows of the item side, which is computed beforehand, and
+    Timed is what a request adds: the user state, fetching the candidates' item states, which are computed beforehand, and
     scoring. One request at a time on one thread, the re-rankers in turns; medians of CPU milliseconds. docs/benchmarks.md
     explains the figures.
 
@@ -49,7 +49,7 @@ def rerank(
     slow = ", ".join({each.kind for each in left_out}) or "any re-ranker"
     Report(
         title="Cost of re-ranking",
-        lead="One request at a time on one thread, the item side computed beforehand, all re-rankers in turns.",
+        lead="One request at a time on one thread, item states computed beforehand, all re-rankers in turns.",
         results={"measured": measured, "not_measured": left_out, "item_bytes": item_bytes, "ratios": compared},
         tables=tables(measured),
         charts=draw(measured, options.limit),

@@ -33,7 +33,7 @@ class Measured:
     history: int
     cpu_ms: dict[str, float]
     """CPU time of the thread by part, and ``total``: ``user`` is what is computed whatever the candidates are, ``gather`` fetches
-    the candidates' rows of the item side, ``score`` is the rest."""
+    the candidates' item states, ``score`` is the rest."""
     ms: float
     """Time by the clock, all parts."""
     requests: int
@@ -57,7 +57,7 @@ class NotMeasured:
 
 
 class Contender:
-    """One re-ranker with the item side of the catalog, as a bundle holds it."""
+    """One re-ranker with the item states of the catalog, as a bundle holds them."""
 
     def __init__(self, ranker: Ranker, items_ND: Tensor) -> None:
         self._ranker = ranker.eval()

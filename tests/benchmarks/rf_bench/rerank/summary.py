@@ -69,7 +69,7 @@ Sizes = Mapping[tuple[str, int, int], Measured]
 
 
 def _line(sizes: Sizes, axis: str, places: Sequence[tuple[int, int, int]]) -> Table:
-    heads = (axis.partition(",")[0], "re-ranker", "user side", "candidates", "all", "p50 ms", "full over it")
+    heads = (axis.partition(",")[0], "re-ranker", "user state", "candidates", "all", "p50 ms", "full over it")
     rows = []
     for value, candidates, history in places:
         full = sizes.get((FULL, candidates, history))

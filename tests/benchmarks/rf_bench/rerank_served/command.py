@@ -41,7 +41,7 @@ def rerank_served(
     """Re-ranking in answers: what each order adds to a request of a real bundle, by the stages' own times.
 
     The same random histories are answered in the order of the search, by exact dot products and by the re-ranker, in turns, one
-    at a time, everything on one core: the user side, which a server computes while it searches, takes its time from the search
+    at a time, everything on one core: the user state, which a server computes while it searches, takes its time from the search
     here. A bundle without a re-ranker is measured with an untrained one, which costs the same. Wants a quiet machine.
 
     [bold]Examples[/]

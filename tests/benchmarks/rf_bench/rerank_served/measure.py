@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, RERANK_LIME, RERANK_NONE, Interaction, Session
-from rf_serving.bundle.reranker import item_sides
+from rf_serving.bundle.reranker import item_states
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.ranking.policy import RerankPolicy, name_of
 from rf_serving.retrieval.engine import Engine
@@ -34,12 +34,12 @@ class Measured:
     candidates: int
     """Items found to be ordered; with ``none`` and, of an exact index, ``exact``, those asked for alone are."""
     rerank_ms: float
-    """Median of the stage itself: beginning the user side, and from the end of the search to the order; 0 without."""
+    """Median of the stage itself: beginning the user state, and from the end of the search to the order; 0 without."""
     rerank_p99_ms: float
     encode_ms: float
     """Median."""
     search_ms: float
-    """Median; the user side is computed meanwhile."""
+    """Median; the user state is computed meanwhile."""
     total_ms: float
     """Median of all stages together."""
     added_ms: float
@@ -68,7 +68,7 @@ def with_untrained(bundle: ServedBundle, kind: str, seed: int) -> ServedBundle:
     torch.manual_seed(seed)
     dim = bundle.model.config.dim
     ranker = make_ranker(RerankConfig(kind=kind), dim).eval()
-    return replace(bundle, ranker=ranker, sides_NW=item_sides(ranker, bundle.vectors_ND, dim))
+    return replace(bundle, ranker=ranker, item_states_NW=item_states(ranker, bundle.vectors_ND, dim))
 
 
 def _measure(bundle: ServedBundle, candidates: int, sessions: Sequence[Session], k: int) -> Iterator[Measured]:
