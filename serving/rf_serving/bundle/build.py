@@ -42,7 +42,7 @@ class IndexOptions:
     """Kind of the index, and the recall that it is tuned for."""
 
     kind: str = "auto"
-    """``exact``, ``hnsw``, ``ivf-pq`` or ``auto``."""
+    """One of :data:`~rf_serving.index.INDEX_KINDS`, or ``auto``: see :func:`~rf_serving.index.choose_kind`."""
     recall: float = 0.99
     """Share of the true best items that the search of an approximate index is tuned to find; ``min_recall`` if that is more."""
     min_recall: float = 0.95

@@ -7,6 +7,7 @@ import typer
 
 from rf_platform.cli.console import out_console, print_json, say
 from rf_platform.cli.options import Json
+from rf_platform.cli.lazy_help import listing
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
@@ -18,7 +19,13 @@ LEAST_KEPT = 0.99
 """Share of the exact Recall@20 below which an index is not worth its speed."""
 
 
-@app.command()
+def _kinds() -> list[str]:
+    from rf_serving.index import INDEX_KINDS
+
+    return list(INDEX_KINDS)
+
+
+@app.command(cls=listing(kinds=_kinds))
 def evaluate(
     run: Annotated[str | None, typer.Argument(help="Run; default: the last one.", show_default=False)] = None,
     split: Annotated[
@@ -28,8 +35,8 @@ def evaluate(
     index: Annotated[
         str,
         typer.Option(
-            help="Index to rank through as well, as a server would: auto for what `rf index build` takes by itself, hnsw, or "
-            "ivf-pq. An exact index needs no second ranking."
+            help="Index to rank through as well, as a server would: auto for what `rf index build` takes by itself, or one of "
+            "{kinds}. An exact index needs no second ranking."
         ),
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the order of ties and of the bootstrap.")] = 0,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from rf_platform.cli.options import Json
+from rf_platform.cli.lazy_help import listing
 
 app = typer.Typer(no_args_is_help=True, help="Build a servable bundle: towers, vocabularies, vectors, index.")
 
@@ -15,7 +16,13 @@ def index() -> None:
     """Build a servable bundle: towers, vocabularies, vectors, index."""
 
 
-@app.command()
+def _kinds() -> list[str]:
+    from rf_serving.index import INDEX_KINDS
+
+    return list(INDEX_KINDS)
+
+
+@app.command(cls=listing(kinds=_kinds))
 def build(
     run: Annotated[str | None, typer.Argument(help="Training run; default: the newest.")] = None,
     name: Annotated[
@@ -23,9 +30,7 @@ def build(
     ] = None,
     kind: Annotated[
         str,
-        typer.Option(
-            help="exact, hnsw, ivf-pq, or auto: exact up to 100,000 items, ivf-pq above.",
-        ),
+        typer.Option(help="One of {kinds}, or auto: exact up to 100,000 items, ivf-pq above."),
     ] = "auto",
     recall: Annotated[
         float,

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from rf_platform.features.spec import FeatureSpec
 from rf_protos.v1.explanation_pb2 import FeatureCause, HistoryEvent
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.explain.explainer import INTERACTIONS_AT_ONCE
 from rf_serving.explain.scoring import Scoring
 from rf_serving.user_features.features import KnownFeatures
+
+INTERACTIONS_AT_ONCE = 4096
+"""Interactions encoded together: 80 histories of 50 events, or 20 of 200. Memory is bounded whatever the history's length."""
 
 
 class UserCause(NamedTuple):

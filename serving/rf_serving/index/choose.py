@@ -15,6 +15,7 @@ from rf_serving.index.ivf_pq import IvfPqIndex
 from rf_serving.index.vector_index import VectorIndex
 
 INDEX_KINDS: dict[str, type[VectorIndex]] = {index.kind: index for index in (ExactIndex, HnswIndex, IvfPqIndex)}
+"""All kinds by name: what options, help texts, bundles and benchmarks choose from."""
 EXACT_LIMIT = 100_000
 """Largest catalog that ``auto`` scans: 1 ms a query for 64 dimensions on one core. Above, IVF-PQ answers sooner than HNSW at
 every recall, in a fifth of the memory, and is built in a twentieth of the time (docs/benchmarks.md); HNSW is taken by name

@@ -33,6 +33,7 @@ class ExactIndex(VectorIndex):
     """A full scan of the rows: always right, and the faster choice for small catalogs. It has no file of its own."""
 
     kind: ClassVar[str] = "exact"
+    title: ClassVar[str] = "exact scan"
     exact: ClassVar[bool] = True
 
     def __init__(self, vectors_ND: npt.NDArray[np.float32]) -> None:

@@ -33,6 +33,7 @@ class HnswIndex(ApproximateIndex):
     """
 
     kind: ClassVar[str] = "hnsw"
+    title: ClassVar[str] = "HNSW"
 
     def __init__(self, vectors_ND: npt.NDArray[np.float32], efforts: Efforts, graph: Any) -> None:
         super().__init__(vectors_ND, efforts)

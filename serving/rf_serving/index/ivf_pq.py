@@ -53,6 +53,7 @@ class IvfPqIndex(ApproximateIndex):
     """
 
     kind: ClassVar[str] = "ivf-pq"
+    title: ClassVar[str] = "IVF-PQ + exact re-scoring"
 
     def __init__(self, vectors_ND: npt.NDArray[np.float32], efforts: Efforts, base: Any) -> None:
         super().__init__(vectors_ND, efforts)

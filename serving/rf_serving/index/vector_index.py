@@ -37,6 +37,8 @@ class VectorIndex(ABC):
 
     kind: ClassVar[str]
     """Name in the bundle's manifest and on the command line."""
+    title: ClassVar[str]
+    """Name in charts."""
     exact: ClassVar[bool]
     """Whether the result is always the true one."""
 

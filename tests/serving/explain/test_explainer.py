@@ -176,7 +176,7 @@ def test_strongest_first_and_no_more_than_asked_for(
     people: list[Any], explainer: "Explainer", snapshot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rf_serving.explain import explainer as module
-    from rf_serving.explain import left_out
+    from rf_serving.explain import user_causes
     from rf_serving.explain.explainer import MAX_ITEMS, REASONS
 
     rows = np.arange(MAX_ITEMS + 5)
@@ -187,7 +187,7 @@ def test_strongest_first_and_no_more_than_asked_for(
         assert sizes == sorted(sizes, reverse=True)
         assert len(events(explanation)) == REASONS
         assert len(sizes) - REASONS <= REASONS
-    monkeypatch.setattr(left_out, "INTERACTIONS_AT_ONCE", 25)
+    monkeypatch.setattr(user_causes, "INTERACTIONS_AT_ONCE", 25)
     monkeypatch.setattr(module, "ITEMS_AT_ONCE", 3)
     for one, other in zip(explainer.explain(people[0], snapshot, rows[:7]), whole, strict=False):
         assert [r.contribution for r in one.reasons] == pytest.approx([r.contribution for r in other.reasons], abs=1e-5)

@@ -8,10 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from rf_bench.latency.options import RESULTS, size_name
+from rf_serving.index import INDEX_KINDS
 from rf_training.report.drawing import MUTED, SERIES, Chart, Ink, finish, log_scale, panel, style
 
-COLOURS: Mapping[str, Ink] = {"exact": MUTED, "hnsw": SERIES[1], "ivf-pq": SERIES[0]}
-NAMES = {"exact": "exact scan", "hnsw": "HNSW", "ivf-pq": "IVF-PQ + exact re-scoring"}
+_APPROXIMATE = [kind for kind, index in INDEX_KINDS.items() if not index.exact]
+COLOURS: Mapping[str, Ink] = {
+    kind: SERIES[_APPROXIMATE[::-1].index(kind)] if kind in _APPROXIMATE else MUTED for kind in INDEX_KINDS
+}
 
 
 def draw(result: Mapping[str, Any]) -> list[Chart]:
@@ -90,7 +93,9 @@ def _curve(axes: Axes, size: Mapping[str, Any]) -> None:
     for kind, result in size["kinds"].items():
         colour = COLOURS[kind].light
         if "curve" not in result:
-            axes.axvline(result["ms"]["p50"], color=colour, linewidth=1.2, linestyle=(0, (4, 3)), label=NAMES[kind])
+            axes.axvline(
+                result["ms"]["p50"], color=colour, linewidth=1.2, linestyle=(0, (4, 3)), label=INDEX_KINDS[kind].title
+            )
             continue
         points = result["curve"]
         axes.plot(
@@ -99,7 +104,7 @@ def _curve(axes: Axes, size: Mapping[str, Any]) -> None:
             color=colour,
             marker="o",
             markersize=2.5,
-            label=NAMES[kind],
+            label=INDEX_KINDS[kind].title,
         )
         axes.plot([result["ms"]["p50"]], [result["recall"][str(RESULTS)]], "o", color=colour, markersize=7)
     log_scale(axes, "x")
@@ -133,7 +138,7 @@ def _by_size(
                 color=ink.light,
                 marker="o",
                 markersize=4,
-                label=NAMES[kind],
+                label=INDEX_KINDS[kind].title,
             )
             if upper is not None:
                 axes.plot(items, [upper(size["kinds"][kind]) for size in some], color=ink.light, linewidth=0.8)

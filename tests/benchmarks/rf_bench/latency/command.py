@@ -6,15 +6,24 @@ import typer
 
 from rf_bench.invocation import Invocation, Output
 from rf_platform.cli.options import Json
+from rf_platform.cli.lazy_help import listing
 
 app = typer.Typer()
 
 
-@app.command()
+def _kinds() -> list[str]:
+    from rf_serving.index import INDEX_KINDS
+
+    return [name for name, index in INDEX_KINDS.items() if not index.exact]
+
+
+@app.command(cls=listing(kinds=_kinds))
 def latency(
     context: typer.Context,
     sizes: Annotated[str, typer.Option(help="Items of the catalogs, such as 10k,1m.")] = "10k,100k,1m,10m",
-    kinds: Annotated[str, typer.Option(help="Indexes beside the exact scan.")] = "hnsw,ivf-pq",
+    kinds: Annotated[
+        str, typer.Option(help="Indexes beside the exact scan, of {kinds}; default: all.", show_default=False)
+    ] = "",
     queries: Annotated[
         int, typer.Option(min=20, help="Queries that are timed; as many others tune the indexes.")
     ] = 1000,
@@ -59,7 +68,7 @@ def latency(
     options = call.options(
         LatencyOptions,
         sizes=parse_sizes(sizes),
-        kinds=tuple(kind.strip() for kind in kinds.split(",")),
+        **({"kinds": tuple(kind.strip() for kind in kinds.split(","))} if kinds else {}),
         threads=get_settings().threads or 1,
         hnsw_limit=limit[0],
     )
