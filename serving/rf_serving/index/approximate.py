@@ -25,7 +25,7 @@ class Effort:
     k: int
     """Number of results."""
     probes: int
-    """How widely the index looks: lists probed (IVF-PQ), or candidates kept while walking the graph (HNSW)."""
+    """Width of the search: lists probed (IVF-PQ's nprobe), or candidates kept while walking the graph (HNSW's efSearch)."""
     refine_k: int
     """Candidates that are scored exactly (IVF-PQ); ``k`` where all scores are exact."""
 

@@ -194,7 +194,7 @@ def present(column: pa.Array) -> npt.NDArray[np.bool_]:
 
 
 MASK_BYTES = 64 << 20
-"""What the kept masks of a catalog may take: 64 of a million items."""
+"""Memory limit of the kept masks of a catalog: 64 of a million items."""
 
 
 class ItemColumns:
@@ -238,7 +238,7 @@ class ItemColumns:
         return mask_N
 
     def prepare_like(self, other: "ItemColumns") -> None:
-        """Make ready for the conditions that another catalog was asked for."""
+        """Prepare the columns for the conditions that another catalog was asked for."""
         for name, column in self._columns.items():
             if name in other._columns:
                 column.prepare_like(other._columns[name])

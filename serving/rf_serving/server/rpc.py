@@ -49,7 +49,7 @@ STATUSES: Mapping[str, Meaning] = {
     ),
     "INTERNAL": Meaning("a bug; the server's log has the details under the request id", "report it"),
 }
-"""What each status means, in the order of the table."""
+"""Meaning of each status, in the order of the table."""
 
 _ANY = tuple(name for name in STATUSES if name not in ("FAILED_PRECONDITION", "DATA_LOSS"))
 METHOD_STATUSES: Mapping[str, Mapping[str, tuple[str, ...]]] = {

@@ -73,7 +73,7 @@ class Job:
     base: str
     """Directory of the items' vectors, tokens and features: the bundle, or an earlier compacted catalog."""
     target: str
-    """What to build."""
+    """Directory to build."""
     sequence: int
     """Last change that is in it."""
     anchor: dict[str, Any] | None
