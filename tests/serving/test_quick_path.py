@@ -14,8 +14,8 @@ from rf_serving.user_features import online_reader
 
 ROOT = Path(__file__).parents[2]
 SOURCES = tuple(str(ROOT / layer) for layer in ("platform", "training", "serving"))
-MOST_FILES = 42
-"""Ours, from the interceptor to the towers; each is a file more to read for who follows a request."""
+MOST_FILES = 47
+"""Files from the interceptor to the served tower; whatever adds one makes a request harder to follow."""
 
 
 class Passed(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, RERANK_LIME, RERANK_NONE, Rerank
+from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, RERANK_LIME, RERANK_NONE, RERANK_UNSPECIFIED, Rerank
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding.user_encoder import EncodedUser
@@ -42,6 +42,7 @@ class SecondStage:
     def __init__(self, bundle: ServedBundle, reranking: RerankPolicy | None = None) -> None:
         self._name, self._reranking = bundle.name, reranking or RerankPolicy()
         self._reranker = None if bundle.ranker is None else ReRanker(bundle.ranker)
+        self._by_default = self._reranking.order(RERANK_UNSPECIFIED, self._name, reranker=self._reranker is not None)
 
     def order_of(self, asked: "Rerank") -> "Rerank":
         """Return the order of a request's items, if there is a history.
@@ -52,6 +53,8 @@ class SecondStage:
         Raises:
             UnsupportedError: the request asks for a re-ranker, and the bundle has none.
         """
+        if asked == RERANK_UNSPECIFIED:
+            return self._by_default
         return self._reranking.order(asked, self._name, reranker=self._reranker is not None)
 
     def candidates(self, order: "Rerank", k: int, catalog: CatalogSnapshot) -> int:
