@@ -16,8 +16,7 @@ from rf_serving.front.messages import Lack, MessageFaultError
 from rf_serving.front.relay import Relay
 from rf_serving.server.fair_share import FairShare
 from rf_serving.server.interceptor import CallInterceptor, Method, message_missing
-from rf_serving.server.rpc import Service
-from rf_serving.server.told import INTERNAL
+from rf_serving.server.rpc import INTERNAL, Service
 
 _TOO_LATE = "Deadline Exceeded"
 _EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
