@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -198,14 +199,14 @@ def request_headers(path: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def running_front(**limits: Any) -> Iterator[RunningFront]:
+def running_front(context: ssl.SSLContext | None = None, **limits: Any) -> Iterator[RunningFront]:
     """Run a front; ``limits`` are fields of :class:`FrontLimits`."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def start() -> RunningFront:
-        front, application = Front(FrontLimits(**limits)), EchoApplication()
+        front, application = Front(FrontLimits(**limits), context), EchoApplication()
         port = front.bind("127.0.0.1", 0)
         await front.start(application)
         return RunningFront(front, application, port, loop)

@@ -1,5 +1,6 @@
 """Floods and stalls: what costs the other end nothing costs the front little, and has an end."""
 
+import socket
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -291,3 +292,25 @@ def test_what_is_held_of_calls_is_forgotten_with_them(front: Any) -> None:
         time.sleep(0.01)
     assert not connection.calls
     assert not connection.lifetime.incomplete
+
+
+def test_a_drain_takes_the_calls_that_are_on_their_way_and_no_later_ones(start_front: Callable[..., Any]) -> None:
+    with start_front() as running:
+        client = running.client()
+        first = client.call(HOLD)
+        client.settle()
+        running.do(running.front.retire)
+        second = client.call(HOLD)  # sent before the client has read of it
+        until = time.monotonic() + 20
+        while len(running.application.held) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        waiting = running.run(running.front.wait_until_answered(lambda call: True))
+        running.do(lambda: [call.reply(b"in time") for call in running.application.held])
+        waiting.result(20)
+        got = client.rest()
+        assert got.count(framed(b"in time")) == 2
+        assert (first, second) == (1, 3)
+        assert (3).to_bytes(4, "big") + bytes(4) in got  # the last call that was taken
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", running.port), timeout=20).close()

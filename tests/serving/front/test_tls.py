@@ -1,0 +1,60 @@
+"""TLS below the front: connections that never finish their handshake, or speak something else above it."""
+
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from typing import Any
+
+import pytest
+
+from rf_serving.front import frames
+from rf_serving.server.tls import ServerCertificates, TlsFiles
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    made = tmp_path_factory.mktemp("tls")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(made / "key"), "-out", str(made / "cert"), "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*command, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+    return TlsFiles(certificate=made / "cert", key=made / "key")
+
+
+def connect(port: int, files: TlsFiles, protocols: list[str]) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=str(files.certificate))
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20), server_hostname="localhost")
+
+
+def test_half_a_handshake_is_closed_and_holds_nobody_up(start_front: Any, files: TlsFiles) -> None:
+    with start_front(context=ServerCertificates(files).context(), message_seconds=0.5) as running:
+        begin = time.monotonic()
+        silent = [socket.create_connection(("127.0.0.1", running.port), timeout=20) for _ in range(50)]
+        silent[0].sendall(b"\x16\x03\x01\x02\x00")  # the beginning of a ClientHello
+        with connect(running.port, files, ["h2"]) as good:
+            good.sendall(frames.PREFACE + frames.settings([]))
+            assert good.recv(9)[3] == frames.SETTINGS
+            assert (good.version(), good.selected_alpn_protocol()) == ("TLSv1.3", "h2")
+        for each in silent:
+            with each:
+                while each.recv(1000):
+                    pass
+        assert time.monotonic() - begin < 15
+        assert not running.do(lambda: [each for each in running.front.connections if each.closing_since is None])
+
+
+@pytest.mark.parametrize("protocols", [[], ["http/1.1"]])
+def test_without_h2_there_is_no_connection(start_front: Any, files: TlsFiles, protocols: list[str]) -> None:
+    with start_front(context=ServerCertificates(files).context()) as running:
+        try:
+            with connect(running.port, files, protocols) as other:
+                other.sendall(frames.PREFACE + frames.settings([]))
+                got = other.recv(1000)
+        except OSError:
+            got = b""
+        assert not got
