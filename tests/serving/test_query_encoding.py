@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rf_platform.errors import DataError, UsageError
+from rf_platform.features.dtype import MISSING_INTEGER, Kind
 from rf_platform.features.encode import EncodedTable, FeatureEncoder, NumericStats
-from rf_platform.features.spec import MISSING_INTEGER, DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
+from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Side
 from rf_platform.features.vocabulary import Vocabulary
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.catalog.item_schema import ItemSchema

@@ -14,6 +14,7 @@ from rf_platform.data.blank import BLANKS
 from rf_platform.data.event_log import EventWindow
 from rf_platform.data.importer import OnError, import_tables
 from rf_platform.errors import UsageError
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.field_rule import FieldRule
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
 from rf_platform.workspace import Workspace
@@ -120,7 +121,7 @@ def test_texts(imported: Path) -> None:
         brand, tags = items[item_id]["brand"], items[item_id]["tags"]
         given = FeatureValue(string_value=text)
         assert brand == shelf
-        assert plain_value(given, FieldRule(dtype="String")) == brand  # a session's profile
+        assert plain_value(given, FieldRule(dtype=Dtype.of("String"))) == brand  # a session's profile
         item = schema.read({"i__brand": given, "i__tags": one([text, "", text])}, "")
         assert item == {"i__brand": brand, "i__tags": tags}
         event = Event(

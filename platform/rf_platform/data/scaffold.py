@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rf_platform.data.meaning_hints import Hint, as_tag, find_hints
@@ -22,19 +21,13 @@ from rf_platform.data.specs import EventTime
 from rf_platform.data.stage import EVENT_TIME
 from rf_platform.errors import CorruptError, UsageError
 from rf_platform.failures import reading
+from rf_platform.features.dtype import Dtype
 from rf_platform.files import replace_text
 from rf_platform.interrupts import held
 from rf_platform.locks import locked
 from rf_platform.sql import identifier, pattern_literal
 from rf_platform.workspace import Workspace
 
-_DTYPES = {
-    "int64": "Int64",
-    "double": "Float64",
-    "float": "Float32",
-    "string": "String",
-    "timestamp[us, tz=UTC]": "UnixTimestamp",
-}
 _TITLES = ("title", "name", "product_name", "label", "headline")
 _MANY_ROWS = 100
 _AGAIN = "import again with --replace"
@@ -64,14 +57,10 @@ class _Column:
     """A column of an imported table, and what was counted in it."""
 
     name: str
-    dtype: str
+    dtype: Dtype
     values: int
     """Rows with a value."""
     distinct: int
-
-    @property
-    def is_list(self) -> bool:
-        return self.dtype.startswith("Array(")
 
 
 def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
@@ -133,13 +122,10 @@ def _columns(path: Path, imported: Collection[str]) -> dict[str, _Column]:
         counts = ", ".join(f"count({identifier(n)}), count(DISTINCT {identifier(n)})" for n in schema.names)
         found = duckdb.sql(f"SELECT {counts} FROM read_parquet({pattern_literal(str(path))})").fetchall()[0]
     return {
-        f.name: _Column(name=f.name, dtype=_dtype(f.type), values=found[2 * i], distinct=found[2 * i + 1])
+        f.name: _Column(name=f.name, dtype=dtype, values=found[2 * i], distinct=found[2 * i + 1])
         for i, f in enumerate(schema)
+        if (dtype := Dtype.of_arrow(f.type))
     }
-
-
-def _dtype(kind: pa.DataType) -> str:
-    return f"Array({_dtype(kind.value_type)})" if pa.types.is_list(kind) else _DTYPES[str(kind)]
 
 
 def _definitions(
@@ -155,7 +141,9 @@ def _definitions(
     present = [side for side, fields in sides.items() if _has_fields(fields)]
     used = re.findall(r"dtype=([\w()]+)", "\n".join([*sides["item"], *sides["user"], *context]))
     dtypes = sorted({name for dtype in used for name in re.findall(r"\w+", dtype)})
-    ids = {side: "INT64" if tables["interactions"][f"{side}_id"].dtype == "Int64" else "STRING" for side in sides}
+    ids = {
+        side: "INT64" if tables["interactions"][f"{side}_id"].dtype == Dtype("Int64") else "STRING" for side in sides
+    }
     parts = [
         f'"""Feature definitions of the catalog {report.name!r}: a start written by `rf data init-repo`, yours to edit.\n\n'
         "Kinds follow the dtype: String and Int64 are categories, Float32 and Float64 numbers, Array(String) and Array(Int64)\n"
@@ -227,16 +215,15 @@ def _shared(tables: dict[str, dict[str, _Column]]) -> set[str]:
     found: dict[str, list[str]] = {}
     for columns in tables.values():
         for column in columns.values():
-            value = column.dtype.removeprefix("Array(").removesuffix(")")
-            if column.name not in keys and value in ("String", "Int64"):
-                found.setdefault(column.name, []).append(value)
+            if column.name not in keys and column.dtype.element in ("String", "Int64"):
+                found.setdefault(column.name, []).append(column.dtype.element)
     return {name for name, values in found.items() if len(values) > 1 and len(set(values)) == 1}
 
 
 def _display(report: ImportReport, items: dict[str, _Column]) -> tuple[str, ...]:
     if report.display:
         return report.display
-    title = next((t for t in _TITLES if t in items and items[t].dtype == "String"), None)
+    title = next((t for t in _TITLES if t in items and items[t].dtype == Dtype("String")), None)
     return (title,) if title else ()
 
 
@@ -253,12 +240,12 @@ def _attributes(side: str, columns: dict[str, _Column], shared: set[str], displa
             continue
         if column.name in display:
             tags["role"] = "display"
-        elif column.dtype == "String" and rows >= _MANY_ROWS and column.distinct > 0.9 * rows:
+        elif column.dtype == Dtype("String") and rows >= _MANY_ROWS and column.distinct > 0.9 * rows:
             lines.append(
                 f"# {column.distinct:,} different texts in {rows:,} rows: no category, so left out of the model."
             )
             tags["role"] = "ignore"
-        elif column.dtype == "Int64" and column.distinct > _MANY_ROWS:
+        elif column.dtype == Dtype("Int64") and column.distinct > _MANY_ROWS:
             lines.append(
                 f'# {column.distinct:,} different numbers: a category; if it is an amount, tag it "kind": "numeric".'
             )
@@ -285,19 +272,21 @@ def _context(report: ImportReport, log: dict[str, _Column], shared: set[str]) ->
             continue
         if column.values == 0:
             lines += [] if known else [f"# {column.name} has no values"]
-        elif column.is_list:
+        elif column.dtype.is_list:
             lines.append(f"# {column.name} is a list: a history cannot keep lists")
-        elif column.dtype == "UnixTimestamp" and column.values < log["user_id"].values:
+        elif column.dtype == Dtype("UnixTimestamp") and column.values < log["user_id"].values:
             lines.append(f"# {column.name} is a time with gaps: a history cannot keep those")
         else:
             tags = {"role": "history", "of": column.name}
             if column.name in shared:
                 tags["domain"] = column.name
-            lines.append(_field(names.get(column.name, f"recent_{column.name}"), f"Array({column.dtype})", tags))
+            lines.append(
+                _field(names.get(column.name, f"recent_{column.name}"), Dtype(column.dtype.element, is_list=True), tags)
+            )
     return lines
 
 
-def _field(name: str, dtype: str, tags: dict[str, str]) -> str:
+def _field(name: str, dtype: Dtype, tags: dict[str, str]) -> str:
     written = ", ".join(f"{_quoted(key)}: {_quoted(value)}" for key, value in tags.items())
     return f'Field(name="{name}", dtype={dtype}{f", tags={{{written}}}" if tags else ""}),'
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import duckdb
 
 from rf_platform.errors import DataError
+from rf_platform.features.dtype import MISSING_STRING
 from rf_platform.features.encode import FeatureEncoder, NumericStats
-from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_STRING, DomainSpec, FeatureSpec, FieldSpec
+from rf_platform.features.spec import ITEM_ID_DOMAIN, DomainSpec, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import Vocabulary, arrow_type
 from rf_platform.sql import identifier, pattern_literal
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 from rf_platform.errors import DataError
 from rf_platform.failures import reading
 from rf_platform.features.columns import ArrowColumn, Column
-from rf_platform.features.spec import ITEM_ID_DOMAIN, MISSING_INTEGER, FeatureSpec, FieldSpec
+from rf_platform.features.dtype import MISSING_INTEGER
+from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import PADDING_ID, Vocabulary
 
 BOUND = 20.0
@@ -184,7 +185,7 @@ class FeatureEncoder:
         numbers = column.numbers(np.float64)
         if f.kind == "timestamp":
             numbers = numbers / _MICROSECONDS
-        elif f.role == "history" and "Int" in f.dtype:
+        elif f.role == "history" and f.type.is_integer:
             numbers = np.where(numbers == MISSING_INTEGER, np.nan, numbers)
         return self.numeric[f.name].standardise(numbers)
 

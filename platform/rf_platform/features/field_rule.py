@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rf_platform.data.blank import trimmed
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.encode import VECTOR_BOUND, NumericStats
 from rf_platform.features.spec import FieldSpec
 from rf_platform.text import shown
@@ -47,8 +48,7 @@ class UnfitError(ValueError):
 class FieldRule:
     """Rule of the values of one field."""
 
-    dtype: str
-    """Feast's name of the type, for example ``Array(String)``."""
+    dtype: Dtype
     width: int | None = None
     """Of a dense vector; None for everything else, and where no model is at hand."""
     numeric: NumericStats | None = None
@@ -64,17 +64,16 @@ class FieldRule:
             UnfitError: it is of another type, out of the type's range, not finite, an extreme number, or a vector of another
                 width.
         """
-        if not self.dtype.startswith("Array("):
-            return self._element(value, self.dtype)
+        if not self.dtype.is_list:
+            return self._element(value)
         if value is None:
             return None
         if not isinstance(value, list | tuple):
             raise UnfitError(f"{shown(value)} is no list, which {self.dtype} is")
-        element = element_of(self.dtype)
         if self.width is not None and _are_usable_floats(value):  # most vectors are, and need no look at each number
             kept = read = list(value)
         else:
-            read = [self._element(each, element) for each in value]
+            read = [self._element(each) for each in value]
             kept = [each for each in read if each is not None]
         if self.width is None or not kept:
             return kept or None
@@ -86,10 +85,10 @@ class FieldRule:
             )
         return kept
 
-    def _element(self, value: Any, dtype: str) -> Any:
+    def _element(self, value: Any) -> Any:
         if value is None:
             return None
-        match dtype:
+        match element := self.dtype.element:
             case "String" if isinstance(value, str):
                 return trimmed(value) or None
             case "Bool" if isinstance(value, int):
@@ -99,12 +98,12 @@ class FieldRule:
             case "UnixTimestamp" if isinstance(value, int):
                 return _time(int(value))
             case "Int32" | "Int64" if isinstance(value, int):
-                if value not in _RANGES[dtype]:
-                    raise UnfitError(f"{value} does not fit into {dtype.removeprefix('Int')} bits")
+                if value not in _RANGES[element]:
+                    raise UnfitError(f"{value} does not fit into {element.removeprefix('Int')} bits")
                 return self._usual(int(value))
             case "Float32" | "Float64" if isinstance(value, int | float):
-                return self._usual(_finite(value, single=dtype == "Float32"))
-        raise UnfitError(f"{shown(value)} is no {dtype}")
+                return self._usual(_finite(value, single=element == "Float32"))
+        raise UnfitError(f"{shown(value)} is no {element}")
 
     def _usual(self, number: Any) -> Any:
         """Return a number that is neither out of range nor extreme."""
@@ -135,17 +134,12 @@ def rules_of(
     """
     return {
         f.name: FieldRule(
-            dtype=element_of(f.dtype) if f.role == "history" else f.dtype,
+            dtype=f.type.single if f.role == "history" else f.type,
             width=widths.get(f.name) if f.kind == "vector" else None,
             numeric=numeric.get(f.name) if f.kind == "numeric" else None,
         )
         for f in fields
     }
-
-
-def element_of(dtype: str) -> str:
-    """Return the type of a list's elements, or the type itself."""
-    return dtype.removeprefix("Array(").removesuffix(")")
 
 
 def _are_usable_floats(values: Sequence[Any]) -> bool:

@@ -12,11 +12,10 @@ import duckdb
 
 from rf_platform.data.event_log.reading import interaction_log
 from rf_platform.errors import ConfigError
-from rf_platform.features.field_rule import element_of
+from rf_platform.features.dtype import MISSING_INTEGER, MISSING_STRING, Dtype
 from rf_platform.features.meanings import check_meaning_columns, with_meaning
 from rf_platform.features.read import FeatureDefinitions, ViewSource
-from rf_platform.features.sources import fits, sql_type
-from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, EntitySpec, FieldSpec
+from rf_platform.features.spec import EntitySpec, FieldSpec
 from rf_platform.files import new_file
 from rf_platform.sql import identifier, literal, pattern_literal
 
@@ -38,7 +37,7 @@ def check_log_id(columns: dict[str, str], entity: EntitySpec, log: str) -> None:
             f"the interaction log {log} has no column {entity.join_key!r}, the join key of entity "
             f"'{entity.name}' (it has: {', '.join(columns)})"
         )
-    if not fits("String" if entity.id_type == "string" else "Int64", found):
+    if not Dtype("String" if entity.id_type == "string" else "Int64").fits(found):
         raise ConfigError(
             f"entity '{entity.name}' has {entity.id_type} ids, but {entity.join_key!r} of the interaction log "
             f"{log} holds {found}; set the entity's value_type to match (and the dtype of fields that keep these ids), or "
@@ -62,18 +61,18 @@ def log_column(
     Raises:
         ConfigError: the log has no such column, or one of another type.
     """
-    element = element_of(field.dtype)
+    element = field.type.single
     found = columns.get(str(field.of))
     if found is None:
         raise ConfigError(
             f"{field.view}.{field.field} keeps the column {field.of!r}, which the interaction log {log} does not have "
             f"(it has: {', '.join(columns)})"
         )
-    if fits(element, found):
-        return f"CAST({sql} AS {sql_type(element)})"
+    if element.fits(found):
+        return f"CAST({sql} AS {element.sql})"
     row = db.execute(f"SELECT count({sql}) FROM {relation}").fetchone()
     if row is not None and row[0] == 0:  # a column without a value has no type of its own
-        return f"CAST(NULL AS {sql_type(element)})"
+        return f"CAST(NULL AS {element.sql})"
     raise ConfigError(
         f"{field.view}.{field.field} is declared {field.dtype}, but column {field.of!r} of the interaction log {log} "
         f"holds {found}; change the dtype of the field or the type of the column"
@@ -177,12 +176,12 @@ def _target(source: ViewSource, definitions: FeatureDefinitions, interactions: P
 
 def _marked(field: FieldSpec, column: str) -> str:
     """Return the SQL of one array element; Feast's arrays hold no nulls, so a missing value becomes a marker."""
-    match field.dtype:
-        case "Array(String)":
+    match field.type.element:
+        case "String":
             return f"coalesce({column}, {literal(MISSING_STRING)})"
-        case "Array(Float32)" | "Array(Float64)":
+        case "Float32" | "Float64":
             return f"coalesce({column}, 'nan'::DOUBLE)"
-        case "Array(Int32)" | "Array(Int64)":
+        case "Int32" | "Int64":
             return f"coalesce({column}, {MISSING_INTEGER})"
         case _:
             return column

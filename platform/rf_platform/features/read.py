@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rf_platform.errors import ConfigError, NotFoundError
-from rf_platform.features.field_rule import element_of
+from rf_platform.features.dtype import ELEMENTS, SUPPORTED, Dtype, Kind
 from rf_platform.features.meaning_rules import TAG as MEANINGS
 from rf_platform.features.meaning_rules import parse_meanings
 from rf_platform.features.meanings import MeaningRule
@@ -22,7 +22,6 @@ from rf_platform.features.spec import (
     FeatureSpec,
     FieldSpec,
     IdType,
-    Kind,
     Role,
     Side,
     merge_domains,
@@ -35,19 +34,7 @@ if TYPE_CHECKING:
 
 _VIEW_TAGS = ("history_length", MEANINGS)
 _KNOWN_TAGS = ("kind", "domain", "vocabulary", "role", "of")
-_INTEGERS = ("Int32", "Int64", "Bool")
-_FLOATS = ("Float32", "Float64")
-# What each dtype may mean, the default first.
-_KINDS: dict[str, tuple[Kind, ...]] = {
-    "String": ("categorical",),
-    **dict.fromkeys(_INTEGERS, ("categorical", "numeric")),
-    **dict.fromkeys(_FLOATS, ("numeric",)),
-    "UnixTimestamp": ("timestamp",),
-    "Array(String)": ("multi",),
-    **{f"Array({t})": ("multi",) for t in ("Int32", "Int64")},
-    **{f"Array({t})": ("vector",) for t in _FLOATS},
-}
-_HISTORY_VALUES = ("String", "Int32", "Int64", "Float32", "Float64", "UnixTimestamp")
+_OF_HISTORY = tuple(Dtype(name, is_list=True) for name in ELEMENTS if name != "Bool")
 _DEFAULT_HISTORY_LENGTH = 50
 _DOMAIN = r"[A-Za-z0-9_-]+"
 EVENT_TIME = "event_timestamp"
@@ -250,7 +237,7 @@ def _side(view: Any, sides: dict[str, EntitySpec]) -> Side:
 
 def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec, IdType, int | None, bool]:
     """Return the field, the type of its values, its hash buckets and whether its policy was written down."""
-    where, dtype, tags = f"{view}.{field.name}", str(field.dtype), dict(field.tags)
+    where, dtype, tags = f"{view}.{field.name}", Dtype.of(str(field.dtype)), dict(field.tags)
     for tag in sorted(
         set(tags).difference(_KNOWN_TAGS)
     ):  # tags of the team's own are welcome, misspelt ones of ours are not
@@ -266,27 +253,27 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
         raise ConfigError(f"{where} has the tag of={of!r}, which belongs to fields with role=history")
     value = dtype
     if role == "history":
-        if not dtype.startswith("Array("):
+        if not dtype.is_list:
             raise ConfigError(
                 f"{where} has role=history and dtype {dtype}; a history is an array, such as Array(Int64)"
             )
-        value = element_of(dtype)
-    allowed = _KINDS.get(value, ())
-    if role == "history" and value not in _HISTORY_VALUES:
+        value = dtype.single
+    allowed = value.kinds
+    if role == "history" and dtype not in _OF_HISTORY:
         raise ConfigError(
-            f"{where} has role=history and dtype {dtype}; supported are {', '.join(f'Array({v})' for v in _HISTORY_VALUES)}"
+            f"{where} has role=history and dtype {dtype}; supported are {', '.join(map(str, _OF_HISTORY))}"
         )
     if role in ("ignore", "display", "label"):
         kind: Kind = allowed[0] if allowed else "categorical"
         return (
-            FieldSpec(view=view, field=field.name, side=side, kind=kind, role=role, dtype=dtype),
+            FieldSpec(view=view, field=field.name, side=side, kind=kind, role=role, dtype=str(dtype)),
             "string",
             None,
             False,
         )
     if not allowed:
         raise ConfigError(
-            f"{where} has the unsupported dtype {dtype}; supported are {', '.join(_KINDS)} "
+            f"{where} has the unsupported dtype {dtype}; supported are {', '.join(map(str, SUPPORTED))} "
             f"(tag the field role=ignore to leave it out of the model)"
         )
     kind = _choice(where, "kind", tags.get("kind", allowed[0]), allowed, f" for dtype {dtype}")
@@ -299,7 +286,7 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
                     f"{where} has the tag {tag}={tags[tag]!r}, but a {kind} feature has no embedding table"
                 )
         return (
-            FieldSpec(view=view, field=field.name, side=side, kind=kind, role=role, dtype=dtype, of=of),
+            FieldSpec(view=view, field=field.name, side=side, kind=kind, role=role, dtype=str(dtype), of=of),
             "string",
             None,
             False,
@@ -314,11 +301,11 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
         side=side,
         kind=kind,
         role=role,
-        dtype=dtype,
+        dtype=str(dtype),
         domain=domain,
         of=of,
     )
-    return spec, "string" if "String" in value else "int64", buckets, explicit
+    return spec, "string" if value.element == "String" else "int64", buckets, explicit
 
 
 def _own_domain(view: str, field: str) -> str:

@@ -14,11 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rf_platform.features.dtype import MISSING_STRING
 from rf_platform.features.history import check_log_id
 from rf_platform.features.leftovers import remove_leftovers
 from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.seen import encode_row, seen_view
-from rf_platform.features.spec import MISSING_STRING, FeatureSpec
+from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.store_marks import StoreMarks
 from rf_platform.sql import identifier, literal
 

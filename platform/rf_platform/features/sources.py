@@ -1,6 +1,5 @@
 """Check that the files behind feature views are there and hold what the definitions say."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,38 +9,10 @@ from rf_platform.data.convert import EXACT, base_sql, family, inexact, scalar, t
 from rf_platform.data.specs import Kind
 from rf_platform.errors import ConfigError, DataError, NotFoundError
 from rf_platform.failures import as_rf_error
-from rf_platform.features.field_rule import element_of
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.read import ViewSource
 from rf_platform.features.spec import EntitySpec, FeatureSpec
 from rf_platform.sql import identifier, pattern_literal
-
-_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
-# DuckDB's type for a Feast dtype, and the column types that may stand for it.
-_DTYPES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "String": ("VARCHAR", ("VARCHAR",)),
-    "Int32": ("BIGINT", _INTEGERS),
-    "Int64": ("BIGINT", _INTEGERS),
-    "Bool": ("BOOLEAN", ("BOOLEAN",)),
-    "Float32": ("DOUBLE", ("FLOAT", "DOUBLE", *_INTEGERS)),
-    "Float64": ("DOUBLE", ("FLOAT", "DOUBLE", *_INTEGERS)),
-    "UnixTimestamp": (
-        "TIMESTAMPTZ",
-        ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"),
-    ),
-}
-
-
-def sql_type(dtype: str) -> str:
-    """Return DuckDB's type for a Feast dtype, such as ``VARCHAR[]`` for ``Array(String)``."""
-    element = element_of(dtype)
-    return _DTYPES[element][0] + ("[]" if element != dtype else "")
-
-
-def fits(dtype: str, column_type: str) -> bool:
-    """Return whether a column of this DuckDB type may hold values of this Feast dtype."""
-    element = element_of(dtype)
-    base = re.sub(r"\[\d*\]$", "", column_type)  # lists, and arrays of a fixed size
-    return (element != dtype) == (base != column_type) and base in _DTYPES[element][1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +94,12 @@ def view_columns(db: duckdb.DuckDBPyConnection, source: ViewSource, spec: Featur
     features: dict[str, str] = {}
     for feature, column in source.columns.items():
         name = f"{source.view}__{feature}"
-        dtype, found = spec.field(name).dtype, columns[column]
-        if fits(dtype, found):
-            features[name] = f"CAST({identifier(column)} AS {sql_type(dtype)})"
+        dtype, found = spec.field(name).type, columns[column]
+        if dtype.fits(found):
+            features[name] = f"CAST({identifier(column)} AS {dtype.sql})"
             checks += _ranges(column, dtype, found)
         elif _all_null(db, source.path, column):  # a column without a single value has no type of its own
-            features[name] = f"CAST(NULL AS {sql_type(dtype)})"
+            features[name] = f"CAST(NULL AS {dtype.sql})"
         else:
             raise ConfigError(
                 f"{source.view}.{feature} is declared {dtype}, but column {column!r} of {source.path} holds {found}; change "
@@ -173,12 +144,12 @@ def _time(source: ViewSource, column: str, columns: dict[str, str]) -> tuple[str
     return time, [_Check(column, outside, "is a time outside the years 1 to 9999")]
 
 
-def _ranges(column: str, dtype: str, found: str) -> list[_Check]:
+def _ranges(column: str, dtype: Dtype, found: str) -> list[_Check]:
     """Return what the declared dtype cannot hold, although the type of the column can."""
     name = identifier(column)
-    if dtype == "Int32" and found in ("BIGINT", "UINTEGER"):
+    if dtype == Dtype("Int32") and found in ("BIGINT", "UINTEGER"):
         return [_Check(column, f"{name} NOT BETWEEN {-(2**31)} AND {2**31 - 1}", "does not fit the declared Int32")]
-    if dtype == "Float32" and found == "DOUBLE":
+    if dtype == Dtype("Float32") and found == "DOUBLE":
         return [_Check(column, too_large(name), "is larger than any 32-bit float")]
     return []
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from rf_platform.errors import ConfigError
 from rf_platform.failures import reading
+from rf_platform.features.dtype import Dtype, Kind
 from rf_platform.features.meanings import MeaningRule
 
 Side = Literal["user", "item", "context"]
 """Owner of a feature; ``context`` describes one interaction of the history."""
-Kind = Literal["categorical", "multi", "numeric", "vector", "timestamp"]
 Role = Literal["feature", "history", "display", "label", "ignore"]
 """``feature`` feeds the model; ``history`` is one column of the recent interactions; ``display`` is shown to people;
 ``label`` is an outcome, kept beside the data and never an input; ``ignore`` is left out."""
@@ -25,9 +25,6 @@ IdType = Literal["int64", "string"]
 
 ITEM_ID_DOMAIN = "item_id"
 """Domain of the item id itself, which a recipe may use as one more, heavily noised, feature."""
-MISSING_STRING = ""
-MISSING_INTEGER = -(2**31)
-"""Marker of a missing value inside a history array, where Feast allows no null (floats use NaN)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +71,11 @@ class FieldSpec:
     def name(self) -> str:
         """The full name ``view__field``, by which the feature is addressed everywhere."""
         return f"{self.view}__{self.field}"
+
+    @property
+    def type(self) -> Dtype:
+        """The type of its values."""
+        return Dtype.of(self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

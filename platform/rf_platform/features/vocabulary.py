@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rf_platform.failures import reading
-from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, DomainSpec, IdType
+from rf_platform.features.dtype import MISSING_INTEGER, MISSING_STRING
+from rf_platform.features.spec import DomainSpec, IdType
 
 PADDING_ID = 0
 UNKNOWN_ID = 1

@@ -13,24 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from rf_platform.data.blank import trimmed
+from rf_platform.features.dtype import SUPPORTED, Dtype
 from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.field_rule import UnfitError, rules_of
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.vocabulary import arrow_type
 from rf_protos.v1.features_pb2 import FeatureValue
-from rf_serving.wire.values import VALUE_CASES, ValueReader, message_value
+from rf_serving.wire.values import ValueReader, message_value
 
 Values = dict[str, Any]
-
-_ARROW = {
-    "String": pa.string(),
-    "Int32": pa.int64(),
-    "Int64": pa.int64(),
-    "Bool": pa.bool_(),
-    "Float32": pa.float32(),
-    "Float64": pa.float64(),
-    "UnixTimestamp": pa.timestamp("us", tz="UTC"),
-}
 
 
 class Parsed(NamedTuple):
@@ -57,12 +48,12 @@ class ItemSchema:
             widths: of the dense vectors among them, by full name.
             numeric: mean and deviation of the numbers among them, which bound what is taken in.
         """
-        fields = [f for f in spec.carried("item") if f.role != "label" and f.dtype in VALUE_CASES]
+        fields = [f for f in spec.carried("item") if f.role != "label" and f.type in SUPPORTED]
         self.key = spec.item.join_key
-        self._dtypes = {f.name: f.dtype for f in fields}
+        self._dtypes = {f.name: f.type for f in fields}
         self._rules = rules_of(fields, widths, numeric or {})
         self._reader = ValueReader(self._rules)
-        columns = [pa.field(name, _arrow(dtype)) for name, dtype in self._dtypes.items()]
+        columns = [pa.field(name, dtype.arrow) for name, dtype in self._dtypes.items()]
         self.arrow = pa.schema([pa.field(self.key, arrow_type(spec.item.id_type)), *columns])
         """Of tables: the id and all fields."""
 
@@ -108,7 +99,7 @@ class ItemSchema:
 
     def message(self, values: Values) -> dict[str, FeatureValue]:
         """Return the values for a reply."""
-        return {name: message_value(VALUE_CASES[self._dtypes[name]], value) for name, value in values.items()}
+        return {name: message_value(self._dtypes[name].case, value) for name, value in values.items()}
 
     def table(self, ids: Sequence[int | str], rows: Sequence[Values]) -> pa.Table:
         """Return items as a table of :attr:`arrow`."""
@@ -131,7 +122,7 @@ class ItemSchema:
         """Return the values of a table of :attr:`arrow`, row by row."""
         columns = {}
         for name, dtype in self._dtypes.items():
-            column = table[name].cast(pa.int64()) if dtype == "UnixTimestamp" else table[name]
+            column = table[name].cast(dtype.arrow_plain) if dtype.is_time else table[name]
             columns[name] = column.to_pylist()
         return [self._canonical({name: columns[name][i] for name in columns}) for i in range(table.num_rows)]
 
@@ -140,21 +131,17 @@ class ItemSchema:
         return {name: value for name, value in kept.items() if value is not None}
 
     def _plain(self, name: str, value: Any) -> Any:
-        return bool(value) if value is not None and self._dtypes[name] == "Bool" else value
+        return bool(value) if value is not None and self._dtypes[name].element == "Bool" else value
 
 
-def _arrow(dtype: str) -> pa.DataType:
-    return pa.list_(_ARROW[dtype[6:-1]]) if dtype.startswith("Array(") else _ARROW[dtype]
-
-
-def _canonical(value: Any, dtype: str) -> Any:
+def _canonical(value: Any, dtype: Dtype) -> Any:
     """Return a value as equal items have it, or None if it is missing."""
     if isinstance(value, list):
-        elements = [_canonical(v, dtype[6:-1]) for v in value] if dtype != "Array(Float32)" else _float32(value)
+        elements = _float32(value) if dtype.element == "Float32" else [_canonical(v, dtype.single) for v in value]
         return [v for v in elements if v is not None] or None
     if value is None or (isinstance(value, float) and not isfinite(value)):
         return None
-    match dtype:
+    match dtype.element:
         case "Float32":
             return float(np.float32(value))
         case "Float64":

@@ -14,24 +14,16 @@ import numpy as np
 
 from rf_platform.data.event_log import LoggedEvent
 from rf_platform.data.event_log.event import ORDER_OFFSET
+from rf_platform.features.dtype import MISSING_INTEGER, MISSING_STRING
 from rf_platform.features.meanings import Meaning, meaning_of
 from rf_platform.features.read import EVENT_TIME
-from rf_platform.features.spec import MISSING_INTEGER, MISSING_STRING, FeatureSpec, FieldSpec
+from rf_platform.features.spec import FeatureSpec, FieldSpec
 
 if TYPE_CHECKING:
     from feast.protos.feast.types.Value_pb2 import Value
 
 SECOND = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LISTS: dict[str, tuple[str, Any]] = {
-    "Array(String)": ("string_list_val", MISSING_STRING),
-    "Array(Int32)": ("int32_list_val", MISSING_INTEGER),
-    "Array(Int64)": ("int64_list_val", MISSING_INTEGER),
-    "Array(Float32)": ("float_list_val", float("nan")),
-    "Array(Float64)": ("double_list_val", float("nan")),
-    "Array(UnixTimestamp)": ("unix_timestamp_list_val", MISSING_INTEGER),
-}
-"""Field of Feast's value message, and what stands for a missing element."""
 
 
 class HistoryLayout:
@@ -62,13 +54,13 @@ class HistoryLayout:
 
     def _element(self, f: FieldSpec, event: LoggedEvent) -> Any:
         value = self._column(str(f.of), event)
-        if f.dtype == "Array(UnixTimestamp)":
+        if f.type.is_time:
             return MISSING_INTEGER if value is None else value // SECOND
         if value is None:
-            return _LISTS[f.dtype][1]
+            return f.type.single_values.missing
         if f.of in self._single and isinstance(value, float):
             return float(np.float32(value))
-        return float(value) if "Float" in f.dtype else value
+        return float(value) if f.type.is_float else value
 
     def _column(self, name: str, event: LoggedEvent) -> Any:
         if name in self._integer_ids:
@@ -137,7 +129,7 @@ class UserHistory:
         arrays = {f.name: self._array(f) for f in layout.fields}
         length = max(len(array) for array in arrays.values())
         for f in layout.fields:  # a field that was added after the row was written
-            arrays[f.name].extend([_LISTS[f.dtype][1]] * (length - len(arrays[f.name])))
+            arrays[f.name].extend([f.type.single_values.missing] * (length - len(arrays[f.name])))
         if again and layout.times and layout.items:
             elements = layout.elements(event)
             key = [f.name for f in (layout.times, layout.items, layout.types) if f]
@@ -174,7 +166,7 @@ class UserHistory:
     def _array(self, f: FieldSpec) -> Any:
         from feast.protos.feast.types.Value_pb2 import Value
 
-        case = _LISTS[f.dtype][0]
+        case = f"{f.type.single_values.feast}_list_val"
         value = self.values.get(f.name)
         if value is None or value.WhichOneof("val") != case:
             value = self.values[f.name] = Value()

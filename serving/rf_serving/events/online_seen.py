@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rf_platform.data.event_log import LoggedEvent
+from rf_platform.features.dtype import MISSING_STRING
 from rf_platform.features.seen import COUNTS, ITEMS, TYPES, SeenSet, seen_view
-from rf_platform.features.spec import MISSING_STRING, FeatureSpec
+from rf_platform.features.spec import FeatureSpec
 from rf_serving.user_features.online_store import EntityKeys
 
 if TYPE_CHECKING:

@@ -14,18 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
-from rf_platform.features.field_rule import element_of
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.vocabulary import without_markers
 from rf_serving.search.condition import Condition, Operator, Value
 
-_TYPES: dict[str, pa.DataType] = {
-    "String": pa.string(),
-    "Int32": pa.int64(),
-    "Int64": pa.int64(),
-    "Bool": pa.int64(),
-    "Float32": pa.float32(),
-    "Float64": pa.float64(),
-}
 _COMPARE: dict[Operator, Callable[[Any, Any], npt.NDArray[np.bool_]]] = {
     Operator.LESS: operator.lt,
     Operator.AT_MOST: operator.le,
@@ -101,7 +93,7 @@ class Numbers:
 class FeatureColumn:
     """One feature of the items of a catalog; each layout is made when a condition first needs it."""
 
-    def __init__(self, read: Callable[[], pa.ChunkedArray], dtype: str, markers: bool) -> None:
+    def __init__(self, read: Callable[[], pa.ChunkedArray], dtype: Dtype, markers: bool) -> None:
         """Keep how the values are read.
 
         Args:
@@ -156,13 +148,10 @@ class FeatureColumn:
         column = self._read().combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = pa.array([], column.type) if column.num_chunks == 0 else column.chunk(0)
-        if self._dtype == "UnixTimestamp":
-            return column.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-        element = _TYPES[element_of(self._dtype)]
-        if self._dtype.startswith("Array("):
-            column = column.cast(pa.list_(element))
-            return _lists_of(column, self._plain(column.flatten()))
-        return self._plain(column.cast(element))
+        if self._dtype.is_time:
+            column = column.cast(self._dtype.arrow)  # of whatever unit they are
+        column = column.cast(self._dtype.arrow_plain)
+        return _lists_of(column, self._plain(column.flatten())) if self._dtype.is_list else self._plain(column)
 
     def _plain(self, values: pa.Array) -> pa.Array:
         if pa.types.is_floating(values.type):
@@ -204,7 +193,7 @@ class ItemColumns:
         self,
         rows: int,
         column: Callable[[str], pa.ChunkedArray],
-        dtypes: Mapping[str, str],
+        dtypes: Mapping[str, Dtype],
         marked: frozenset[str],
         mask_bytes: int = MASK_BYTES,
     ) -> None:

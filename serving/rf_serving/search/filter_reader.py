@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 
 from rf_platform.errors import UsageError
-from rf_platform.features.field_rule import FieldRule, UnfitError, element_of
+from rf_platform.features.dtype import ELEMENTS, Dtype
+from rf_platform.features.field_rule import FieldRule, UnfitError
 from rf_platform.features.spec import FeatureSpec, IdType
 from rf_platform.text import shown
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_serving.search.condition import COMPARISONS, PRESENCE, SETS, Condition, ItemFilter, Operator, Value
 from rf_serving.wire.ids import parse_id
-from rf_serving.wire.values import VALUE_CASES, given_elements, suggestion
-
-_FLOATS = ("Float32", "Float64")
-_ORDERED = ("Int32", "Int64", *_FLOATS, "UnixTimestamp")
+from rf_serving.wire.values import given_elements, suggestion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +68,7 @@ class FilterReader:
             if given.HasField("value"):
                 raise UsageError(f"{path}.value: {operator} takes none")
             return Condition(feature=given.feature, operator=operator)
-        element = element_of(dtype)
+        element = dtype.single
         try:
             if operator in COMPARISONS:
                 values: tuple[Value, ...] = (_bound(operator, given.value, element),)
@@ -82,7 +80,7 @@ class FilterReader:
             raise UsageError(f"{path}.value: {error.problem}") from None
         return Condition(feature=given.feature, operator=operator, values=values)
 
-    def _operator(self, path: str, given: Predicate, dtype: str) -> Operator:
+    def _operator(self, path: str, given: Predicate, dtype: Dtype) -> Operator:
         allowed = operators(dtype)
         name = Predicate.Operator.Name(given.operator) if given.operator in Predicate.Operator.values() else None
         if name is None or name not in allowed:
@@ -91,45 +89,44 @@ class FilterReader:
         return Operator(name)
 
 
-def filterable(spec: FeatureSpec) -> dict[str, str]:
+def filterable(spec: FeatureSpec) -> dict[str, Dtype]:
     """Return the dtype of every item feature and display field that filters can ask about, by full name."""
     fields = (f for f in spec.carried("item") if f.role != "label")
-    return {f.name: f.dtype for f in fields if element_of(f.dtype) in VALUE_CASES}
+    return {f.name: f.type for f in fields if f.type.element in ELEMENTS}
 
 
-def operators(dtype: str) -> tuple[Operator, ...]:
+def operators(dtype: Dtype) -> tuple[Operator, ...]:
     """Return the operators that fit a dtype."""
-    if dtype.startswith("Array(Float"):
-        # A dense vector.
-        return PRESENCE
-    return (*SETS, *(COMPARISONS if dtype in _ORDERED else ()), *PRESENCE)
+    if dtype.is_list:
+        return PRESENCE if dtype.is_float else (*SETS, *PRESENCE)  # of floats: a dense vector
+    return (*SETS, *(() if dtype.element in ("String", "Bool") else COMPARISONS), *PRESENCE)
 
 
-def _bound(operator: Operator, value: FeatureValue, element: str) -> Value:
+def _bound(operator: Operator, value: FeatureValue, element: Dtype) -> Value:
     case = value.WhichOneof("value")
-    fits = ("int_value",) if element == "UnixTimestamp" else ("int_value", "double_value")
+    fits = ("int_value",) if element.is_time else ("int_value", "double_value")
     if case not in fits:
         raise UnfitError(
             f"{case or 'nothing'} is given, but {element} is compared with a number: set {' or '.join(fits)}"
         )
     bound: int | float = getattr(value, case)
-    if case == "int_value" or element in _FLOATS:
+    if case == "int_value" or element.is_float:
         return _held(bound, element)
     # Whole numbers below 2.5 are those below 3, and those above it are above 2: no rounding of large ones to float64.
-    number = float(_held(bound, "Float64"))
+    number = float(_held(bound, Dtype("Float64")))
     return math.ceil(number) if operator in (Operator.LESS, Operator.AT_LEAST) else math.floor(number)
 
 
-def _held(value: Any, element: str) -> Value:
+def _held(value: Any, element: Dtype) -> Value:
     """Return a value as the feature would hold it: a text without white space around it, the float32 next to 0.1.
 
     Raises:
         UnfitError: no feature of this type has such a value; a whole number may be one that only others have.
     """
-    found: Value | None = FieldRule(dtype="Int64" if element == "Int32" else element).of(value)
+    found: Value | None = FieldRule(dtype=Dtype("Int64") if element.is_integer else element).of(value)
     if found is None:
         raise UnfitError(f"{shown(value)} is no value; to ask for items without one use ABSENT")
-    return float(np.float32(found)) if element == "Float32" else found
+    return float(np.float32(found)) if element == Dtype("Float32") else found
 
 
 def _check_length(path: str, length: int, limit: int, what: str) -> None:

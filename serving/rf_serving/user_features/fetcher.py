@@ -10,6 +10,7 @@ import numpy.typing as npt
 import structlog
 
 from rf_platform.errors import CorruptError, UnavailableError
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.expiry import now_us
 from rf_platform.features.seen import ITEMS, VIEW, decode_ids, seen_view
 from rf_platform.features.spec import FeatureSpec, FieldSpec
@@ -107,7 +108,7 @@ class FeatureFetcher:
         Raises:
             CorruptError: the arrays of the view with the item ids differ in length.
         """
-        profile = {f.name: _scalar(f.dtype, row.get(f.name)) for f in self._profile}
+        profile = {f.name: _scalar(f.type, row.get(f.name)) for f in self._profile}
         items = plain(row.get(self._items.name)) if self._items else None
         seen = decode_ids(row[_SEEN]) if _SEEN in row else None
         if not items:
@@ -154,9 +155,9 @@ def _read_by(spec: FeatureSpec) -> tuple[tuple[FieldSpec, ...], tuple[FieldSpec,
     return spec.inputs("user"), spec.inputs("context"), spec.history_items
 
 
-def _scalar(dtype: str, value: Any) -> Any:
+def _scalar(dtype: Dtype, value: Any) -> Any:
     """Return one value of a profile, times in microseconds."""
     found = plain(value)
-    if dtype == "UnixTimestamp" and found is not None:
+    if dtype.is_time and found is not None:
         return None if found == _NO_TIME else found * _MICROSECONDS
     return found

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import UsageError
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.field_rule import FieldRule, rules_of
 from rf_platform.features.meanings import DEFAULT_TYPE, EVENT_TYPE, SEEN, Meaning, MeaningRule, columns_of, meaning_of
 from rf_platform.features.spec import FeatureSpec
@@ -95,7 +96,7 @@ class _Meanings:
         """Return what columns may have that decide a meaning and are in no history, by their own names."""
         kept = self._columns.values()
         return {
-            name: FieldRule(dtype="String" if name == EVENT_TYPE else "Float64")
+            name: FieldRule(dtype=Dtype("String" if name == EVENT_TYPE else "Float64"))
             for name in columns_of(self.rules)
             if name not in kept
         }

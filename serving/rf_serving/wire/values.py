@@ -7,24 +7,10 @@ from itertools import islice
 from typing import Any
 
 from rf_platform.errors import UsageError
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.field_rule import FieldRule, UnfitError
 from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
 
-VALUE_CASES = {
-    "String": "string_value",
-    "Int32": "int_value",
-    "Int64": "int_value",
-    "Bool": "int_value",
-    "Float32": "double_value",
-    "Float64": "double_value",
-    "UnixTimestamp": "int_value",
-    "Array(String)": "string_list",
-    "Array(Int32)": "int_list",
-    "Array(Int64)": "int_list",
-    "Array(Float32)": "double_list",
-    "Array(Float64)": "double_list",
-}
-"""Case of a value that fits each dtype."""
 WHOLE = {"double_value": "int_value", "double_list": "int_list"}
 """Cases that are taken as well where numbers are meant: JSON and many a client's language do not tell 5 from 5.0."""
 _LISTS = {"string_list": StringList, "int_list": Int64List, "double_list": DoubleList}
@@ -121,7 +107,7 @@ def plain_value(value: FeatureValue, rule: FieldRule) -> Any:
     Raises:
         UnfitError: the value is of another type, or does not fit.
     """
-    case, fits = value.WhichOneof("value"), VALUE_CASES[rule.dtype]
+    case, fits = value.WhichOneof("value"), rule.dtype.case
     if case is None:
         return None
     if case not in (fits, WHOLE.get(fits)):
@@ -137,7 +123,7 @@ def given_value(value: FeatureValue) -> Any:
     return list(found.values) if case.endswith("_list") else found
 
 
-def given_elements(value: FeatureValue, element: str) -> list[Any]:
+def given_elements(value: FeatureValue, element: Dtype) -> list[Any]:
     """Return the values that a message has for comparing with a feature, unchecked but for their type: one, or those of a list.
 
     Args:
@@ -147,10 +133,9 @@ def given_elements(value: FeatureValue, element: str) -> list[Any]:
     Raises:
         UnfitError: the value is of another type, or an empty list.
     """
-    case, single = value.WhichOneof("value"), VALUE_CASES[element]
-    several = VALUE_CASES.get(f"Array({element})", "int_list")
-    if case not in (single, several):
-        raise UnfitError(f"{case or 'nothing'} is given, but the feature holds {element}: set {single} or {several}")
+    case, fits = value.WhichOneof("value"), (element.case, Dtype(element.element, is_list=True).case)
+    if case not in fits:
+        raise UnfitError(f"{case or 'nothing'} is given, but the feature holds {element}: set {' or '.join(fits)}")
     found = given_value(value)
     if found == []:
         raise UnfitError("the list is empty; give at least one value")
@@ -158,5 +143,5 @@ def given_elements(value: FeatureValue, element: str) -> list[Any]:
 
 
 def message_value(case: str, value: Any) -> FeatureValue:
-    """Return a value as messages carry it; ``case`` is one of those of :data:`VALUE_CASES`."""
+    """Return a value as messages carry it; ``case`` is that of its type."""
     return FeatureValue(**{case: _LISTS[case](values=value) if case in _LISTS else value})

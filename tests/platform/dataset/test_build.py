@@ -17,8 +17,9 @@ import pytest
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.build import BuildOptions, build_dataset
 from rf_platform.errors import ConfigError, DataError, NotFoundError, RfError
+from rf_platform.features.dtype import Kind
 from rf_platform.features.read import FeatureDefinitions, ViewSource
-from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
+from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Side
 
 MICROSECONDS = pa.timestamp("us", tz="UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -3,7 +3,8 @@
 import pytest
 
 from rf_platform.dataset.memory import memory_report
-from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
+from rf_platform.features.dtype import Kind
+from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Side
 from rf_platform.text import byte_size
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rf_platform.dataset.statistics import learn_encoder
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.field_rule import FieldRule
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
@@ -49,7 +50,7 @@ def test_without_a_deviation_no_number_is_unusual(tmp_path: Path, values: list[f
     """Such as the first values of a column that had none, or only zeros, when the model was trained."""
     encoder = learned(tmp_path, values)
     encoder.save(tmp_path)
-    rule = FieldRule(dtype="Float64", numeric=FeatureEncoder.load(encoder.spec, tmp_path).numeric["v__x"])
+    rule = FieldRule(dtype=Dtype.of("Float64"), numeric=FeatureEncoder.load(encoder.spec, tmp_path).numeric["v__x"])
     for number in (0.0, 15_000.0, -1e30, 1.7e308):
         assert rule.of(number) == number
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rf_platform.data.blank import BLANKS, trimmed
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.encode import BOUND, NumericStats, bounded_vectors
 from rf_platform.features.field_rule import EXTREME, FieldRule, UnfitError
 
@@ -40,7 +41,7 @@ values = scalars | st.lists(scalars, max_size=4)
 @given(dtype=st.sampled_from(DTYPES), value=values, std=st.sampled_from([1e-6, 1.0, 1e6]), bounded=st.booleans())
 def test_what_fits_can_be_stored_and_used_and_fits_again(dtype: str, value: Any, std: float, bounded: bool) -> None:
     stats = NumericStats(0.0, std)
-    fit = FieldRule(dtype=dtype, numeric=stats if bounded else None)
+    fit = FieldRule(dtype=Dtype.of(dtype), numeric=stats if bounded else None)
     try:
         found = fit.of(value)
     except UnfitError:
@@ -83,11 +84,11 @@ def test_what_fits_can_be_stored_and_used_and_fits_again(dtype: str, value: Any,
 )
 def test_what_does_not_fit_is_said(dtype: str, value: Any, message: str) -> None:
     with pytest.raises(UnfitError, match=message):
-        FieldRule(dtype=dtype).of(value)
+        FieldRule(dtype=Dtype.of(dtype)).of(value)
 
 
 def test_vectors_have_their_width_and_a_bound() -> None:
-    fit = FieldRule(dtype="Array(Float32)", width=2)
+    fit = FieldRule(dtype=Dtype.of("Array(Float32)"), width=2)
     assert fit.of([1, 2.5]) == [1.0, 2.5]
     assert fit.of([]) is None
     for wrong, message in (
@@ -103,24 +104,24 @@ def test_vectors_have_their_width_and_a_bound() -> None:
 def test_a_vector_with_a_number_that_is_none_is_no_vector(wrong: float) -> None:
     for vector in ([wrong, 1.0], [1.0, wrong], [wrong, -wrong]):
         with pytest.raises(UnfitError, match="is not a usable number; leave out"):
-            FieldRule(dtype="Array(Float32)", width=2).of(vector)
+            FieldRule(dtype=Dtype.of("Array(Float32)"), width=2).of(vector)
 
 
 def test_numbers_are_bounded_by_what_training_saw() -> None:
-    usual = FieldRule(dtype="Float32", numeric=NumericStats(10.0, 2.0))
+    usual = FieldRule(dtype=Dtype.of("Float32"), numeric=NumericStats(10.0, 2.0))
     assert usual.of(10.0 + 2 * EXTREME) == 10.0 + 2 * EXTREME
     with pytest.raises(UnfitError, match=r"1e\+30 is not a usable .* more than 10,000 deviations \(2\) from the mean"):
         usual.of(1e30)
-    unlimited = FieldRule(dtype="Int64", numeric=NumericStats(10.0, 2.0, reach=(2.0**63 - 10) / 2))
+    unlimited = FieldRule(dtype=Dtype.of("Int64"), numeric=NumericStats(10.0, 2.0, reach=(2.0**63 - 10) / 2))
     assert unlimited.of(2**63 - 1) == 2**63 - 1
 
 
 def test_texts_count_without_white_space_around_them() -> None:
     assert {c for c in map(chr, range(0x110000)) if c.isspace()} <= set(BLANKS)
     assert trimmed(f"{BLANKS}a b{BLANKS}") == "a b"
-    assert FieldRule(dtype="String").of("\ufeff War\u00a0") == "War"
-    assert FieldRule(dtype="String").of(" \t") is None
-    assert FieldRule(dtype="Array(String)").of([" a", "", "b\n"]) == ["a", "b"]
+    assert FieldRule(dtype=Dtype.of("String")).of("\ufeff War\u00a0") == "War"
+    assert FieldRule(dtype=Dtype.of("String")).of(" \t") is None
+    assert FieldRule(dtype=Dtype.of("Array(String)")).of([" a", "", "b\n"]) == ["a", "b"]
 
 
 def test_a_date_in_the_first_weeks_of_1970_is_no_mistake() -> None:
@@ -130,4 +131,4 @@ def test_a_date_in_the_first_weeks_of_1970_is_no_mistake() -> None:
         datetime(2024, 1, 1, 3, tzinfo=UTC),
     ):
         us = round(moment.timestamp() * 1e6)
-        assert FieldRule(dtype="UnixTimestamp").of(us) == us
+        assert FieldRule(dtype=Dtype.of("UnixTimestamp")).of(us) == us

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from rf_platform.errors import ConfigError, DataError, NotFoundError
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.read import ViewSource
-from rf_platform.features.sources import ViewColumns, fits, view_columns
+from rf_platform.features.sources import ViewColumns, view_columns
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec, IdType
 
 
@@ -90,8 +91,8 @@ def test_another_type_is_refused_naming_view_field_and_both_types(
 
 
 def test_decimals_and_depth_are_not_numbers() -> None:
-    assert not fits("Float32", "DECIMAL(18,3)[]")
-    assert not fits("Array(Float32)", "FLOAT[][]")
+    assert not Dtype.of("Float32").fits("DECIMAL(18,3)[]")
+    assert not Dtype.of("Array(Float32)").fits("FLOAT[][]")
 
 
 def test_a_missing_file_column_or_another_format_is_named(tmp_path: Path) -> None:

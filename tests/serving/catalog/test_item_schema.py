@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from rf_platform.errors import UsageError
-from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec, Kind, Role
+from rf_platform.features.dtype import Kind
+from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec, Role
 from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, StringList
 from rf_serving.catalog.item_schema import ItemSchema
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rf_platform.features.dtype import Dtype
 from rf_serving.search import Condition
 from rf_serving.search.columns import FeatureColumn
 from rf_serving.search.condition import COMPARISONS, PRESENCE, SETS, Operator
@@ -69,7 +70,9 @@ def test_a_condition_means_what_the_contract_says(dtype: str, data: st.DataObjec
     size = 0 if how in PRESENCE else 1 if how in COMPARISONS else data.draw(st.integers(1, 3))
     asked = tuple(data.draw(st.lists(known, min_size=size, max_size=size)))
     column = pa.chunked_array([pa.array(rows[:5], arrow), pa.array(rows[5:], arrow)])
-    found = FeatureColumn(lambda: column, dtype, True).passes(Condition(feature="f", operator=how, values=asked))
+    found = FeatureColumn(lambda: column, Dtype.of(dtype), True).passes(
+        Condition(feature="f", operator=how, values=asked)
+    )
     assert found.tolist() == [passes(row, how, asked) for row in rows]
 
 
@@ -77,7 +80,7 @@ def test_a_condition_means_what_the_contract_says(dtype: str, data: st.DataObjec
 @given(st.integers(-(2**63), 2**63 - 1))
 @settings(max_examples=30, deadline=None)
 def test_large_integers_are_compared_exactly(value: int) -> None:
-    column = FeatureColumn(lambda: pa.chunked_array([pa.array([value], pa.int64())]), "Int64", False)
+    column = FeatureColumn(lambda: pa.chunked_array([pa.array([value], pa.int64())]), Dtype("Int64"), False)
     for bound, expected in ((value, [False, True]), (value + 1, [True, True]), (value - 1, [False, False])):
         less = [
             column.passes(Condition(feature="f", operator=how, values=(bound,))).item()
@@ -87,7 +90,7 @@ def test_large_integers_are_compared_exactly(value: int) -> None:
 
 
 def test_a_feature_that_is_not_there_is_missing_everywhere() -> None:
-    column = FeatureColumn(lambda: pa.chunked_array([pa.nulls(3)]), "Array(String)", True)
+    column = FeatureColumn(lambda: pa.chunked_array([pa.nulls(3)]), Dtype.of("Array(String)"), True)
     how = {o: column.passes(Condition(feature="f", operator=o, values=("a",))).tolist() for o in (*SETS, *PRESENCE)}
     assert how == {
         Operator.ANY_OF: [False] * 3,
@@ -99,7 +102,7 @@ def test_a_feature_that_is_not_there_is_missing_everywhere() -> None:
 
 
 def test_without_markers_an_empty_text_is_a_value() -> None:
-    column = FeatureColumn(lambda: pa.chunked_array([pa.array(["", None])]), "String", False)
+    column = FeatureColumn(lambda: pa.chunked_array([pa.array(["", None])]), Dtype("String"), False)
     assert column.passes(Condition(feature="f", operator=Operator.PRESENT)).tolist() == [True, False]
     assert column.passes(Condition(feature="f", operator=Operator.ANY_OF, values=("",))).tolist() == [True, False]
 
@@ -109,7 +112,7 @@ def test_a_million_items_take_milliseconds() -> None:
 
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 1000, 1_000_000)
-    column = FeatureColumn(lambda: pa.chunked_array([pa.array(codes)]), "Int64", False)
+    column = FeatureColumn(lambda: pa.chunked_array([pa.array(codes)]), Dtype("Int64"), False)
     asked = Condition(feature="f", operator=Operator.ANY_OF, values=(3, 5, 999))
     assert np.array_equal(column.passes(asked), np.isin(codes, [3, 5, 999]))
     begin = thread_time()

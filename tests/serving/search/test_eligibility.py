@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rf_platform.features.dtype import Dtype
 from rf_serving.search import Condition, Eligibility, ItemFilter
 from rf_serving.search.columns import ItemColumns
 from rf_serving.search.condition import Operator
@@ -108,7 +109,7 @@ def test_a_new_base_is_ready_before_it_is_asked(
 
 
 def test_masks_are_kept_up_to_a_limit(base: Any, make_spec: Callable[..., Any]) -> None:
-    columns = ItemColumns(6, base.column, {"item__year": "Int64"}, frozenset(), mask_bytes=12)
+    columns = ItemColumns(6, base.column, {"item__year": Dtype("Int64")}, frozenset(), mask_bytes=12)
     first = columns.passes(year("LESS", 1991))
     assert columns.passes(year("LESS", 1991)) is first
     columns.passes(year("LESS", 1992))

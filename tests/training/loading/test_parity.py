@@ -19,8 +19,9 @@ from torch import Tensor
 
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.build import BuildOptions, build_dataset
+from rf_platform.features.dtype import Kind
 from rf_platform.features.read import FeatureDefinitions, ViewSource
-from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
+from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Side
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
 from rf_training.loading.order import WholeShuffle

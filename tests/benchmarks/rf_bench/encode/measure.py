@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from rf_platform.features.dtype import Kind
 from rf_platform.features.encode import FeatureEncoder, NumericStats
-from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Kind, Side
+from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Side
 from rf_platform.features.vocabulary import Vocabulary
 from rf_serving.encoding.online_encoder import OnlineEncoder
 from rf_serving.user_features.features import KnownFeatures
@@ -130,7 +131,7 @@ def _encoder(names: Sequence[str]) -> FeatureEncoder:
     ]
     fields.append(FieldSpec(view="v", field="x", side="item", kind="numeric", role="feature", dtype="Float32"))
     domains = {
-        f.domain: DomainSpec(name=f.domain, value_type="string" if "String" in f.dtype else "int64")
+        f.domain: DomainSpec(name=f.domain, value_type="string" if f.type.element == "String" else "int64")
         for f in fields
         if f.domain
     }
