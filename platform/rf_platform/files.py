@@ -7,6 +7,7 @@ from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
+from rf_platform.errors import UsageError
 from rf_platform.failures import failure_of, writing
 from rf_platform.interrupts import held
 from rf_platform.locks import if_unlocked, make_locked
@@ -55,6 +56,22 @@ def new_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
             raise
         with writing(target):
             raise
+
+
+def check_output_file(option: str, file: Path | None) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it; None is fine.
+
+    Raises:
+        UsageError: it is no file, or its directory is not there or closed.
+    """
+    if file is None:
+        return
+    directory = Path(os.path.realpath(file)).parent  # it is written beside what is there, and takes its place
+    writable = (not file.exists() or file.is_file()) and directory.is_dir() and os.access(directory, os.W_OK)
+    if not writable:
+        raise UsageError(
+            f"{option} {file} cannot be written: it needs a file in a directory that is there and may be written to"
+        )
 
 
 def replace_text(target: Path, text: str) -> None:

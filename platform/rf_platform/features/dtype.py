@@ -22,9 +22,9 @@ class Element(NamedTuple):
     """A type of single values."""
 
     kinds: tuple[Kind, ...]
-    """What a feature of the type may mean to the model, the default first."""
+    """Meanings that a feature of the type may have for the model, the default first."""
     of_list: Kind | None
-    """What a list of such values means; None: no feature is one."""
+    """Meaning of a list of such values; None: no feature is one."""
     arrow: pa.DataType
     plain: pa.DataType
     """Arrow's type of plain values: times are microseconds since 1970, truth values 0 and 1."""
@@ -32,11 +32,11 @@ class Element(NamedTuple):
     columns: tuple[str, ...]
     """DuckDB's types of columns that may hold such values."""
     wire: str
-    """How the cases of a request's value for it begin: ``int`` of ``int_value`` and ``int_list``."""
+    """Beginning of the cases of a request's value for it: ``int`` of ``int_value`` and ``int_list``."""
     feast: str
-    """How the fields of Feast's value message for it begin."""
+    """Beginning of the fields of Feast's value message for it."""
     missing: Any
-    """What stands for a missing value in an array of Feast."""
+    """Marker of a missing value in an array of Feast."""
 
 
 _CATEGORY: tuple[Kind, ...] = ("categorical", "numeric")
@@ -96,7 +96,7 @@ class Dtype:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """What a feature may mean to the model, the default first; empty if no feature is of this type."""
+        """Meanings that a feature may have for the model, the default first; empty if no feature is of this type."""
         if self.element not in ELEMENTS:
             return ()
         of_list = self.single_values.of_list
@@ -144,7 +144,7 @@ class Dtype:
 
     @property
     def single_values(self) -> Element:
-        """What is known of the single values; KeyError for a type that no model reads."""
+        """Facts of the single values; KeyError for a type that no model reads."""
         return ELEMENTS[self.element]
 
 

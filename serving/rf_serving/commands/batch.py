@@ -63,6 +63,7 @@ def batch(
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
     from rf_platform.features.store_marks import standing_of
+    from rf_platform.files import check_output_file
     from rf_platform.registry import Registry, check_bundle
     from rf_platform.registry.journal import CatalogJournal
     from rf_platform.settings import get_settings
@@ -72,7 +73,6 @@ def batch(
     from rf_serving.deployment.loader import BundleLoader
     from rf_serving.ranking.policy import order_named
     from rf_serving.server.opening import record_to_serve
-    from rf_training.commands.output_file import check_output_file
 
     check_output_file("--out", out)
     query = BatchQuery(k=k, exclude_seen=exclude_seen, filter=filter_of(filter_text), rerank=order_named(rerank))

@@ -1,17 +1,17 @@
 """``rf deployment``: what a running server serves."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import SERVER, Address, Json
 
 app = typer.Typer()
 
 
 @app.command()
 def deployment(
-    address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:50051",
+    address: Address = SERVER,
     as_json: Json = False,
 ) -> None:
     """Show what a running server serves: bundles, their share of the users, and how the shadow compares.

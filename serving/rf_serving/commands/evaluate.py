@@ -1,13 +1,12 @@
 """``rf evaluate``."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rf_platform.cli.console import out_console, print_json, say
 from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, Markdown, RunName, TieSeed
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def _kinds() -> list[str]:
 
 @app.command(cls=listing(kinds=_kinds))
 def evaluate(
-    run: Annotated[str | None, typer.Argument(help="Run; default: the last one.", show_default=False)] = None,
+    run: RunName = None,
     split: Annotated[
         Literal["test", "validation"],
         typer.Option(help="Split to rank: choose between models on validation, read test once at the end."),
@@ -39,15 +38,12 @@ def evaluate(
             "{kinds}. An exact index needs no second ranking."
         ),
     ] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the order of ties and of the bootstrap.")] = 0,
+    seed: TieSeed = 0,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         typer.Option(help="Where the model encodes and scores; auto: where the run was trained, if that is there."),
     ] = "auto",
-    markdown: Annotated[
-        Path | None,
-        typer.Option(help="Also write the tables to this file, as Markdown with all metrics.", show_default=False),
-    ] = None,
+    markdown: Markdown = None,
     as_json: Json = False,
 ) -> None:
     """Rank the full catalog for every item that the dataset's protocol holds out, beside popularity and item-KNN.
@@ -63,12 +59,12 @@ def evaluate(
     import torch
 
     from rf_platform.dataset.run_dataset import open_run_dataset
+    from rf_platform.files import check_output_file, replace_text
     from rf_platform.registry import Registry
     from rf_serving.bundle.build import IndexOptions, held_out_queries
     from rf_serving.index import ApproximateIndex, choose_kind, tune
     from rf_serving.search.index_scorer import IndexScorer
     from rf_training.baselines import BESIDE_EVERY_RUN, Popularity, TrainingData, compare
-    from rf_training.commands.output_file import check_output_file, write_output_file
     from rf_training.evaluation import Scorer, Served, Split, report_markdown, report_tables
     from rf_training.model_scorer import ModelScorer
     from rf_training.run import completed_run, use_threads, write_metrics
@@ -112,7 +108,7 @@ def evaluate(
     if split == "test":
         write_metrics(record.path, registry, record.name, {"test": report.to_dict()})
     if markdown is not None:
-        write_output_file(markdown, report_markdown(report))
+        replace_text(markdown, report_markdown(report))
     if as_json:
         print_json({"run": record.name, **report.to_dict()})
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rf_platform.cli.console import print_json, say
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import SERVER, Address, Json
 
 if TYPE_CHECKING:
     from rf_platform.settings import Settings
@@ -22,7 +22,7 @@ def record(
     file: Annotated[
         Path, typer.Argument(help="Events, one JSON object a line; - reads standard input.", allow_dash=True)
     ],
-    address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:50051",
+    address: Address = SERVER,
     as_json: Json = False,
 ) -> None:
     """Send events to a running server and say what became of them.

@@ -7,16 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from rf_platform.cli.console import print_json, say
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import SERVER, Address, Json
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Add, change, delete and show items of a running server; every change is kept in the registry.",
 )
 
-Address = Annotated[str, typer.Option(help="host:port of the server.")]
 Ids = Annotated[list[str], typer.Argument(help="Ids of items.", metavar="ID...")]
-_SERVER = "127.0.0.1:50051"
 _BATCH = 200
 _SHOWN = 10
 _PLACE = re.compile(r"^items\[\d+\]\.")
@@ -28,7 +26,7 @@ def upsert(
         Path, typer.Argument(help="Items, one JSON object a line; - reads standard input.", allow_dash=True)
     ],
     neighbours: Annotated[int, typer.Option(min=0, max=100, help="Nearest items to show of each.")] = 0,
-    address: Address = _SERVER,
+    address: Address = SERVER,
     as_json: Json = False,
 ) -> None:
     """Add items, or replace the features of existing ones; they are searchable at once.
@@ -84,7 +82,7 @@ def upsert(
 
 
 @app.command()
-def delete(ids: Ids, address: Address = _SERVER, as_json: Json = False) -> None:
+def delete(ids: Ids, address: Address = SERVER, as_json: Json = False) -> None:
     """Delete items: they are not returned any more, by any server and any later bundle, until they are added anew.
 
     Exit code 1 if an id was rejected.
@@ -109,7 +107,7 @@ def delete(ids: Ids, address: Address = _SERVER, as_json: Json = False) -> None:
 
 
 @app.command()
-def get(ids: Ids, address: Address = _SERVER, as_json: Json = False) -> None:
+def get(ids: Ids, address: Address = SERVER, as_json: Json = False) -> None:
     """Show items as the catalog has them now: lines that `rf items upsert` reads.
 
     Exit code 1 if the catalog does not have one of them.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, Note
 
 app = typer.Typer(add_completion=False)
 
@@ -16,7 +16,7 @@ def promote(
         float | None,
         typer.Option(help="Only for this percentage of the users, beside the served bundle.", show_default="all users"),
     ] = None,
-    note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    note: Note = "",
     as_json: Json = False,
 ) -> None:
     """Make a bundle the served one, if its files are intact and the feature store still offers all that it reads.

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import SERVER, Address, Json
 from rf_serving.commands.order import Order
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def query(
             rich_help_panel=_RANKING,
         ),
     ] = False,
-    address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:50051",
+    address: Address = SERVER,
     as_json: Json = False,
 ) -> None:
     """Ask a running server for recommendations and show them with titles, beside the history they were made from.

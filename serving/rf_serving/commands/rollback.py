@@ -1,17 +1,15 @@
 """``rf rollback``: go back to the bundle served before."""
 
-from typing import Annotated
-
 import typer
 
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, Note
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def rollback(
-    note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    note: Note = "",
     as_json: Json = False,
 ) -> None:
     """Go back to the bundle served before the current one; repeated, it goes back further.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, Note
 
 app = typer.Typer(add_completion=False)
 
@@ -17,7 +17,7 @@ def shadow(
     ] = None,
     share: Annotated[float, typer.Option(help="Share of the requests, more than 0 and at most 1.")] = 0.1,
     stop: Annotated[bool, typer.Option("--stop", help="End it.")] = False,
-    note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    note: Note = "",
     as_json: Json = False,
 ) -> None:
     """Let a bundle answer a share of the requests unseen, and compare it with the served one.

@@ -8,7 +8,7 @@ import typer
 
 from rf_platform.cli.console import out_console, print_json, say
 from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import DatasetName, Json
 from rf_platform.errors import RunError, UsageError
 from rf_platform.settings import get_settings
 
@@ -40,9 +40,7 @@ def ablate(
     recipe: Annotated[
         str, typer.Option(help="Named configuration that every group varies, with its sizes for the dataset.")
     ] = "default",
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset version; default: the newest.", show_default=False)
-    ] = None,
+    dataset: DatasetName = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,13 +1,12 @@
 """``rf compare``."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from rf_platform.cli.console import out_console, print_json
 from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, Markdown, RunName, TieSeed
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
@@ -28,7 +27,7 @@ def _others() -> list[str]:
 
 @app.command(cls=listing(simple=_simple, others=_others))
 def compare(
-    run: Annotated[str | None, typer.Argument(help="Run; default: the last one.", show_default=False)] = None,
+    run: RunName = None,
     baselines: Annotated[
         str,
         typer.Option(
@@ -43,11 +42,8 @@ def compare(
         Literal["test", "validation"],
         typer.Option(help="Split to rank: choose between models on validation, read test once at the end."),
     ] = "test",
-    seed: Annotated[int, typer.Option(help="Seed of the order of ties and of the bootstrap.")] = 0,
-    markdown: Annotated[
-        Path | None,
-        typer.Option(help="Also write the tables to this file, as Markdown with all metrics.", show_default=False),
-    ] = None,
+    seed: TieSeed = 0,
+    markdown: Markdown = None,
     as_json: Json = False,
 ) -> None:
     """Put a run's model and the baselines into one table: same users, same full catalog, paired differences.
@@ -57,10 +53,10 @@ def compare(
     """
     from rf_platform.dataset import Dataset
     from rf_platform.dataset.run_dataset import open_run_dataset
+    from rf_platform.files import check_output_file, replace_text
     from rf_platform.registry import Registry
     from rf_training.baselines import FittedBaselines, TrainingData, baseline_names
     from rf_training.baselines import compare as compare_scorers
-    from rf_training.commands.output_file import check_output_file, write_output_file
     from rf_training.evaluation import Scorer, Split, report_markdown, report_tables
     from rf_training.model_scorer import ModelScorer
     from rf_training.run import completed_run, use_threads
@@ -87,7 +83,7 @@ def compare(
         fitted=FittedBaselines(settings.workspace.root / "baselines", fingerprint=opened.fingerprint),
     )
     if markdown is not None:
-        write_output_file(markdown, report_markdown(report))
+        replace_text(markdown, report_markdown(report))
     if as_json:
         print_json({"run": record.name if record else None, "dataset": opened.name, **report.to_dict()})
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from rf_platform.cli.console import print_json, say
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, RunName
 from rf_platform.settings import get_settings
 
 app = typer.Typer()
@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @app.command()
 def report(
-    run: Annotated[str | None, typer.Argument(help="Run; default: the last one.", show_default=False)] = None,
+    run: RunName = None,
     output: Annotated[
         Path | None,
         typer.Option(help="HTML file to write; default: report.html in the run's directory.", show_default=False),

@@ -140,7 +140,7 @@ def compare(
     The ranks are those in the full catalog: a target that the retriever did not find among its 1,000 candidates keeps its place
     behind them.
     """
-    from rf_training.commands.output_file import check_output_file, write_output_file
+    from rf_platform.files import check_output_file, replace_text
     from rf_training.evaluation import Split
     from rf_training.rerank import RerankConfig, make_ranker
     from rf_training.rerank.cases import make_cases
@@ -162,7 +162,7 @@ def compare(
     on_device = {name: ranker.to(towers.device) for name, ranker in rankers.items()}
     found = compare_rerankers(record.name, towers, cases, on_device, seed=seed)
     if markdown is not None:
-        write_output_file(markdown, comparison_markdown(found))
+        replace_text(markdown, comparison_markdown(found))
     if as_json:
         print_json(found.to_dict())
     else:

@@ -7,7 +7,7 @@ import typer
 
 from rf_platform.cli.console import print_json, say, warn
 from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import DatasetName, Json
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 
@@ -30,9 +30,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset version; default: the newest.", show_default=False)
-    ] = None,
+    dataset: DatasetName = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the run; default: the recipe's with a number.", show_default=False)
     ] = None,
