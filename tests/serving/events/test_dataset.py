@@ -30,7 +30,7 @@ def build(
     get_settings.cache_clear()
 
     def run() -> Any:
-        from rf_platform.dataset.commands import app
+        from rf_training.commands.dataset import app
 
         result = CliRunner().invoke(app, ["build", "--json"], catch_exceptions=False)
         return json.loads(result.stdout)
