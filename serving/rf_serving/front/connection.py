@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 from rf_serving.front import frames
 from rf_serving.front.application import Application, Kind
 from rf_serving.front.call import Call
+from rf_serving.front.control_frames import ControlFrames
 from rf_serving.front.faults import ConnectionFault, ErrorCode, StreamFault
 from rf_serving.front.floods import Budget, PingPolicy
 from rf_serving.front.header_decoder import HeaderDecoder
@@ -70,9 +71,10 @@ class Connection(asyncio.Protocol):
         self._greeted = self.spoken = False
         self._block: tuple[int, int, bytearray] | None = None
         self._block_parts = 0
+        control = ControlFrames(self)
         self._handlers: tuple[Callable[[int, int, bytes], None], ...] = (
-            *(self._on_data, self._on_headers, self._on_priority, self._on_reset, self._on_settings),
-            *(self._on_push, self._on_ping, self._on_goaway, self._on_window_update, self._on_continuation),
+            *(self._on_data, self._on_headers, control.priority, self._on_reset, control.settings),
+            *(control.push, control.ping, control.goaway, control.window_update, self._on_continuation),
         )
 
     # asyncio.Protocol
@@ -89,15 +91,9 @@ class Connection(asyncio.Protocol):
         if self._owner.tls and tls.selected_alpn_protocol() != "h2":
             self.transport.abort()
             return
-        limits = self.limits
-        self.sender.write(
-            frames.settings(
-                (
-                    (frames.MAX_CONCURRENT_STREAMS, limits.streams),
-                    (frames.MAX_HEADER_LIST_SIZE, limits.header_list_bytes),
-                )
-            )
-        )
+        streams = frames.MAX_CONCURRENT_STREAMS, self.limits.streams
+        headers = frames.MAX_HEADER_LIST_SIZE, self.limits.header_list_bytes
+        self.sender.write(frames.settings((streams, headers)))
         self.receiver.open()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -300,13 +296,6 @@ class Connection(asyncio.Protocol):
         elif not self.lifetime.final:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "a frame of a stream that has ended")
 
-    def _on_priority(self, flags: int, stream: int, payload: bytes) -> None:
-        self.spend()
-        if stream == 0:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY of the connection")
-        if len(payload) != 5:
-            raise StreamFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY of another length than 5")
-
     def _on_reset(self, flags: int, stream: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM of another length than 4")
@@ -322,60 +311,6 @@ class Connection(asyncio.Protocol):
         if call.deadline is not None and call.deadline - now < _DEADLINE_SLACK:
             call.deadline = now  # the client's clock began earlier: it gives up because its deadline has passed
         self.cancel(call)
-
-    def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
-        self.spend()
-        if stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
-        if flags & frames.ACK:
-            if payload:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS that acknowledge and say more")
-            if not self.spoken:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is no SETTINGS")
-            return
-        self.spoken = True
-        for key, value in frames.read_settings(payload):
-            if key == frames.INITIAL_WINDOW_SIZE:
-                self.spend()
-                self.sender.new_initial_window(value)
-            elif key == frames.HEADER_TABLE_SIZE:
-                self.sender.table_changed(value)
-        self.sender.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
-
-    def _on_push(self, flags: int, stream: int, payload: bytes) -> None:
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE of a client")
-
-    def _on_ping(self, flags: int, stream: int, payload: bytes) -> None:
-        self.spend()
-        if stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING of a stream")
-        if len(payload) != 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING of another length than 8")
-        if flags & frames.ACK:
-            self.lifetime.acknowledged(payload)
-            return
-        self.pings.received(self.lifetime.heard)
-        self.sender.write(frames.frame(frames.PING, frames.ACK, 0, payload))
-
-    def _on_goaway(self, flags: int, stream: int, payload: bytes) -> None:
-        self.spend()
-        if stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
-        if len(payload) < 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY that is too short")
-        # The client opens no further calls; it closes when it has its answers, or is idle.
-
-    def _on_window_update(self, flags: int, stream: int, payload: bytes) -> None:
-        self.spend()
-        if len(payload) != 4:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE of another length than 4")
-        more = int.from_bytes(payload, "big") & frames.LARGEST_WINDOW
-        if stream == 0:
-            self.sender.more_window(more)
-        elif (call := self.calls.get(stream)) is not None:
-            self.sender.more_call_window(call, more)
-        elif stream > self.last or not stream & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"WINDOW_UPDATE of stream {stream}, which is idle")
 
     # Calls
 

@@ -201,6 +201,8 @@ def test_replies_in_drops_are_ended(start_front: Callable[..., Any]) -> None:
         client.h2.update_settings({4: 0})
         client.settle()
         stream = client.large_call(60_000)
+        client.h2.increment_flow_control_window(20_000, stream)
+        client.h2.data_to_send()  # sent a byte at a time instead
         assert flooded(client, frames.window_update(stream, 1)) == (CALM, "too many frames that carry nothing")
 
 
