@@ -34,7 +34,9 @@ def _other_content(path: Path) -> None:
     match path.suffix:
         case ".parquet":
             pq.write_table(pa.table({"a": [1, 2]}), path)
-        case ".json" | ".yaml":
+        case ".json":
+            path.write_text('{"a": [1, 2]}\n')
+        case ".yaml":
             path.write_text("[1, 2]\n")
         case ".csv":
             path.write_text("a,b\n1,2\n")

@@ -21,6 +21,7 @@ EDGES = (
         name="index build",
         arguments="done --name third",
         reads=("runs/done/metrics.json",),
+        passes=frozenset({("runs/done/metrics.json", "content")}),  # a run's own, which a bundle has as they are
         writes=("bundles", "bundles/*", "registry.db*"),
         needs_room=True,
         moments=(_TRAINING, ("open", ".building-"), ("os.rename", "bundles/third")),
