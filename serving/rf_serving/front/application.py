@@ -1,17 +1,8 @@
 """Application behind a front: takes calls and answers them."""
 
-from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from rf_serving.front.call import Call
-
-
-class Kind(Enum):
-    """Kind of a method."""
-
-    UNARY = "one message, one reply"
-    RELAYED = "streams, or a service that another server answers"
+from rf_serving.front.call import Call, Kind
 
 
 class Application(Protocol):
@@ -20,8 +11,8 @@ class Application(Protocol):
     def kind(self, path: str) -> Kind | None:
         """Return how a method is called; None: there is no such method."""
 
-    def answer(self, call: "Call") -> None:
+    def answer(self, call: Call) -> None:
         """Take a unary call that has its message, or will have none; its ``cancelled`` is called if the caller leaves."""
 
-    def relay(self, call: "Call") -> None:
+    def relay(self, call: Call) -> None:
         """Take a call that has begun; its messages come from :meth:`Call.receive`."""

@@ -3,19 +3,61 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol
 
 import grpc
 
-from rf_serving.front.application import Kind
 from rf_serving.front.frames import DEFAULT_WINDOW
 from rf_serving.front.header_encoder import Metadata
 from rf_serving.front.messages import Lack, MessageFaultError
 from rf_serving.front.request_head import RequestHead
 
-if TYPE_CHECKING:
-    from rf_serving.front.connection import Connection
+
+class Kind(Enum):
+    """Kind of a method."""
+
+    UNARY = "one message, one reply"
+    RELAYED = "streams, or a service that another server answers"
+
+
+class Replies(Protocol):
+    """Sending side of a connection, as its calls use it."""
+
+    def reply(self, call: "Call", message: bytes) -> None:
+        """Send all of a unary reply."""
+
+    def begin(self, call: "Call", metadata: Metadata) -> None:
+        """Send the head of a reply."""
+
+    def finish(self, call: "Call", status: int, details: str) -> None:
+        """Send the end of a reply."""
+
+    async def send(self, call: "Call", message: bytes) -> None:
+        """Send a message of a stream."""
+
+
+class Requests(Protocol):
+    """Receiving side of a connection, as its calls use it."""
+
+    async def receive(self, call: "Call") -> bytes | None:
+        """Return the next message of a streamed call; None: there are no more."""
+
+
+class Link(Protocol):
+    """Connection that a call came by; one object for all its calls."""
+
+    def __hash__(self) -> int:
+        """Tell connections apart."""
+
+    @property
+    def sender(self) -> Replies:
+        """Where replies go."""
+
+    @property
+    def receiver(self) -> Requests:
+        """Where messages of a stream come from."""
 
 
 class AbortError(Exception):
@@ -35,7 +77,7 @@ class Call:
         "progress", "receive_window", "refund", "send_window", "sent", "trailer", "trailing",
     )  # fmt: skip
 
-    def __init__(self, connection: "Connection", number: int, head: RequestHead, kind: Kind, send_window: int) -> None:
+    def __init__(self, connection: Link, number: int, head: RequestHead, kind: Kind, send_window: int) -> None:
         self.connection, self.number, self.head, self.kind = connection, number, head, kind
         self.began = monotonic()
         self.deadline = None if head.timeout is None else self.began + head.timeout

@@ -6,8 +6,8 @@ from time import monotonic
 from typing import Any, Protocol, cast
 
 from rf_serving.front import frames
-from rf_serving.front.application import Application, Kind
-from rf_serving.front.call import Call
+from rf_serving.front.application import Application
+from rf_serving.front.call import Call, Kind
 from rf_serving.front.control_frames import ControlFrames
 from rf_serving.front.faults import ConnectionFault, ErrorCode, StreamFault
 from rf_serving.front.floods import Budget, PingPolicy

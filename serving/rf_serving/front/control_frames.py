@@ -1,18 +1,33 @@
 """Frames of a connection as a whole: SETTINGS, PING, GOAWAY, windows, and those that carry nothing (RFC 9113, section 6)."""
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from rf_serving.front import frames
+from rf_serving.front.call import Call
 from rf_serving.front.faults import ConnectionFault, ErrorCode, StreamFault
+from rf_serving.front.floods import PingPolicy
+from rf_serving.front.lifetime import Lifetime
+from rf_serving.front.sender import Sender
 
-if TYPE_CHECKING:
-    from rf_serving.front.connection import Connection
+
+class Owner(Protocol):
+    """Connection that the frames are of."""
+
+    sender: Sender
+    lifetime: Lifetime
+    pings: PingPolicy
+    calls: dict[int, Call]
+    last: int
+    spoken: bool
+
+    def spend(self, cost: float = 1.0) -> None:
+        """Count a frame that carries nothing."""
 
 
 class ControlFrames:
     """Handlers of the frames that neither open nor end a call, nor carry data."""
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: Owner) -> None:
         self._connection = connection
 
     def priority(self, flags: int, stream: int, payload: bytes) -> None:

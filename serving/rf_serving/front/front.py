@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from rf_serving.front.application import Application
-from rf_serving.front.call import Call
+from rf_serving.front.call import Call, Link
 from rf_serving.front.connection import Connection
 from rf_serving.front.faults import ErrorCode
 from rf_serving.front.limits import FrontLimits
@@ -152,7 +152,7 @@ def in_turn(calls: list[Call]) -> Iterable[Call]:
     """Order calls: the first of every connection, then the second of every connection, and so on."""
     if len(calls) < 2:
         return calls
-    seen: dict[Connection, int] = {}
+    seen: dict[Link, int] = {}
     places = []
     for call in calls:
         place = seen.get(call.connection, 0)

@@ -1,16 +1,16 @@
 """Times of a connection: keepalive, idleness, age, and what takes too long to come or to go."""
 
+import asyncio
 import random
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from rf_serving.front import frames
+from rf_serving.front.call import Call
 from rf_serving.front.faults import ErrorCode
+from rf_serving.front.limits import FrontLimits
 from rf_serving.front.messages import Lack
-
-if TYPE_CHECKING:
-    from rf_serving.front.call import Call
-    from rf_serving.front.connection import Connection
+from rf_serving.front.sender import Sender
 
 _KEEPALIVE, _RETIRE = b"rf-alive", b"rf-leave"
 _JITTER = 0.1
@@ -18,10 +18,31 @@ _RETIRE_SECONDS = 1.0
 _CLOSE_SECONDS = 1.0
 
 
+class Owner(Protocol):
+    """Connection whose times are looked after."""
+
+    limits: FrontLimits
+    transport: asyncio.Transport
+    sender: Sender
+    calls: dict[int, Call]
+    last: int
+    spoken: bool
+    closing_since: float | None
+
+    def ready(self, call: Call) -> None:
+        """Take a unary call that has its message, or will have none."""
+
+    def reset_call(self, call: Call, code: ErrorCode) -> None:
+        """End a call from this side."""
+
+    def close(self, code: ErrorCode, reason: str) -> None:
+        """Send the reason, and close."""
+
+
 class Lifetime:
     """Looks after one connection whenever :meth:`check` is called."""
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: Owner) -> None:
         self._connection, self._limits = connection, connection.limits
         now = monotonic()
         self._made = self._idle_since = self.heard = now

@@ -2,21 +2,27 @@
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from rf_serving.front.application import Kind
+from rf_serving.front.call import Call, Kind
 from rf_serving.front.faults import ConnectionFault, ErrorCode, StreamFault
 from rf_serving.front.frames import DEFAULT_WINDOW, window_update
 from rf_serving.front.limits import FrontLimits
 from rf_serving.front.messages import PREFIX_BYTES, Lack, MessageFaultError, too_large, unpacked
-
-if TYPE_CHECKING:
-    from rf_serving.front.call import Call
-    from rf_serving.front.connection import Connection
+from rf_serving.front.sender import Sender
 
 _WINDOW = 16 * 1024 * 1024
 """Of the connection; what bounds memory are the windows of its calls."""
 _REFUND_BYTES = 16 * 1024
+
+
+class Owner(Protocol):
+    """Connection that a receiver belongs to."""
+
+    sender: Sender
+
+    def ready(self, call: Call) -> None:
+        """Take a unary call that has its message, or will have none."""
 
 
 class Receiver:
@@ -26,7 +32,7 @@ class Receiver:
     stay within :attr:`FrontLimits.large_bytes`; others wait their turn, so that each one can be finished.
     """
 
-    def __init__(self, connection: "Connection", limits: FrontLimits) -> None:
+    def __init__(self, connection: Owner, limits: FrontLimits) -> None:
         self._connection, self._limits = connection, limits
         self._window, self._refund = _WINDOW, 0
         self._large = 0
@@ -51,7 +57,7 @@ class Receiver:
             self._window += self._refund
             self._refund = 0
 
-    def take(self, call: "Call", size: int, body: bytes, *, end: bool) -> None:
+    def take(self, call: Call, size: int, body: bytes, *, end: bool) -> None:
         """Take the data of a call.
 
         Args:
@@ -79,7 +85,7 @@ class Receiver:
             call.receive_window += padding
             self._connection.sender.write(window_update(call.number, padding))
 
-    def ended(self, call: "Call") -> None:
+    def ended(self, call: Call) -> None:
         """Take the end of a call's data that came without any.
 
         Raises:
@@ -87,7 +93,7 @@ class Receiver:
         """
         self.take(call, 0, b"", end=True)
 
-    def drop(self, call: "Call") -> None:
+    def drop(self, call: Call) -> None:
         """Forget a call, and let in the large messages that can be now."""
         self._large -= call.granted
         call.granted = 0
@@ -98,7 +104,7 @@ class Receiver:
             if not asking.closed:
                 self._grant(asking, need)
 
-    async def receive(self, call: "Call") -> bytes | None:
+    async def receive(self, call: Call) -> bytes | None:
         """Return the next message of a streamed call; None: there are no more.
 
         Raises:
@@ -116,13 +122,13 @@ class Receiver:
         self._give_back(call)
         return unpacked(flag, body, call.head.encoding, self._limits.message_bytes)
 
-    def _ended(self, call: "Call") -> None:
+    def _ended(self, call: Call) -> None:
         call.ended = True
         expected = call.head.content_length
         if expected is not None and expected != call.body_bytes:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "another number of bytes than content-length says")
 
-    def _unary(self, call: "Call", body: bytes) -> None:
+    def _unary(self, call: Call, body: bytes) -> None:
         buffer: bytes | bytearray = body
         if call.buffer or len(body) < PREFIX_BYTES or len(body) != PREFIX_BYTES + int.from_bytes(body[1:5], "big"):
             call.buffer += body
@@ -139,7 +145,7 @@ class Receiver:
             call.buffer = bytearray()
             self._connection.ready(call)
 
-    def _streamed(self, call: "Call", body: bytes) -> None:
+    def _streamed(self, call: Call, body: bytes) -> None:
         assert call.inbox is not None
         assert call.more is not None
         call.buffer += body
@@ -151,7 +157,7 @@ class Receiver:
             call.finish(fault.status, fault.message)
         call.more.set()
 
-    def _next(self, call: "Call", buffer: bytes | bytearray) -> tuple[int, bytes] | None:
+    def _next(self, call: Call, buffer: bytes | bytearray) -> tuple[int, bytes] | None:
         """Return flag and bytes of the first message if they are there; let it in if it is large."""
         if len(buffer) < PREFIX_BYTES:
             return None
@@ -177,14 +183,14 @@ class Receiver:
     def _fits(self, need: int) -> bool:
         return not self._large or self._large + need <= self._limits.large_bytes
 
-    def _grant(self, call: "Call", need: int) -> None:
+    def _grant(self, call: Call, need: int) -> None:
         self._large += need
         call.granted, call.asking = need, False
         call.receive_window += need
         call.refund -= need
         self._connection.sender.write(window_update(call.number, need))
 
-    def _give_back(self, call: "Call") -> None:
+    def _give_back(self, call: Call) -> None:
         """Widen the window of a call by what was taken out, in large steps unless a message waits for it."""
         if call.refund >= (1 if call.buffer else _REFUND_BYTES) and not call.ended and not call.closed:
             call.receive_window += call.refund
@@ -192,6 +198,6 @@ class Receiver:
             call.refund = 0
 
 
-def open_inbox(call: "Call") -> None:
+def open_inbox(call: Call) -> None:
     """Prepare a call for messages that are received one by one."""
     call.inbox, call.more = deque(), asyncio.Event()

@@ -3,24 +3,35 @@
 import asyncio
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from rf_serving.front.call import Call
 from rf_serving.front.faults import ConnectionFault, ErrorCode, StreamFault
+from rf_serving.front.floods import PingPolicy
 from rf_serving.front.frames import DEFAULT_WINDOW, LARGEST_FRAME, LARGEST_WINDOW, header_frames, reset
 from rf_serving.front.header_encoder import NO_TABLE, OK, RESPONSE, Metadata, metadata_block, trailer_block
 from rf_serving.front.messages import PREFIX_BYTES, framed
 
-if TYPE_CHECKING:
-    from rf_serving.front.call import Call
-    from rf_serving.front.connection import Connection
-
 _FLUSH_BYTES = 64 * 1024
+
+
+class Owner(Protocol):
+    """Connection that a sender belongs to."""
+
+    calls: dict[int, Call]
+    pings: PingPolicy
+
+    def earned(self, size: int) -> None:
+        """Note bytes that were of use."""
+
+    def done(self, call: Call) -> None:
+        """Forget a call that was answered."""
 
 
 class Sender:
     """Writes frames; what the other end's windows, or its socket, do not take is held."""
 
-    def __init__(self, connection: "Connection", transport: asyncio.Transport) -> None:
+    def __init__(self, connection: Owner, transport: asyncio.Transport) -> None:
         self._connection, self._transport = connection, transport
         self._soon = asyncio.get_running_loop().call_soon
         self._out: list[bytes] = []
@@ -58,7 +69,7 @@ class Sender:
         if size < 4096:
             self._prefix = NO_TABLE
 
-    def reply(self, call: "Call", message: bytes) -> None:
+    def reply(self, call: Call, message: bytes) -> None:
         """Send all of a unary reply."""
         size = len(message) + PREFIX_BYTES
         trailer = OK + metadata_block(call.trailing) if call.trailing else OK
@@ -80,13 +91,13 @@ class Sender:
         )
         self._done(call)
 
-    def begin(self, call: "Call", metadata: Metadata) -> None:
+    def begin(self, call: Call, metadata: Metadata) -> None:
         """Send the head of a reply."""
         if not call.closed and not call.head_sent:
             call.head_sent = True
             self.write(header_frames(call.number, self._first() + RESPONSE + metadata_block(metadata), end=False))
 
-    def finish(self, call: "Call", status: int, details: str) -> None:
+    def finish(self, call: Call, status: int, details: str) -> None:
         """Send the end of a reply, after what is held of it."""
         if call.closed:
             return
@@ -94,13 +105,13 @@ class Sender:
         if not call.outgoing:
             self._end(call)
 
-    def refuse(self, call: "Call", block: bytes) -> None:
+    def refuse(self, call: Call, block: bytes) -> None:
         """Send a whole answer that is no gRPC."""
         call.answered = True
         self.write(header_frames(call.number, self._first() + block, end=True))
         self._done(call)
 
-    async def send(self, call: "Call", message: bytes) -> None:
+    async def send(self, call: Call, message: bytes) -> None:
         """Send a message of a stream and wait until it is on its way, or the call has ended."""
         if call.closed:
             return
@@ -123,7 +134,7 @@ class Sender:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
         self.pump()
 
-    def more_call_window(self, call: "Call", more: int) -> None:
+    def more_call_window(self, call: Call, more: int) -> None:
         """Take a WINDOW_UPDATE of a call.
 
         Raises:
@@ -192,7 +203,7 @@ class Sender:
             if self._out_bytes >= _FLUSH_BYTES:
                 self.flush()
 
-    def drop(self, call: "Call") -> None:
+    def drop(self, call: Call) -> None:
         """Forget what is held of a call."""
         self._waiting.pop(call.number, None)
         self._stalled.pop(call.number, None)
@@ -202,11 +213,11 @@ class Sender:
         if call.sent is not None:
             call.sent.set()
 
-    def stuck(self, since: float) -> list["Call"]:
+    def stuck(self, since: float) -> list[Call]:
         """Return the calls of which nothing was taken since a moment."""
         return [call for calls in (self._waiting, self._stalled) for call in calls.values() if call.progress < since]
 
-    def _hold(self, call: "Call", message: bytes) -> None:
+    def _hold(self, call: Call, message: bytes) -> None:
         data = framed(message)
         if call.outgoing is None:
             call.outgoing = deque()
@@ -218,17 +229,17 @@ class Sender:
             self._waiting[call.number] = call
         self.pump()
 
-    def _unstall(self, call: "Call") -> None:
+    def _unstall(self, call: Call) -> None:
         if call.send_window > 0 and self._stalled.pop(call.number, None) is not None:
             self._waiting[call.number] = call
 
-    def _end(self, call: "Call") -> None:
+    def _end(self, call: Call) -> None:
         assert call.trailer is not None
         block = call.trailer if call.head_sent else self._first() + RESPONSE + call.trailer
         self.write(header_frames(call.number, block, end=True))
         self._done(call)
 
-    def _done(self, call: "Call") -> None:
+    def _done(self, call: Call) -> None:
         if not call.ended:  # it need not go on sending
             self.write(reset(call.number, ErrorCode.NO_ERROR))
         self._connection.done(call)

@@ -10,8 +10,7 @@ import grpc
 import structlog
 
 from rf_platform.errors import OverloadedError, RfError
-from rf_serving.front.application import Kind
-from rf_serving.front.call import AbortError, Call
+from rf_serving.front.call import AbortError, Call, Kind
 from rf_serving.front.messages import Lack, MessageFaultError
 from rf_serving.front.relay import Relay
 from rf_serving.server.fair_share import FairShare

@@ -13,8 +13,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, SettingsAcknowledged, StreamEnded
 
-from rf_serving.front.application import Kind
-from rf_serving.front.call import Call
+from rf_serving.front.call import Call, Kind
 from rf_serving.front.front import Front
 from rf_serving.front.limits import FrontLimits
 from rf_serving.front.messages import MessageFaultError, framed
