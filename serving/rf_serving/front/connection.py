@@ -27,6 +27,7 @@ _RESET_RATE, _FRAME_RATE = 100.0, 400.0
 _DEADLINE_SLACK = 0.05
 _HIGH_WATER = 256 * 1024
 _UNIMPLEMENTED, _EXHAUSTED = 12, 8
+DRAINING = "server is draining"
 
 
 class Owner(Protocol):
@@ -35,6 +36,7 @@ class Owner(Protocol):
     application: Application
     limits: FrontLimits
     tls: bool
+    retired: bool
     connections: set["Connection"]
 
     def ready(self, call: Call) -> None:
@@ -77,8 +79,6 @@ class Connection(asyncio.Protocol):
             *(control.push, control.ping, control.goaway, control.window_update, self._on_continuation),
         )
 
-    # asyncio.Protocol
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
         self.transport = cast(asyncio.Transport, transport)
@@ -95,6 +95,8 @@ class Connection(asyncio.Protocol):
         headers = frames.MAX_HEADER_LIST_SIZE, self.limits.header_list_bytes
         self.sender.write(frames.settings((streams, headers)))
         self.receiver.open()
+        if self._owner.retired:  # the handshake went on meanwhile
+            self.lifetime.retire(DRAINING)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all calls."""
@@ -174,8 +176,6 @@ class Connection(asyncio.Protocol):
     def _keep(self, data: bytes, need: int) -> None:
         self._pending += data
         self._need = need
-
-    # Frames
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
         size = len(payload)
@@ -312,8 +312,6 @@ class Connection(asyncio.Protocol):
             call.deadline = now  # the client's clock began earlier: it gives up because its deadline has passed
         self.cancel(call)
 
-    # Calls
-
     def ready(self, call: Call) -> None:
         """Take a unary call that has its message, or will have none."""
         self.lifetime.incomplete.pop(call.number, None)
@@ -382,8 +380,6 @@ class Connection(asyncio.Protocol):
         remembered[stream] = None
         if len(remembered) > _REMEMBERED:
             del remembered[next(iter(remembered))]
-
-    # End
 
     def close(self, code: ErrorCode, reason: str) -> None:
         """Say why, and close: a socket closed with data unread would take what was sent last with it."""

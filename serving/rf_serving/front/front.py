@@ -10,7 +10,7 @@ from typing import Any
 
 from rf_serving.front.application import Application
 from rf_serving.front.call import Call, Link
-from rf_serving.front.connection import Connection
+from rf_serving.front.connection import DRAINING, Connection
 from rf_serving.front.faults import ErrorCode
 from rf_serving.front.limits import FrontLimits
 
@@ -31,6 +31,8 @@ class Front:
     def __init__(self, limits: FrontLimits, context: ssl.SSLContext | None = None) -> None:
         self.limits, self._context = limits, context
         self.tls = context is not None
+        self.retired = False
+        """No further connections are taken."""
         self.connections: set[Connection] = set()
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
@@ -106,9 +108,10 @@ class Front:
 
     def retire(self) -> None:
         """Take no further connections, and ask clients to open no further calls on those there are."""
+        self.retired = True
         self.close_sockets()
         for connection in list(self.connections):
-            connection.lifetime.retire("server is draining")
+            connection.lifetime.retire(DRAINING)
 
     async def wait_until_answered(self, is_waited_for: Callable[[Call], bool]) -> None:
         """Return when no call is left that is waited for, and every client knows that it must open no further ones."""

@@ -162,7 +162,7 @@ def test_two_imports_at_once_are_refused(bring: Bring, workspace: Workspace) -> 
 def test_remains_of_a_killed_import_are_put_right(bring: Bring, workspace: Workspace) -> None:
     report = bring(_SHOP, {"e.csv": _EVENTS})
     # Killed between the two renames: the earlier tables lie aside, the new ones are not there yet.
-    workspace.tables.rename(workspace.root / ".importing-old-tables-1")
+    workspace.tables.rename(workspace.root / f".importing-old-tables-{'1' * 32}")
     (workspace.root / ".importing-tables-2").mkdir()
     (workspace.root / ".importing-tables-2" / "interactions.parquet").write_bytes(b"half")
     with pytest.raises(DataError):

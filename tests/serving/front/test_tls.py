@@ -58,3 +58,23 @@ def test_without_h2_there_is_no_connection(start_front: Any, files: TlsFiles, pr
         except OSError:
             got = b""
         assert not got
+
+
+def test_a_connection_whose_handshake_ends_after_a_drain_began_is_told_to_leave(
+    start_front: Any, files: TlsFiles
+) -> None:
+    with start_front(context=ServerCertificates(files).context()) as running:
+        begun = socket.create_connection(("127.0.0.1", running.port), timeout=20)
+        with connect(running.port, files, ["h2"]):  # the one before it is accepted, too
+            pass
+        running.do(running.front.retire)
+        context = ssl.create_default_context(cafile=str(files.certificate))
+        context.set_alpn_protocols(["h2"])
+        with context.wrap_socket(begun, server_hostname="localhost") as late:
+            late.sendall(frames.PREFACE + frames.settings([]))
+            waiting = running.run(running.front.wait_until_answered(lambda call: True))
+            got = b""
+            while more := late.recv(1000):
+                got += more
+            assert b"server is draining" in got
+            waiting.result(20)
