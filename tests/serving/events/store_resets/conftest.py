@@ -18,7 +18,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from rf_platform.data.event_log import EventLog, StoreFault
-from rf_platform.settings import Settings
+from rf_platform.settings import Settings, get_settings
 from rf_protos.v1.feedback_pb2 import Event, EventStatus
 
 SECOND = 1_000_000
@@ -335,6 +335,14 @@ class Process:
         self.pipe.send(None)
         self.process.join(60)
         assert self.process.exitcode == 0
+
+
+@pytest.fixture(autouse=True)
+def own_settings() -> Iterator[None]:
+    """Commands read the environment of their test."""
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
 
 
 @pytest.fixture(autouse=True)
