@@ -53,11 +53,11 @@ class Link(Protocol):
 
     @property
     def sender(self) -> Replies:
-        """Where replies go."""
+        """Sending side."""
 
     @property
     def receiver(self) -> Requests:
-        """Where messages of a stream come from."""
+        """Receiving side."""
 
 
 class AbortError(Exception):

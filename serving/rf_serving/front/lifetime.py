@@ -19,7 +19,7 @@ _CLOSE_SECONDS = 1.0
 
 
 class Owner(Protocol):
-    """Connection whose times are looked after."""
+    """Connection that is looked after."""
 
     limits: FrontLimits
     transport: asyncio.Transport
