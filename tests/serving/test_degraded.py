@@ -176,9 +176,9 @@ def test_users_who_ask_together_are_read_together(retriever: Any) -> None:
 
 
 def test_without_a_profile_the_most_popular_items_are_returned(served: tuple[Any, Any]) -> None:
-    from rf_serving.retrieval.degraded import popular_answer
     from rf_serving.retrieval.engine import Engine
     from rf_serving.retrieval.query import Query
+    from rf_serving.retrieval.retriever import popular_answer
     from rf_serving.stage_timer import StageTimer
 
     bundle, _ = served
@@ -198,9 +198,9 @@ def test_without_a_profile_the_most_popular_items_are_returned(served: tuple[Any
 
 
 def test_popularity_is_for_models_without_profiles(served: tuple[Any, Any]) -> None:
-    from rf_serving.retrieval.degraded import degraded_answer
     from rf_serving.retrieval.engine import Engine
     from rf_serving.retrieval.query import Query
+    from rf_serving.retrieval.retriever import degraded_answer
     from rf_serving.stage_timer import StageTimer
 
     bundle, _ = served

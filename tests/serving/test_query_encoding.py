@@ -16,8 +16,7 @@ from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, Field
 from rf_platform.features.vocabulary import Vocabulary
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.catalog.item_schema import ItemSchema
-from rf_serving.encoding.online_encoder import OnlineEncoder
-from rf_serving.encoding.user_encoder import EncodedUser, UserEncoder
+from rf_serving.encoding import EncodedUser, OnlineEncoder, UserEncoder
 from rf_serving.user_features.features import KnownFeatures
 from rf_training.model.config import Layout, ModelConfig
 from rf_training.model.fusion import FUSIONS

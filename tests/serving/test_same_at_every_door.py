@@ -22,8 +22,7 @@ from rf_protos.v1.features_pb2 import FeatureValue, StringList
 from rf_protos.v1.feedback_pb2 import Event
 from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_serving.catalog.item_schema import ItemSchema
-from rf_serving.events.columns import Columns
-from rf_serving.events.reader import EventReader
+from rf_serving.events.reader import Columns, EventReader
 from rf_serving.search import FilterReader
 from rf_serving.wire.ids import parse_id
 from rf_serving.wire.values import plain_value

@@ -1,11 +1,12 @@
-"""The catalog of a bundle as the journal has changed it since."""
+"""The catalog of a bundle as the journal has changed it since, and the thread that follows the journal."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from threading import RLock
+from threading import Event, RLock, Thread
 from time import perf_counter
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -13,18 +14,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from rf_platform.errors import UsageError
+from rf_platform.errors import RfError, UsageError
 from rf_platform.registry.journal import CatalogJournal, Entry
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.compaction.compacted import CompactedCatalogs
-from rf_serving.catalog.compaction.compactor import Compaction, Compactor
-from rf_serving.catalog.follower import Follower
+from rf_serving.catalog.compaction.compactor import Compactable, Compaction, Compactor
 from rf_serving.catalog.item_encoder import EncodedItems, ItemEncoder
 from rf_serving.catalog.item_schema import Parsed
 from rf_serving.catalog.mem_segment import LiveItems
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.catalog.state import CatalogState
+from rf_serving.threads import use_one_thread
 from rf_serving.wire.ids import parse_id
 
 _AT_ONCE = 4096
@@ -266,3 +267,54 @@ def _foundation(
 
 def _nothing(_: CatalogSnapshot) -> None:
     pass
+
+
+POLL_SECONDS = 0.15
+"""A change is searchable everywhere within this time, and what it takes to encode it."""
+
+
+class Following(Compactable, Protocol):
+    """A catalog that takes changes from the journal."""
+
+    def catch_up(self) -> int:
+        """Apply all changes of the journal, and return the number of the last one."""
+
+
+class Follower:
+    """Calls ``catch_up`` of a catalog again and again, and lets it be compacted; says once when the journal cannot be read."""
+
+    def __init__(self, catalog: Following, compactor: Compactor | None) -> None:
+        self._catalog, self._compactor = catalog, compactor
+        self._log = structlog.get_logger("rf_serving").bind(bundle=catalog.bundle.name)
+        self._ended = Event()
+        self._thread = Thread(target=self._run, name="rf-follow", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, and a compaction that is going on."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        use_one_thread()
+        following = True
+        while not self._ended.wait(POLL_SECONDS):
+            try:
+                self._catalog.catch_up()
+                if self._compactor is not None:
+                    self._compactor.step(self._catalog)
+                if not following:
+                    self._log.info("journal is back", sequence=self._catalog.snapshot.sequence)
+                following = True
+            except RfError as error:
+                if following:
+                    self._log.warning(
+                        "journal cannot be read", error=str(error), remedy="changes appear when it is back"
+                    )
+                following = False
+            except Exception:
+                if following:
+                    self._log.exception("following the journal failed")
+                following = False
+        if self._compactor is not None:
+            self._compactor.close()

@@ -14,14 +14,13 @@ from rf_platform.features.read import read_definitions, read_spec
 from rf_platform.settings import Settings
 from rf_protos.v1 import feedback_pb2
 from rf_protos.v1.feedback_pb2 import EventStatus
-from rf_serving.events.columns import Columns
 from rf_serving.events.consumer import EventConsumer, Progress
 from rf_serving.events.history import HistoryLayout
 from rf_serving.events.leadership import leadership_of
 from rf_serving.events.metrics import EventMetrics
 from rf_serving.events.online_history import OnlineHistory
 from rf_serving.events.online_seen import OnlineSeen
-from rf_serving.events.reader import EventReader
+from rf_serving.events.reader import Columns, EventReader
 from rf_serving.events.rebuild import HistoryRebuilder
 from rf_serving.events.store_reload import StoreReload
 

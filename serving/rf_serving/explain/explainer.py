@@ -14,7 +14,7 @@ from rf_platform.features.spec import ITEM_ID_DOMAIN
 from rf_protos.v1.explanation_pb2 import Explanation, FeatureCause, HistoryEvent, Reason
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.encoding.user_encoder import UserEncoder
+from rf_serving.encoding import UserEncoder
 from rf_serving.explain.item_causes import items_left_out
 from rf_serving.explain.scoring import DotProduct, Reranked, Scoring, link_shares
 from rf_serving.explain.user_causes import LeftOut, events_left_out, features_left_out, in_time, latest

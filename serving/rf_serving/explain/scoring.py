@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.encoding.user_encoder import EncodedUser, UserEncoder
+from rf_serving.encoding import EncodedUser, UserEncoder
 from rf_serving.ranking.lime import histories_of
 from rf_serving.user_features.features import KnownFeatures
 from rf_training.rerank.lime import Lime

@@ -14,7 +14,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.encoding.user_encoder import EncodedUser
+from rf_serving.encoding import EncodedUser
 from rf_serving.index import Found
 from rf_serving.threads import use_one_thread
 from rf_training.rerank.ranker import Histories, Ranker

@@ -13,7 +13,7 @@ import numpy as np
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, RERANK_LIME, RERANK_NONE, RERANK_UNSPECIFIED, Rerank
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.encoding.user_encoder import EncodedUser
+from rf_serving.encoding import EncodedUser
 from rf_serving.index import Found
 from rf_serving.ranking.lime import ReRanker
 from rf_serving.ranking.policy import RerankPolicy

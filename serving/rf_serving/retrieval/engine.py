@@ -23,7 +23,7 @@ from rf_protos.v1.retrieval_pb2 import (
 )
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.encoding.user_encoder import EncodedUser, UserEncoder
+from rf_serving.encoding import EncodedUser, UserEncoder
 from rf_serving.explain import Explainer
 from rf_serving.ranking.policy import RerankPolicy
 from rf_serving.ranking.stage import Ordered, SecondStage

@@ -1,20 +1,30 @@
-"""The stages put together: fetch features, then let the engine encode, search, filter and re-rank; and explain."""
+"""The stages put together: fetch features, then let the engine encode, search, filter and re-rank; and explain.
 
-from collections.abc import Callable
+Where the features cannot be read, the answer is degraded. Explanations are made within a budget, beside the answers of others.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from threading import Lock
+from time import perf_counter
+
+import numpy as np
 
 from rf_platform.errors import CorruptError, DataError, UnavailableError
-from rf_protos.v1.retrieval_pb2 import Session
+from rf_protos.v1.explanation_pb2 import Explanation
+from rf_protos.v1.retrieval_pb2 import DEGRADED_STORE_SILENT, RERANK_LIME, SearchPlan, Session
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.retrieval.degraded import degraded_answer
+from rf_serving.explain import explain_popular
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.explaining import Explaining
 from rf_serving.retrieval.inline_batcher import InlineBatcher
-from rf_serving.retrieval.query import Answer, Query, RankRequest
+from rf_serving.retrieval.query import Answer, Query, Ranked, RankRequest
 from rf_serving.retrieval.routing import Route, Routing
 from rf_serving.retrieval.thread_batcher import BatchLimits, ThreadBatcher
 from rf_serving.stage_timer import Observe, StageTimer
+from rf_serving.threads import step_back, use_one_thread
 from rf_serving.user_features.features import UserFeatures
 from rf_serving.user_features.fetcher import FeatureFetcher
 from rf_serving.user_features.online_reader import OnlineReader
@@ -157,3 +167,102 @@ class Retriever:
         self._quick.close()
         self._batcher.close()
         self._explaining.close()
+
+
+EXPLAIN_SECONDS = 0.5
+_GRACE = 1.2
+"""Times the budget: the explainer checks the clock between two steps only."""
+
+
+class Explaining:
+    """One thread of lower priority for the explanations of a process: requests that want none do not wait for those that do."""
+
+    def __init__(self, seconds: float = EXPLAIN_SECONDS) -> None:
+        """``seconds``: how long an answer may wait for its explanations; what is not done by then is left out."""
+        self._seconds = seconds
+        self._thread = ThreadPoolExecutor(1, "rf-explain", _begin)
+
+    async def explain(self, engine: Engine, answer: Answer) -> Sequence[Explanation]:
+        """Return the explanations of the first items, of as many as there was time for."""
+        if answer.ranked is None:
+            return explain_popular(answer.scores)
+        until = perf_counter() + self._seconds
+        work = asyncio.get_running_loop().run_in_executor(self._thread, _explain, engine, answer.ranked, until)
+        try:
+            return await asyncio.wait_for(work, self._seconds * _GRACE)
+        except TimeoutError:
+            return []
+
+    def close(self) -> None:
+        """Stop the thread; what waits is dropped."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin() -> None:
+    step_back()
+    use_one_thread()
+
+
+def _explain(engine: Engine, ranked: Ranked, until: float) -> Sequence[Explanation]:
+    if perf_counter() >= until:
+        return []
+    ranker = engine.bundle.ranker if ranked.rerank == RERANK_LIME else None
+    return engine.explainer.explain(ranked.known, ranked.catalog, ranked.rows_K, ranker=ranker, until=until)
+
+
+def degraded_answer(engine: Engine, query: Query, watch: StageTimer) -> Answer:
+    """Answer as for a user without history and with an empty profile, or, if the model has no profile, by popularity.
+
+    The query's filter holds; items that the user has seen are unknown and cannot be left out.
+    """
+    if engine.bundle.spec.inputs("user") or engine.bundle.popularity_N is None:
+        try:
+            return engine.rank(UserFeatures(), query, watch, degraded=DEGRADED_STORE_SILENT)
+        except DataError:
+            if engine.bundle.popularity_N is None:
+                raise
+    return popular_answer(engine, query, watch)
+
+
+def popular_answer(engine: Engine, query: Query, watch: StageTimer) -> Answer:
+    """Answer with the eligible items that most events of the training split have; the score is their share of these.
+
+    Raises:
+        RfError: the query asks for something that the bundle cannot do.
+    """
+    bundle, catalog = engine.bundle, engine.catalog.snapshot
+    assert bundle.popularity_N is not None
+    engine.order_of(query)
+    with watch.stage("search"):
+        allowed_N = engine.allowed(query, catalog)
+        total = max(1, int(bundle.popularity_N.sum()))
+        items: list[int] = []
+        scores: list[float] = []
+        order = bundle.popular_rows
+        # Rows of the bundle mean nothing in a catalog that changed since.
+        for start in range(0, len(order), 1000):
+            of_bundle = order[start : start + 1000]
+            rows = catalog.rows_of([bundle.item_ids[row] for row in of_bundle])
+            kept = [
+                (row, count)
+                for row, count in zip(rows.tolist(), bundle.popularity_N[of_bundle].tolist(), strict=True)
+                if row >= 0 and allowed_N[row]
+            ]
+            for row, count in islice(kept, query.k - len(items)):
+                items.append(row)
+                scores.append(count / total)
+            if len(items) == query.k:
+                break
+    return Answer(
+        bundle=bundle.name,
+        spec_hash=bundle.manifest.spec_hash,
+        items=catalog.texts(items),
+        scores=scores,
+        history=[],
+        cold=True,
+        plan=SearchPlan(strategy=SearchPlan.POPULAR, eligible=int(np.count_nonzero(allowed_N))),
+        sequence=catalog.sequence,
+        seconds=watch.seconds,
+        begins=watch.begins,
+        degraded=DEGRADED_STORE_SILENT,
+    )

@@ -1,11 +1,15 @@
 """The gRPC server: services, health, reflection, drain."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from rf_platform.errors import UsageError
 from rf_protos.v1 import retrieval_pb2
@@ -17,8 +21,6 @@ from rf_serving.server.http2_port import Http2Port
 from rf_serving.server.interceptor import CallInterceptor
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.options import ServeOptions
-from rf_serving.server.reflection import SERVICES as REFLECTION_SERVICES
-from rf_serving.server.reflection import add_reflection
 from rf_serving.server.shared_port import joined
 from rf_serving.server.tls import ServerCertificates
 from rf_serving.server.tracing import NO_TRACING, Tracing
@@ -196,3 +198,42 @@ async def _try(retriever: Retriever) -> None:
     """Open the connections and start the threads that the first request would have to wait for otherwise."""
     nobody = "-" if retriever.bundle.spec.user.id_type == "string" else -1
     await retriever.retrieve(Query(subject=nobody, k=1, exclude_seen=True), _FIRST_FETCH_SECONDS, degrade=False)
+
+
+_ALPHA, _STABLE = "grpc.reflection.v1alpha", "grpc.reflection.v1"
+REFLECTION_SERVICES = (f"{_STABLE}.ServerReflection", reflection.SERVICE_NAME)
+"""Full names of the two services."""
+
+
+def add_reflection(names: Iterable[str], server: Any) -> None:
+    """Add server reflection: clients can list services and messages, also those of reflection itself.
+
+    Args:
+        names: full names of the other services.
+        server: an asynchronous gRPC server.
+    """
+    _describe_stable()
+    servicer = reflection.aio.ReflectionServicer((*names, *REFLECTION_SERVICES))  # type: ignore[attr-defined]  # not in the stubs
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    for service in REFLECTION_SERVICES:
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler}),)
+        )
+
+
+def _describe_stable() -> None:
+    """Put the stable service's descriptor where clients that ask for it find it; grpcio-reflection has the other one only."""
+    pool = descriptor_pool.Default()
+    try:
+        pool.FindFileContainingSymbol(REFLECTION_SERVICES[0])
+    except KeyError:
+        file = descriptor_pb2.FileDescriptorProto()
+        reflection_pb2.DESCRIPTOR.CopyToProto(file)
+        stable = text_format.MessageToString(file).replace(_ALPHA, _STABLE)
+        file = text_format.Parse(stable, descriptor_pb2.FileDescriptorProto())
+        file.name = "grpc/reflection/v1/reflection.proto"
+        pool.Add(file)

@@ -51,10 +51,10 @@ class Shop:
     def history(self, *, tables: bool = True) -> "OnlineHistory":
         """What brings events into the online store; without tables, as on a host that has none."""
         from rf_platform.features.read import read_definitions
-        from rf_serving.events.columns import Columns
         from rf_serving.events.history import HistoryLayout
         from rf_serving.events.online_history import OnlineHistory
         from rf_serving.events.online_seen import OnlineSeen
+        from rf_serving.events.reader import Columns
         from rf_serving.events.rebuild import HistoryRebuilder
 
         definitions = read_definitions(self.store, "retrieval")

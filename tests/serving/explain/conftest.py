@@ -100,7 +100,7 @@ def people(learned: Settings, trained: "ServedBundle", snapshot: "CatalogSnapsho
 @pytest.fixture(scope="session")
 def encoder(trained: "ServedBundle") -> Any:
     """The encoder of its requests."""
-    from rf_serving.encoding.user_encoder import UserEncoder
+    from rf_serving.encoding import UserEncoder
 
     return UserEncoder(trained)
 

@@ -24,9 +24,9 @@ from rf_protos.v1.retrieval_pb2 import (
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.index import HnswIndex
 from rf_serving.ranking.policy import RerankPolicy
-from rf_serving.retrieval.degraded import popular_answer
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Answer, Query, RankRequest
+from rf_serving.retrieval.retriever import popular_answer
 from rf_serving.stage_timer import StageTimer
 from rf_serving.threads import NICE, start_background
 

@@ -27,7 +27,7 @@ USERS = [str(user) for user in range(1, 31)]
 @pytest.fixture(autouse=True)
 def no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a change that an acknowledgement did not wait for might appear in time by luck."""
-    monkeypatch.setattr("rf_serving.catalog.follower.POLL_SECONDS", 3600)
+    monkeypatch.setattr("rf_serving.catalog.live.POLL_SECONDS", 3600)
     monkeypatch.setattr("rf_serving.threads.NICE", 0)
 
 

@@ -31,8 +31,8 @@ def test_catalogs_of_bundles_that_are_served_no_more_are_removed(
 ) -> None:
     from rf_serving.bundle.build import build_bundle
 
-    monkeypatch.setattr("rf_serving.deployment.cache_sweep.GRACE_SECONDS", 0)
-    monkeypatch.setattr("rf_serving.deployment.cache_sweep.SWEEP_SECONDS", 0)
+    monkeypatch.setattr("rf_serving.deployment.deployments.GRACE_SECONDS", 0)
+    monkeypatch.setattr("rf_serving.deployment.deployments.SWEEP_SECONDS", 0)
     build_bundle(pair_registry, pair.workspace.bundles, "other-run", name=THIRD)
     bundles = {path.name: sorted(path.rglob("*")) for path in pair.workspace.bundles.iterdir()}
     cache = pair.workspace.cache / "catalog"
@@ -73,13 +73,13 @@ def test_catalogs_of_bundles_that_are_served_no_more_are_removed(
 def test_a_registry_that_fails_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rf_platform.errors import UnavailableError
     from rf_platform.registry import Registry, ServingPlan, TrafficRecord
-    from rf_serving.deployment.cache_sweep import CacheSweep
+    from rf_serving.deployment.deployments import CacheSweep
 
     registry = Registry.open(f"sqlite:///{tmp_path / 'registry.db'}", root=tmp_path)
     plan = ServingPlan(revision=(0, 0), active=None, challenger=None, shadow=None, traffic=TrafficRecord())
     old = tmp_path / "cache" / "old-0123456789ab"
     old.mkdir(parents=True)
-    monkeypatch.setattr("rf_serving.deployment.cache_sweep.GRACE_SECONDS", 0)
+    monkeypatch.setattr("rf_serving.deployment.deployments.GRACE_SECONDS", 0)
 
     def fails() -> None:
         raise UnavailableError("gone")

@@ -1,7 +1,7 @@
 """Places among the calls in flight, shared by the connections that want them."""
 
 from rf_serving.server.admission import Admission
-from rf_serving.server.fair_share import FairShare
+from rf_serving.server.native_calls import FairShare
 
 
 class Clock:

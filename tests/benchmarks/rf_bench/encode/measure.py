@@ -15,7 +15,7 @@ from rf_platform.features.dtype import Kind
 from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Side
 from rf_platform.features.vocabulary import Vocabulary
-from rf_serving.encoding.online_encoder import OnlineEncoder
+from rf_serving.encoding import OnlineEncoder
 from rf_serving.user_features.features import KnownFeatures
 from rf_training.model.config import ModelConfig
 from rf_training.model.inputs import FeatureTensors
