@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from rf_platform.data.adapters import Request
-from rf_platform.data.blank import BLANKS
 from rf_platform.data.event_log import EventWindow
 from rf_platform.data.importer import OnError, import_tables
 from rf_platform.errors import UsageError
 from rf_platform.features.dtype import Dtype
 from rf_platform.features.field_rule import FieldRule
 from rf_platform.features.spec import EntitySpec, FeatureSpec, FieldSpec
+from rf_platform.text import BLANKS
 from rf_platform.workspace import Workspace
 from rf_protos.v1.features_pb2 import FeatureValue, StringList
 from rf_protos.v1.feedback_pb2 import Event

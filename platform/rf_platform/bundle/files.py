@@ -1,4 +1,4 @@
-"""Names of the files in a bundle that are read by others than servers: what a later training goes on from, and what is listed."""
+"""Names of the files in a bundle."""
 
 from pathlib import Path
 
@@ -6,3 +6,11 @@ SPEC = Path("spec.json")
 ENCODER = Path("encoder")
 MODEL = Path("model")
 RERANKER = Path("reranker")
+ITEMS = Path("items.parquet")
+TOKENS = Path("item_tokens.npy")
+VECTORS = Path("vectors.npy")
+POPULARITY = Path("popularity.npy")
+INDEX = Path("index.faiss")
+METRICS = Path("metrics.json")
+ITEM_STATES = Path("item_sides.npy")
+"""Item states of the re-ranker."""

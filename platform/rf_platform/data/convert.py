@@ -6,13 +6,13 @@ Two steps: the *base* value is the raw one with every spelling of "no value" mad
 from dataclasses import dataclass
 
 from rf_platform.data.bad_rows import Reason
-from rf_platform.data.blank import trimmed_sql
 from rf_platform.data.convert_time import time_checks, time_value
 from rf_platform.data.raw import EMPTY, TEXT, RawColumn, RawFile
 from rf_platform.data.specs import Field, Kind
 from rf_platform.data.text_stream import UNDECODABLE
 from rf_platform.errors import DataError
 from rf_platform.sql import literal
+from rf_platform.text import trimmed_sql
 
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 """Regular expression of a number written as text."""

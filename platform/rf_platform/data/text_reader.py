@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from rf_platform.data.bad_rows import BadRows, Malformed, Reason
-from rf_platform.data.blank import trimmed
 from rf_platform.data.records import NO_DELIMITER, STAND_IN, Records, TooLongError
 from rf_platform.data.specs import InputFile, TextFormat
 from rf_platform.data.text_stream import TextStream, shown_bytes
 from rf_platform.errors import DataError
 from rf_platform.sql import identifier, literal
+from rf_platform.text import trimmed
 
 _BLOCK_BYTES = 8 << 20
 _LONGEST_RECORD = 8 << 20

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rf_platform.cli.console import print_json, say, warn
-from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, listing
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from rf_platform.data.blank import trimmed
 from rf_platform.features.dtype import Dtype
 from rf_platform.features.encode import VECTOR_BOUND, NumericStats
 from rf_platform.features.spec import FieldSpec
-from rf_platform.text import shown
+from rf_platform.text import shown, trimmed
 from rf_platform.time_units import mistaken_unit
 
 EXTREME = 1e4

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rf_platform.bundle import check_name, manifest_sha256, publish, to_plain, write_manifest
+from rf_platform.bundle import check_name, files, manifest_sha256, publish, to_plain, write_manifest
 from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import open_run_dataset
@@ -21,7 +21,6 @@ from rf_platform.features.lineage import LINEAGE
 from rf_platform.interrupts import held
 from rf_platform.locks import claimed, sole
 from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus
-from rf_serving.bundle import files
 from rf_serving.bundle.reranker import write_reranker
 from rf_serving.index import ApproximateIndex, VectorIndex, choose_kind, recall_against_exact, tune
 from rf_training.evaluation.cases import EvaluationCases

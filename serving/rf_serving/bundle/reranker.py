@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from rf_platform.bundle import files
 from rf_platform.errors import CorruptError, RunError
-from rf_serving.bundle import files
 from rf_training.rerank.kinds import load_ranker
 from rf_training.rerank.ranker import Ranker
 

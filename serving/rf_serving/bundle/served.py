@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from rf_platform.bundle import BundleManifest, read_manifest
+from rf_platform.bundle import BundleManifest, files, read_manifest
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
-from rf_serving.bundle import files
 from rf_serving.bundle.reranker import open_reranker
 from rf_serving.index import VectorIndex, open_index
 from rf_training.model.retrievalformer import RetrievalFormer

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rf_platform.bundle import files
 from rf_platform.features.seen import Ids
-from rf_serving.bundle import files
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.item_schema import ItemSchema, Values
 from rf_serving.index import VectorIndex

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from rf_platform.data.blank import trimmed
 from rf_platform.features.dtype import SUPPORTED, Dtype
 from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.field_rule import UnfitError, rules_of
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.vocabulary import arrow_type
+from rf_platform.text import trimmed
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.wire.values import ValueReader, message_value
 

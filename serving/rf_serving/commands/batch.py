@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from rf_platform.cli.console import print_json, say
-from rf_platform.cli.options import Json
-from rf_serving.commands.order import Order
+from rf_platform.cli.options import Json, Order
 
 app = typer.Typer()
 

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, listing
 
 app = typer.Typer(no_args_is_help=True, help="Build a servable bundle: towers, vocabularies, vectors, index.")
 

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rf_platform.cli.options import SERVER, Address, Json
-from rf_serving.commands.order import Order
+from rf_platform.cli.options import SERVER, Address, Json, Order
 
 if TYPE_CHECKING:
     from rf_protos.v1.retrieval_pb2 import RetrieveRequest

@@ -1,12 +1,18 @@
 """An answer of a server, for people and as JSON."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from rich.markup import escape
 from rich.table import Table
 
-from rf_platform.bundle import check_name
+from rf_platform.bundle import check_name, files
 from rf_platform.cli.console import out_console, print_json, say
+from rf_platform.features.spec import FeatureSpec
 from rf_platform.settings import get_settings
 from rf_protos.v1.explanation_pb2 import Explanation, FeatureCause, Reason
 from rf_protos.v1.retrieval_pb2 import (
@@ -20,7 +26,6 @@ from rf_protos.v1.retrieval_pb2 import (
     RetrieveResponse,
     SearchPlan,
 )
-from rf_serving.bundle.catalog import BundleItems
 from rf_serving.ranking.policy import name_of
 
 _SHOWN_HISTORY = 10
@@ -34,6 +39,30 @@ _REASONS: dict["DegradedReason", str] = {
     DEGRADED_STORE_FOREIGN: "the online store does not fit the event log; `rf doctor` says what to do",
 }
 _ORDERS = {RERANK_EXACT: "ordered by exact dot products", RERANK_LIME: "ordered by the re-ranker"}
+
+
+class BundleItems:
+    """Display fields and features of a bundle's items."""
+
+    def __init__(self, spec: FeatureSpec, table: pa.Table) -> None:
+        self._key, self._table = spec.item.join_key, table
+        self.display = [f.name for f in spec.carried("item") if f.role == "display"]
+        """Full names of the fields that are made for people."""
+        self.features = [f.name for f in spec.inputs("item")]
+        """Full names of the model's features."""
+
+    @classmethod
+    def open(cls, directory: Path) -> "BundleItems":
+        """Read the items of a bundle."""
+        return cls(FeatureSpec.load(directory / files.SPEC), pq.read_table(directory / files.ITEMS))
+
+    def describe(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the fields of the given items, by id, as they are written in replies."""
+        texts = self._table[self._key].cast(pa.string())
+        chosen = self._table.filter(pc.is_in(texts, value_set=pa.array(set(ids), pa.string())))
+        return {
+            str(row[self._key]): row for row in chosen.select([self._key, *self.display, *self.features]).to_pylist()
+        }
 
 
 def print_answer_json(response: RetrieveResponse) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rf_serving.commands.order import DefaultOrder
+from rf_platform.cli.options import DefaultOrder
 
 app = typer.Typer()
 

@@ -1,4 +1,7 @@
-"""From an event of a request to one of the log, or to the reason why it is refused; and the columns that it may have values for."""
+"""From an event of a request to one of the log, or to the reason why it is refused.
+
+The columns of the interactions table decide which values an event may have.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

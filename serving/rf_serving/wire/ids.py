@@ -1,9 +1,8 @@
 """Ids as text in requests and replies, and as the catalog's own type inside."""
 
-from rf_platform.data.blank import trimmed
 from rf_platform.errors import UsageError
 from rf_platform.features.spec import IdType
-from rf_platform.text import shown
+from rf_platform.text import shown, trimmed
 
 _INT64 = range(-(2**63), 2**63)
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rf_platform.data.blank import BLANKS, trimmed
 from rf_platform.features.dtype import Dtype
 from rf_platform.features.encode import BOUND, NumericStats, bounded_vectors
 from rf_platform.features.field_rule import EXTREME, FieldRule, UnfitError
+from rf_platform.text import BLANKS, trimmed
 
 ARROW = {
     "String": pa.string(),

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from rf_platform.cli.console import out_console, print_json
-from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import Json, Markdown, RunName, TieSeed
+from rf_platform.cli.options import Json, Markdown, RunName, TieSeed, listing
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from rf_platform.cli.console import out_console, print_json, say
-from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, listing
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from rf_platform.cli.console import print_json, say, warn
-from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import DatasetName, Json
+from rf_platform.cli.options import DatasetName, Json, listing
 from rf_platform.errors import UsageError
 from rf_platform.settings import get_settings
 

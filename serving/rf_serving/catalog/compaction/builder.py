@@ -20,11 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
 
-from rf_platform.bundle import publish, read_manifest, write_manifest
+from rf_platform.bundle import files, publish, read_manifest, write_manifest
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.interrupts import end_with_parent
-from rf_serving.bundle import files
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.index import INDEX_KINDS, ApproximateIndex, Efforts
 

@@ -15,13 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rf_platform.bundle import find_damage, manifest_sha256, read_manifest
+from rf_platform.bundle import files, find_damage, manifest_sha256, read_manifest
 from rf_platform.errors import CorruptError, RfError
 from rf_platform.files import new_file
 from rf_platform.locks import claimed
 from rf_platform.registry.journal import CatalogJournal, Entry
 from rf_platform.staging import scratch
-from rf_serving.bundle import files
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.compaction.builder import ITEMS, SEQUENCES, Anchor

@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from rf_bench.invocation import Invocation, Output
-from rf_platform.cli.lazy_help import listing
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, listing
 
 app = typer.Typer()
 

@@ -15,12 +15,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rf_fuzz.requests import requests
 from rf_fuzz.verdict import Verdict, ask_all
 from rf_fuzz.words import Words
+from rf_platform.bundle import files
 from rf_platform.cli.console import track
 from rf_platform.errors import ConfigError, NotFoundError, RunError
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_serving.background_server import BackgroundServer
-from rf_serving.bundle import files
 
 _NEEDED = ("registry.db", "registry.db-wal", "tables", "feast", "bundles", "events")
 _SEEN_ITEMS = 50
