@@ -37,14 +37,14 @@ COMMANDS: dict[str, CommandEntry] = {
     "index": CommandEntry(
         "rf_serving.commands.index:app", "Build a servable bundle: towers, vocabularies, vectors, index."
     ),
-    "promote": CommandEntry("rf_serving.commands.promote:app", "Make a bundle the served one."),
-    "rollback": CommandEntry("rf_serving.commands.rollback:app", "Go back to the bundle served before."),
-    "shadow": CommandEntry("rf_serving.commands.shadow:app", "Let a bundle answer a share of the requests unseen."),
-    "bundles": CommandEntry(
-        "rf_platform.registry.commands.bundles:app", "List bundles and deployments, verify checksums."
+    "promote": CommandEntry("rf_serving.commands.deployment:promote_app", "Make a bundle the served one."),
+    "rollback": CommandEntry("rf_serving.commands.deployment:rollback_app", "Go back to the bundle served before."),
+    "shadow": CommandEntry(
+        "rf_serving.commands.deployment:shadow_app", "Let a bundle answer a share of the requests unseen."
     ),
+    "bundles": CommandEntry("rf_platform.registry.commands:app", "List bundles and deployments, verify checksums."),
     "serve": CommandEntry("rf_serving.commands.serve:app", "Answer gRPC Retrieve calls."),
-    "deployment": CommandEntry("rf_serving.commands.deployment:app", "Show what a running server serves."),
+    "deployment": CommandEntry("rf_serving.commands.deployment:deployment_app", "Show what a running server serves."),
     "token": CommandEntry("rf_serving.commands.token:app", "Create, list and remove the tokens that callers need."),
     "events": CommandEntry("rf_serving.commands.events:app", "Record what users do, and look after the log of it."),
     "items": CommandEntry("rf_serving.commands.items:app", "Add, change, delete and show items while they are served."),

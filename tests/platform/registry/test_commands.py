@@ -13,7 +13,7 @@ from rf_platform.cli import main
 from rf_platform.cli.console import err_console, out_console
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.registry import BundleRecord, Registry, promote
-from rf_platform.registry.commands.bundles import headline
+from rf_platform.registry.commands import headline
 from rf_platform.settings import Settings, get_settings
 
 MakeBundle = Callable[[str], BundleRecord]
