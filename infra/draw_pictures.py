@@ -112,10 +112,10 @@ LIFE_OF_A_REQUEST = picture(
     "decides which items are eligible, the index is searched, the candidates are ordered and cut to k, and the reply is made.",
     [
         (0, 0, "admission", "server/{interceptor,admission}.py"),
-        (1, 0, "parse", "server/{retrieval_servicer,requests}.py"),
+        (1, 0, "parse", "server/retrieval_servicer.py"),
         (2, 0, "route", "retrieval/{retriever,routing}.py"),
         (2, 1, "fetch", "user_features/{fetcher,online_reader}.py"),
-        (1, 1, "encode", "encoding/user_encoder.py"),
+        (1, 1, "encode", "encoding.py"),
         (0, 1, "filter", "search/eligibility.py"),
         (0, 2, "search", "search/searcher.py, index/"),
         (1, 2, "re-rank", "ranking/stage.py"),

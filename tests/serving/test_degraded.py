@@ -55,9 +55,10 @@ class Store:
 
 @pytest.fixture
 def served(home: Path) -> tuple[Any, Any]:
-    from rf_serving.server.opening import open_served
+    from rf_platform.features.store import open_store
+    from rf_serving.bundle.served import ServedBundle
 
-    return open_served(Settings(home=home, feature_repo=REPOSITORY))
+    return ServedBundle.open(home / "bundles" / "tiny-run-1"), open_store(Settings(home=home, feature_repo=REPOSITORY))
 
 
 @pytest.fixture

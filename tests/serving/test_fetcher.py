@@ -3,40 +3,38 @@
 import asyncio
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from rf_platform.errors import CorruptError, UsageError
-from rf_platform.features.store import quiet
+from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
+from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.retrieval.query import Query
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
-from rf_serving.server.opening import open_served
 from rf_serving.user_features.features import KnownFeatures, UserFeatures
 from rf_serving.user_features.fetcher import FeatureFetcher
 from rf_serving.wire.ids import parse_id
-
-if TYPE_CHECKING:
-    from rf_serving.bundle.served import ServedBundle
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 
 
 @pytest.fixture
-def opened(home_copy: Path) -> tuple["ServedBundle", Any]:
-    return open_served(Settings(home=home_copy, feature_repo=REPOSITORY))
+def opened(home_copy: Path) -> tuple[ServedBundle, Any]:
+    store = open_store(Settings(home=home_copy, feature_repo=REPOSITORY))
+    return ServedBundle.open(home_copy / "bundles" / "tiny-run-1"), store
 
 
 def plain(features: UserFeatures | KnownFeatures) -> dict[str, Any]:
     return {name: list(column) for name, column in features.context.items()}
 
 
-def test_items_the_bundle_does_not_have_are_left_out_with_their_context(opened: tuple["ServedBundle", Any]) -> None:
+def test_items_the_bundle_does_not_have_are_left_out_with_their_context(opened: tuple[ServedBundle, Any]) -> None:
     bundle, store = opened
     features = FeatureFetcher(store, bundle).fetch(17)
     whole = features.known(CatalogSnapshot.of(bundle))
@@ -69,14 +67,14 @@ def write_history(store: Any, **arrays: Any) -> None:
         store.write_to_online_store("interaction_context", pd.DataFrame(row | arrays))
 
 
-def test_arrays_that_do_not_fit_together_are_refused(opened: tuple["ServedBundle", Any]) -> None:
+def test_arrays_that_do_not_fit_together_are_refused(opened: tuple[ServedBundle, Any]) -> None:
     bundle, store = opened
     write_history(store, ratings=[[1.0, 2.0]])
     with pytest.raises(CorruptError, match=r"user_id 50 .* 3 item ids and 2 values of interaction_context.ratings"):
         FeatureFetcher(store, bundle).fetch(50)
 
 
-def test_an_array_that_is_not_there_is_missing(opened: tuple["ServedBundle", Any]) -> None:
+def test_an_array_that_is_not_there_is_missing(opened: tuple[ServedBundle, Any]) -> None:
     bundle, store = opened
     write_history(store, ratings=[[]])
     features = FeatureFetcher(store, bundle).fetch(50)
@@ -87,7 +85,7 @@ def test_an_array_that_is_not_there_is_missing(opened: tuple["ServedBundle", Any
 
 @pytest.mark.parametrize("extreme", [1e30, -1e30, 3.4e38])
 def test_a_stored_extreme_number_counts_as_the_largest_usual_one(
-    opened: tuple["ServedBundle", Any], extreme: float
+    opened: tuple[ServedBundle, Any], extreme: float
 ) -> None:
     bundle, store = opened
     stats = bundle.encoder.numeric["interaction_context__ratings"]
@@ -107,7 +105,7 @@ def test_a_stored_extreme_number_counts_as_the_largest_usual_one(
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
-def test_the_search_brings_enough_for_what_is_left_out(opened: tuple["ServedBundle", Any]) -> None:
+def test_the_search_brings_enough_for_what_is_left_out(opened: tuple[ServedBundle, Any]) -> None:
     bundle, store = opened
     unusable = np.full_like(bundle.vectors_ND, np.nan)  # a scan, which is for approximate indexes, would show
     retriever = Retriever(Route.of(dataclasses.replace(bundle, vectors_ND=unusable), store))

@@ -12,11 +12,12 @@ import pytest
 import structlog
 
 from rf_platform.errors import CorruptError, UnavailableError
+from rf_platform.features.store import open_store
 from rf_platform.settings import Settings
+from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.query import Answer, Query
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
-from rf_serving.server.opening import open_served
 from rf_serving.user_features import online_reader
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
@@ -52,7 +53,8 @@ def copied(home_copy: Path) -> Settings:
 @pytest.fixture
 def retriever(copied: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
     monkeypatch.setattr(online_reader, "_INLINE_SECONDS", 60.0)  # however busy the machine is
-    retriever = Counted(Route.of(*open_served(copied)))
+    bundle = ServedBundle.open(copied.workspace.bundles / "tiny-run-1")
+    retriever = Counted(Route.of(bundle, open_store(copied)))
     ask(retriever)  # the first read imports drivers and opens connections
     retriever._quick._slow_until = 0.0
     retriever.here, retriever.elsewhere = [], 0

@@ -11,14 +11,15 @@ import pytest
 
 from rf_platform.errors import UsageError
 from rf_platform.features.meaning_rules import parse_meanings
+from rf_platform.features.store import open_store
 from rf_platform.settings import Settings
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_protos.v1.retrieval_pb2 import Interaction, Session
+from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Query
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
-from rf_serving.server.opening import open_served
 from rf_serving.user_features.offered import OfferedFeatures
 from rf_serving.user_features.session import SessionReader
 
@@ -33,10 +34,10 @@ Said = tuple[int, dict[str, str | float]]
 
 @pytest.fixture
 def retriever(home_copy: Path) -> Iterator[Retriever]:
-    bundle, store = open_served(Settings(home=home_copy, feature_repo=REPOSITORY))
+    bundle = ServedBundle.open(home_copy / "bundles" / "tiny-run-1")
     offered = OfferedFeatures()
     offered.renew(replace(bundle.spec, meanings=parse_meanings(RULES, "view 'h'")))
-    route = Route.of(bundle, store)
+    route = Route.of(bundle, open_store(Settings(home=home_copy, feature_repo=REPOSITORY)))
     made = Retriever(replace(route, engine=Engine(bundle, offered=offered)))
     yield made
     made.close()
@@ -94,7 +95,7 @@ def test_a_session_of_impressions_alone_is_cold_and_has_seen_them(retriever: Ret
 
 
 def test_columns_that_no_history_keeps_are_given_by_their_own_name(home_copy: Path) -> None:
-    bundle, _ = open_served(Settings(home=home_copy, feature_repo=REPOSITORY))
+    bundle = ServedBundle.open(home_copy / "bundles" / "tiny-run-1")
     rules = parse_meanings("[{field: dwell, below: 2, is: seen}, {type: dislike, is: unwanted}]", "view 'h'")
     offered = OfferedFeatures()
     offered.renew(replace(bundle.spec, meanings=rules))

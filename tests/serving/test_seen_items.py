@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,18 +15,15 @@ from structlog.testing import LogCapture
 
 from rf_platform.doctor.check import Status
 from rf_platform.doctor.stores import check_seen_sets
-from rf_platform.features.store import quiet
+from rf_platform.features.store import open_store, quiet
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import Interaction, Session
 from rf_serving.batch.run import BatchQuery, answer_users
 from rf_serving.batch.users import Users
+from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval.query import Query
 from rf_serving.retrieval.retriever import Retriever
 from rf_serving.retrieval.routing import Route
-from rf_serving.server.opening import open_served
-
-if TYPE_CHECKING:
-    from rf_serving.bundle.served import ServedBundle
 
 REPOSITORY = Path(__file__).parents[2] / "feature_repo" / "movielens"
 ITEMS, USER = 60, 30
@@ -38,9 +35,8 @@ class Opened:
 
     def __init__(self, home: Path) -> None:
         self.settings = Settings(home=home, feature_repo=REPOSITORY)
-        self.bundle: ServedBundle
-        self.store: Any
-        self.bundle, self.store = open_served(self.settings)
+        self.bundle = ServedBundle.open(home / "bundles" / "tiny-run-1")
+        self.store: Any = open_store(self.settings)
         log = pq.read_table(home / "tables" / "interactions.parquet").to_pylist()
         self.seen = {str(row["item_id"]) for row in log if row["user_id"] == USER}
         assert len(self.seen) == 20

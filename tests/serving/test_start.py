@@ -9,11 +9,9 @@ import pytest
 
 from rf_platform.errors import ConfigError, CorruptError, NotFoundError, UnavailableError
 from rf_platform.features.apply import apply_definitions
-from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_serving.server.admission import Admission
 from rf_serving.server.metrics import ServerMetrics
-from rf_serving.server.opening import open_served
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.server import RetrievalServer
 from rf_serving.server.wiring import build_components
@@ -26,6 +24,19 @@ def workspace(home_copy: Path) -> Settings:
     return Settings(home=home_copy, feature_repo=REPOSITORY)
 
 
+def starts(settings: Settings, name: str | None = None) -> tuple[str, int]:
+    """Build what a server needs, and return the name of the bundle that it serves and the number of its items."""
+
+    async def build() -> tuple[str, int]:
+        options, metrics, admission = ServeOptions(port=0, bundle=name), ServerMetrics(), Admission(8)
+        with build_components(settings, metrics, options, admission) as parts:
+            bundle = parts.retriever.bundle
+            assert len(bundle.item_ids) == bundle.index.items
+            return bundle.name, bundle.index.items
+
+    return asyncio.run(build())
+
+
 @pytest.mark.parametrize(
     "file", ["vectors.npy", "items.parquet", "model/weights.pt", "encoder/genre.parquet", "spec.json"]
 )
@@ -35,7 +46,7 @@ def test_a_damaged_file_is_named(workspace: Settings, file: str) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(CorruptError, match=f"{file} .checksum differs."):
-        open_served(workspace)
+        starts(workspace)
 
 
 def test_a_feature_store_that_changed_is_refused_by_field(workspace: Settings, tmp_path: Path) -> None:
@@ -47,7 +58,7 @@ def test_a_feature_store_that_changed_is_refused_by_field(workspace: Settings, t
     other = workspace.model_copy(update={"feature_repo": changed, "feast_registry_url": url})
     apply_definitions(other)
     with pytest.raises(ConfigError) as raised:
-        open_served(other)
+        starts(other)
     assert "field user_profile__gender is gone" in str(raised.value)
     assert "user_profile__sex" not in str(raised.value)  # an addition is no reason
 
@@ -55,20 +66,16 @@ def test_a_feature_store_that_changed_is_refused_by_field(workspace: Settings, t
 def test_without_a_promoted_bundle_the_remedy_is_named(tmp_path: Path) -> None:
     empty = Settings(home=tmp_path / "empty", feature_repo=REPOSITORY)
     with pytest.raises(NotFoundError, match=r"no bundle is promoted yet.*rf promote"):
-        open_served(empty)
+        starts(empty)
 
 
 def test_an_unknown_bundle_is_refused(workspace: Settings) -> None:
     with pytest.raises(NotFoundError, match="tiny-run-9"):
-        open_served(workspace, "tiny-run-9")
+        starts(workspace, "tiny-run-9")
 
 
 def test_a_bundle_that_is_not_promoted_can_be_served(workspace: Settings) -> None:
-    registry = Registry.of(workspace)
-    assert registry.active_bundle() is not None
-    bundle, _ = open_served(workspace, "tiny-run-1")
-    assert bundle.name == "tiny-run-1"
-    assert len(bundle.item_ids) == bundle.index.items == 60
+    assert starts(workspace, "tiny-run-1") == ("tiny-run-1", 60)
 
 
 def test_a_server_does_not_start_without_its_online_store(workspace: Settings) -> None:

@@ -10,7 +10,9 @@ from rf_platform.cli.options import Json
 from rf_platform.settings import get_settings
 
 if TYPE_CHECKING:
-    from rf_platform.features.spec import FeatureSpec
+    from rich.table import Table
+
+    from rf_platform.features.spec import FeatureSpec, FieldSpec
 
 app = typer.Typer(no_args_is_help=True, help="Apply, materialise and show feature definitions.")
 
@@ -94,11 +96,50 @@ def show(as_json: Json = False) -> None:
     """Show what the model is built from: every field's side, kind, role, embedding domain and cardinality policy."""
     from rf_platform.features.read import read_definitions
     from rf_platform.features.store import open_store
-    from rf_platform.features.table import spec_table
 
     settings = get_settings()
     spec = read_definitions(open_store(settings), settings.feature_service).spec
     if as_json:
         print_json({**spec.to_dict(), "hash": spec.hash})
         return
-    out_console().print(spec_table(spec))
+    out_console().print(_spec_table(spec))
+
+
+def _spec_table(spec: "FeatureSpec") -> "Table":
+    """Return one row per field, grouped by side and view."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=f"service {spec.service}: users by {spec.user.join_key} ({spec.user.id_type}), items by "
+        f"{spec.item.join_key} ({spec.item.id_type}), history of {spec.history_length}",
+        caption=f"{_meanings(spec)}spec {spec.hash}",
+        box=box.SIMPLE_HEAD,
+        title_style="",
+    )
+    for column in ("field", "dtype", "role", "kind", "embedding domain"):
+        table.add_column(column)
+    for side in ("item", "user", "context"):
+        views = sorted({f.view for f in spec.fields if f.side == side})
+        for view in views:
+            table.add_row(f"[bold]{view}[/] ({side})")
+            for f in (f for f in spec.fields if f.view == view):
+                table.add_row(f"  {f.field}", f.dtype, f.role, *_meaning(spec, f))
+            table.add_section()
+    return table
+
+
+def _meanings(spec: "FeatureSpec") -> str:
+    """Return the declared meanings of events as a line, or nothing where all are wanted."""
+    from rich.markup import escape
+
+    rules = "\n".join(str(rule) for rule in spec.meanings)
+    return f"meanings of events, the first that matches; all others are wanted:\n{escape(rules)}\n" if rules else ""
+
+
+def _meaning(spec: "FeatureSpec", f: "FieldSpec") -> tuple[str, str]:
+    if f.role not in ("feature", "history"):
+        return "-", "-"
+    if f.domain is None:
+        return f.kind, "-"
+    return f.kind, f"{'its own' if f.domain == f.name else f.domain}, {spec.domain(f.domain).policy}"

@@ -69,9 +69,8 @@ def batch(
     from rf_serving.batch.run import AT_ONCE, BatchQuery, answer_users
     from rf_serving.batch.users import all_users, users_of_file
     from rf_serving.commands.filter_options import filter_of
-    from rf_serving.deployment.loader import BundleLoader
+    from rf_serving.deployment.loader import BundleLoader, record_to_serve
     from rf_serving.ranking.policy import order_named
-    from rf_serving.server.opening import record_to_serve
 
     check_output_file("--out", out)
     query = BatchQuery(k=k, exclude_seen=exclude_seen, filter=filter_of(filter_text), rerank=order_named(rerank))

@@ -1,4 +1,4 @@
-"""Load a bundle that is to be served, and hold it against everything it depends on."""
+"""Load a bundle that is to be served, hold it against everything it depends on, and try it."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
-from rf_platform.errors import RunError, UnavailableError
+from rf_platform.errors import NotFoundError, RunError, UnavailableError
 from rf_platform.failures import summary
 from rf_platform.features.read import read_spec
 from rf_platform.features.spec import FeatureSpec
-from rf_platform.registry import BundleRecord, check_bundle, check_spec
+from rf_platform.registry import BundleRecord, Registry, check_bundle, check_spec
 from rf_platform.registry.journal import CatalogJournal
 from rf_platform.settings import Settings
 from rf_protos.v1.retrieval_pb2 import RERANK_LIME, RERANK_NONE, Rerank
@@ -130,6 +130,20 @@ class Loaded:
     def close(self) -> None:
         """Stop following the catalog; requests that are being answered finish with what they hold."""
         self.catalog.close()
+
+
+def record_to_serve(registry: Registry, name: str | None = None) -> BundleRecord:
+    """Return the bundle of a name, or the promoted one.
+
+    Raises:
+        NotFoundError: there is no such bundle, or none was ever promoted.
+    """
+    record = registry.bundle(name) if name else registry.active_bundle()
+    if record is None:
+        raise NotFoundError(
+            "no bundle is promoted yet; choose one with `rf promote NAME`, or serve one with --bundle NAME"
+        )
+    return record
 
 
 class BundleLoader:

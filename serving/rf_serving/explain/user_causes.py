@@ -71,11 +71,6 @@ def features_left_out(known: KnownFeatures, spec: FeatureSpec) -> list[UserCause
     return causes
 
 
-def without_history(known: KnownFeatures) -> KnownFeatures:
-    """Return the profile alone."""
-    return _only(known, np.zeros(len(known.rows), np.bool_))
-
-
 def _only(known: KnownFeatures, kept_T: npt.NDArray[np.bool_]) -> KnownFeatures:
     kept = kept_T.tolist()
     return KnownFeatures(

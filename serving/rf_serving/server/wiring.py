@@ -15,7 +15,7 @@ from rf_platform.settings import Settings
 from rf_protos.v1 import retrieval_pb2
 from rf_serving.catalog.metrics import CatalogMetrics
 from rf_serving.deployment.deployments import Deployments
-from rf_serving.deployment.loader import BundleLoader
+from rf_serving.deployment.loader import BundleLoader, record_to_serve
 from rf_serving.deployment.metrics import DeploymentMetrics
 from rf_serving.events import EventIntake
 from rf_serving.retrieval.retriever import Retriever
@@ -25,7 +25,6 @@ from rf_serving.server.catalog_servicer import CatalogServicer, catalog_service
 from rf_serving.server.deployment_servicer import deployment_service
 from rf_serving.server.feedback_servicer import feedback_service
 from rf_serving.server.metrics import ServerMetrics
-from rf_serving.server.opening import record_to_serve
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.retrieval_servicer import retrieval_service
 from rf_serving.server.rpc import Service

@@ -146,11 +146,11 @@ def test_live_items_have_no_identity_and_items_without_features_have_none_to_nam
 
 
 def test_nobody_and_a_profile_alone(people: list[Any], explainer: "Explainer", snapshot: Any) -> None:
-    from rf_serving.explain.user_causes import without_history
+    from rf_serving.explain.user_causes import latest
     from rf_serving.user_features.features import UserFeatures
 
     rows = np.arange(3)
-    for explanation in explainer.explain(without_history(people[0]), snapshot, rows):
+    for explanation in explainer.explain(latest(people[0], 0), snapshot, rows):
         assert not events(explanation)
         named = set(of_features(explanation, FeatureCause.USER))  # the strongest, beside those of the item
         assert named
