@@ -106,17 +106,17 @@ def test_commands_show_and_end_what_stands_beside(
     served: Registry, registry_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rf_platform.settings import get_settings
-    from rf_serving.commands import rollback, shadow
+    from rf_serving.commands.deployment import rollback_app, shadow_app
 
     monkeypatch.setenv("RF_REGISTRY_URL", registry_url)
     get_settings.cache_clear()
     served.traffic.split("demo-2", 12.5)
     served.traffic.shadow("demo-3", 0.25)
-    shown = CliRunner().invoke(shadow.app, ["--json"], catch_exceptions=False)
+    shown = CliRunner().invoke(shadow_app, ["--json"], catch_exceptions=False)
     state = json.loads(shown.output)
     assert (state["served"], state["challenger"], state["percent"]) == ("demo-1", "demo-2", 12.5)
-    text = CliRunner().invoke(shadow.app, ["--stop"], catch_exceptions=False).output
+    text = CliRunner().invoke(shadow_app, ["--stop"], catch_exceptions=False).output
     assert text == "serving demo-1; challenger demo-2 answers 12.5% of the users\n"
-    text = CliRunner().invoke(rollback.app, [], catch_exceptions=False).output
+    text = CliRunner().invoke(rollback_app, [], catch_exceptions=False).output
     assert text == "the challenger demo-2 is withdrawn: demo-1 answers all users again\n"
     assert served.deployments()[-1].bundle == "demo-1"

@@ -12,7 +12,7 @@ from rf_platform.registry import Registry, promote
 from rf_platform.registry.journal import CatalogJournal, Change
 from rf_platform.settings import Settings, get_settings
 from rf_serving.catalog.item_encoder import ItemEncoder
-from rf_serving.commands import promote as command
+from rf_serving.commands.deployment import promote_app
 from rf_serving.deployment.rehearsal import Rehearsal
 
 REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
@@ -65,7 +65,7 @@ def test_the_command_says_what_does_not_fit(shop: tuple[Settings, Registry], mon
     monkeypatch.setenv("RF_HOME", str(settings.home))
     monkeypatch.setenv("RF_FEATURE_REPO", str(REPOSITORY))
     get_settings.cache_clear()
-    found = CliRunner().invoke(command.app, ["tiny-run-1", "--json"], catch_exceptions=False)
+    found = CliRunner().invoke(promote_app, ["tiny-run-1", "--json"], catch_exceptions=False)
     get_settings.cache_clear()
     named = "1 items of the live catalog are not served as they were recorded: x: item ids of another type"
     assert json.loads(found.output[found.output.index("{") :])["notes"][-1] == named

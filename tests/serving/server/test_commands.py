@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from rf_platform.errors import ConfigError, NotFoundError, UnavailableError, UsageError
 from rf_platform.settings import Settings
-from rf_serving.commands import deployment, token
+from rf_serving.commands import token
+from rf_serving.commands.deployment import deployment_app
 from rf_serving.server.rpc import Role
 from rf_serving.server.tokens import find_token, read_tokens
 
@@ -70,11 +71,11 @@ def test_what_cannot_be_done_with_tokens_is_said(tmp_path: Path) -> None:
 
 def test_deployment_shows_what_is_served(server: Any) -> None:
     arguments = ["--address", server.server.address]
-    shown = CliRunner().invoke(deployment.app, arguments, catch_exceptions=False)
+    shown = CliRunner().invoke(deployment_app, arguments, catch_exceptions=False)
     assert shown.exit_code == 0
     assert "tiny-run-1" in shown.output
     assert "all users" in shown.output
-    data = json.loads(CliRunner().invoke(deployment.app, [*arguments, "--json"], catch_exceptions=False).output)
+    data = json.loads(CliRunner().invoke(deployment_app, [*arguments, "--json"], catch_exceptions=False).output)
     assert (data["active"]["name"], data["active"]["items"], data["refused"]) == ("tiny-run-1", "60", "")
 
 
@@ -86,14 +87,14 @@ def test_a_refusal_is_an_exit_code(
     with start_server(pair) as running:
         deployments = running.parts.deployments
         deployments.serving = replace(deployments.serving, refused="bundle 'x' is damaged")
-        shown = CliRunner().invoke(deployment.app, ["--address", running.server.address], catch_exceptions=False)
+        shown = CliRunner().invoke(deployment_app, ["--address", running.server.address], catch_exceptions=False)
         assert shown.exit_code == 1
         assert "refused: bundle 'x' is damaged" in shown.output
 
 
 def test_without_a_server_the_remedy_is_named() -> None:
     with pytest.raises(UnavailableError, match=r"no server answers .*rf serve"):
-        CliRunner().invoke(deployment.app, ["--address", "127.0.0.1:1"], catch_exceptions=False)
+        CliRunner().invoke(deployment_app, ["--address", "127.0.0.1:1"], catch_exceptions=False)
 
 
 def test_a_missing_token_is_said(
@@ -104,6 +105,6 @@ def test_a_missing_token_is_said(
     with start_server(settings, tokens=file) as running:
         arguments = ["--address", running.server.address]
         with pytest.raises(UsageError, match=r"does not let us in: a token is needed.*RF_TOKEN"):
-            CliRunner().invoke(deployment.app, arguments, catch_exceptions=False)
+            CliRunner().invoke(deployment_app, arguments, catch_exceptions=False)
         monkeypatch.setenv("RF_TOKEN", secret)
-        assert CliRunner().invoke(deployment.app, arguments, catch_exceptions=False).exit_code == 0
+        assert CliRunner().invoke(deployment_app, arguments, catch_exceptions=False).exit_code == 0

@@ -54,7 +54,7 @@ def rerank_served(
     from rf_platform.registry import Registry
     from rf_platform.settings import get_settings
     from rf_serving.bundle.served import ServedBundle
-    from rf_serving.server.opening import record_to_serve
+    from rf_serving.deployment.loader import record_to_serve
     from rf_training.rerank import RERANKERS, RerankConfig
 
     call = Invocation.of(context)
