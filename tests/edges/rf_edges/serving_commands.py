@@ -96,7 +96,7 @@ EDGES = (
     ),
     Edge(name="items delete", arguments="105 --address {server}", alone=False, moments=(_IMPORTS,)),
     Edge(name="items get", arguments="101 --address {server}", alone=False, moments=(_IMPORTS,)),
-    Edge(name="query", arguments="1 --address {server}", alone=False, moments=(_IMPORTS,)),
+    Edge(name="query", arguments="--user 1 --address {server}", alone=False, moments=(_IMPORTS,)),
     Edge(
         name="batch",
         arguments="--out {home}/top.parquet --users {home}/users.txt --filter @{home}/filter.json",

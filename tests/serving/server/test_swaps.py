@@ -240,14 +240,14 @@ def test_a_registry_that_is_gone_changes_nothing(
 ) -> None:
     with start_server(pair, poll_seconds=0.02) as running:
         value = running.metrics.registry.get_sample_value
-        hidden = pair.home / "registry.away"
-        (pair.home / "registry.db").rename(hidden)
-        (pair.home / "registry.db").mkdir()  # a directory cannot be opened as a database
+        registry, hidden, other = (pair.home / name for name in ("registry.db", "registry.away", "other"))
+        hidden.hardlink_to(registry)
+        other.write_text("no database" * 1000)
+        other.replace(registry)  # at once: the server would make a file that is not there
         wait_until(lambda: value("rf_registry_up") == 0)
         for _ in range(20):
             assert running.stub.Retrieve(RetrieveRequest(user_id="17", k=3)).bundle == FIRST
-        (pair.home / "registry.db").rmdir()
-        hidden.rename(pair.home / "registry.db")
+        hidden.replace(registry)
         wait_until(lambda: value("rf_registry_up") == 1)
         pair_registry.promote(SECOND)
         wait_until(lambda: deployment(running).active.name == SECOND)
