@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import prometheus_client  # noqa: F401  (before Feast, whose PROMETHEUS_MULTIPROC_DIR would make all servers here share their counters)
 import pyarrow as pa
@@ -13,10 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from rf_platform.dataset import Dataset
 from rf_platform.dataset.protocols import TRAIN, Events, SplitProtocol
 from rf_platform.interrupts import SIGNALS
-from rf_platform.sql import identifier
 
 # A shell that starts a command in the background has it ignore SIGINT; tests interrupt trainings and servers with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -140,24 +137,3 @@ def _poison_tables(directory: Path, protocol: SplitProtocol) -> None:
 def poison_tables() -> Callable[[Path, SplitProtocol], None]:
     """Change in tiny tables whatever training must not see: ``poison_tables(directory, protocol)``."""
     return _poison_tables
-
-
-@pytest.fixture(scope="session")
-def enriched() -> Callable[[Dataset], pa.Table]:
-    """Join the events of a dataset with every feature as it was known just before them: one wide row per event."""
-
-    def joined(dataset: Dataset) -> pa.Table:
-        spec = dataset.spec
-        columns = [f"u.{identifier(spec.user.join_key)}", f"i.{identifier(spec.item.join_key)}", "e.event_timestamp"]
-        columns += [f"i.{identifier(f.name)}" for f in spec.carried("item")]
-        columns += [f"u.{identifier(f.name)}" for f in spec.carried("user")]
-        with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            for name in ("events", "items", "users"):
-                connection.register(name, pq.read_table(dataset.path / f"{name}.parquet"))
-            return connection.execute(
-                f"""SELECT {", ".join([*columns, "e.split"])} FROM events e
-                JOIN items i ON i.version = e.item_version JOIN users u ON u.version = e.user_version ORDER BY e.event"""
-            ).to_arrow_table()
-
-    return joined

@@ -1,6 +1,5 @@
 """The generated joins give what Feast's own point-in-time join gives."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,10 +99,8 @@ def plain(value: Any) -> Any:
     return None if value is None or value is pd.NA or value != value else value
 
 
-def test_every_row_equals_feasts_historical_features(
-    changing: Settings, tmp_path: Path, enriched: Callable[[Dataset], pa.Table]
-) -> None:
-    ours = enriched(build(changing, tmp_path)).to_pandas()
+def test_every_row_equals_feasts_historical_features(changing: Settings, tmp_path: Path) -> None:
+    ours = build(changing, tmp_path).enriched().to_pandas()
     store = open_store(changing)
     asked = ours[["user_id", "item_id"]].copy()
     # Feast includes the asked moment; features of an event must be older than it.
@@ -150,9 +147,7 @@ leaky = FeatureService(name="leaky", features=[planted])
 """
 
 
-def test_a_planted_future_value_never_reaches_an_event(
-    workspace: Settings, tmp_path: Path, enriched: Callable[[Dataset], pa.Table]
-) -> None:
+def test_a_planted_future_value_never_reaches_an_event(workspace: Settings, tmp_path: Path) -> None:
     """Every interaction is announced by a feature row at its very time; seeing that row would be seeing the answer."""
     tables = workspace.workspace.tables
     log = pq.read_table(tables / "interactions.parquet")
@@ -164,7 +159,7 @@ def test_a_planted_future_value_never_reaches_an_event(
     (workspace.feature_repo / "planted.py").write_text(PLANTED)
     settings = workspace.model_copy(update={"feature_service": "leaky"})
     apply_definitions(settings)
-    rows = enriched(build(settings, tmp_path)).to_pandas()
+    rows = build(settings, tmp_path).enriched().to_pandas()
     previous = rows.groupby("user_id")["item_id"].shift(1)
     assert [plain(v) for v in rows["planted__answer"]] == [plain(v) for v in previous]
     assert (rows["planted__answer"] == rows["item_id"]).sum() == 0

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -22,6 +23,7 @@ from rf_platform.failures import read_json, reading
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec
 from rf_platform.features.vocabulary import FIRST_ID
+from rf_platform.sql import identifier, pattern_literal
 
 if TYPE_CHECKING:
     from rf_platform.registry import DatasetRecord, Registry
@@ -269,6 +271,25 @@ class Dataset:
             spec_hash=self.spec.hash,
             counts=self.manifest["counts"],
         )
+
+    def enriched(self, limit: int | None = None) -> pa.Table:
+        """Return the events joined with every feature as it was known just before them: one wide row per event."""
+        spec, path = self.spec, self.path
+        user, item = spec.user.join_key, spec.item.join_key
+        features = [f"i.{identifier(f.name)}" for f in spec.carried("item")]
+        features += [f"u.{identifier(f.name)}" for f in spec.carried("user")]
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            events, items, users = (
+                f"read_parquet({pattern_literal(path / f'{n}.parquet')})" for n in ("events", "items", "users")
+            )
+            return connection.execute(
+                f"""SELECT u.{identifier(user)}, i.{identifier(item)}, e.event_timestamp, {", ".join([*features, "e.split"])}
+                FROM (SELECT * FROM {events} ORDER BY event {f"LIMIT {limit}" if limit else ""}) e
+                JOIN {items} i ON i.version = e.item_version
+                JOIN {users} u ON u.version = e.user_version
+                ORDER BY e.event"""
+            ).to_arrow_table()
 
 
 def _flagged(versions: pa.Table, index: str, flag: str) -> np.ndarray:

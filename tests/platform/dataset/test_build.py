@@ -320,8 +320,8 @@ def test_the_width_of_a_vector(built: Dataset, tmp_path: Path) -> None:
         build(tmp_path, content)
 
 
-def test_every_event_has_the_values_known_before_it(built: Dataset, enriched: Callable[[Dataset], pa.Table]) -> None:
-    rows = enriched(built).to_pylist()
+def test_every_event_has_the_values_known_before_it(built: Dataset) -> None:
+    rows = built.enriched().to_pylist()
     log = tables()["interactions"]
     assert [(r["user_id"], r["item_id"]) for r in rows] == list(zip(log["user_id"], log["item_id"], strict=True))
     assert [r["users__income"] for r in rows[:5]] == [100.0, 100.0, 100.0, 1e9, 1e9]
