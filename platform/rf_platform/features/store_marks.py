@@ -9,27 +9,20 @@ stands beside one that is not its predecessor.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from rf_platform.data.event_log import LoggedEvent
-from rf_platform.features.online_table import has_table
-from rf_platform.interrupts import raise_if_received
-
-if TYPE_CHECKING:
-    from feast import FeatureStore, FeatureView
-from contextlib import closing
-from enum import Enum
-from typing import TYPE_CHECKING
-
-from rf_platform.data.event_log import EventLog, LogState, load_number, read_after
+from rf_platform.data.event_log import EventLog, LoggedEvent, LogState, load_number, read_after
 from rf_platform.data.event_log.parts import EventParts
-from rf_platform.features.online_table import StoreFile
+from rf_platform.features.online_table import StoreFile, has_table
+from rf_platform.interrupts import raise_if_received
 from rf_platform.settings import Settings
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    from feast import FeatureStore, FeatureView
 
 VIEW = "rf_marks"
 _KEY, _NUMBERS = "rf_mark", "numbers"

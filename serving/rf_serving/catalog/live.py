@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 from threading import Event, RLock, Thread
 from time import perf_counter
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -19,7 +18,7 @@ from rf_platform.registry.journal import CatalogJournal, Entry
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.compaction.compacted import CompactedCatalogs
-from rf_serving.catalog.compaction.compactor import Compactable, Compaction, Compactor
+from rf_serving.catalog.compaction.compactor import Compaction, Compactor
 from rf_serving.catalog.item_encoder import EncodedItems, ItemEncoder
 from rf_serving.catalog.item_schema import Parsed
 from rf_serving.catalog.mem_segment import LiveItems
@@ -273,17 +272,10 @@ POLL_SECONDS = 0.15
 """A change is searchable everywhere within this time, and what it takes to encode it."""
 
 
-class Following(Compactable, Protocol):
-    """A catalog that takes changes from the journal."""
-
-    def catch_up(self) -> int:
-        """Apply all changes of the journal, and return the number of the last one."""
-
-
 class Follower:
     """Calls ``catch_up`` of a catalog again and again, and lets it be compacted; says once when the journal cannot be read."""
 
-    def __init__(self, catalog: Following, compactor: Compactor | None) -> None:
+    def __init__(self, catalog: LiveCatalog, compactor: Compactor | None) -> None:
         self._catalog, self._compactor = catalog, compactor
         self._log = structlog.get_logger("rf_serving").bind(bundle=catalog.bundle.name)
         self._ended = Event()
