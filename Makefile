@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 RF_HOME ?= .rf
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 export RF_HOME
 
-.PHONY: demo install install-gpu install-bench test lint unit fuzz stubs lock clean
+.PHONY: demo install install-gpu install-bench install-text test lint unit fuzz stubs lock sbom audit clean
 
 demo: $(VENV)/.installed ## features -> dataset -> training -> bundle -> Retrieve, on MovieLens-100K
 	$(BIN)/rf demo
@@ -17,6 +17,8 @@ install: $(VENV)/.installed-dev ## everything for development
 install-gpu: $(VENV)/.installed-gpu ## the same with the CUDA builds of torch, fbgemm and faiss, for Linux with an NVIDIA GPU; never tested
 
 install-bench: $(VENV)/.installed-bench ## the libraries of the baselines als, gru4rec, sasrec and bert4rec, for `rf compare`
+
+install-text: $(VENV)/.installed-text ## the sentence encoder of fields with kind=text
 
 test: lint unit ## what has to be green
 
@@ -33,7 +35,7 @@ lint: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
-fuzz: $(VENV)/.installed-dev ## 20,000 random and malformed requests to a server on a copy of the workspace; FUZZ="--seed 1"
+fuzz: $(VENV)/.installed-dev ## 20,000 random and malformed requests over gRPC, and 8,000 over HTTP, to a server on a copy of the workspace; FUZZ="--seed 1"
 	PYTHONPATH=tests/serving/fuzz $(BIN)/python -m rf_fuzz $(FUZZ)
 
 stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs, and what contracts and documents say of the code
@@ -44,8 +46,15 @@ stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs, and what contracts a
 lock: ## resolve the dependencies anew
 	PYTHON=$(PYTHON) infra/lock.sh
 
+sbom: $(VENV)/.installed $(VENV)-audit/.installed ## build/sbom.json: CycloneDX list of what is installed
+	mkdir -p build
+	$(VENV)-audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(BIN)/python
+
+audit: $(VENV)-audit/.installed ## known vulnerabilities of the locked packages; advice, and it needs a network
+	infra/audit.sh $(VENV)-audit/bin/pip-audit infra/requirements-cpu.txt
+
 clean:
-	rm -rf $(VENV) $(RF_HOME)/demo
+	rm -rf $(VENV) $(VENV)-audit $(RF_HOME)/demo $(RF_HOME)/demo-quick
 
 # torch comes first and with its own dependencies, so that a CPU build is taken where pip is configured with one; the rest of
 # the set is installed as locked.
@@ -59,6 +68,16 @@ $(VENV)/.installed: infra/requirements-cpu.txt pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed infra/requirements-dev.txt tests/benchmarks/pyproject.toml
 	$(PIP) install -q --no-deps -r infra/requirements-dev.txt
 	$(PIP) install -q --no-deps --no-build-isolation -e tests/benchmarks
+	touch $@
+
+# Apart from what it looks at.
+$(VENV)-audit/.installed: infra/requirements-audit.txt
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip --disable-pip-version-check install -q --no-deps -r infra/requirements-audit.txt
+	touch $@
+
+$(VENV)/.installed-text: $(VENV)/.installed infra/requirements-text.txt
+	$(PIP) install -q --no-deps -r infra/requirements-text.txt
 	touch $@
 
 # The CUDA libraries that torch and faiss-gpu declare are in the lock. The builds for CPUs are the same modules and must go first.

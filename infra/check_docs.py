@@ -10,24 +10,39 @@ from check_prose import faults as faults_of_prose
 from doc_tables import ROOT, TABLES, wrong_defaults
 from draw_pictures import PICTURES
 
+from rf_platform.policies import policy_schema
+
 PAGES: dict[str, dict[str, str]] = {
     "Tutorial": {"tutorial.md": "from a made-up shop to answers over gRPC, then with your own files"},
     "How-to": {
         "data.md": "import interactions, items and users; say what events mean",
         "protocols.md": "choose what is held out",
+        "text.md": "give items texts and images",
         "training.md": "train, choose a recipe and settings, go on from a bundle",
         "ablations.md": "find out what a setting does",
         "reports.md": "read the report of a run",
         "reranking.md": "train and compare re-rankers",
         "scaling.md": "train with several processes and large tables",
         "live-catalog.md": "change items while they are served",
+        "nightly.md": "train, compare and promote every night with one command, and remove what is old",
         "events.md": "record what users do",
         "filters.md": "restrict what may be returned",
+        "similar-items.md": "ask for items that are like others",
+        "lists.md": "answer visitors of which nothing is known; mix several sources in one answer",
+        "policies.md": "say what each placement of a shop shows",
+        "experiments.md": "find out whether a bundle is better: interleaving, splits",
         "explanations.md": "ask why an item is there",
+        "clients.md": "call the server from any language: deadlines, retries, errors",
+        "python.md": "train, evaluate and recommend from Python",
+        "http.md": "call a server over HTTP with JSON",
+        "console.md": "look at everything in the browser, and change it",
+        "skew.md": "prove that served features are those of the training data: serving log, replay, gate, erasure of a user",
+        "deployment.md": "from nothing to a server in containers: image, compose, Kubernetes",
         "operations.md": "run the server: protection, limits, deployments, metrics, failures",
     },
     "Reference": {
         "commands.md": "every command and option",
+        "api.md": "every public name of the Python package",
         "serving.md": "bundle, index, request, reply, errors",
         "registry.md": "what is recorded; bundles, promotion, rollback",
         "benchmarks.md": "how fast it is",
@@ -42,7 +57,7 @@ PAGES: dict[str, dict[str, str]] = {
     },
 }
 """Reading order of ``docs/``: by part, every page with its use."""
-SOURCES = ("platform", "training", "serving", "protos", "feature_repo", "infra", "tests")
+SOURCES = ("api", "console", "examples", "platform", "training", "serving", "protos", "feature_repo", "infra", "tests")
 """Directories with code."""
 _FENCED = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)|(?:src|srcset|href)=\"([^\"#]*)(?:#([^\"]*))?\"")
@@ -168,7 +183,12 @@ def documents(
     pages: Mapping[str, Mapping[str, str]] = PAGES,
 ) -> tuple[dict[str, str], list[str]]:
     """Return what every document has to say, by name, and what ``--write`` cannot mend."""
-    names = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in sorted((root / "docs").glob("*.md")))]
+    names = [
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        *(f"docs/{path.name}" for path in sorted((root / "docs").glob("*.md"))),
+    ]
     right = {name: (root / name).read_text(encoding="utf-8") for name in names if (root / name).exists()}
     listed = {f"docs/{name}" for part in pages.values() for name in part} | {"docs/README.md"}
     faults = [
@@ -189,6 +209,7 @@ def documents(
                 faults.append(f"{name}: {error.args[0]}")
     faults += [f"{name}: {fault}" for name, text in right.items() for fault in wrong_defaults(text)]
     right |= {f"docs/pictures/{name}": picture for name, picture in PICTURES.items()}
+    right["docs/policy.schema.json"] = policy_schema()
     return right, [*faults, *dead_links(root, right), *dead_names(root, right)]
 
 

@@ -12,7 +12,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-SOURCES = ("platform", "training", "serving", "protos", "feature_repo", "infra", "tests/benchmarks")
+SOURCES = ("api", "examples", "platform", "training", "serving", "protos", "feature_repo", "infra", "tests/benchmarks")
 _QUESTION = re.compile(r"(What|Who|Whoever|Whose|Whom|How|Where|Which|When|Why|Whatever|Whichever)\b")
 _PEOPLE = (
     "user|visitor|operator|person|customer|developer|everybody|everyone|anybody|anyone|somebody|someone|nobody|people"

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from api_page import api_page
 from prometheus_client import CollectorRegistry
 from typer.main import get_command
 
@@ -23,13 +24,16 @@ from rf_platform.registry.models import VERSION_TABLE, Base
 from rf_platform.settings import Settings
 from rf_serving.catalog.metrics import CatalogMetrics
 from rf_serving.deployment.metrics import DeploymentMetrics
+from rf_serving.event_counts.follower import CountMetrics
 from rf_serving.events.metrics import EventMetrics
 from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.rpc import METHOD_ROLES, REFLECTION_ROLE, STATUSES, Role
 from rf_serving.server.supervisor import WorkerMetrics
+from rf_serving.serving_log.metrics import LogMetrics
 
 ROOT = Path(__file__).resolve().parents[1]
 ACCURACY = ROOT / "docs" / "results" / "accuracy.json"
+PUBLISHED = ROOT / "docs" / "results" / "published.json"
 _METRIC_NAME = re.compile(r'(?:Counter|Gauge|Histogram|Summary|MetricFamily)\(\s*"(rf_\w+)"')
 
 
@@ -59,6 +63,15 @@ def statuses() -> list[str]:
     return rows + [f"| {name} | {meaning.when} | {meaning.remedy} |" for name, meaning in STATUSES.items()]
 
 
+def http_statuses() -> list[str]:
+    """Status of HTTP of each status that a method may be answered with."""
+    from rf_serving.gateway.replies import HTTP_STATUSES, code_of
+    from rf_serving.server.rpc import STATUSES
+
+    rows = [f"| {HTTP_STATUSES[name]} | `{code_of(name)}` | {meaning.when} |" for name, meaning in STATUSES.items()]
+    return ["| HTTP | `code` | when |", "|---|---|---|", *rows]
+
+
 def metrics() -> list[str]:
     """Metrics of a server and of its supervisor, read from the metric objects.
 
@@ -68,9 +81,12 @@ def metrics() -> list[str]:
     server = ServerMetrics()
     server.certificate_ends(datetime.now(UTC))
     DeploymentMetrics(server.registry)
-    snapshot = SimpleNamespace(base=SimpleNamespace(rows=0), rows=0, alive=0, alive_base=0, sequence=0)
-    server.registry.register(CatalogMetrics(lambda: cast(Any, SimpleNamespace(snapshot=snapshot, unfit=0))))
+    snapshot = SimpleNamespace(base=SimpleNamespace(rows=0), rows=0, alive=0, listed_base=0, sequence=0)
+    catalog = SimpleNamespace(snapshot=snapshot, unfit=0, first_users=None)
+    server.registry.register(CatalogMetrics(lambda: cast(Any, catalog)))
     EventMetrics(server.registry)
+    CountMetrics(server.registry)
+    LogMetrics(server.registry)
     rows, listed = ["| metric | type | labels | meaning |", "|---|---|---|---|"], set()
     for registry in (server.registry, WorkerMetrics(dict).registry):
         for name, kind, labels, meaning in _families(registry):
@@ -148,6 +164,28 @@ def reference_figures() -> list[str]:
                 f"| {'' if first else name} | {row['scorer']} | {_pair(row['kept'], 4)} | {_pair(row['excluded'], 4)} |"
             )
     return rows
+
+
+def published() -> list[str]:
+    """Figures that others have published, below ours."""
+    others = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    rows = [
+        "| set | model | Recall@10 / NDCG@10 | Recall@20 / NDCG@20 | seen items | from |",
+        "|---|---|---|---|---|---|",
+    ]
+    for ours in json.loads(ACCURACY.read_text(encoding="utf-8"))["models"]:
+        told = _at(ours["excluded"], 10), _at(ours["excluded"], 20)
+        rows.append(f"| {ours['set']} | **RetrievalFormer** | {' | '.join(told)} | excluded | [above](#results) |")
+        for row in (each for each in others if each["set"] == ours["set"]):
+            told = _at(row["figures"], 10), _at(row["figures"], 20)
+            source = f"[{row['from']}]({row['source']})"
+            rows.append(f"|  | {row['model']} | {' | '.join(told)} | {row['seen']} | {source} |")
+    return rows
+
+
+def _at(figures: dict[str, float], k: int) -> str:
+    """Recall and NDCG at ``k``; nothing where they are not known."""
+    return " / ".join(_figure(figures[key], 4) for key in (f"recall@{k}", f"ndcg@{k}") if key in figures)
 
 
 def _figure(value: float, digits: int) -> str:
@@ -284,13 +322,15 @@ OTHER_FOLDERS = {
 """Folders that are no packages."""
 TABLES: dict[str, list[tuple[str, Callable[[], list[str]]]]] = {
     "README.md": [("accuracy", accuracy)],
+    "docs/api.md": [("api", api_page)],
     "docs/architecture.md": [
         (package, partial(folders, f"{root}/{package}"))
         for root, package in (("platform", "rf_platform"), ("training", "rf_training"), ("serving", "rf_serving"))
     ],
     "docs/benchmarks.md": [("benchmarks", benchmarks)],
     "docs/commands.md": [("commands", command_list), ("options", command_options)],
-    "docs/evaluation.md": [("models", models), ("baselines", reference_figures)],
+    "docs/evaluation.md": [("models", models), ("published", published), ("baselines", reference_figures)],
+    "docs/http.md": [("http statuses", http_statuses)],
     "docs/operations.md": [("roles", roles), ("metrics", metrics)],
     "docs/registry.md": [("tables", registry_tables)],
     "docs/serving.md": [("statuses", statuses)],

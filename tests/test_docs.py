@@ -28,7 +28,20 @@ def copy(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     for name in ("README.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("LICENSE", "protos", "serving", "training", "platform", "feature_repo", "tests"):
+    for name in (
+        "LICENSE",
+        "SECURITY.md",
+        "infra",
+        "api",
+        "console",
+        "examples",
+        "protos",
+        "serving",
+        "training",
+        "platform",
+        "feature_repo",
+        "tests",
+    ):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
@@ -144,7 +157,7 @@ def test_the_table_of_roles_by_hand(tables: Any) -> None:
     assert tables.roles() == [
         "| role | may call |",
         "|---|---|",
-        "| read | `Retrieve`, `GetItems`, reflection |",
+        "| read | `Retrieve`, `SimilarItems`, `GetItems`, `ListItems`, reflection |",
         "| write | also `UpsertItems`, `DeleteItems`, `RecordEvents` |",
         "| admin | also `GetDeployment` |",
     ]

@@ -148,7 +148,7 @@ def test_what_the_databases_acknowledge_is_on_disk(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     journal = CatalogJournal.open(url)
     log = EventLog.open(Settings(home=tmp_path))
-    for engine in (journal._engine, log.engine):
+    for engine in (journal.engine, log.engine):
         with engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL: synced at every commit
     journal.close()

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted(path for root in ("platform", "training", "serving", "infra") for path in (ROOT / root).rglob("*.py"))
+SOURCES = sorted(
+    path
+    for root in ("console", "api", "platform", "training", "serving", "protos", "infra")
+    for path in (ROOT / root).rglob("*.py")
+)
 MODULES = {
     "pickle",
     "cPickle",

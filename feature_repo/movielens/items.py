@@ -17,3 +17,12 @@ item_attributes = FeatureView(
     ],
     online=True,
 )
+
+# Titles as a sentence encoder reads them (docs/text.md); of the service `retrieval_text` only.
+item_text = FeatureView(
+    name="item_text",
+    entities=[item],
+    source=items,
+    schema=[Field(name="title", dtype=String, tags={"kind": "text"})],
+    online=False,
+)

@@ -26,6 +26,15 @@ class UsageError(RfError):
     grpc_status = "INVALID_ARGUMENT"
 
 
+class TooManyError(UsageError):
+    """A request has more of something than a request may have."""
+
+    def __init__(self, message: str, most: int) -> None:
+        """``most``: how many it may have."""
+        super().__init__(message)
+        self.most = most
+
+
 class ConfigError(RfError):
     """A setting, a feature definition or a recipe is wrong or inconsistent."""
 
@@ -57,6 +66,12 @@ class CorruptError(RfError):
     """A stored artifact is damaged: a file is missing or its checksum differs."""
 
     grpc_status = "DATA_LOSS"
+
+
+class UntrustedError(RfError):
+    """A bundle is not signed by a key that is trusted."""
+
+    grpc_status = "FAILED_PRECONDITION"
 
 
 class RunError(RfError):

@@ -16,7 +16,7 @@ _PART = ".part"
 
 
 @contextmanager
-def new_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
+def new_file(target: Path, *, durable: bool = True, replace: bool = True, within: Path | None = None) -> Iterator[Path]:
     """Yield a path to write a file to, which becomes ``target`` when the block ends without an error.
 
     It lies beside the target, or beside the file that the target links to. After an error nothing is left behind, and a file that
@@ -25,23 +25,30 @@ def new_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
     Args:
         target: its name; the directory is made.
         durable: have it on disk when the block ends, so that it outlives a crash of the machine.
+        replace: take the place of a file that is there when the block ends.
+        within: another directory of the same disk for what is not finished, if the target's own has to stay as it is.
 
     Raises:
+        FileExistsError: without ``replace``, the target exists when the block ends.
         RfError: the disk is full, or the directory may not be written to; the message names the target.
     """
     final = Path(os.path.realpath(target))
+    place = within or final.parent
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         part = lock = None
         try:
             with held():
-                for left in final.parent.glob(f".{escape(final.name)}-*{_PART}"):
+                for left in place.glob(f".{escape(final.name)}-*{_PART}"):
                     if_unlocked(left, Path.unlink, of=0)
-                part, lock = make_locked(final.parent, f".{final.name}", Path.touch, _PART)
+                part, lock = make_locked(place, f".{final.name}", Path.touch, _PART)
             yield part
             if durable:
                 sync(part)
-            os.replace(part, final)
+            if replace:
+                os.replace(part, final)
+            else:
+                os.link(part, final)
             if durable:
                 sync(final.parent)
         finally:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
+from weakref import finalize
 
 from rf_platform.errors import UnavailableError, UsageError
 
@@ -50,6 +51,21 @@ def locked(path: Path, refusal: str | None = None, *, shared: bool = False) -> I
         yield
     finally:
         os.close(handle)
+
+
+class Lease:
+    """Shared lock of a directory for as long as the object lives; :func:`if_unlocked` leaves such a directory alone."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            UnavailableError: a process is removing the directory.
+        """
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        finalize(self, os.close, handle)
+        if not lock(handle, shared=True, wait=False):
+            raise UnavailableError(f"{directory} is being removed by another process")
 
 
 def make_locked(parent: Path, name: str, make: Callable[[Path], None] = Path.mkdir, end: str = "") -> tuple[Path, int]:

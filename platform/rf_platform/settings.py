@@ -40,11 +40,11 @@ class Settings(BaseSettings):
     )
     feature_service: str = Field(default="retrieval", description="Feast feature service the model is built from.")
     events_since: date = Field(
-        default=date(1980, 1, 1),
+        default=date(1990, 1, 1),
         description="First day of events: earlier ones are refused, most are in another unit of time.",
     )
     events_ahead_seconds: float = Field(
-        default=60.0, ge=0, description="How far in the future an event may lie, since clocks differ."
+        default=86_400.0, ge=0, description="How far in the future an event may lie, since clocks differ."
     )
     index_device: str = Field(
         default="auto",
@@ -53,6 +53,31 @@ class Settings(BaseSettings):
     )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads; default: half of the cores for torch, all for DuckDB."
+    )
+
+    text_encoder: str = Field(
+        default="minilm",
+        description="Sentence encoder of fields with kind=text in new datasets: minilm, wordllama, or a directory of "
+        "sentence-transformers or ONNX.",
+    )
+    text_cache_mb: int = Field(
+        default=2048, ge=0, description="Disk for vectors of texts that were encoded before, in MiB; 0 for none."
+    )
+    first_events: bool = Field(
+        default=True,
+        description="Whether servers move the vectors of new and rare items by their first events.",
+    )
+
+    event_counts: bool = Field(
+        default=True,
+        description="Whether servers count the event log, for lists of popular and trending items and for co-occurrence.",
+    )
+    co_occurrence: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of co-occurrence in the score of similar items, where a request does not say: 0 is by item vectors "
+        "alone, 1 by what the same users took.",
     )
 
     rerank: Literal["auto", "none", "exact", "lime"] = Field(
@@ -64,13 +89,48 @@ class Settings(BaseSettings):
         default=1000, ge=1, le=10_000, description="How many items are found to be re-ranked."
     )
 
+    log_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the answers that servers record in the serving log; all while a challenger has some users.",
+    )
+    log_days: float = Field(default=30.0, gt=0, description="Age in days up to which files of the serving log stay.")
+    log_mb: int = Field(
+        default=4096, ge=1, description="MiB of all files of the serving log up to which the oldest stay."
+    )
+
+    skew_gate: Literal["off", "warn", "refuse"] = Field(
+        default="off",
+        description="What `rf promote` does where replayed requests differ from what training sees: off, warn, or refuse.",
+    )
+    skew_allow: str = Field(
+        default="",
+        description="Accepted shares of differences, comma-separated: SHARE for all fields, FIELD=SHARE for one; default: 0.",
+    )
+    skew_grace_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="Age up to which a stale or missing value is accepted by the gate of `rf promote`.",
+    )
+
+    signing_key: Path | None = Field(
+        default=None,
+        description="Private key (PEM, Ed25519) that new bundles are signed with; default: they are not signed.",
+    )
+    require_signature: Path | None = Field(
+        default=None,
+        description="Public keys (PEM, Ed25519): only bundles that one of them has signed are promoted, served or trained from; "
+        "default: all are.",
+    )
+
     otel_endpoint: str | None = Field(
         default=None,
         description="Where servers send OpenTelemetry spans, such as http://localhost:4318; default: nowhere.",
     )
     otel_sample: float = Field(default=1.0, ge=0, le=1, description="Share of the calls that get a span.")
 
-    @field_validator("home", "feature_repo")
+    @field_validator("home", "feature_repo", "signing_key", "require_signature")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         """Settle relative paths now: definitions are imported from inside their repository, in another directory."""

@@ -1,7 +1,27 @@
 """The directories of a workspace."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+
+from rf_platform.errors import NotFoundError
+
+_ONLY_EXISTING: ContextVar[bool] = ContextVar("only_existing", default=False)
+
+
+@contextmanager
+def made_by_imports_only() -> Iterator[None]:
+    """Have :meth:`Workspace.check_exists` refuse a workspace that is not there: a misspelt path is no new, empty one.
+
+    Commands run inside; programs that use the registry as a library make workspaces of their own.
+    """
+    token = _ONLY_EXISTING.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_EXISTING.reset(token)
 
 
 @dataclass(frozen=True)
@@ -9,6 +29,17 @@ class Workspace:
     """One catalog's home: imported tables, feature stores, datasets, runs and bundles."""
 
     root: Path
+
+    def check_exists(self) -> None:
+        """Make sure that there is one, inside :func:`made_by_imports_only`.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        if _ONLY_EXISTING.get() and not self.root.is_dir():
+            raise NotFoundError(
+                f"there is no workspace at {self.root}; `rf data import` makes one, `rf --home DIR` or RF_HOME names another"
+            )
 
     @property
     def tables(self) -> Path:
@@ -19,6 +50,11 @@ class Workspace:
     def events(self) -> Path:
         """The event log: what was recorded since the import. An import leaves it alone."""
         return self.root / "events"
+
+    @property
+    def serving_log(self) -> Path:
+        """The serving log: what servers answered, and the features they read."""
+        return self.root / "serving-log"
 
     @property
     def feast(self) -> Path:

@@ -12,15 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from rf_platform.errors import DataError
+from rf_platform.errors import DataError, UnsupportedError
 from rf_platform.features.columns import PlainColumn
-from rf_platform.features.encode import EncodedTable, FeatureEncoder, time_gaps
+from rf_platform.features.encode import FeatureEncoder, time_gaps
 from rf_platform.features.field_rule import UnfitError, rules_of
+from rf_platform.features.jagged import EncodedTable
 from rf_platform.features.spec import FieldSpec
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.user_features.features import KnownFeatures
-from rf_training.model.served import ServedTower
+from rf_training.model.served import Goals, ServedTower
 
 _UNFIT = (DataError, TypeError, ValueError, OverflowError, pa.ArrowException)
 
@@ -136,10 +137,27 @@ class UserEncoder:
 
     def __init__(self, bundle: ServedBundle) -> None:
         self._history = bundle.model.config.max_history
+        self._goals = bundle.model.goals
         self._encoder, self._tower = (
             OnlineEncoder(bundle.encoder, self._history),
             ServedTower(bundle.model, bundle.spec),
         )
+
+    def goals_of(self, asked: Mapping[str, float]) -> npt.NDArray[np.float32] | None:
+        """Return the weights over the model's goals that a request asks for by name; None if it names none.
+
+        Raises:
+            UsageError: a goal is not known, or its weight is none.
+            UnsupportedError: the model has no goals.
+        """
+        if not asked:
+            return None
+        if self._goals is None:
+            raise UnsupportedError(
+                "goals: the model of this bundle has none; leave them out, or train one with model.goals=true"
+            )
+        weights: npt.NDArray[np.float32] = self._goals.weights(asked).numpy()
+        return weights
 
     def encode_users(
         self, requests: Sequence[KnownFeatures], catalog: CatalogSnapshot
@@ -150,11 +168,8 @@ class UserEncoder:
         """
         if not requests:
             return []
-        users, context = self._encoder.profiles(requests), self._encoder.interactions(requests)
-        latest = [request.rows[-self._history :] for request in requests]
-        rows_V = latest[0] if len(latest) == 1 else np.concatenate(latest)
         length_B = self._encoder.lengths(requests)
-        encoded = self._tower(catalog.tokens(rows_V), length_B, users, context)
+        encoded = self._tower(*self._inputs(requests, length_B, catalog))
         found: list[EncodedUser | DataError] = []
         begin = 0
         finite_B = np.isfinite(encoded.queries_BD.sum(axis=1))
@@ -163,3 +178,18 @@ class UserEncoder:
             found.append(user if finite_B[n] else DataError("the features give no usable query vector"))
             begin = end
         return found
+
+    def queries(self, requests: Sequence[KnownFeatures], catalog: CatalogSnapshot) -> npt.NDArray[np.float32]:
+        """Return the vectors to search with [B, D], which may have numbers that are not finite."""
+        if not requests:
+            return np.empty((0, 1), np.float32)
+        length_B = self._encoder.lengths(requests)
+        return self._tower.queries(*self._inputs(requests, length_B, catalog))
+
+    def _inputs(
+        self, requests: Sequence[KnownFeatures], length_B: npt.NDArray[np.int64], catalog: CatalogSnapshot
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], EncodedTable, EncodedTable, Goals]:
+        users, context = self._encoder.profiles(requests), self._encoder.interactions(requests)
+        latest = [request.rows[-self._history :] for request in requests]
+        rows_V = latest[0] if len(latest) == 1 else np.concatenate(latest)
+        return catalog.tokens(rows_V), length_B, users, context, [request.goals for request in requests]

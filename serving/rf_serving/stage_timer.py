@@ -3,15 +3,24 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
+from typing import Protocol
 
-Observe = Callable[[str, float], None]
-"""Receives a stage's name and its seconds."""
+
+class Observe(Protocol):
+    """Receives the times of stages."""
+
+    def __call__(self, stage: str, seconds: float, requests: int = 1, /) -> None:
+        """Receive a stage's name, and its seconds for so many requests."""
+
+
+def unobserved(stage: str, seconds: float, requests: int = 1) -> None:
+    """Do nothing."""
 
 
 class StageTimer:
     """Times the stages of one request and tells ``observe``, also of a stage that fails."""
 
-    def __init__(self, observe: Observe) -> None:
+    def __init__(self, observe: Callable[[str, float], None]) -> None:
         self._observe = observe
         self.seconds: dict[str, float] = {}
         self.begins: dict[str, float] = {}

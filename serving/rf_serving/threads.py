@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from time import thread_time
 from typing import Any, Protocol
 
 import faiss
@@ -16,21 +17,30 @@ _LEAST_URGENT = 19
 
 
 class Awaited(Protocol):
-    """A piece of work with a result that a coroutine awaits."""
+    """A piece of work with a result that an event loop waits for."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop of the coroutine."""
+        """The event loop."""
 
-    @property
-    def future(self) -> "asyncio.Future[Any]":
-        """Receives the result."""
+    def settle(self, result: Any) -> None:
+        """Receive the result, or the exception that took its place; nothing happens if nobody waits any more."""
 
 
 def use_one_thread() -> None:
     """Restrict the calling thread's computation to one thread: concurrent requests share the cores."""
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
+
+
+def busy_seconds() -> float:
+    """Return how long this thread has worked or waited for a core so far; without the waiting where the system does not tell."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as told:
+            worked, waited, _ = told.read().split()
+        return (int(worked) + int(waited)) / 1e9
+    except (OSError, ValueError):
+        return thread_time()
 
 
 def start_background(name: str, work: Callable[[], None]) -> threading.Thread:
@@ -57,19 +67,15 @@ def hand_over(awaited: Sequence[Awaited], results: Sequence[Any]) -> None:
     """Hand results over to the event loops that wait for them, all at once: waking a loop up costs more than a result.
 
     Args:
-        awaited: the work; futures that are done, such as cancelled ones, are left out.
-        results: the result of each, or the exception that its future gets.
+        awaited: the work.
+        results: the result of each, or an exception.
     """
 
     def tell(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         def now() -> None:
             for each, result in zip(awaited, results, strict=True):
-                if each.loop is not loop or each.future.done():
-                    continue
-                if isinstance(result, Exception):
-                    each.future.set_exception(result)
-                else:
-                    each.future.set_result(result)
+                if each.loop is loop:
+                    each.settle(result)
 
         return now
 

@@ -243,7 +243,7 @@ def test_online_reads(world: tuple[Any, FeatureDefinitions, Path], rows: list[Ro
     fetcher = FeatureFetcher(store, bundle, lambda: present[0])
     slow: Any = FeatureFetcher(store, bundle, lambda: present[0])
     slow._rows._online = store._get_provider().online_store
-    slow._rows._read = partial(slow._rows._by_view, slow._rows._views)
+    slow._rows._read = partial(slow._rows._by_view, slow._rows._views, False)
     for moment in moments:
         present[0] = START_US + moment * HOURS
         expected = [

@@ -152,6 +152,13 @@ def one_sentence(err: str) -> str:
     return lines[0].removeprefix("error: ")
 
 
+@pytest.fixture
+def bare() -> None:
+    """The workspace is there, with nothing in it."""
+    Path(os.environ["RF_HOME"]).mkdir()
+
+
+@pytest.mark.usefixtures("bare")
 def test_wrong_usage_ends_with_one_sentence_and_2(rf: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = rf("train", "--set", "model.dmi=3")
     assert (code, out) == (2, "")
@@ -161,16 +168,31 @@ def test_wrong_usage_ends_with_one_sentence_and_2(rf: Callable[..., tuple[int, s
     assert "--resume" in one_sentence(err)
 
 
+@pytest.mark.usefixtures("bare")
 def test_what_a_user_typed_is_shown_as_it_was(rf: Callable[..., tuple[int, str, str]]) -> None:
     """Square brackets are no markup, and a long message is not broken into lines."""
     typed = "model.[bold]dim[/]=" + "3" * 300
     assert typed in one_sentence(rf("train", "--set", typed)[2])
 
 
-def test_nothing_built_yet_ends_with_one_sentence_and_2(rf: Callable[..., tuple[int, str, str]]) -> None:
-    code, out, err = rf("dataset", "show")
+def test_nothing_built_yet_ends_with_one_sentence_and_2(
+    rf: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    code, out, err = rf("--home", str(tmp_path / "home"), "dataset", "show")
     assert (code, out) == (2, "")
     assert "rf dataset build" in one_sentence(err)
+    assert str(tmp_path / "home") in one_sentence(err)
+
+
+@pytest.mark.parametrize("command", [("dataset", "show"), ("bundles",), ("data", "show"), ("events", "show")])
+def test_a_workspace_that_is_not_there_is_named_and_not_made(
+    rf: Callable[..., tuple[int, str, str]], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    code, out, err = rf("--home", str(tmp_path / "hme"), *command)
+    assert (code, out) == (2, "")
+    assert str(tmp_path / "hme") in one_sentence(err)
+    assert not (tmp_path / "hme").exists()
 
 
 def test_a_wrong_setting_ends_with_one_sentence_and_2(
@@ -182,6 +204,7 @@ def test_a_wrong_setting_ends_with_one_sentence_and_2(
     assert "RF_THREADS" in one_sentence(err)
 
 
+@pytest.mark.usefixtures("bare")
 def test_a_bug_keeps_its_traceback(rf: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a bug")
@@ -300,7 +323,8 @@ def test_datasets_by_protocol(
             assert sum(built["targets"][part].values()) == built["counts"][part]
     code, out, _ = rf("--home", str(here), "dataset", "build", *temporal)
     assert code == 0
-    assert out.startswith(f"unchanged: {built['name']}: ")
+    assert out.startswith("coverage: ")
+    assert f"unchanged: {built['name']}: " in out
     assert f" and {built['targets']['test']['cold']} cold test targets" in out
     assert "temporal" in rf("--home", str(here), "dataset", "show")[1]
 

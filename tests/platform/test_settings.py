@@ -47,13 +47,29 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
         "RF_INDEX_DEVICE": "cuda:1",
         "RF_OTEL_ENDPOINT": "http://h:4318",
         "RF_OTEL_SAMPLE": "0.5",
+        "RF_TEXT_ENCODER": "/encoders/shop",
+        "RF_TEXT_CACHE_MB": "100",
         "RF_RERANK": "exact",
         "RF_RERANK_CANDIDATES": "500",
+        "RF_FIRST_EVENTS": "false",
+        "RF_EVENT_COUNTS": "false",
+        "RF_CO_OCCURRENCE": "0.5",
+        "RF_LOG_SHARE": "0.25",
+        "RF_LOG_DAYS": "7",
+        "RF_LOG_MB": "500",
+        "RF_SKEW_GATE": "refuse",
+        "RF_SKEW_ALLOW": "0.01",
+        "RF_SKEW_GRACE_SECONDS": "30",
+        "RF_SIGNING_KEY": str(tmp_path / "release"),
+        "RF_REQUIRE_SIGNATURE": str(tmp_path / "release.pub"),
     }
     assert {f"RF_{name.upper()}" for name in Settings.model_fields} == set(given)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     settings = get_settings()
+    assert not settings.first_events
+    assert not settings.event_counts
+    assert settings.co_occurrence == 0.5
     assert settings.home == tmp_path / "home"
     assert settings.feature_repo == tmp_path / "repo"
     assert settings.registry_url == settings.platform_registry_url == "postgresql://h/registry"
@@ -64,6 +80,7 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
     assert settings.threads == 3
     assert settings.index_device == "cuda:1"
     assert (settings.rerank, settings.rerank_candidates) == ("exact", 500)
+    assert (settings.signing_key, settings.require_signature) == (tmp_path / "release", tmp_path / "release.pub")
 
 
 def test_a_workspace_keeps_everything_under_one_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -320,7 +321,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def server_front(request: pytest.FixtureRequest) -> str:
     """The front of servers in this test: ``--front``."""
-    return str(getattr(request, "param", "grpc"))
+    return str(getattr(request, "param", os.environ.get("RF_TEST_FRONT", "grpc")))
 
 
 @pytest.fixture(scope="session")

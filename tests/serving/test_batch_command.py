@@ -1,7 +1,6 @@
 """`rf batch` against the answers of a running server."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from google.protobuf.json_format import MessageToJson
 
-from rf_platform.cli import main
 from rf_platform.errors import CorruptError
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_protos.v1.filter_pb2 import Filter, Predicate
@@ -26,18 +24,11 @@ OLD = Filter(
 
 
 @pytest.fixture
-def rf(in_workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def rf(in_workspace: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any) -> Any:
     """Run an ``rf`` command; returns exit code, standard output and standard error."""
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rf", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
+    return run_command
 
 
 def test_answers_of_all_users_are_those_of_the_server(rf: Any, stub: Any, tmp_path: Path) -> None:
@@ -89,6 +80,21 @@ def test_some_users_with_a_filter_and_what_they_have_seen(rf: Any, stub: Any, tm
         online = stub.Retrieve(RetrieveRequest(user_id=str(row["user_id"]), k=60, filter=OLD))
         assert [str(item) for item in row["items"]] == [item.item_id for item in online.items]
         assert 0 < len(row["items"]) < 59
+
+
+def test_parts_of_the_users_are_all_of_them_once(rf: Any, tmp_path: Path) -> None:
+    users = tmp_path / "users.txt"
+    users.write_text("".join(f"{user}\n" for user in range(1, 32)))
+    found = []
+    for part in ("0/2", "1/2"):
+        path = tmp_path / "part.parquet"
+        assert rf("batch", "--out", str(path), "--users", str(users), "--shard", part, "-k", "3")[0] == 0
+        found.append(pq.read_table(path)["user_id"].to_pylist())
+    assert min(map(len, found)) > 5
+    assert sorted(found[0] + found[1]) == list(range(1, 32))
+    for wrong in ("2/2", "1", "0/0", "-1/2", "a/b"):
+        code, _, err = rf("batch", "--out", str(tmp_path / "x"), "--shard", wrong)
+        assert (code, f"--shard={wrong} is no part" in err) == (2, True)
 
 
 def test_what_cannot_be_asked_is_said_before_anything_is_done(rf: Any, tmp_path: Path) -> None:

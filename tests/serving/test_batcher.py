@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter, sleep, thread_time
 from typing import Any, cast
@@ -15,11 +16,13 @@ from rf_platform.errors import OverloadedError, RfError, UsageError
 from rf_protos.v1.features_pb2 import FeatureValue, StringList
 from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_protos.v1.retrieval_pb2 import RERANK_EXACT, Interaction, RetrieveRequest, Session
+from rf_serving import threads
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.retrieval import inline_batcher
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.inline_batcher import InlineBatcher
 from rf_serving.retrieval.query import Answer, Query, RankRequest
+from rf_serving.retrieval.quick_ranker import QuickAnswer
 from rf_serving.retrieval.thread_batcher import BatchLimits, ThreadBatcher
 from rf_serving.stage_timer import StageTimer
 
@@ -79,6 +82,8 @@ def test_an_error_is_one_requests_own(engine: Engine) -> None:
         session_ask(filter=Filter(where=[Predicate(feature="nothing", operator=Predicate.PRESENT)])),
         session_ask(filter=Filter(deny_items=["x"])),
     ]
+    assert isinstance(wrong[0].query.subject, Session)
+    wrong[0].query.subject.strict = True
     extreme = session_ask("1")
     assert isinstance(extreme.query.subject, Session)
     extreme.query.subject.history[0].context["interaction_context__ratings"].double_value = 1e30
@@ -108,6 +113,12 @@ class Slow:
         self.began.set()
         sleep(self.seconds)
         return self._engine.rank_many(asked)
+
+    def rank_quick(self, asked: Sequence[Any], fetched: Any = None) -> list[QuickAnswer | RfError]:
+        self.batches.append(list(asked))
+        self.began.set()
+        sleep(self.seconds)
+        return self._engine.rank_quick(asked, fetched)
 
 
 @pytest.fixture
@@ -274,9 +285,32 @@ def test_closing_cancels_who_waits(slow: Any) -> None:
     asyncio.run(run())
 
 
+NO_READS = cast(Any, None)
+"""Sessions need none."""
+
+
+def quick_query(*items: str, k: int = 10) -> Query:
+    return session_ask(*items, k=k).query
+
+
+async def history(batcher: InlineBatcher, engine: Any, item: str) -> list[str]:
+    return (await batcher.rank(engine, quick_query(item))).answer().history
+
+
+@contextmanager
+def expecting(batcher: InlineBatcher) -> Iterator[None]:
+    """Stand for a request with a read in progress, until the end of the block."""
+    batcher._coming += 1
+    try:
+        yield
+    finally:
+        batcher._coming -= 1
+        batcher._plan(asyncio.get_running_loop())
+
+
 @pytest.fixture
 def in_loop() -> Iterator[InlineBatcher]:
-    yield (batcher := InlineBatcher(limits=BatchLimits(most=4, collect_seconds=0.02, waiting=10)))
+    yield (batcher := InlineBatcher(NO_READS, limits=BatchLimits(most=4, collect_seconds=0.02, waiting=10)))
     batcher.close()
 
 
@@ -285,32 +319,30 @@ def test_in_the_loop_requests_are_answered_together_in_batches_of_one_engine(
 ) -> None:
     other = Slow(engine, 0.0)
 
-    async def run() -> list[Answer]:
+    async def run() -> list[list[str]]:
         engines = [slow, slow, other, slow, slow, slow, other]
-        return list(
-            await asyncio.gather(*(in_loop.rank(made, session_ask(str(n))) for n, made in enumerate(engines, 1)))
-        )
+        return list(await asyncio.gather(*(history(in_loop, made, str(n)) for n, made in enumerate(engines, 1))))
 
     answers = asyncio.run(run())
-    assert [answer.history for answer in answers] == [[str(n)] for n in range(1, 8)]
+    assert answers == [[str(n)] for n in range(1, 8)]
     assert [len(batch) for batch in slow.batches] == [4, 1]
     assert [len(batch) for batch in other.batches] == [2]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5])
 def test_in_the_loop_requests_wait_for_those_that_are_read_and_no_longer_than_agreed(slow: Any, seconds: float) -> None:
-    batcher = InlineBatcher(limits=BatchLimits(collect_seconds=seconds))
+    batcher = InlineBatcher(NO_READS, limits=BatchLimits(collect_seconds=seconds))
     slow.seconds = 0.0
 
     async def read_first() -> None:
-        with batcher.expecting():
+        with expecting(batcher):
             await asyncio.sleep(0.1)
-        await batcher.rank(slow, session_ask("2"))
+        await batcher.rank(slow, quick_query("2"))
 
     async def run() -> None:
         reading = asyncio.create_task(read_first())
         await asyncio.sleep(0)
-        await asyncio.gather(batcher.rank(slow, session_ask("1")), reading)
+        await asyncio.gather(batcher.rank(slow, quick_query("1")), reading)
 
     asyncio.run(run())
     assert [len(batch) for batch in slow.batches] == ([2] if seconds else [1, 1])
@@ -320,10 +352,10 @@ def test_after_a_batch_the_loop_takes_in_those_who_came_meanwhile(in_loop: Inlin
     """Each turn of the loop brings one call, as gRPC does; they are not computed one by one."""
 
     async def run() -> None:
-        tasks = [asyncio.create_task(in_loop.rank(slow, session_ask(item))) for item in "12"]
+        tasks = [asyncio.create_task(in_loop.rank(slow, quick_query(item))) for item in "12"]
         await until(slow.began.is_set)
         for item in "345":
-            tasks.append(asyncio.create_task(in_loop.rank(slow, session_ask(item))))
+            tasks.append(asyncio.create_task(in_loop.rank(slow, quick_query(item))))
             await asyncio.sleep(0)
         await asyncio.gather(*tasks)
 
@@ -344,17 +376,17 @@ def test_only_a_busy_loop_waits_for_those_who_may_come(
     slow: Any, monkeypatch: pytest.MonkeyPatch, changed: dict[str, float], batches: list[int]
 ) -> None:
     """Little comes, or as much as the loop can do, or batches are large."""
-    batcher = InlineBatcher()
+    batcher = InlineBatcher(NO_READS)
     for name, value in {"_MOST_SHARE_SECONDS": 5.0, **changed}.items():
         monkeypatch.setattr(inline_batcher, name, value)
 
     async def run() -> None:
         slow.seconds = 0.3
-        await batcher.rank(slow, session_ask("1"))
+        await batcher.rank(slow, quick_query("1"))
         slow.seconds = 0.0
-        second = asyncio.create_task(batcher.rank(slow, session_ask("2")))
+        second = asyncio.create_task(batcher.rank(slow, quick_query("2")))
         await asyncio.sleep(0.05)
-        await asyncio.gather(second, batcher.rank(slow, session_ask("3")))
+        await asyncio.gather(second, batcher.rank(slow, quick_query("3")))
 
     asyncio.run(run())
     assert [len(batch) for batch in slow.batches] == batches
@@ -362,14 +394,14 @@ def test_only_a_busy_loop_waits_for_those_who_may_come(
 
 def test_a_full_batch_leaves_no_timer_behind(slow: Any) -> None:
     """It would fire too early, or, in another event loop, never."""
-    in_loop = InlineBatcher(limits=BatchLimits(most=4, collect_seconds=30.0, waiting=10))
+    in_loop = InlineBatcher(NO_READS, limits=BatchLimits(most=4, collect_seconds=30.0, waiting=10))
 
     async def run() -> int:
         slow.seconds = 0.0
-        with in_loop.expecting():
-            waits = asyncio.create_task(in_loop.rank(slow, session_ask("1")))
+        with expecting(in_loop):
+            waits = asyncio.create_task(in_loop.rank(slow, quick_query("1")))
             await until(lambda: in_loop._timer is not None)
-            await asyncio.gather(waits, *(in_loop.rank(slow, session_ask(item)) for item in "234"))
+            await asyncio.gather(waits, *(in_loop.rank(slow, quick_query(item)) for item in "234"))
             assert in_loop._timer is None
         return len(slow.batches)
 
@@ -377,7 +409,7 @@ def test_a_full_batch_leaves_no_timer_behind(slow: Any) -> None:
 
 
 def test_the_load_is_the_share_of_the_time_that_the_loop_works(slow: Any) -> None:
-    batcher = InlineBatcher()
+    batcher = InlineBatcher(NO_READS)
     slow.seconds = 0.0
 
     async def run(working: bool) -> float:
@@ -385,7 +417,7 @@ def test_the_load_is_the_share_of_the_time_that_the_loop_works(slow: Any) -> Non
         while perf_counter() < until:
             if not working:
                 await asyncio.sleep(0.05)
-        await batcher.rank(slow, session_ask("1"))
+        await batcher.rank(slow, quick_query("1"))
         return batcher._load
 
     asyncio.run(run(False))
@@ -398,9 +430,9 @@ def test_the_load_is_known_where_the_system_does_not_tell_who_waits_for_a_core(m
         raise FileNotFoundError
 
     before = thread_time()
-    told = inline_batcher._busy_seconds()
+    told = threads.busy_seconds()
     monkeypatch.setattr("builtins.open", missing)
-    untold = inline_batcher._busy_seconds()
+    untold = threads.busy_seconds()
     monkeypatch.undo()
     assert told >= 0.9 * before
     assert before <= untold <= thread_time()
@@ -409,10 +441,10 @@ def test_the_load_is_known_where_the_system_does_not_tell_who_waits_for_a_core(m
 def test_a_slow_batch_sends_requests_elsewhere_for_a_while(
     in_loop: InlineBatcher, slow: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asyncio.run(in_loop.rank(slow, session_ask("1")))
+    asyncio.run(in_loop.rank(slow, quick_query("1")))
     assert not in_loop.slow
     slow.seconds = 0.31
-    asyncio.run(in_loop.rank(slow, session_ask("1")))
+    asyncio.run(in_loop.rank(slow, quick_query("1")))
     assert in_loop.slow
     monkeypatch.setattr(inline_batcher, "perf_counter", lambda: perf_counter() + 1.1)
     assert not in_loop.slow
@@ -420,32 +452,32 @@ def test_a_slow_batch_sends_requests_elsewhere_for_a_while(
 
 def test_in_the_loop_who_has_gone_is_not_computed_and_a_full_queue_refuses(in_loop: InlineBatcher, slow: Any) -> None:
     async def run() -> None:
-        tasks = [asyncio.create_task(in_loop.rank(slow, session_ask(str(n)))) for n in range(1, 11)]
-        with in_loop.expecting():
+        tasks = [asyncio.create_task(in_loop.rank(slow, quick_query(str(n)))) for n in range(1, 11)]
+        with expecting(in_loop):
             await asyncio.sleep(0)
             tasks[3].cancel()
             with pytest.raises(OverloadedError, match="10 requests wait"):
-                await in_loop.rank(slow, session_ask("11"))
+                await in_loop.rank(slow, quick_query("11"))
         await asyncio.gather(*tasks, return_exceptions=True)
         assert tasks[3].cancelled()
 
     asyncio.run(run())
-    computed = [ask.query.subject.history[0].item_id for batch in slow.batches for ask in batch]
+    computed = [query.subject.history[0].item_id for batch in slow.batches for query, _ in batch]
     assert computed == ["1", "2", "3", *map(str, range(5, 11))]
 
 
 def test_in_the_loop_closing_cancels_who_waits(slow: Any) -> None:
-    batcher = InlineBatcher()
+    batcher = InlineBatcher(NO_READS)
 
     async def run() -> None:
-        with batcher.expecting():
-            waits = asyncio.create_task(batcher.rank(slow, session_ask("1")))
+        with expecting(batcher):
+            waits = asyncio.create_task(batcher.rank(slow, quick_query("1")))
             await asyncio.sleep(0)
             batcher.close()
             with pytest.raises(asyncio.CancelledError):
                 await waits
         with pytest.raises(asyncio.CancelledError):
-            await batcher.rank(slow, session_ask("2"))
+            await batcher.rank(slow, quick_query("2"))
 
     asyncio.run(run())
     assert not slow.batches
@@ -455,15 +487,15 @@ def test_only_what_takes_a_millisecond_is_computed_in_the_loop(engine: Engine, m
     def quick(query: Query) -> bool:
         return engine.quick(query, engine.order_of(query))
 
-    assert quick(session_ask("1", k=100).query)
+    assert quick(quick_query("1", k=100))
     assert quick(Query(subject="17", k=10, exclude_seen=True))
-    assert not quick(session_ask("1", k=101).query)
+    assert not quick(quick_query("1", k=101))
     assert not quick(session_ask("1", filter=SOME_GENRES).query)
     assert not quick(session_ask("1", explain=True).query)
     assert not quick(session_ask("1", rerank=RERANK_EXACT).query)
-    assert not quick(session_ask(*["1"] * 101).query)
+    assert not quick(quick_query(*["1"] * 101))
     monkeypatch.setattr(engine, "_scan_seconds", 0.01)  # a scan of a million items
-    assert not quick(session_ask("1").query)
+    assert not quick(quick_query("1"))
 
 
 def test_filters_work_over_the_wire(stub: Any, server: Any) -> None:

@@ -15,7 +15,7 @@ from rf_platform.errors import CorruptError, NotFoundError, RunError, UsageError
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings, get_settings
 from rf_serving.bundle import build
-from rf_serving.bundle.build import IndexOptions, build_bundle, held_out_queries
+from rf_serving.bundle.build import IndexOptions, build_bundle
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.commands import index
 from rf_serving.index import (
@@ -28,6 +28,7 @@ from rf_serving.index import (
     recall_against_exact,
     tune,
 )
+from rf_training.fold_in.population import held_out_queries
 from rf_training.model_scorer import ModelScorer
 
 

@@ -96,6 +96,36 @@ def ask(retriever: Any, user: int = 17, **values: Any) -> Any:
     return asyncio.run(retriever.retrieve(Query(subject=user, k=5, exclude_seen=True), **values))
 
 
+def test_degraded_answers_are_computed_together(retriever: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rf_serving.retrieval.degraded import degraded_answer
+    from rf_serving.retrieval.query import Query
+    from rf_serving.stage_timer import StageTimer, unobserved
+
+    interposed(retriever).fails = True
+    ask(retriever)  # makes the connection
+    monkeypatch.setattr(retriever._batcher, "call", None)
+    engine, rank_quick = retriever.engine, retriever.engine.rank_quick
+    batches: list[int] = []
+
+    def counted(asked: Any, fetched: Any = None) -> Any:
+        batches.append(len(asked))
+        return rank_quick(asked, fetched)
+
+    monkeypatch.setattr(engine, "rank_quick", counted)
+
+    async def together() -> list[Any]:
+        queries = [Query(subject=user, k=5, exclude_seen=False) for user in range(1, 21)]
+        return await asyncio.gather(*(retriever.retrieve(query) for query in queries))
+
+    answers = asyncio.run(together())
+    assert sum(batches) == 20
+    assert max(batches) > 1
+    alone = degraded_answer(engine, Query(subject=1, k=5, exclude_seen=False), StageTimer(unobserved))
+    for answer in answers:
+        assert (answer.items, answer.degraded, answer.cold) == (alone.items, DEGRADED_STORE_SILENT, True)
+        assert answer.scores == pytest.approx(alone.scores, abs=1e-6)
+
+
 def test_a_store_that_fails_is_left_alone_and_found_again(retriever: Any, clock: Clock) -> None:
     store = interposed(retriever)
     good = ask(retriever)
@@ -177,9 +207,9 @@ def test_users_who_ask_together_are_read_together(retriever: Any) -> None:
 
 
 def test_without_a_profile_the_most_popular_items_are_returned(served: tuple[Any, Any]) -> None:
+    from rf_serving.retrieval.degraded import popular_answer
     from rf_serving.retrieval.engine import Engine
     from rf_serving.retrieval.query import Query
-    from rf_serving.retrieval.retriever import popular_answer
     from rf_serving.stage_timer import StageTimer
 
     bundle, _ = served
@@ -199,9 +229,9 @@ def test_without_a_profile_the_most_popular_items_are_returned(served: tuple[Any
 
 
 def test_popularity_is_for_models_without_profiles(served: tuple[Any, Any]) -> None:
+    from rf_serving.retrieval.degraded import degraded_answer
     from rf_serving.retrieval.engine import Engine
     from rf_serving.retrieval.query import Query
-    from rf_serving.retrieval.retriever import degraded_answer
     from rf_serving.stage_timer import StageTimer
 
     bundle, _ = served

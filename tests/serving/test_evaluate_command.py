@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rf_platform.dataset import Dataset
-from rf_platform.errors import UsageError
+from rf_platform.errors import RfError, UsageError
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings, get_settings
 from rf_serving.commands.evaluate import app
@@ -104,3 +104,8 @@ def test_cold_targets_stand_apart(call: Callable[..., Any], dataset: Dataset) ->
     document = json.loads(call("--json").stdout)
     assert document["cold_targets"] == cold.sum()
     assert (document["warm_cold"] is None) == (not cold.any())
+
+
+def test_the_arrival_curve_needs_items_without_training_events(call: Callable[..., Any]) -> None:
+    with pytest.raises(RfError, match="--protocol cold-items"):
+        call("tiny-run", "--arrivals")

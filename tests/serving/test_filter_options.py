@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from rf_platform.errors import UsageError
-from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
+from rf_protos.v1.features_pb2 import FeatureValue, StringList
 from rf_protos.v1.filter_pb2 import Filter, Predicate
-from rf_serving.commands.filter_options import condition, filter_of
+from rf_serving.commands.filter_options import filter_of
+from rf_serving.search.written import predicate_of
 
 
 def texts(*values: str) -> FeatureValue:
@@ -21,12 +22,12 @@ def texts(*values: str) -> FeatureValue:
         ("v__f = Drama, War ", Predicate.ANY_OF, texts("Drama", "War")),
         ("v__f!=Film Noir,War", Predicate.NONE_OF, texts("Film Noir", "War")),
         ("v__f all Drama,War", Predicate.ALL_OF, texts("Drama", "War")),
-        ("v__f>=1990", Predicate.AT_LEAST, FeatureValue(int_value=1990)),
-        ("v__f<=-3", Predicate.AT_MOST, FeatureValue(int_value=-3)),
-        ("v__f<0.5", Predicate.LESS, FeatureValue(double_value=0.5)),
-        ("v__f > 1e3", Predicate.GREATER, FeatureValue(double_value=1000)),
-        ("v__f=1,2", Predicate.ANY_OF, FeatureValue(int_list=Int64List(values=[1, 2]))),
-        ("v__f=1,2.5", Predicate.ANY_OF, FeatureValue(double_list=DoubleList(values=[1, 2.5]))),
+        ("v__f>=1990", Predicate.AT_LEAST, FeatureValue(string_value="1990")),
+        ("v__f<=-3", Predicate.AT_MOST, FeatureValue(string_value="-3")),
+        ("v__f<0.5", Predicate.LESS, FeatureValue(string_value="0.5")),
+        ("v__f > 1e3", Predicate.GREATER, FeatureValue(string_value="1e3")),
+        ("v__f=1,2", Predicate.ANY_OF, texts("1", "2")),
+        ("v__f=1,2.5", Predicate.ANY_OF, texts("1", "2.5")),
         ("v__f=1,War", Predicate.ANY_OF, texts("1", "War")),
         ('v__f="94103"', Predicate.ANY_OF, FeatureValue(string_value="94103")),
         ('v__f="a, b",c', Predicate.ANY_OF, texts("a, b", "c")),
@@ -37,13 +38,23 @@ def texts(*values: str) -> FeatureValue:
     ],
 )
 def test_conditions(text: str, operator: "Predicate.Operator", value: FeatureValue | None) -> None:
-    assert condition(text) == Predicate(feature="v__f", operator=operator, value=value)
+    assert predicate_of(text, "--where") == Predicate(feature="v__f", operator=operator, value=value)
+
+
+def test_alternatives_and_what_must_not_hold() -> None:
+    cheap, old, new = (predicate_of(text, "--where") for text in ("v__p<10", 'v__t="this or v__f=1"', "not v__y>=1990"))
+    assert new == Predicate(
+        feature="v__y", operator=Predicate.AT_LEAST, value=FeatureValue(string_value="1990"), negate=True
+    )
+    written = 'v__p<10 or v__t="this or v__f=1" or not v__y>=1990'
+    assert predicate_of(written, "--where") == Predicate(any=[cheap, old, new])
+    assert predicate_of("v__t=good or bad", "--where").value == FeatureValue(string_value="good or bad")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("v__f", "is no condition; write FEATURE=VALUE"),
+        ("v__f", "is no condition; write NAME=VALUE"),
         ("=3", "is no condition"),
         ("v__f=", "has no value"),
         ("v__f=a,,b", "is no value"),
@@ -54,7 +65,7 @@ def test_conditions(text: str, operator: "Predicate.Operator", value: FeatureVal
 )
 def test_what_is_no_condition_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        condition(text)
+        predicate_of(text, "--where")
 
 
 def test_all_options_hold_together(tmp_path: Path) -> None:

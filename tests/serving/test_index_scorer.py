@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -10,9 +11,10 @@ from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index import ExactIndex, Found, HnswIndex, VectorIndex
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.search.costs import SearchCosts
+from rf_serving.search.depths import depths
 from rf_serving.search.eligibility import Eligible, Passing
 from rf_serving.search.index_scorer import LIST_LENGTH, IndexScorer
-from rf_serving.search.searcher import Search, Searcher, depth_of
+from rf_serving.search.searcher import Search, Searcher
 from rf_training.evaluation import EvaluationCases, Split, rank_targets
 from rf_training.evaluation.reach import top_unseen
 from rf_training.model.retrievalformer import RetrievalFormer
@@ -101,14 +103,49 @@ def test_what_is_not_found_is_behind_the_list(exact: ModelScorer, cases: Evaluat
     scores = through(exact, ExactIndex).scores(cases.users, cases.histories(0, len(cases)))
     histories = cases.histories(0, len(cases))
     distinct = [len(set(histories.values[histories.row_of_value == user].tolist())) for user in range(len(cases))]
-    assert (scores > -np.inf).sum(axis=1).tolist() == [min(depth_of(K + count), scores.shape[1]) for count in distinct]
+    assert (scores > -np.inf).sum(axis=1).tolist() == [min(depths(K, count)[0], scores.shape[1]) for count in distinct]
 
 
 def test_each_request_asks_for_its_own_seen_items(exact: ModelScorer, cases: EvaluationCases) -> None:
     histories = cases.histories(0, len(cases))
     Forgetful.asked.clear()
     through(exact, Forgetful).scores(cases.users, histories)
-    assert Forgetful.asked == sorted({depth_of(K + length) for length in histories.lengths.tolist()})
+    wanted = {depth for length in histories.lengths.tolist() for depth in depths(K, length)}
+    assert Forgetful.asked == [min(depth, len(exact.vectors_ND)) for depth in sorted(wanted)]
+
+
+@pytest.mark.parametrize("kind", [ExactIndex, HnswIndex, Forgetful])
+def test_items_that_are_not_recommendable_are_not_found(
+    exact: ModelScorer, cases: EvaluationCases, kind: type[VectorIndex]
+) -> None:
+    """As a server finds: the list has as many others as without them, and they cost it no place."""
+    hidden = np.zeros(len(exact.vectors_ND), np.bool_)
+    hidden[::3] = True
+    scorer = IndexScorer(_Hiding(exact, hidden), kind.build(exact.vectors_ND.numpy()), K)
+    histories = cases.histories(0, len(cases))
+    scores = scorer.scores(cases.users, histories)
+    live = catalog_of(exact, kind.build(exact.vectors_ND.numpy()))
+    catalog = replace(live, live_mask_N=~hidden, alive=int((~hidden).sum()), alive_base=int((~hidden).sum()))
+    searcher = Searcher(SearchCosts(gathered=1e-9, scanned=1e-9, index=((100, 1e-6),)))
+    queries_BD = exact.queries(cases.users, histories.lengths).numpy()
+    for user, top in enumerate(top_unseen(np.where(hidden, np.float32(-np.inf), scores), histories, K)):
+        seen = histories.values[histories.row_of_value == user].astype(np.int64)
+        search = Search(query_D=queries_BD[user], k=K, eligible=Eligible(Passing(~hidden)), seen=seen, filtered=False)
+        assert sorted(top) == sorted(searcher.find(catalog, [search])[0].found.rows)
+    truth = exact.scores(cases.users, histories)
+    np.testing.assert_allclose(scores[:, hidden], truth[:, hidden], atol=1e-6)  # for a case that asks for one
+
+
+class _Hiding(ModelScorer):
+    """The same model, of a catalog of which some items are not recommendable."""
+
+    def __init__(self, of: ModelScorer, hidden: Any) -> None:
+        self.__dict__.update(of.__dict__)
+        self._hidden = hidden
+
+    @property
+    def sequences(self) -> Any:
+        return replace(super().sequences, hidden=self._hidden)
 
 
 def test_too_few_found_leads_to_a_scan(

@@ -31,18 +31,18 @@ class Counted(Retriever):
         super().__init__(route, fetch_seconds=20.0)
         self.here: list[list[int | str]] = []
         self.elsewhere = 0
-        read_inline, fetch = self._reads.read_inline, self._reads.fetch
+        read_inline, read = self._reads.read_inline, self._reads.ask
 
         def counted_now(fetcher: Any, user_ids: Sequence[int | str], **options: Any) -> Any:
             self.here.append(list(user_ids))
             return read_inline(fetcher, user_ids, **options)
 
-        async def counted_fetch(*arguments: Any, **options: Any) -> Any:
+        def counted_read(*arguments: Any, **options: Any) -> None:
             self.elsewhere += 1
-            return await fetch(*arguments, **options)
+            read(*arguments, **options)
 
         reads: Any = self._reads
-        reads.read_inline, reads.fetch = counted_now, counted_fetch
+        reads.read_inline, reads.ask = counted_now, counted_read
 
 
 @pytest.fixture
@@ -112,10 +112,28 @@ def test_a_locked_store_is_waited_for_elsewhere_and_then_found_at_hand_again(
 
 
 def test_slow_reads_leave_the_event_loop(retriever: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online_reader, "_INLINE_SECONDS", 0.0)
+    monkeypatch.setattr(online_reader, "_INLINE_SECONDS", -1.0)
     (first,), (second,) = ask(retriever), ask(retriever)
     assert (len(retriever.here), retriever.elsewhere) == (1, 1)
     assert first.items == second.items
+
+
+def test_a_read_that_computes_for_long_stays_there(retriever: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    (connected,) = retriever._reads._here.values()
+    read = connected.read
+
+    def laboriously(*arguments: Any, **options: Any) -> Any:
+        begin = time.thread_time()
+        while time.thread_time() - begin < 0.3:
+            pass
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(connected, "read", laboriously, raising=False)
+    monkeypatch.setattr(online_reader, "_INLINE_SECONDS", 0.15)
+    for _ in range(2):
+        ask(retriever)
+        retriever._quick._slow_until = 0.0  # batches are judged apart
+    assert (len(retriever.here), retriever.elsewhere) == (2, 0)
 
 
 def test_the_longer_a_read_takes_the_longer_nobody_reads_there(

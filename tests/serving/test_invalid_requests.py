@@ -5,9 +5,11 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from rf_protos.v1.features_pb2 import DoubleList, FeatureValue, Int64List, StringList
 from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
+from rf_serving.server.error_details import STATUS_DETAILS
 
 DAY = 86_400_000_000
 
@@ -24,6 +26,17 @@ def item(item_id: str, timestamp_us: int = 0, **context: FeatureValue) -> Intera
     return Interaction(item_id=item_id, timestamp_us=timestamp_us, context=context)
 
 
+def field_of(error: Any) -> str:
+    """Return the field that the details for programs name."""
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata())[STATUS_DETAILS])
+    assert (status.code, status.message) == (3, error.details())
+    bad = error_details_pb2.BadRequest()
+    assert status.details[0].Unpack(bad)
+    (violation,) = bad.field_violations
+    assert error.details() == f"{violation.field}: {violation.description}"
+    return str(violation.field)
+
+
 REFUSED = {
     "empty request": (RetrieveRequest(), "subject: "),
     "nobody": (asked(), "subject: "),
@@ -37,7 +50,7 @@ REFUSED = {
     "user beyond int64": (asked(user_id=str(2**63)), "user_id: "),
     "endless user": (asked(user_id="9" * 5000), "user_id: "),
     "unknown item": (
-        session(item("1"), item("2"), item("3"), item("61")),
+        asked(session=Session(history=[item("1"), item("2"), item("3"), item("61")], strict=True)),
         "session.history[3].item_id: '61' is not an item of the catalog of bundle 'tiny-run-1'",
     ),
     "item of the wrong type": (session(item("x")), "session.history[0].item_id: "),
@@ -68,8 +81,8 @@ REFUSED = {
         'session.profile["item_attributes__release_year"]: there is no such feature',
     ),
     "wrong case in the profile": (
-        session(user_profile__age_group=FeatureValue(string_value="25")),
-        'session.profile["user_profile__age_group"]: string_value is given, but the feature is Int64: set int_value',
+        session(user_profile__age_group=FeatureValue(string_value="young")),
+        "session.profile[\"user_profile__age_group\"]: 'young' is no Int64: expected a whole number",
     ),
     "list for a single value": (
         session(user_profile__gender=FeatureValue(string_list=StringList(values=["M"]))),
@@ -119,6 +132,7 @@ def test_a_wrong_field_is_named(stub: Any, case: str) -> None:
     details = raised.value.details() or ""
     assert details.startswith(message)
     assert len(details) < 500
+    assert field_of(raised.value) == details.partition(": ")[0]
 
 
 FINE: dict[str, Callable[[], RetrieveRequest]] = {

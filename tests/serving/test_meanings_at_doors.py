@@ -104,7 +104,7 @@ def test_columns_that_no_history_keeps_are_given_by_their_own_name(home_copy: Pa
     read = reader.read(session([(3, {"dwell": 1.5}), (8, {"dwell": 2.0}), (12, {}), (13, {TYPE: "dislike"})]), catalog)
     assert read.items == [8, 12]
     assert list(read.seen if read.seen is not None else ()) == [3, 13]
-    with pytest.raises(UsageError, match=r'session.history\[0\].context\["dwell"\]: string_value is given'):
+    with pytest.raises(UsageError, match=r'session.history\[0\].context\["dwell"\]: \'long\' is no Float64'):
         reader.read(session([(3, {"dwell": "long"})]), catalog)
     with pytest.raises(UsageError, match=r"there is no such feature"):
         SessionReader(bundle, OfferedFeatures()).read(session([(3, {"dwell": 1.5})]), catalog)

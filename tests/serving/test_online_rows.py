@@ -16,8 +16,10 @@ import pytest
 
 from rf_platform.errors import UnavailableError
 from rf_platform.features.apply import apply_definitions
+from rf_platform.features.leftovers import remove_rows
 from rf_platform.features.materialize import materialize
 from rf_platform.features.read import read_spec
+from rf_platform.features.seen import seen_view
 from rf_platform.features.seen_rows import drop_seen
 from rf_platform.features.spec_fit import SpecFit
 from rf_platform.features.store import open_store, quiet
@@ -190,12 +192,17 @@ def test_values_are_those_of_get_online_features(loaded: tuple[Any, Any]) -> Non
 def test_seen_sets_of_string_ids_are_added_to(loaded: tuple[Any, Any]) -> None:
     from rf_platform.data.event_log import LoggedEvent
     from rf_serving.events.online_seen import OnlineSeen
+    from rf_serving.user_features.features import SeenRead
     from rf_serving.user_features.online_store import close_online, open_online
 
     store, spec = loaded
     seen, online = OnlineSeen(store, spec), open_online(store.config)
     pairs = [
-        seen.pair(LoggedEvent(sequence=n, event_id="", user_id="☂", item_id=item, timestamp_us=1, values=values))
+        seen.pair(
+            LoggedEvent(
+                sequence=n, event_id="", user_id="☂", item_id=item, timestamp_us=(5 - n) * 1_000_000, values=values
+            )
+        )
         for n, (item, values) in enumerate([("z", {"event_type": "buy"}), ("a ☂", {}), ("z", {"event_type": "buy"})])
     ]
     seen.prepare(online)
@@ -203,10 +210,15 @@ def test_seen_sets_of_string_ids_are_added_to(loaded: tuple[Any, Any]) -> None:
     row = seen.added(None, pairs)
     assert row is not None
     assert seen.added(row, pairs) is None
+    assert seen.added(row, [("z", "buy", 4)]) is None  # late
     seen.write(online, {"☂": row})
     assert seen.read(online, ["full", "☂"])["☂"] == row
     fetcher = fetcher_of(store, spec)
     assert fetcher.fetch("☂", seen=True).seen == ["a ☂", "z"]
+    whole = fetcher.fetch("☂", seen=SeenRead.EVENTS)
+    assert whole.seen_events is not None
+    assert (whole.seen, whole.seen_events.types_S.tolist()) == (["a ☂", "z"], ["", "buy"])
+    assert whole.seen_events.seconds_S.tolist() == [4, 5]
     fetcher.close()
     close_online(online)
 
@@ -230,12 +242,13 @@ def test_any_other_online_store_is_read_by_feasts_own_calls(loaded: tuple[Any, A
     store, spec = loaded
     fast, slow = fetcher_of(store, spec), fetcher_of(store, spec)
     expected = fast.fetch_many(USERS, seen=True)
+    from rf_platform.features.seen import ITEMS
     from rf_serving.user_features.online_store import open_online
 
     slow._rows._online = open_online(store.config)
     rows: Any = slow._rows
-    rows._read = partial(rows._by_view, rows._views)
-    rows._read_more = partial(rows._by_view, [*rows._views, rows._more])
+    rows._read = partial(rows._by_view, rows._views, False)
+    rows._readers = {((ITEMS,), False): partial(rows._by_view, [*rows._views, (rows._more, [ITEMS])], False)}
     np.testing.assert_equal([vars(f) for f in slow.fetch_many(USERS, seen=True)], [vars(f) for f in expected])
     fast.close()
     slow.close()
@@ -286,3 +299,36 @@ def test_fields_that_are_not_loaded_yet_are_missing_and_the_others_as_before(
         profile = dict(found.profile)
         assert {profile.pop(name) for name in ("extra__country", "profile__later")} == {None}
         np.testing.assert_equal({**vars(found), "profile": profile}, was)
+
+
+def test_a_timed_read_says_of_which_time_each_row_is(loaded: tuple[Any, Any]) -> None:
+    fetcher = fetcher_of(*loaded)
+    users = ["full", "no history", "unknown"]
+    full, cold, unknown = timed = fetcher.fetch_many(users, seen=True, timed=True)
+    loaded_at = round(datetime(2024, 5, 1, 12, tzinfo=UTC).timestamp() * 1e6)
+    newest = round(datetime(2024, 1, 1, 4, tzinfo=UTC).timestamp() * 1e6)
+    assert full.moments == {"profile": loaded_at, "more": loaded_at, "recent": newest}
+    assert cold.moments == {"profile": loaded_at, "more": loaded_at}
+    assert unknown.moments == {}
+    assert abs(full.read_us / 1e6 - datetime.now(UTC).timestamp()) < 60
+    for each, plainly in zip(timed, fetcher.fetch_many(users, seen=True), strict=True):
+        assert plainly.moments is None
+        np.testing.assert_equal(dict(each.profile), dict(plainly.profile))
+        assert list(each.items) == list(plainly.items)
+        np.testing.assert_equal(each.seen, plainly.seen)
+    fetcher.close()
+
+
+def test_rows_of_one_user_are_removed(loaded: tuple[Any, Any]) -> None:
+    """Last of this file: the store has one user less afterwards."""
+    store, spec = loaded
+    views = [*(store.get_feature_view(name) for name in ("profile", "more", "recent")), seen_view(store, spec)]
+    with quiet():
+        assert [remove_rows(store, view, ["nulls"]) for view in views] == [1, 1, 1, 1]
+        assert [remove_rows(store, view, ["nulls"]) for view in views] == [0, 0, 0, 0]
+    fetcher = fetcher_of(store, spec)
+    gone, other = fetcher.fetch_many(["nulls", "full"], seen=True, timed=True)
+    assert gone.moments == {}
+    assert (gone.items, gone.seen) == ((), None)
+    assert other.seen == ["i0", "i1", "i2", "i3", "i4"]
+    fetcher.close()

@@ -1,26 +1,16 @@
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rf_platform.cli import main
-
 
 @pytest.fixture
-def rf(in_workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def rf(in_workspace: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any) -> Any:
     """Run an ``rf`` command; returns exit code, standard output and standard error."""
     monkeypatch.setenv("COLUMNS", "120")
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rf", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return run
+    return run_command
 
 
 def test_history_and_recommendations_are_shown_with_titles(rf: Any, server: Any) -> None:
@@ -72,6 +62,32 @@ def test_conditions_hold_and_the_plan_is_shown(rf: Any, server: Any) -> None:
     assert "bundle 'tiny-run-1' has no re-ranker" in err
 
 
+def test_similar_items_are_shown_by_id_and_by_features(rf: Any, server: Any, tmp_path: Path) -> None:
+    address = ("--address", server.server.address)
+    code, out, _ = rf("query", "--similar-to", "3,9,777", "-k", "4", *address)
+    assert code == 0
+    assert "like 3,9,777" in out
+    assert out.count("Movie ") == 4
+    assert "the catalog has no 777" in out
+    file = tmp_path / "item.json"
+    file.write_text('{"item_id": "x", "item_attributes__genres": ["War"]}\n')
+    code, out, _ = rf("query", "--similar-to", f"@{file}", "--deny", "5", "--json", *address)
+    answer = json.loads(out)
+    assert code == 0
+    assert len(answer["items"]) == 10
+    assert answer["items"][0]["item_attributes__title"] == f"Movie {answer['items'][0]['item_id']}"
+    assert answer["plan"]["eligible"] == 59
+    for arguments, message in (
+        (("--similar-to", "3", "--user", "1"), "--user says something of a user"),
+        (("--similar-to", ","), "--similar-to has no item id"),
+        (("--similar-to", "@nothing.json"), "nothing.json"),
+        (("--similar-to", "777"), "the catalog has no '777'"),
+    ):
+        code, _, err = rf("query", *arguments, *address)
+        assert code in (1, 2)
+        assert message in " ".join(err.split())
+
+
 def test_seen_items_can_be_included(rf: Any, server: Any) -> None:
     code, out, _ = rf(
         "query", "--history", "3,9", "-k", "60", "--include-seen", "--json", "--address", server.server.address
@@ -86,14 +102,30 @@ def test_an_unknown_user_is_said_to_be_cold(rf: Any, server: Any) -> None:
     assert "user 4711 has no history here" in out
 
 
-def test_without_the_bundle_ids_are_shown(
-    rf: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_titles_come_from_the_server(rf: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RF_HOME", str(tmp_path))
-    code, out, _ = rf("query", "--user", "17", "-k", "2", "--address", server.server.address)
+    monkeypatch.setenv("RF_ADDRESS", server.server.address)
+    code, out, _ = rf("query", "--user", "17", "-k", "2")
     assert code == 0
-    assert "Movie" not in out
-    assert "tiny-run-1" in out
+    assert out.count("Movie ") >= 2
+
+
+def test_items_of_a_history_that_are_not_there_are_named(rf: Any, server: Any) -> None:
+    address = ("--address", server.server.address)
+    code, out, _ = rf("query", "--history", "3,777,9,777,778", "--json", *address)
+    answer = json.loads(out)
+    assert (code, answer["unknown_items"], answer["cold"]) == (0, ["777", "778"], False)
+    assert [row["item_id"] for row in answer["history"]] == ["3", "9"]
+    assert "has no such items: 777" in rf("query", "--history", "3,777", *address)[1]
+    # Filters take the other path.
+    code, out, _ = rf("query", "--history", "777", "--allow", "5,6", "--json", *address)
+    assert (code, json.loads(out)["unknown_items"], json.loads(out)["cold"]) == (0, ["777"], True)
+    code, _, err = rf("query", "--history", "3,777", "--strict", *address)
+    assert code == 2
+    assert (
+        "session.history[1].item_id: '777' is not an item of the catalog of bundle 'tiny-run-1'; without `strict`"
+        in err
+    )
 
 
 def test_no_server_is_said_with_the_remedy(rf: Any) -> None:

@@ -1,6 +1,6 @@
 """The encoding of requests against the encoding and the towers that training uses, over all kinds of features."""
 
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -9,22 +9,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rf_platform.errors import DataError, UsageError
+from rf_platform.errors import ConfigError, DataError, UsageError
 from rf_platform.features.dtype import MISSING_INTEGER, Kind
-from rf_platform.features.encode import EncodedTable, FeatureEncoder, NumericStats
+from rf_platform.features.encode import FeatureEncoder, NumericStats
+from rf_platform.features.jagged import EncodedTable
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Side
 from rf_platform.features.vocabulary import Vocabulary
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.encoding import EncodedUser, OnlineEncoder, UserEncoder
 from rf_serving.user_features.features import KnownFeatures
-from rf_training.model.config import Layout, ModelConfig
+from rf_training.model.blocks import TOWERS
+from rf_training.model.config import ModelConfig
 from rf_training.model.fusion import FUSIONS
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.served import ServedTower, folded_tokens
 
 MAX_HISTORY, WIDTH, ITEMS = 6, 3, 40
+FORMS = [(tower, layout) for tower, kind in TOWERS.items() for layout in kind.layouts]
 UTC_US = pa.timestamp("us", tz="UTC")
 MISSING_TEXT = ""
 FIELDS: dict[str, tuple[Side, Kind, str, str | None]] = {
@@ -236,7 +239,8 @@ def expected_queries(
     rows = np.concatenate([r.rows[-MAX_HISTORY:] for r in batch])
     tokens_ND = tokens_of(model) if tokens_ND is None else tokens_ND
     z_VD = model.encode_interactions(tokens_ND[rows], visits)
-    u_BD = model.encode_users(z_VD, lengths, model.encode_profiles(users)[:, None])[:, 0]
+    seconds_V = model.seconds(visits)
+    u_BD = model.encode_users(z_VD, lengths, model.encode_profiles(users)[:, None], seconds_V=seconds_V)[:, 0]
     found: np.ndarray = model.query_vectors(u_BD).numpy()
     return found
 
@@ -279,12 +283,12 @@ def encode(
 SINGLE = ("gender", "age", "income", "joined", "face", "kinds", "hours", "ratings", "times")
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
 @pytest.mark.parametrize("fusion", tuple(FUSIONS))
 @pytest.mark.parametrize("features", [(), SINGLE, (*SINGLE, "likes"), ("gender", "age"), ("times", "face")])
-def test_queries_are_those_of_the_towers(layout: str, fusion: str, features: tuple[str, ...]) -> None:
+def test_queries_are_those_of_the_towers(tower: str, layout: str, fusion: str, features: tuple[str, ...]) -> None:
     encoder = encoder_of(*features)
-    model = model_of(encoder, layout=layout, fusion=fusion)
+    model = model_of(encoder, tower=tower, layout=layout, fusion=fusion)
     batch = batch_of(0)
     expected = expected_queries(model, encoder, batch)
     np.testing.assert_allclose(encode(model, encoder, batch), expected, atol=2e-6)
@@ -292,28 +296,49 @@ def test_queries_are_those_of_the_towers(layout: str, fusion: str, features: tup
     np.testing.assert_allclose(alone, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
-@pytest.mark.parametrize("fusion", ["mean", "attention"])
-def test_tokens_and_outputs_are_those_of_the_towers(layout: str, fusion: str) -> None:
+@pytest.mark.parametrize("block", ["transformer:TransformerBlock", "hstu:HstuBlock"])
+@pytest.mark.parametrize("layout", ["prefix", "side"])
+def test_blocks_of_other_packages_are_exported(block: str, layout: str) -> None:
+    """By a dotted name the table's own blocks are as unknown as those of other packages."""
     encoder = encoder_of(*SINGLE)
-    model = model_of(encoder, layout=layout, fusion=fusion)
+    model = model_of(encoder, tower=f"rf_training.model.blocks.{block}", layout=layout, fusion="mean")
+    expected = expected_queries(model, encoder, batch_of(0))
+    np.testing.assert_allclose(encode(model, encoder, batch_of(0)), expected, atol=2e-6)
+    np.testing.assert_allclose(encode(model, encoder, batch_of(0)[:1]), expected[:1], atol=2e-6)
+
+
+def test_a_block_that_cannot_be_exported_is_named() -> None:
+    encoder = encoder_of(*SINGLE)
+    model = model_of(encoder, tower="rf_training.model.blocks.filter:FilterBlock", layout="prefix", fusion="mean")
+    with pytest.raises(ConfigError, match=r"the block FilterBlock cannot be exported to ONNX .*view_as_complex"):
+        ServedTower(model, encoder.spec)
+
+
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
+@pytest.mark.parametrize("fusion", ["mean", "attention"])
+def test_tokens_and_outputs_are_those_of_the_towers(tower: str, layout: str, fusion: str) -> None:
+    encoder = encoder_of(*SINGLE)
+    model = model_of(encoder, tower=tower, layout=layout, fusion=fusion)
     batch = batch_of(0)
     users, visits = (FeatureTensors.from_encoded(table) for table in by_training(encoder, batch))
     lengths = [min(len(r.rows), MAX_HISTORY) for r in batch]
     rows = np.concatenate([r.rows[-MAX_HISTORY:] for r in batch])
     with torch.inference_mode():
         z_VD = model.encode_interactions(tokens_of(model)[rows], visits)
-        u_BD = model.encode_users(z_VD, torch.tensor(lengths), model.encode_profiles(users)[:, None])[:, 0]
+        u_BRD = model.encode_users(
+            z_VD, torch.tensor(lengths), model.encode_profiles(users)[:, None], seconds_V=model.seconds(visits)
+        )
+        u_BD = u_BRD[:, 0]
     for found, z_TD, u_D in zip(encode_users(model, encoder, batch), torch.split(z_VD, lengths), u_BD, strict=True):
         assert isinstance(found, EncodedUser)
         np.testing.assert_allclose(found.tokens_TD, z_TD, atol=2e-6)
         np.testing.assert_allclose(found.user_D, u_D, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
-def test_histories_of_one_length_are_answered_alike_in_any_company(layout: str) -> None:
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
+def test_histories_of_one_length_are_answered_alike_in_any_company(tower: str, layout: str) -> None:
     encoder = encoder_of(*SINGLE)
-    model = model_of(encoder, layout=layout, fusion="mean")
+    model = model_of(encoder, tower=tower, layout=layout, fusion="mean")
     several = [*batch_of(4), *batch_of(5)]
     full = [request for request in several if len(request.rows) > MAX_HISTORY]
     assert len(full) == 2
@@ -332,22 +357,22 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
 @pytest.mark.parametrize("config", OTHERS.values(), ids=OTHERS)
-def test_queries_are_those_of_other_models(config: dict[str, Any], layout: str) -> None:
+def test_queries_are_those_of_other_models(config: dict[str, Any], tower: str, layout: str) -> None:
     for features in (SINGLE, (*SINGLE, "likes")):
         encoder = encoder_of(*features)
-        model = model_of(encoder, layout=layout, **config)
+        model = model_of(encoder, tower=tower, layout=layout, **config)
         expected = expected_queries(model, encoder, batch_of(1))
         np.testing.assert_allclose(encode(model, encoder, batch_of(1)), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
 @pytest.mark.parametrize("fusion", ["mean", "attention"])
-def test_items_that_lie_far_from_zero_are_encoded_as_exactly(layout: str, fusion: str) -> None:
+def test_items_that_lie_far_from_zero_are_encoded_as_exactly(tower: str, layout: str, fusion: str) -> None:
     """Normalising takes the mean out: what is left must not have suffered."""
     encoder = encoder_of(*SINGLE)
-    model = model_of(encoder, layout=layout, fusion=fusion, dim=64)
+    model = model_of(encoder, tower=tower, layout=layout, fusion=fusion, dim=64)
     for tokens_ND in (tokens_of(model) + 30, tokens_of(model) * 100):
         expected = expected_queries(model, encoder, batch_of(0), tokens_ND)
         np.testing.assert_allclose(encode(model, encoder, batch_of(0), tokens_ND), expected, atol=2e-6)
@@ -356,19 +381,21 @@ def test_items_that_lie_far_from_zero_are_encoded_as_exactly(layout: str, fusion
     np.testing.assert_allclose(encode(model, encoder, batch_of(0), alike), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
-def test_users_without_a_history_are_encoded_together(layout: str) -> None:
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
+def test_users_without_a_history_are_encoded_together(tower: str, layout: str) -> None:
     encoder = encoder_of(*SINGLE)
-    model = model_of(encoder, layout=layout)
+    model = model_of(encoder, tower=tower, layout=layout)
     batch = [KnownFeatures(request.profile, np.zeros(0, np.int64), None, {}) for request in batch_of(0)]
     expected = expected_queries(model, encoder, [*batch, *batch_of(0)])[: len(batch)]
     np.testing.assert_allclose(encode(model, encoder, batch), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
-def test_a_closed_gate_and_large_tables_change_nothing(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
+def test_a_closed_gate_and_large_tables_change_nothing(
+    tower: str, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder = encoder_of(*SINGLE)
-    model = model_of(encoder, layout=layout)
+    model = model_of(encoder, tower=tower, layout=layout)
     with torch.no_grad():
         model.interaction_gate.zero_()
     closed = expected_queries(model, encoder, batch_of(2))

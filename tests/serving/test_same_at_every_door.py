@@ -24,6 +24,7 @@ from rf_protos.v1.filter_pb2 import Filter, Predicate
 from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.events.reader import Columns, EventReader
 from rf_serving.search import FilterReader
+from rf_serving.search.condition import Condition
 from rf_serving.wire.ids import parse_id
 from rf_serving.wire.values import plain_value
 
@@ -129,6 +130,7 @@ def test_texts(imported: Path) -> None:
         assert reader.read(event).values["shelf"] == shelf
         asked = Filter(where=[Predicate(feature="i__brand", operator=Predicate.ANY_OF, value=given)])
         ((condition),) = filters.read(asked).where
+        assert isinstance(condition, Condition)
         assert condition.values == (brand,)
 
 

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.build import BuildOptions, build_dataset
 from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
+from rf_platform.features.event_weights import EventWeights
 from rf_platform.features.meaning_rules import parse_meanings
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec
@@ -66,6 +69,20 @@ def newer(tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[..., 
     home = tmp_path_factory.mktemp("newer")
     write_tables(home / "tables", users=36, items=60, seed=1)
     return build(home)
+
+
+@pytest.fixture(scope="session")
+def typed(tmp_path_factory: pytest.TempPathFactory, write_tables: Callable[..., None]) -> Dataset:
+    """As ``dataset``, but for its types: each user views two items and then buys one; a purchase weighs 5."""
+    home = tmp_path_factory.mktemp("typed")
+    write_tables(home / "tables")
+    log = pq.read_table(home / "tables" / "interactions.parquet")
+    types = pa.array(["purchase" if (row + row // 12) % 3 == 2 else "view" for row in range(log.num_rows)])
+    pq.write_table(
+        log.set_column(log.column_names.index("event_type"), "event_type", types),
+        home / "tables" / "interactions.parquet",
+    )
+    return build(home, spec=replace(SPEC, weights=EventWeights(types=(("purchase", 5.0),))))
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def test_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
         get_recipe("unheard-of")
     monkeypatch.setitem(RECIPES, "unheard-of", lambda data: replace(RECIPES["demo"](data), name="unheard-of"))
     assert get_recipe("unheard-of").train.epochs == 5
-    assert "demo, paper, ml-1m, amazon-beauty, amazon-toys, unheard-of; default: default." in shown("train")
+    assert "demo, paper, ml-1m, amazon-beauty, amazon-toys, unheard-of; or a YAML file" in shown("train")
 
 
 def test_a_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,9 @@ def test_the_ablation_has_all_fusions() -> None:
 def test_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BASELINES, "unheard-of", Baseline(BASELINES[Popularity.name].fit, package="implicit"))
     assert list(baseline_names("all"))[-1] == "unheard-of"
-    with pytest.raises(UsageError, match=r"choose from popularity, .*, unheard-of, or simple, or all"):
+    with pytest.raises(
+        UsageError, match=r"must be \'popularity\', .* or \'unheard-of\'; or name your own .*; simple and all"
+    ):
         baseline_names("other")
     text = shown("compare")
     assert f"'simple' ({', '.join(SIMPLE)})" in text

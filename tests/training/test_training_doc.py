@@ -1,6 +1,7 @@
 """docs/training.md tells every setting, every choice and every recipe, with the defaults of the code; so does the help."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -10,14 +11,17 @@ from typer.testing import CliRunner
 
 from rf_platform.cli.app import app
 from rf_training.config import Recipe, ShardingConfig, TrainConfig
+from rf_training.model.blocks import TOWERS
 from rf_training.model.config import ModelConfig
 from rf_training.model.fusion import FUSIONS
 from rf_training.recipes import RECIPES, override
+from rf_training.tuning.space import DEFAULTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 LINES = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| `")]
 SETTINGS = [line for line in LINES if len(line) == 3 and line[0].startswith(("`model.", "`train.", "`sharding."))]
 CONFIGS = {"model": ModelConfig, "train": TrainConfig, "sharding": ShardingConfig}
+TABLES: dict[str, Iterable[str]] = {"model.fusion": FUSIONS, "model.tower": TOWERS}
 HINTS = {f"{s}.{name}": hint for s, config in CONFIGS.items() for name, hint in get_type_hints(config).items()}
 
 
@@ -34,8 +38,8 @@ def test_defaults_and_choices_are_those_of_the_code(name: str, default: str, mea
         assert getattr(getattr(base, section), field) is None
     else:
         assert override(base, [f"{name}={default}"]) == base
-    choices = tuple(FUSIONS) if name == "model.fusion" else get_args(HINTS[name])
-    if name == "model.fusion" or get_origin(HINTS[name]) is Literal:
+    choices = tuple(TABLES[name]) if name in TABLES else get_args(HINTS[name])
+    if name in TABLES or get_origin(HINTS[name]) is Literal:
         assert set(choices) <= set(re.findall(r"`([^`]+)`", meaning))
 
 
@@ -47,6 +51,13 @@ def test_every_recipe_is_told() -> None:
     listed = re.search(r"start from: (.*?);", told.stdout)
     assert listed is not None
     assert listed[1].split(", ") == list(RECIPES)
+
+
+def test_what_is_tuned_by_default_is_told() -> None:
+    rows = re.findall(
+        r"^\| (`[^|]+) \| [^|]+ \|$", PAGE.partition("| tuned by default |")[2].partition("\n\n")[0], re.M
+    )
+    assert re.findall(r"`([^`]+)`", "".join(rows)) == list(DEFAULTS)
 
 
 def test_settings_named_in_the_text_exist() -> None:

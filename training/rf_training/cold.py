@@ -54,6 +54,8 @@ class ColdCalibration:
     cold_cases: int
     cold_share: float
     """Share of the validation targets with an item without training events; forgotten ids do not count."""
+    weight: float = 1.0
+    """Warm targets that a cold one counts as in the choice, ``train.cold_weight``."""
     curve: list[dict[str, float]]
     """For every shift tried: ``shift`` and ``recall@20`` and ``ndcg@20`` of ``warm`` and ``cold`` targets, and of ``all`` of
     them, weighted by :attr:`cold_share`."""
@@ -66,12 +68,31 @@ class ColdCalibration:
     @property
     def after(self) -> str:
         """Recall with the shift chosen, in words."""
-        return _words(next(point for point in self.curve if point["shift"] == self.shift))
+        return _words(self._chosen)
+
+    @property
+    def price(self) -> str:
+        """Price of the shift chosen, in words: the change of NDCG@20 of all targets in their mix, of warm and of cold ones."""
+        return ", ".join(f"{kind} {self._change(kind)}" for kind in ("all", "warm", "cold"))
+
+    @property
+    def _chosen(self) -> dict[str, float]:
+        return next(point for point in self.curve if point["shift"] == self.shift)
+
+    def _change(self, kind: str) -> str:
+        was, now = (point[f"{kind} ndcg@20"] for point in (self.curve[0], self._chosen))
+        return f"{(now - was) / was:+.1%}" if was else f"{now - was:+.4f}"
 
 
 @torch.inference_mode()
 def calibrate(
-    model: RetrievalFormer, dataset: Dataset, *, budget: ColdBudget, seed: int = 0, sides: EncodedSides | None = None
+    model: RetrievalFormer,
+    dataset: Dataset,
+    *,
+    budget: ColdBudget,
+    weight: float = 1.0,
+    seed: int = 0,
+    sides: EncodedSides | None = None,
 ) -> ColdCalibration | None:
     """Find the shift for cold items on the validation split; the model is left as it is.
 
@@ -80,6 +101,7 @@ def calibrate(
         dataset: what it was trained on.
         budget: what the shift is chosen by, see :func:`best_shift`. Known items play the part of cold ones only where a budget
             is to be spent: of the natural mix they are no part.
+        weight: warm targets that a cold one counts as, see :func:`best_shift`.
         seed: chooses cases, and the items to forget.
         sides: the dataset's items and users, where they are encoded already.
 
@@ -116,7 +138,7 @@ def calibrate(
             parts.append(ranks_by_shift(scores_CN, cases.targets[chosen[rows]], cold_items, draws[rows]))
             progress.advance(parts[-1].shape[1])
     ranks_SC, cold_C, cold_share = np.concatenate(parts, axis=1), cold[chosen], float(real.mean())
-    best = best_shift(ranks_SC, cold_C, cold_share, budget)
+    best = best_shift(ranks_SC, cold_C, cold_share, budget, weight)
     return ColdCalibration(
         shift=float(SHIFTS[best]),
         budget=budget,
@@ -124,6 +146,7 @@ def calibrate(
         warm_cases=int((~cold_C).sum()),
         cold_cases=int(cold_C.sum()),
         cold_share=cold_share,
+        weight=weight,
         curve=[
             _point(float(shift), ranks_C, cold_C, cold_share) for shift, ranks_C in zip(SHIFTS, ranks_SC, strict=True)
         ],
@@ -131,27 +154,32 @@ def calibrate(
 
 
 def best_shift(
-    ranks_SC: npt.NDArray[np.int64], cold_C: npt.NDArray[np.bool_], cold_share: float, budget: ColdBudget
+    ranks_SC: npt.NDArray[np.int64],
+    cold_C: npt.NDArray[np.bool_],
+    cold_share: float,
+    budget: ColdBudget,
+    weight: float = 1.0,
 ) -> int:
     """Return the place of the best shift among those tried; of equal ones the smallest.
 
     ``natural``: the one with the best NDCG@20 of all targets, which gives up on warm targets no more than cold ones gain, as
-    often as there are of either; it does not raise the cold targets' above the warm ones', and is 0 unless the gain exceeds
-    :data:`SURE` standard errors. A number: the one with the best NDCG@20 of cold targets among those that cost the warm ones at
-    most this share of theirs.
+    often as there are of either and with a cold one counted ``weight`` times; it is 0 unless the gain exceeds :data:`SURE`
+    standard errors. A number: the one with the best NDCG@20 of cold targets among those that cost the warm ones at most this
+    share of theirs. Neither raises the cold targets' above the warm ones'.
 
     Args:
         ranks_SC: rank of each target at each shift, of which the first is 0.
         cold_C: which targets are cold; there are some of either kind.
         cold_share: share of cold targets among all.
         budget: ``train.cold_budget``.
+        weight: ``train.cold_weight``.
     """
     ndcg_SC = NDCG(20)(ranks_SC)
     warm_SC, cold_SC = ndcg_SC[:, ~cold_C], ndcg_SC[:, cold_C]
     warm_S, cold_S = warm_SC.mean(axis=1), cold_SC.mean(axis=1)
     if not isinstance(budget, str):
-        return int(np.argmax(np.where(warm_S >= (1 - budget) * warm_S[0], cold_S, -1.0)))
-    parts = ((1 - cold_share, warm_SC - warm_SC[0]), (cold_share, cold_SC - cold_SC[0]))
+        return int(np.argmax(np.where((warm_S >= (1 - budget) * warm_S[0]) & (cold_S <= warm_S), cold_S, -1.0)))
+    parts = ((1 - cold_share, warm_SC - warm_SC[0]), (weight * cold_share, cold_SC - cold_SC[0]))
     gain_S = np.sum([share * change_SC.mean(axis=1) for share, change_SC in parts], axis=0)
     error_S = np.sqrt(np.sum([share**2 * d_SC.var(axis=1) / d_SC.shape[1] for share, d_SC in parts], axis=0))
     best = int(np.argmax(np.where(cold_S <= warm_S, gain_S, -1.0)))

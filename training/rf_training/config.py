@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from rf_platform.errors import ConfigError
+from rf_platform.features.event_weights import EventWeights
 from rf_platform.ranges import Count, Positive, Share, Weight, Whole, check_fields
 from rf_training.model.config import ModelConfig
+
+if TYPE_CHECKING:  # `rf train --help` needs no Arrow
+    from rf_platform.features.spec import FeatureSpec
 
 ShardingType = Literal["data_parallel", "table_wise", "column_wise", "row_wise"]
 TableOptimizer = Literal["rowwise_adagrad", "adam"]
@@ -58,6 +62,7 @@ class TrainConfig:
         "label_smoothing": "full",
         "hard_negatives": "sampled",
         "mask_own_positives": "sampled",
+        "sampler": "sampled",
     }
     """Settings that belong to one objective, and are left at their defaults with the other."""
 
@@ -67,6 +72,10 @@ class TrainConfig:
     objective: Literal["sampled", "full"] = "sampled"
     """``sampled``: InfoNCE over the batch's positives and uniform negatives (R9). ``full``: the exact softmax over all items of
     the training split, for catalogs up to some 50,000 items."""
+
+    loss: str = "contrastive"
+    """Name in :data:`rf_training.objective.LOSSES`, or ``package.module:name`` of your own: from the scores of targets and
+    candidates to what is minimised. ``contrastive``: the cross-entropy of the objective."""
 
     positions: Literal["all", "one"] = "all"
     """``all``: every position of a window is a training example. ``one``: one of them, at random, as the paper trains."""
@@ -97,8 +106,12 @@ class TrainConfig:
     """Temperature of the contrastive loss (R9)."""
 
     uniform_negatives: Whole = 1000
-    """Catalog items drawn uniformly for every step, beside the other positives of the batch (mixed negative sampling, R9);
-    objective ``sampled`` only."""
+    """Catalog items drawn for every step, beside the other positives of the batch (mixed negative sampling, R9); objective
+    ``sampled`` only."""
+
+    sampler: str = "uniform"
+    """Name in :data:`rf_training.objective.SAMPLERS`, or ``package.module:name`` of your own: how these items are drawn.
+    ``uniform``: all alike; ``popularity``: by their training events to the power of 0.75. Objective ``sampled`` only."""
 
     label_smoothing: Share = 0.0
     """Share of the target's probability that goes to all items alike; objective ``full`` only."""
@@ -109,6 +122,19 @@ class TrainConfig:
     unwanted_weight: Weight = 1.0
     """Weight of the term that ranks a target above an item which its user had declared unwanted by then; it is 0 for a dataset
     with wanted events only."""
+
+    weigh_by: str = "declared"
+    """Source of the weights of targets. ``declared``: the weights of the dataset's feature repository and ``event_weights``;
+    ``equal``: every target alike; else a column with numbers that the history keeps, such as ``rating``."""
+
+    event_weights: dict[str, Weight] = field(default_factory=dict)
+    """Weights of targets by the type of their event, as ``event_weights.purchase=5``: the loss of a target, and its share in the
+    validation metric, count as much. They take the place of those that the dataset declares, type by type; a type of neither
+    weighs 1."""
+
+    goal_share: Share = 0.5
+    """Share of the targets that are trained with weights over goals of their own; the others have those of a request that names
+    no goal. With ``model.goals`` only."""
 
     uniformity_weight: Weight = 0.0
     """Weight of an explicit uniformity term over the candidates; the contrastive loss has one implicitly."""
@@ -133,6 +159,10 @@ class TrainConfig:
     validation targets, known and new ones as often as they occur, and not at all where it does not. A number: as far as it costs
     no more than this share of the validation NDCG@20 on known items, to show new items more often. 0: never."""
 
+    cold_weight: Positive = 1.0
+    """Known targets that one target with a new item is worth where ``cold_budget`` is natural: more than 1 shows new items more
+    often than they are chosen yet, at a price for all targets together that training prints."""
+
     validation_cases: Count = 25_000
     """Most validation targets that are ranked after every epoch; of more, so many are drawn by the seed, the same every time.
     Their ranking costs cases x items of the catalog, and 25,000 know Recall@20 to 0.003."""
@@ -156,16 +186,41 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
+        # torch comes with them, which the help of commands does without
+        from rf_training.objective import LOSSES, SAMPLERS
+
         check_fields(self, "train.")
+        LOSSES.find(self.loss, "train.loss")
+        SAMPLERS.find(self.sampler, "train.sampler")
         for name, objective in self.OF_OBJECTIVE.items():
-            if getattr(self, name) and self.objective != objective:
+            changed = getattr(self, name) != type(self).__dataclass_fields__[name].default
+            if changed and self.objective != objective:
                 raise ConfigError(
                     f"train.{name}={getattr(self, name)} needs train.objective={objective}, which is {self.objective}"
                 )
+        if self.event_weights and self.weigh_by != "declared":
+            raise ConfigError(
+                f"train.event_weights has no effect with train.weigh_by={self.weigh_by}; leave one of the two out"
+            )
         if self.final_learning_rate > self.learning_rate:
             raise ConfigError(
                 f"train.final_learning_rate={self.final_learning_rate} must not exceed train.learning_rate={self.learning_rate}"
             )
+
+    def weights(self, spec: "FeatureSpec") -> EventWeights | None:
+        """Return the weights of targets on a dataset with these features; None for none.
+
+        Raises:
+            ConfigError: ``weigh_by`` names no column that could weigh.
+        """
+        if self.weigh_by == "equal":
+            return None
+        if self.weigh_by != "declared":
+            return EventWeights.of(self.weigh_by, f"train.weigh_by={self.weigh_by}")
+        if not self.event_weights:
+            return spec.weights
+        declared = {} if spec.weights is None else dict(spec.weights.types)
+        return EventWeights.of({**declared, **self.event_weights}, "train.event_weights")
 
 
 @dataclass(frozen=True, kw_only=True)

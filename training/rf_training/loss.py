@@ -44,6 +44,7 @@ def info_nce(
     log_weight_C: Tensor,
     temperature: float,
     hardness: float = 0.0,
+    weight_Q: Tensor | None = None,
 ) -> Tensor:
     """Mean contrastive loss of each query against the batch's candidates (Eq. 9, 16, R9).
 
@@ -62,6 +63,7 @@ def info_nce(
         hardness: concentration b of hard negatives (R15): a negative of score s weighs exp(b s / temperature) times as much,
             the weights of a query's negatives summing to what they did before (Robinson et al., 2021, "Contrastive learning
             with hard negative samples"); 0 leaves them alike.
+        weight_Q: what the loss of each query is multiplied by; None for 1.
     """
     score_QC = x_QD @ y_CD.T
     if bias_C is not None:
@@ -77,7 +79,8 @@ def info_nce(
         shift_Q1 = flat_QC.logsumexp(1, keepdim=True) - (flat_QC + tilt_QC).logsumexp(1, keepdim=True)
         negative_QC = negative_QC + (tilt_QC + shift_Q1).masked_fill(own_QC, 0.0)
     negative_QC = negative_QC.scatter(1, own_Q1, positive_Q1)
-    return (torch.logsumexp(negative_QC, dim=1) - positive_Q1.squeeze(1)).mean()
+    loss_Q = torch.logsumexp(negative_QC, dim=1) - positive_Q1.squeeze(1)
+    return (loss_Q if weight_Q is None else loss_Q * weight_Q).mean()
 
 
 def hits(item_C: Tensor, target_Q: Tensor, window_Q: Tensor | None = None, windows: int = 0) -> Tensor:
@@ -104,6 +107,7 @@ def full_softmax(
     temperature: float,
     smoothing: float = 0.0,
     product: torch.dtype | None = None,
+    weight_Q: Tensor | None = None,
 ) -> Tensor:
     """Mean cross-entropy of the exact softmax over all candidates, some queries at a time.
 
@@ -117,9 +121,12 @@ def full_softmax(
         temperature: divides the scores.
         smoothing: share of the probability that the target gives to all candidates alike (label smoothing).
         product: number format of the factors of the matrix products, default that of ``x_QD``; sums keep the latter.
+        weight_Q: what the loss of each query is multiplied by; None for 1.
     """
     bias_C = y_CD.new_zeros(len(y_CD)) if bias_C is None else bias_C
-    loss: Tensor = _FullSoftmax.apply(x_QD, y_CD, bias_C, target_Q, temperature, smoothing, product or x_QD.dtype)  # type: ignore[no-untyped-call]
+    loss: Tensor = _FullSoftmax.apply(
+        x_QD, y_CD, bias_C, target_Q, temperature, smoothing, product or x_QD.dtype, weight_Q
+    )  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -134,6 +141,7 @@ class _FullSoftmax(torch.autograd.Function):
         temperature: float,
         smoothing: float,
         product: torch.dtype,
+        weight_Q: Tensor | None,
     ) -> Tensor:
         Q, C = len(x_QD), len(y_CD)
         dx_QD, dy_CD, dbias_C = torch.empty_like(x_QD), torch.zeros_like(y_CD), torch.zeros_like(bias_C)
@@ -147,12 +155,16 @@ class _FullSoftmax(torch.autograd.Function):
             target_P = logit_PC.gather(1, own_P1).squeeze(1) * (1 - smoothing)
             if smoothing:
                 target_P = target_P + logit_PC.mean(1) * smoothing
-            total += (log_sum_P - target_P).sum()
+            loss_P = log_sum_P - target_P
+            weight_P = None if weight_Q is None else weight_Q[start : start + step]
+            total += (loss_P if weight_P is None else loss_P * weight_P).sum()
             # The gradient of the logits takes their place: softmax minus the target distribution.
             grad_PC = logit_PC.sub_(log_sum_P[:, None]).exp_()
             if smoothing:
                 grad_PC.sub_(smoothing / C)
             grad_PC.scatter_add_(1, own_P1, torch.full_like(own_P1, smoothing - 1.0, dtype=grad_PC.dtype))
+            if weight_P is not None:
+                grad_PC.mul_(weight_P[:, None])
             dbias_C += grad_PC.sum(0)
             factor_PC = grad_PC.to(product)
             dx_QD[start : start + step] = factor_PC @ y_CD
@@ -164,10 +176,17 @@ class _FullSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         dx_QD, dy_CD, dbias_C = ctx.saved_tensors
-        return dx_QD * grad, dy_CD * grad, dbias_C * grad, None, None, None, None
+        return dx_QD * grad, dy_CD * grad, dbias_C * grad, None, None, None, None, None
 
 
-def unwanted_loss(x_UD: Tensor, y_UD: Tensor, bias_U: Tensor | None, target_U: Tensor, temperature: float) -> Tensor:
+def unwanted_loss(
+    x_UD: Tensor,
+    y_UD: Tensor,
+    bias_U: Tensor | None,
+    target_U: Tensor,
+    temperature: float,
+    weight_U: Tensor | None = None,
+) -> Tensor:
     """Sum of the contrastive losses of queries between their target and one item that their user had not wanted by then.
 
     It is :func:`info_nce` with that one negative, so it does not depend on how many other candidates there are. Shape: U queries
@@ -179,11 +198,13 @@ def unwanted_loss(x_UD: Tensor, y_UD: Tensor, bias_U: Tensor | None, target_U: T
         bias_U: learned bias of each, added to its cosine; None for none.
         target_U: score of each query's target, bias included.
         temperature: divides the scores.
+        weight_U: what the loss of each is multiplied by; None for 1.
     """
     score_U = (x_UD * y_UD).sum(1)
     if bias_U is not None:
         score_U = score_U + bias_U
-    return F.softplus((score_U - target_U) / temperature).sum()
+    loss_U = F.softplus((score_U - target_U) / temperature)
+    return (loss_U if weight_U is None else loss_U * weight_U).sum()
 
 
 def alignment(x_QD: Tensor, y_CD: Tensor, target_Q: Tensor) -> Tensor:

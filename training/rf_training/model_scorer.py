@@ -1,6 +1,7 @@
 """The model as a scorer of the evaluation: the exact dot product of every user with every item."""
 
 import copy
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.dataset import Sequences
-from rf_platform.features.encode import EncodedTable
+from rf_platform.errors import UsageError
+from rf_platform.features.jagged import EncodedTable
 from rf_training.evaluation.sequences import Jagged
 from rf_training.loading.tables import EncodedSides
 from rf_training.loading.windows import ranges
@@ -32,6 +34,7 @@ class ModelScorer:
         dataset: has the users and items.
         name: what a report calls the model.
         sides: the dataset's items and users, where they are encoded already.
+        met_N: items that the model's training met, the others are cold; default: those with a training event.
     """
 
     def __init__(
@@ -40,14 +43,16 @@ class ModelScorer:
         dataset: Dataset,
         name: str = "RetrievalFormer",
         sides: EncodedSides | None = None,
+        met_N: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self._model, self._dataset, self._name = model.eval(), dataset, name
         self._most = model.config.max_history
+        self._goal_11G: Tensor | None = None
         sides = sides or EncodedSides.of(dataset)
         self._users = sides.users
         self.device = model.device
         """Device of the computation, of vectors and of queries."""
-        cold = torch.from_numpy(~dataset.trained_items)
+        cold = torch.from_numpy(~(dataset.trained_items if met_N is None else met_N))
         self.vectors_ND = encode_vectors(model, sides.items, cold, dataset.evaluation_items)
         """Vectors that are searched [items, D], with one more dimension where scores have a part of the item alone."""
         self.history_tokens = HistoryTokens(model, sides.items, dataset.evaluation_items)
@@ -79,6 +84,27 @@ class ModelScorer:
         other._most = min(self._most, most)
         return other
 
+    def asking(self, goals: Mapping[str, float], name: str) -> "ModelScorer":
+        """Return the same scorer for requests that name goals.
+
+        Args:
+            goals: weights by type of event.
+            name: what a report calls it.
+
+        Raises:
+            UsageError: the model has no such goal.
+        """
+        if self._model.goals is None:
+            raise UsageError("goals: this model has none; train one with model.goals=true")
+        other = copy.copy(self)
+        other._name, other._goal_11G = name, self._model.goals.weights(goals)[None, None].to(self.device)
+        return other
+
+    @property
+    def goals(self) -> tuple[str, ...]:
+        """Goals of the model; empty without any."""
+        return () if self._model.goals is None else self._model.goals.names
+
     @torch.inference_mode()
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
         """Return the dot products [users, items]."""
@@ -103,15 +129,22 @@ class ModelScorer:
         events = ranges(begin + lengths - read, begin + lengths)
         first = np.zeros(len(events), bool)
         first[(np.cumsum(read) - read)[read > 0]] = True
-        context = encode_context_rows(self._dataset, events, first)
+        context = FeatureTensors.from_encoded(encode_context_rows(self._dataset, events, first)).to(self.device)
         h_VD = self.history_tokens(np.asarray(sequences.item[events], np.int64))
-        z_VD = model.encode_interactions(h_VD, FeatureTensors.from_encoded(context).to(self.device))
+        z_VD = model.encode_interactions(h_VD, context)
         # The profile known just before the event to predict; after a user's last event, the newest one.
         target = np.minimum(begin + lengths, np.asarray(sequences.offsets)[users + 1] - 1)
         profiles = self._users.take(np.asarray(sequences.user_version[target]))
         p_BD = model.encode_profiles(FeatureTensors.from_encoded(profiles).to(self.device))
         length_B = torch.from_numpy(read).to(self.device)
-        u_BRD = model.encode_users(z_VD, length_B, p_BD[:, None], longest=int(read.max(initial=0)))
+        u_BRD = model.encode_users(
+            z_VD,
+            length_B,
+            p_BD[:, None],
+            longest=int(read.max(initial=0)),
+            seconds_V=model.seconds(context),
+            goal_BRG=self._goal_11G,
+        )
         return model.query_vectors(u_BRD[:, 0])
 
 

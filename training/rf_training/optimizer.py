@@ -103,6 +103,9 @@ class WarmupCosine:
 
 
 BETAS = (0.9, 0.98)
+NO_MATRICES = ("bias_MD", "response_FD2", "goal_GD")
+"""Ends of the names of parameters that have the shape of matrices only: the biases of feature tokens, a row each, the spectra of
+filters, which a decay would silence, and the tokens of goals."""
 ADAGRAD_RATE = 0.05
 """Default peak rate of row-wise Adagrad: its steps shrink with the squared gradients a row has seen."""
 
@@ -177,7 +180,7 @@ def make_optimizer(
 ) -> Optimizer:
     """Return the optimiser of a recipe.
 
-    Weight decay is for matrices, not for norms, biases and gates; the biases of feature tokens lie in one matrix, a row each.
+    Weight decay is for matrices, not for norms, biases, gates and filters; see :data:`NO_MATRICES`.
     Muon (Jordan et al., 2024) orthogonalises the updates of the transformer's matrices; scaled to the size of an AdamW update
     (Liu et al., 2025, "Muon is scalable for LLM training"), so that both share the learning rate.
 
@@ -191,8 +194,8 @@ def make_optimizer(
     muon = [p for name, p in named if train.optimizer == "muon" and ".blocks." in name and p.ndim == 2]
     chosen = {id(p) for p in muon}
     rest = [(name, p) for name, p in named if id(p) not in chosen]
-    decay = [p for name, p in rest if p.ndim >= 2 and not name.endswith("bias_MD")]
-    plain = [p for name, p in rest if p.ndim < 2 or name.endswith("bias_MD")]
+    plain = [p for name, p in rest if p.ndim < 2 or name.endswith(NO_MATRICES)]
+    decay = [p for name, p in rest if p.ndim >= 2 and not name.endswith(NO_MATRICES)]
     groups = [{"params": decay, "weight_decay": train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=train.learning_rate, betas=BETAS, fused=True)]
     if muon:

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict
 from itertools import count
@@ -32,6 +32,7 @@ from rf_platform.registry import Registry, RunRecord
 from rf_platform.settings import Settings
 from rf_platform.staging import staged
 from rf_training.baselines.sanity_check import Beaten, baselines_ahead_of
+from rf_training.callbacks import Callback
 from rf_training.config import Recipe, ShardingConfig, TrainConfig
 from rf_training.distributed.plan import plan_table, write_plan
 from rf_training.distributed.process_group import World
@@ -71,7 +72,14 @@ def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes:
 
 
 def start_run(
-    settings: Settings, recipe: Recipe, dataset_name: str | None, name: str | None, world: World | None = None
+    settings: Settings,
+    recipe: Recipe,
+    dataset_name: str | None,
+    name: str | None,
+    world: World | None = None,
+    callbacks: Sequence[Callback] = (),
+    *,
+    trial: bool = False,
 ) -> TrainResult:
     """Train a new run and record it.
 
@@ -81,6 +89,8 @@ def start_run(
         dataset_name: dataset version; default: the newest.
         name: name of the run; default: the recipe's, with a number.
         world: the processes that train it together and all call this; default: this one alone.
+        callbacks: told of steps and epochs on process 0.
+        trial: it is one of many, such as a cell of an ablation, and never taken where no run is named.
 
     Raises:
         NotFoundError: there is no such dataset.
@@ -89,8 +99,10 @@ def start_run(
     """
     world = world or World()
     with ExitStack() as claim:
-        recipe, path, data = _on_main(world, lambda: (recipe, *_begin(settings, recipe, dataset_name, name, claim)))
-        return _train(settings, recipe, Dataset.open(data), path, resume=False, world=world)
+        recipe, path, data = _on_main(
+            world, lambda: (recipe, *_begin(settings, recipe, dataset_name, name, claim, trial=trial))
+        )
+        return _train(settings, recipe, Dataset.open(data), path, resume=False, world=world, callbacks=callbacks)
 
 
 def continue_run(
@@ -100,6 +112,7 @@ def continue_run(
     name: str | None,
     changes: Iterable[str] = (),
     world: World | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train a new run from a bundle's weights (warm start), on a dataset with perhaps grown vocabularies, and record it.
 
@@ -110,6 +123,7 @@ def continue_run(
         name: name of the run; default: the recipe's, with a number.
         changes: of the bundle's recipe, as `rf train --set` takes them.
         world: the processes that train it together and all call this; default: this one alone.
+        callbacks: told of steps and epochs on process 0.
 
     Raises:
         NotFoundError: there is no such bundle or dataset.
@@ -121,7 +135,9 @@ def continue_run(
     world = world or World()
     with ExitStack() as claim:
         recipe, path, data = _on_main(world, lambda: _begin_from(settings, bundle, dataset_name, name, changes, claim))
-        return _train(settings, recipe, open_with_ids_of(path, data), path, resume=False, world=world)
+        return _train(
+            settings, recipe, open_with_ids_of(path, data), path, resume=False, world=world, callbacks=callbacks
+        )
 
 
 def _on_main(world: World, begin: Callable[[], tuple[Recipe, Path, Path]]) -> tuple[Recipe, Path, Path]:
@@ -156,6 +172,8 @@ def _begin(
     name: str | None,
     claim: ExitStack,
     source: SourceBundle | None = None,
+    *,
+    trial: bool = False,
 ) -> tuple[Path, Path]:
     """Record a new run, claimed by this process; return its directory and that of its dataset."""
     registry = Registry.of(settings)
@@ -176,7 +194,12 @@ def _begin(
         (fresh / RUN).write_text(json.dumps(facts, indent=2) + "\n")
     try:
         registry.start_run(
-            directory.name, dataset=record.name, recipe=recipe.name, config=asdict(recipe), path=directory
+            directory.name,
+            dataset=record.name,
+            recipe=recipe.name,
+            config=asdict(recipe),
+            path=directory,
+            trial=trial,
         )
     except BaseException:
         with held():
@@ -227,13 +250,16 @@ def _lock(directory: Path) -> Path:
     return directory.parent / ".locks" / directory.name
 
 
-def resume_run(settings: Settings, name: str | None, world: World | None = None) -> TrainResult:
+def resume_run(
+    settings: Settings, name: str | None, world: World | None = None, callbacks: Sequence[Callback] = ()
+) -> TrainResult:
     """Resume a run from its last checkpoint, with the configuration it was started with.
 
     Args:
         settings: the workspace, on a disk that all processes see.
         name: name of the run; default: the one started last.
         world: the processes that train it together and all call this; they may be more or fewer than before.
+        callbacks: told of steps and epochs on process 0.
 
     Raises:
         NotFoundError: there is no such run.
@@ -242,7 +268,9 @@ def resume_run(settings: Settings, name: str | None, world: World | None = None)
     world = world or World()
     with ExitStack() as claim:
         recipe, path, data = _on_main(world, lambda: _begin_again(settings, name, claim))
-        return _train(settings, recipe, open_with_ids_of(path, data), path, resume=True, world=world)
+        return _train(
+            settings, recipe, open_with_ids_of(path, data), path, resume=True, world=world, callbacks=callbacks
+        )
 
 
 def _begin_again(settings: Settings, name: str | None, claim: ExitStack) -> tuple[Recipe, Path, Path]:
@@ -272,13 +300,20 @@ def _begin_again(settings: Settings, name: str | None, claim: ExitStack) -> tupl
 
 
 def _train(
-    settings: Settings, recipe: Recipe, dataset: Dataset, directory: Path, *, resume: bool, world: World
+    settings: Settings,
+    recipe: Recipe,
+    dataset: Dataset,
+    directory: Path,
+    *,
+    resume: bool,
+    world: World,
+    callbacks: Sequence[Callback],
 ) -> TrainResult:
     """Train on every process; rank 0 records how it ended."""
     use_threads(settings, world.local_size)
     name = directory.name
     try:
-        trainer = Trainer(recipe, dataset, directory, world)
+        trainer = Trainer(recipe, dataset, directory, world, callbacks)
         if world.main:
             write_plan(directory, trainer.parallel.plan, world.size, recipe.train.device)
             err_console().print(plan_table(trainer.parallel.plan, world.size))

@@ -11,6 +11,7 @@ from rf_training.distributed.process_group import World
 from rf_training.loading.batches import Batch
 from rf_training.loss import LossTerms
 from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.objective import LOSSES, Contrast
 
 
 class TrainingStep(nn.Module):
@@ -40,25 +41,41 @@ def batch_loss(model: RetrievalFormer, batch: Batch, train: TrainConfig, world: 
     history_ND = model.encode_history_items(batch.sides["item"], h_ND)
     z_VD = model.encode_interactions(history_ND[batch.item_V], batch.numbers, context)
     p_PD = model.encode_profiles(batch.sides["user"], embedded)
+    goal_BRG = None
+    if model.goals is not None:
+        goal_PG = batch.goal_QG.new_zeros(batch.read_BR.numel(), len(model.goals.names))
+        goal_BRG = goal_PG.index_copy(0, batch.place_Q, batch.goal_QG).view(*batch.read_BR.shape, -1)
     with products(z_VD.device, product):
-        u_BRD = model.encode_users(z_VD, batch.length_B, p_PD[batch.profile_BR], batch.read_BR, batch.longest)
+        u_BRD = model.encode_users(
+            z_VD,
+            batch.length_B,
+            p_PD[batch.profile_BR],
+            batch.read_BR,
+            batch.longest,
+            model.seconds(batch.numbers),
+            goal_BRG,
+        )
     u_QD = u_BRD.flatten(0, 1)[batch.place_Q].float()
     v_CD = world.gather(h_ND[batch.candidate_C], batch.candidates)
     x_QD, y_CD, bias_C = F.normalize(u_QD, dim=-1), F.normalize(v_CD, dim=-1), model.bias(v_CD)
-    if train.objective == "full":
-        total = loss.full_softmax(x_QD, y_CD, bias_C, batch.target_Q, train.temperature, train.label_smoothing, product)
-    else:
-        window_Q = batch.place_Q // batch.read_BR.shape[1] if train.mask_own_positives else None
-        total = loss.info_nce(
-            x_QD,
-            y_CD,
-            bias_C,
-            batch.target_Q,
-            loss.hits(batch.item_C, batch.target_Q, window_Q, len(batch.read_BR)),
-            batch.log_weight_C,
-            train.temperature,
-            train.hard_negatives,
+    full = train.objective == "full"
+    total = LOSSES[train.loss](
+        Contrast(
+            queries_QD=x_QD,
+            candidates_CD=y_CD,
+            bias_C=bias_C,
+            target_Q=batch.target_Q,
+            weight_Q=batch.weight_Q if len(batch.weight_Q) else None,
+            item_C=None if full else batch.item_C,
+            log_weight_C=None if full else batch.log_weight_C,
+            window_Q=batch.place_Q // batch.read_BR.shape[1] if train.mask_own_positives else None,
+            windows=len(batch.read_BR),
+            temperature=train.temperature,
+            label_smoothing=train.label_smoothing,
+            hard_negatives=train.hard_negatives,
+            product=product,
         )
+    )
     # Means over queries count by the share of them that is here; those over candidates are the same on every process.
     weight, part = batch.weight, 1 / world.size
     total = weight * total
@@ -92,5 +109,6 @@ def _unwanted(
     target_U = (x_UD * y_CD[own_U]).sum(1)
     if bias_C is not None:
         target_U = target_U + bias_C[own_U]
-    total = loss.unwanted_loss(x_UD, F.normalize(v_UD, dim=-1), model.bias(v_UD), target_U, train.temperature)
+    weight_U = batch.weight_Q[batch.refusing_U] if len(batch.weight_Q) else None
+    total = loss.unwanted_loss(x_UD, F.normalize(v_UD, dim=-1), model.bias(v_UD), target_U, train.temperature, weight_U)
     return total / len(x_QD)

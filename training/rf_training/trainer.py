@@ -1,8 +1,10 @@
 """The training loop: steps, validation, checkpoints, and an exact resume, by one process or several."""
 
 import math
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor
 from rf_platform.cli.console import Tracker, track
 from rf_platform.dataset import Dataset
 from rf_platform.errors import CorruptError, RunError
+from rf_training.callbacks import Callback, EpochReport, RunReport, StepReport, StopTraining, TensorBoardCurves
 from rf_training.checkpoint import (
     Position,
     last_checkpoint,
@@ -28,10 +31,9 @@ from rf_training.device import CPU, prefer_determinism
 from rf_training.distributed.plan import sharded_domains
 from rf_training.distributed.process_group import World, lost_peer
 from rf_training.loading.batches import Batch, BatchLoader
-from rf_training.loss import READ_EVERY, LossTerms, LossWatch
+from rf_training.loss import LossTerms, LossWatch
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import read_weights
-from rf_training.notes import Board
 from rf_training.optimizer import WarmupCosine, WeightAverage, copy_into, make_optimizer, replicated, table_rate
 from rf_training.parallel_model import ParallelModel, place
 from rf_training.validation import SELECTION_METRIC, Validation
@@ -65,14 +67,24 @@ class TrainResult:
 class Trainer:
     """Trains one model in one directory: ``checkpoints/`` (to resume), ``best/`` (to serve), ``history.jsonl``, ``tensorboard/``.
 
+    What happens meanwhile is told to :class:`~rf_training.callbacks.Callback` objects, which may end it early.
+
     Args:
         recipe: all settings.
         dataset: what is learned from.
         directory: of the run, on a disk that all processes see.
         world: the processes that train together, each with a trainer of its own; default: this one alone.
+        callbacks: told on process 0 of steps and epochs, after the curves for TensorBoard.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, directory: Path, world: World | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        directory: Path,
+        world: World | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
         self.recipe, self.dataset, self.directory, self.world = recipe, dataset, directory, world or World()
         train = recipe.train
         self.device = self.world.device(train.device)
@@ -88,6 +100,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, train, self.parallel.fused, rate)
         seed_rank(train.seed, self.world.rank)
         self.loader = BatchLoader(dataset, recipe, self.world.share)
+        self._set_goals()
         self.steps = self.loader.steps(0)
         self.schedule = WarmupCosine(
             peak=train.learning_rate,
@@ -101,6 +114,9 @@ class Trainer:
         # An empty validation split is told before anything is trained.
         self.world.on_main(lambda: len(self.validation.cases))
         self.position = Position()
+        self._callbacks = [TensorBoardCurves(), *callbacks] if self.world.main else []
+        self._result: TrainResult | None = None
+        self._stopped = False
 
     def run(self, resume: bool = False) -> TrainResult:
         """Train to the end, from the start or from the last checkpoint.
@@ -133,15 +149,33 @@ class Trainer:
                 track(f"train {self.directory.name}", epochs * self.steps, visible=self.world.main)
             )
             progress.advance(done)
-            board = None
-            if self.world.main:
-                board = stack.enter_context(Board.open(self.directory / "tensorboard", done + 1))
-            while self.position.epoch < epochs:
-                self._epoch(board, progress)
-                metrics = self._validate(board)
+            self._begin(stack)
+            while self.position.epoch < epochs and not self._stopped:
+                self._epoch(progress)
+                metrics = self._validate()
                 note = f"epoch {self.position.epoch}: validation {SELECTION_METRIC} {metrics[SELECTION_METRIC]:.4f}"
                 progress.advance(0, note=note)
-        return TrainResult.from_dict(self.world.on_main(lambda: asdict(self._finish())))
+                self._stopped = self.world.on_main(partial(self._tell_epoch, metrics))
+            self._result = TrainResult.from_dict(self.world.on_main(lambda: asdict(self._finish())))
+        return self._result
+
+    def _begin(self, stack: ExitStack) -> None:
+        """Tell the callbacks of the run, and of its end when the block ends."""
+        report = RunReport(
+            name=self.directory.name,
+            directory=self.directory,
+            recipe=self.recipe,
+            dataset=self.dataset,
+            steps=self.recipe.train.epochs * self.steps,
+            done=self.position.total_steps,
+        )
+
+        def end(callback: Callback, kind: object, error: BaseException | None, traceback: object) -> None:
+            callback.on_end(self._result, error)
+
+        for callback in self._callbacks:
+            callback.on_start(report)
+            stack.push(partial(end, callback))
 
     def _finish(self) -> TrainResult:
         cold = self.validation.calibrate()
@@ -153,14 +187,15 @@ class Trainer:
             cold=cold,
         )
 
-    def _epoch(self, board: Board | None, progress: Tracker) -> None:
+    def _epoch(self, progress: Tracker) -> None:
         train, position = self.recipe.train, self.position
         self.model.train()
         for batch in self.loader.epoch(position.epoch, position.step):
             terms, norm = self.step(batch)
-            if position.total_steps % READ_EVERY == 0:
-                self._log(board, terms, norm)
+            self._tell_step(terms, norm)
             progress.advance(note=self.losses.note)
+            if self._stopped and self.world.size == 1:
+                break
             if position.step % train.checkpoint_steps == 0 and position.step < self.steps:
                 self._save()
         self.losses.read()
@@ -199,14 +234,32 @@ class Trainer:
         position.total_steps += 1
         return terms, norm
 
-    def _log(self, board: Board | None, terms: LossTerms, norm: Tensor) -> None:
-        if board is None:
-            return
-        names = ("loss", "alignment", "uniformity", "gradient_norm")
-        values = torch.stack([terms.loss, terms.alignment, terms.uniformity, norm]).tolist()
-        values_of = dict(zip(names, values, strict=True))
-        values_of["learning_rate"] = self.schedule.at(self.position.total_steps - 1)
-        board.add("train", values_of, self.position.total_steps)
+    def _tell_step(self, terms: LossTerms, norm: Tensor) -> None:
+        rate = self.schedule.at(self.position.total_steps - 1)
+
+        def read() -> dict[str, float]:
+            names = ("loss", "alignment", "uniformity", "gradient_norm")
+            values = torch.stack([terms.loss, terms.alignment, terms.uniformity, norm]).tolist()
+            return {**dict(zip(names, values, strict=True)), "learning_rate": rate}
+
+        report = StepReport(step=self.position.total_steps, epoch=self.position.epoch + 1, read=read)
+        for callback in self._callbacks:
+            try:
+                callback.on_step(report)
+            except StopTraining:
+                self._stopped = True
+
+    def _tell_epoch(self, metrics: Mapping[str, float]) -> bool:
+        """Tell the callbacks of the epoch that was validated last; returns whether the training is to end."""
+        position, stopped = self.position, self._stopped
+        best = position.best_epoch == position.epoch - 1
+        report = EpochReport(epoch=position.epoch, step=position.total_steps, metrics=metrics, best=best)
+        for callback in self._callbacks:
+            try:
+                callback.on_epoch(report)
+            except StopTraining:
+                stopped = True
+        return stopped
 
     def _measure(self, state: dict[str, Tensor] | None) -> dict[str, float]:
         """Validate the weights of now, on rank 0, and keep them if they are the best."""
@@ -227,14 +280,12 @@ class Trainer:
         state = None if self.parallel.whole else self.parallel.full_state(self.average)
         return self.world.on_main(lambda: self._measure(state))
 
-    def _validate(self, board: Board | None) -> dict[str, float]:
+    def _validate(self) -> dict[str, float]:
         metrics, position = self._evaluate(), self.position
         if metrics[SELECTION_METRIC] > position.best:
             position.best, position.best_epoch = metrics[SELECTION_METRIC], position.epoch
         position.epoch, position.step = position.epoch + 1, 0
-        if board is not None:
-            board.add("validation", metrics, position.total_steps)
-            board.flush()
+        if self.world.main:
             self.validation.note(position.epoch, position.total_steps, metrics)
         self._save()
         return metrics
@@ -249,6 +300,13 @@ class Trainer:
         if self.average is not None:
             self.average.restart(self._weights)
 
+    def _set_goals(self) -> None:
+        """Give the model, and the average of its weights, the shares of the goals in this dataset."""
+        if self.loader.goals is not None:
+            for model in (self.model, *([] if self.average is None else [self.average.model])):
+                assert model.goals is not None
+                model.goals.mix_G.copy_(torch.from_numpy(self.loader.goals.mix_G))
+
     def _start(self) -> None:
         """Load the weights the run starts from, if any: they are validated, and may be the best in the end."""
         initial = self.directory / INITIAL / "weights.pt"
@@ -260,6 +318,7 @@ class Trainer:
             self.load_weights(read_weights(initial, self.recipe.model))
         except (RuntimeError, ValueError) as error:
             raise CorruptError(f"the weights in {initial} do not fit this run's recipe and dataset: {error}") from error
+        self._set_goals()  # those that were loaded are of the data before
         metrics = self._evaluate()
         self.position.best = metrics[SELECTION_METRIC]
         if self.world.main:

@@ -26,6 +26,7 @@ from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model, save_model
 from rf_training.model_scorer import ModelScorer
 from rf_training.notes import add_note, read_notes
+from rf_training.targets.weights import TargetWeights
 
 SELECTION_METRIC = "ndcg@20"
 """Metric that chooses the best checkpoint, on the validation split with seen items excluded."""
@@ -49,6 +50,7 @@ class Validation:
         self._recipe, self._dataset, self._sides, self._best = recipe, dataset, sides, directory / "best"
         self._history = directory / "history.jsonl"
         self._plain: RetrievalFormer | None = None
+        self._weights = TargetWeights.of(dataset, recipe.train.weights(dataset.spec))
 
     @cached_property
     def cases(self) -> EvaluationCases:
@@ -69,10 +71,18 @@ class Validation:
         return self._plain
 
     def metrics(self, model: RetrievalFormer) -> dict[str, float]:
-        """Return the validation metrics of a model, seen items excluded."""
+        """Return the validation metrics of a model, seen items excluded, each target by its weight in training."""
         scorer = ModelScorer(model, self._dataset, sides=self._sides)
         ranks = rank_targets(scorer, self.cases, seed=self._recipe.train.seed)
-        return {metric.label.lower(): float(np.mean(metric(ranks.excluded))) for metric in REPORT_METRICS}
+        weights = None if self._weights is None else self._weights(self.cases.stops)
+        return {
+            metric.label.lower(): float(
+                np.mean(metric(ranks.excluded))
+                if weights is None
+                else np.average(metric(ranks.excluded), weights=weights)
+            )
+            for metric in REPORT_METRICS
+        }
 
     def note(self, epoch: int, steps: int, metrics: Mapping[str, float]) -> None:
         """Add a line to ``history.jsonl``: metrics after ``epoch`` epochs."""
@@ -107,7 +117,14 @@ class Validation:
         model.cold_shift.zero_()
         if not train.cold_budget:
             return None
-        found = calibrate(model, self._dataset, budget=train.cold_budget, seed=train.seed, sides=self._sides)
+        found = calibrate(
+            model,
+            self._dataset,
+            budget=train.cold_budget,
+            weight=train.cold_weight,
+            seed=train.seed,
+            sides=self._sides,
+        )
         if found is not None:
             model.cold_shift.fill_(found.shift)
             _write(self._best / "cold.json", asdict(found))

@@ -12,6 +12,7 @@ from typing import Any
 from rf_platform.bundle.manifest import (
     FORMAT,
     MANIFEST,
+    SIGNATURE,
     BundleManifest,
     FileEntry,
     IndexInfo,
@@ -66,7 +67,7 @@ def write_manifest(
         files={
             path: FileEntry(sha256=_sha256(directory / path), bytes=size)
             for path, size in sorted(files.items())
-            if path != MANIFEST
+            if path not in (MANIFEST, SIGNATURE)
         },
     )
     (directory / MANIFEST).write_text(manifest.to_json())
@@ -83,7 +84,7 @@ def find_damage(directory: Path, manifest: BundleManifest, *, checksums: bool = 
     """
     files, odd = _walk(directory)
     found = {path: f"{path} (a link or special file)" for path in odd}
-    for path in set(files) - set(manifest.files) - {MANIFEST}:
+    for path in set(files) - set(manifest.files) - {MANIFEST, SIGNATURE}:
         found[path] = f"{path} (unexpected)"
     for path, entry in manifest.files.items():
         if path not in files:

@@ -33,7 +33,9 @@ def check_name(what: str, name: str) -> str:
 
 
 MANIFEST = "manifest.json"
-"""File name of the manifest; the only file of a bundle that it does not list."""
+"""File name of the manifest; it lists every other file of a bundle but its own signature."""
+SIGNATURE = "signature.json"
+"""File name of the manifest's signature, of bundles that are signed; the manifest does not list it."""
 FORMAT: Literal[2] = 2
 """The manifest format this version writes, and the only one it reads."""
 
@@ -42,8 +44,8 @@ def _safe_path(path: str) -> str:
     """Refuse paths that could lead out of the bundle, or that have a second spelling."""
     if "\\" in path or "\0" in path or path != PurePosixPath(path).as_posix() or path.startswith("/"):
         raise ValueError(f"file path {path!r} is not a plain relative path")
-    if path in (".", MANIFEST) or ".." in PurePosixPath(path).parts:
-        raise ValueError(f"file path {path!r} leads out of the bundle or is the manifest itself")
+    if path in (".", MANIFEST, SIGNATURE) or ".." in PurePosixPath(path).parts:
+        raise ValueError(f"file path {path!r} leads out of the bundle, or is the manifest itself or its signature")
     return path
 
 

@@ -45,12 +45,25 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=True, rich_markup_mode="rich")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from rf_platform.cli.console import say
+
+        say(f"rf {version('retrievalformer')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     home: Annotated[
         Path | None,
         typer.Option(help="Workspace directory, one per catalog (RF_HOME; default: .rf).", show_default=False),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Run a recommender: features in Feast, a two-tower transformer, retrieval over gRPC.
 

@@ -34,9 +34,11 @@ def main(commands: "Typer | None" = None) -> None:
 
 def _run(commands: "Typer | None") -> int | str | None:
     from rf_platform.cli.app import app
+    from rf_platform.workspace import made_by_imports_only
 
     try:
-        (commands or app)(standalone_mode=True)
+        with made_by_imports_only():
+            (commands or app)(standalone_mode=True)
         code: int | str | None = 0
     except SystemExit as end:
         code = end.code
@@ -60,12 +62,13 @@ def _failed(error: BaseException) -> int:
 
     from rf_platform.cli.console import err_console
     from rf_platform.failures import as_rf_error, origin
+    from rf_platform.redaction import without_secrets
 
     printing = _stdout_failed() or origin(error) in ("rich", "click", "typer")
     known = as_rf_error(error, place="standard output" if printing else _workspace())
     if known is None:
         raise error
-    err_console().print(f"[bold red]error:[/] {escape(str(known))}", highlight=False)
+    err_console().print(f"[bold red]error:[/] {escape(without_secrets(str(known)))}", highlight=False)
     return known.exit_code
 
 

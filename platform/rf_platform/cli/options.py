@@ -9,9 +9,9 @@ import typer
 from typer.core import TyperCommand
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Address = Annotated[str, typer.Option(help="host:port of the server.")]
+Address = Annotated[str, typer.Option(help="host:port of the server.", envvar="RF_ADDRESS")]
 SERVER = "127.0.0.1:50051"
-"""Default of :data:`Address`."""
+"""Default of :data:`Address`, without RF_ADDRESS."""
 RunName = Annotated[str | None, typer.Argument(help="Run; default: the last one.", show_default=False)]
 DatasetName = Annotated[str | None, typer.Option(help="Dataset version; default: the newest.", show_default=False)]
 TieSeed = Annotated[int, typer.Option(help="Seed of the order of ties and of the bootstrap.")]

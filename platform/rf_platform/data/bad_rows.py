@@ -13,6 +13,7 @@ class Reason(StrEnum):
 
     FIELD_COUNT = "wrong number of fields"
     QUOTE = "stray quote"
+    JSON = "not a JSON object"
     ENCODING = "not text in the file's encoding"
     NULL_KEY = "null key"
     MISSING_VALUE = "missing value"

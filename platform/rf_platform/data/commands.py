@@ -1,13 +1,16 @@
-"""``rf data``: import, synth, show, init-repo."""
+"""``rf data``: import, guess, synth, show, init-repo."""
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rf_platform.cli.console import out_console, print_json, say
+from rf_platform.cli.console import out_console, print_json, say, warn
 from rf_platform.cli.options import Json
 from rf_platform.data.report import ImportReport, columns_table, counts_table, load_report
+from rf_platform.files import replace_text
 from rf_platform.settings import get_settings
 
 app = typer.Typer(no_args_is_help=True, help="Import interactions, items and users, or make some up.")
@@ -100,6 +103,20 @@ def synth(
             help="One more table: the category a user opened just before each choice, for the feature service `browsing`.",
         ),
     ] = False,
+    behaviours: Annotated[
+        bool,
+        typer.Option(
+            "--behaviours",
+            help="Users buy the cheapest style of the categories they view: a planted truth for weights of events and goals.",
+        ),
+    ] = False,
+    shop: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the exports of a small shop into this new directory instead: CSV files with a mapping, to import.",
+            show_default=False,
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the tables of another catalog.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -120,12 +137,21 @@ def synth(
     """
     from time import perf_counter
 
-    from rf_platform.data.synth import SynthOptions, synthesise
+    from rf_platform.data.synth import SynthOptions, synthesise, write_shop
     from rf_platform.peak_memory import peak_bytes
 
+    if shop is not None:
+        files = write_shop(shop, seed)
+        if as_json:
+            print_json({"files": [str(path) for path in files]})
+            return
+        for path in files:
+            say(str(path))
+        say(f"next: rf data import custom {shop} --mapping {files[-1]}")
+        return
     start = perf_counter()
     settings = get_settings()
-    options = SynthOptions(users=users, items=items, events=events, seed=seed, browsing=browsing)
+    options = SynthOptions(users=users, items=items, events=events, seed=seed, browsing=browsing, behaviours=behaviours)
     report = synthesise(options, workspace=settings.workspace, replace=replace)
     cost = {"seconds": round(perf_counter() - start, 2), "peak_bytes": peak_bytes()}
     if as_json:
@@ -137,16 +163,77 @@ def synth(
 
 
 @app.command()
+def guess(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Your files: a log of events, and what describes items and users."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Write the mapping here, with paths beside it; default: standard output.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the catalog.")] = "shop",
+    as_json: Json = False,
+) -> None:
+    """Draft a mapping for files that nobody has described yet, and say what it is unsure of.
+
+    It reads all of them: delimiter, encoding, decimal comma, forms of times, lists; which file is the log (a user or session, an
+    item and a time in each row), and which files describe items or users, told by ids that the log has. Read the draft: it says
+    `# unsure` where only you can decide. Nothing is imported.
+
+    [bold]Examples[/]
+
+        rf data guess events.csv products.csv embeddings.parquet --out shop.yaml
+        rf data import custom --mapping shop.yaml
+    """
+    from rf_platform.data.guess import guess_mapping
+    from rf_platform.errors import UsageError
+
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists; give --out a new file, so that nothing of yours is overwritten")
+    base = (out.absolute().parent if out is not None else Path.cwd()).resolve()
+    text, unsure = guess_mapping([_beside(file, base) for file in files], name, base)
+    if out is not None:
+        replace_text(out, text)
+    if as_json:
+        print_json({"mapping": text, "unsure": unsure})
+        return
+    if out is None:
+        sys.stdout.write(text)
+    for each in unsure:
+        warn(f"unsure: {each}")
+    if out is not None:
+        say(f"wrote {out}; next: read it, then rf data import custom --mapping {out}")
+
+
+def _beside(file: Path, base: Path) -> Path:
+    """Return the path of a file from a directory, where it lies below it."""
+    whole = file.absolute().resolve()
+    return whole.relative_to(base) if whole.is_relative_to(base) else whole
+
+
+@app.command()
 def show(as_json: Json = False) -> None:
-    """Show what is imported: rows by input file, columns and their types, warnings."""
+    """Show what is imported: rows by input file, columns and their types, warnings.
+
+    Warns of columns that are probably not what their type says: numbers, dates or truth values read as text, a category as large
+    as the table, one value only, texts for people. `rf data init-repo` writes the same as comments.
+    """
+    from rf_platform.data.suspicions import find_suspicions
+
     settings = get_settings()
     report = load_report(settings.workspace.tables)
+    suspicions = [] if report.feature_repo else find_suspicions(settings.workspace, report)
     if as_json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "suspicions": [asdict(each) for each in suspicions]})
         return
     say(f"{report.name}, imported from {report.path} at {report.imported_at}")
     _print_counts(report, settings.workspace.tables)
     out_console().print(columns_table(report))
+    for each in suspicions:
+        warn(str(each))
 
 
 @app.command("init-repo")

@@ -3,22 +3,21 @@
 Two steps: the *base* value is the raw one with every spelling of "no value" made NULL; the value proper is computed from it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rf_platform.data.bad_rows import Reason
-from rf_platform.data.convert_time import time_checks, time_value
+from rf_platform.data.convert_time import iso_sql, time_checks, time_value
+from rf_platform.data.predicate import compared_as, passes_sql
 from rf_platform.data.raw import EMPTY, TEXT, RawColumn, RawFile
 from rf_platform.data.specs import Field, Kind
 from rf_platform.data.text_stream import UNDECODABLE
 from rf_platform.errors import DataError
+from rf_platform.literals import COMMA_GROUPS, COMMA_NUMBER, FALSE, NUMBER, PLAIN, TRUE, WHOLE, Writing
 from rf_platform.sql import literal
 from rf_platform.text import trimmed_sql
 
-NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-"""Regular expression of a number written as text."""
-WHOLE = r"[+-]?[0-9]+(\.0*)?"
 _NUMBER_NAN_INF = rf"{NUMBER}|[+-]?([nN][aA][nN]|[iI][nN][fF]([iI][nN][iI][tT][yY])?)"
-_TRUE, _FALSE = "('true', 't', 'yes', 'y', '1')", "('false', 'f', 'no', 'n', '0')"
+_TRUE, _FALSE = (f"({', '.join(map(literal, texts))})" for texts in (TRUE, FALSE))
 SQL_TYPES = {
     Kind.INT: "BIGINT",
     Kind.FLOAT: "DOUBLE",
@@ -37,6 +36,7 @@ _EXPECTED = {
     Kind.BOOL: "expected true or false",
     Kind.INTS: "expected whole numbers",
     Kind.FLOATS: "expected numbers",
+    Kind.STRINGS: "expected a list in JSON; if it is written otherwise, give a `separator`",
 }
 
 
@@ -127,17 +127,19 @@ def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conv
     Raises:
         DataError: the column's type in the file can never become the field's kind.
     """
-    column = raw.column(field)
+    column = field_column(raw, field)
     kind_of_raw = family(column.type)
     sql: str | None
     if column.type == EMPTY:
         sql = f"CAST(NULL AS {SQL_TYPES[field.kind]})"
+    elif field.passes is not None:
+        sql = _passes(field, field.passes, column.type, base)
     elif field.kind is Kind.TIME:
         sql = time_value(field, column, kind_of_raw, base, raw.file.name)
     elif field.kind in _LISTS:
         sql = _list(field, kind_of_raw, base)
     else:
-        sql = scalar(field.kind, kind_of_raw, base)
+        sql = scalar(field.kind, kind_of_raw, base, field.writing)
     if sql is None:
         raise DataError(
             f"{raw.file.name}: column {field.column!r} has the type {column.type}, which cannot be read as {field.kind} "
@@ -161,8 +163,55 @@ def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conv
     return Conversion(base=base_value(raw, column, field.kind), value=sql, checks=tuple(checks))
 
 
-def scalar(kind: Kind, kind_of_raw: str, x: str) -> str | None:
+def field_column(raw: RawFile, field: Field) -> RawColumn:
+    """Return the column a field is read from; where it has a fallback, that of both.
+
+    Raises:
+        DataError: the file has no such column.
+    """
+    own = raw.column(field)
+    if field.fallback is None:
+        return own
+    other = raw.column(replace(field, column=field.fallback, fallback=None))
+    if not field.prefix and own.type == other.type:
+        parts = [base_value(raw, each, field.kind) for each in (own, other)]
+        return RawColumn(sql=f"coalesce({', '.join(parts)})", type=own.type)
+    texts = [
+        scalar(Kind.STRING, family(each.type), base_value(raw, each, Kind.STRING)) if each.type != EMPTY else None
+        for each in (own, other)
+    ]
+    prefix = f"{literal(field.prefix)} || " if field.prefix else ""
+    kind = TEXT if TEXT in (own.type, other.type) else "VARCHAR"
+    return RawColumn(sql=f"coalesce({texts[0] or 'NULL'}, {prefix}{texts[1] or 'NULL'})", type=kind)
+
+
+def _passes(field: Field, condition: str, duck_type: str, base: str) -> str | None:
+    """Return the SQL of whether a value passes the field's condition, or None if it is of a type that is never compared so."""
+    of_raw = family(duck_type)
+    text = scalar(Kind.STRING, of_raw, base)
+    compared = compared_as(condition)
+    number = scalar(Kind.FLOAT, of_raw, base, field.writing)
+    time = base if duck_type == "TIMESTAMP WITH TIME ZONE" else iso_sql(text or "NULL", field.writing.timezone)
+    if (compared == "text" and text is None) or (compared == "number" and number is None):
+        return None
+    truth = scalar(Kind.BOOL, of_raw, base)
+    return passes_sql(
+        condition, base, text or "CAST(NULL AS VARCHAR)", number or "NULL", truth or "NULL", time, field.writing
+    )
+
+
+def with_point(text: str, writing: Writing) -> str:
+    """Return the SQL of a number's text with a decimal point, NULL where it is no number with a decimal comma."""
+    if writing.decimal == ".":
+        return text
+    plain = f"replace(regexp_replace({text}, {literal(COMMA_GROUPS)}, '', 'g'), ',', '.')"
+    return f"CASE WHEN regexp_full_match({text}, {literal(COMMA_NUMBER)}) THEN {plain} END"
+
+
+def scalar(kind: Kind, kind_of_raw: str, x: str, writing: Writing = PLAIN) -> str | None:
     """Return the SQL of a single value of a kind, NULL where it is none, or None if the family of raw types never is one."""
+    if kind in (Kind.INT, Kind.FLOAT) and kind_of_raw == "text":
+        x = with_point(x, writing)
     whole = f"CASE WHEN {x} = TRY_CAST({x} AS BIGINT) THEN TRY_CAST({x} AS BIGINT) END"
     match kind, kind_of_raw:
         case Kind.STRING, "text":
@@ -193,12 +242,14 @@ def scalar(kind: Kind, kind_of_raw: str, x: str) -> str | None:
 def _list(field: Field, kind_of_raw: str, x: str) -> str | None:
     element = _LISTS[field.kind]
     if kind_of_raw == "text":
-        if field.separator is None:
-            return None
-        text = x if element is Kind.STRING else f"trim({x}, '[]')"  # numbers may be written as a JSON list
-        items = f"list_transform(string_split({text}, {literal(field.separator)}), lambda v: {trimmed_sql('v')})"
-        items = f"list_filter({items}, lambda v: v <> '')"
-        return _cast_list(element, "text", items)
+        listed = f"json_valid({x}) AND starts_with({x}, '[')"
+        items = f"CASE WHEN {listed} THEN list_filter(from_json({x}, '[\"VARCHAR\"]'), lambda v: v IS NOT NULL) END"
+        if field.writing.separator is not None:
+            text = x if element is Kind.STRING else f"trim({x}, '[]')"
+            split = f"string_split({text}, {literal(field.writing.separator)})"
+            items = f"coalesce({items}, {split})"
+        items = f"list_filter(list_transform({items}, lambda v: {trimmed_sql('v')}), lambda v: v <> '')"
+        return _cast_list(element, "text", items, field.writing)
     if not kind_of_raw.endswith("[]"):
         return None
     of_raw = kind_of_raw.removesuffix("[]")
@@ -206,13 +257,13 @@ def _list(field: Field, kind_of_raw: str, x: str) -> str | None:
     items = x if element is Kind.FLOAT else f"list_filter({x}, lambda v: v IS NOT NULL)"
     if of_raw == "text":
         items = f"list_filter(list_transform({items}, lambda v: {trimmed_sql('v')}), lambda v: v <> '')"
-    return _cast_list(element, of_raw, items)
+    return _cast_list(element, of_raw, items, field.writing)
 
 
-def _cast_list(element: Kind, of_raw: str, items: str) -> str | None:
+def _cast_list(element: Kind, of_raw: str, items: str, writing: Writing) -> str | None:
     if element is Kind.STRING and of_raw == "text":
         return items
-    value = scalar(element, of_raw, "v")
+    value = scalar(element, of_raw, "v", writing)
     if value is None:
         return None
     return f"list_transform({items}, lambda v: {value})"
@@ -222,13 +273,16 @@ def _value_checks(field: Field, base: str, value: str) -> list[Check]:
     expected = _EXPECTED.get(field.kind, "")
     found: list[Check] = []
     if field.kind in _LISTS:
-        found.append(Check(reason=Reason.WRONG_TYPE, condition=_any(value, "v IS NULL"), detail=expected))
+        none = f"({base} IS NOT NULL AND {value} IS NULL)"
+        found.append(
+            Check(reason=Reason.WRONG_TYPE, condition=f"{none} OR {_any(value, 'v IS NULL')}", detail=expected)
+        )
         if field.kind is Kind.FLOATS:
             found.append(Check(reason=Reason.NAN, condition=_any(value, "isnan(v)"), detail="in a list"))
             found.append(Check(reason=Reason.OUT_OF_RANGE, condition=_any(value, "isinf(v)"), detail="infinite"))
             found.append(Check(reason=Reason.OUT_OF_RANGE, condition=_any(value, too_large("v")), detail=_TOO_LARGE))
         return found
-    if field.kind is Kind.STRING:
+    if field.kind is Kind.STRING or (field.passes is not None and compared_as(field.passes) != "number"):
         return found
     found.append(Check(reason=Reason.WRONG_TYPE, condition=f"{base} IS NOT NULL AND {value} IS NULL", detail=expected))
     if field.kind is Kind.FLOAT:

@@ -1,9 +1,8 @@
 """Import a source into a workspace: find, load, check, write, and only then replace the earlier tables."""
 
-import os
 import shutil
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -13,28 +12,40 @@ import pyarrow.parquet as pq
 from rf_platform.cli.console import Tracker, track
 from rf_platform.data.adapters import Request, read_source
 from rf_platform.data.bad_rows import BadRows
-from rf_platform.data.event_log.reading import EventWindow
+from rf_platform.data.doubtful_ids import stand_ins
+from rf_platform.data.fallback import described_fallback
+from rf_platform.data.history_only import not_recommendable, with_history_only
 from rf_platform.data.infer import LoadedTable, settle
+from rf_platform.data.loading import CHECK, WRITE, load_tables, open_scratch, steps
 from rf_platform.data.meaning_hints import as_sentence, find_hints
-from rf_platform.data.raw import load_file
+from rf_platform.data.parts import join_parts
 from rf_platform.data.replacing import replacing
 from rf_platform.data.report import FileCounts, ImportReport, load_report
-from rf_platform.data.specs import TABLES, EventTime, Kind, SourceSpec, TableSpec
+from rf_platform.data.specs import TABLES, EventTime, Field, Kind, SourceSpec, TableSpec
 from rf_platform.data.stage import EVENT_TIME, shown_time, stage, staged
-from rf_platform.data.verdict import changed_ids, count_files, implausible, refuse, swallowed, undescribed
+from rf_platform.data.verdict import (
+    changed_ids,
+    count_files,
+    implausible,
+    misnamed_types,
+    refuse,
+    repeated_hours,
+    swallowed,
+    undescribed,
+)
 from rf_platform.data.write import QUARANTINE, sha256, write_bare_items, write_quarantine, write_table
 from rf_platform.errors import DataError, NotFoundError, UsageError
 from rf_platform.failures import translated
+from rf_platform.forget import leave_out_forgotten
+from rf_platform.settings import get_settings
 from rf_platform.sql import identifier, pattern_literal
 from rf_platform.workspace import Workspace
 
-_MEMORY = 2 << 30
-_LARGE_INPUT = 256 << 20
+_MOST_TYPES = 200
 _MADE_TIMES = (
     "the source has positions, not times: event times are made, 2000-01-01 plus one hour per position; "
     "hour and weekday are null"
 )
-_LOAD, _CHECK, _WRITE = 100, 60, 40  # progress steps of a table: relative costs
 
 
 class OnError(StrEnum):
@@ -61,34 +72,40 @@ def import_tables(
         on_error: refuse the whole import for one bad row, or go on without the bad rows and keep them in a file.
         replace: allow to replace the tables of another catalog.
         threads: DuckDB's threads; default: all.
-        now: times after it lie in the future; default: the present.
+        now: times after it by more than ``RF_EVENTS_AHEAD_SECONDS`` lie in the future; default: the present.
 
     Raises:
         UsageError, NotFoundError, ConfigError: the request or the mapping is wrong.
         DataError: a file is unusable, or has bad rows and ``on_error`` is ``FAIL``.
         UnavailableError: another import into this workspace is running.
     """
-    now = now or datetime.now(UTC)
+    latest = (now or datetime.now(UTC)) + timedelta(seconds=get_settings().events_ahead_seconds)
     with replacing(workspace.tables) as fresh:
         work = fresh / "work"
         work.mkdir()
         source = read_source(request, work)
         before = check_catalog(workspace, source.name, replace)
-        connection = _connect(source, work, threads)
+        connection = open_scratch(source, work, threads)
         try:
             with (
                 translated(f"the import of {source.name}", kind=DataError, place=workspace.root),
-                track(f"import {source.name}", _steps(source)) as tracker,
+                track(f"import {source.name}", steps(source)) as tracker,
             ):
                 bad = BadRows(connection)
-                tables = settle(connection, _load(connection, source, bad, tracker))
+                tables = settle(connection, load_tables(connection, source, bad, tracker))
+                declared = tables
+                notes = described_fallback(connection, tables)
                 for table in tables:
-                    stage(connection, table, bad, f"make_timestamptz({int(now.timestamp() * 1_000_000)})")
-                    tracker.advance(_CHECK, f"{table.spec.table} checked")
+                    stage(connection, table, bad, f"make_timestamptz({int(latest.timestamp() * 1_000_000)})")
+                    tracker.advance(CHECK, f"{table.spec.table} checked")
                 counts = count_files(connection, tables, bad)
                 refuse(counts, bad, any_bad_row=on_error is OnError.FAIL)
+                tables, joined = join_parts(connection, tables)
+                if source.history_only:
+                    tables = with_history_only(connection, tables)
                 rows = _write(connection, tables, counts, fresh, tracker)
-            report = _report(connection, request, source, tables, counts, rows, fresh, before)
+                leave_out_forgotten(workspace, fresh)
+            report = _report(connection, request, source, declared, tables, counts, rows, fresh, before, joined, notes)
         finally:
             connection.close()
             shutil.rmtree(work)
@@ -119,65 +136,6 @@ def check_catalog(workspace: Workspace, name: str, replace: bool) -> ImportRepor
     return present
 
 
-def _connect(source: SourceSpec, work: Path, threads: int | None) -> duckdb.DuckDBPyConnection:
-    """Open a scratch database: in memory, which is twice as fast, or for a large input on disk, which keeps memory bounded."""
-    size = sum(f.path.stat().st_size for t in source.tables for f in t.files)
-    memory = min(_MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
-    connection = duckdb.connect(
-        ":memory:" if size < _LARGE_INPUT else str(work / "scratch.duckdb"),
-        config={
-            "memory_limit": f"{memory >> 20}MiB",
-            "temp_directory": str(work / "spill"),
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            **({"threads": threads} if threads else {}),
-        },
-    )
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("PRAGMA disable_checkpoint_on_shutdown")  # a scratch file is deleted then
-    return connection
-
-
-def _steps(source: SourceSpec) -> int:
-    return sum(len(t.files) * _LOAD + _CHECK + _WRITE for t in source.tables)
-
-
-class _FileProgress:
-    """Turns bytes read of one file into progress steps."""
-
-    def __init__(self, tracker: Tracker, file: Path) -> None:
-        self._tracker, self._size = tracker, max(1, file.stat().st_size)
-        self._read = self._steps = 0
-
-    def consumed(self, count: int) -> None:
-        self._read += count
-        self._advance(min(_LOAD, self._read * _LOAD // self._size), "")
-
-    def finish(self, note: str) -> None:
-        self._advance(_LOAD, note)
-
-    def _advance(self, to: int, note: str) -> None:
-        if to > self._steps:
-            self._tracker.advance(to - self._steps, note)
-            self._steps = to
-
-
-def _load(
-    connection: duckdb.DuckDBPyConnection, source: SourceSpec, bad: BadRows, tracker: Tracker
-) -> list[LoadedTable]:
-    loaded: list[LoadedTable] = []
-    number = 0
-    for table in source.tables:
-        raws = []
-        for file in table.files:
-            progress = _FileProgress(tracker, file.path)
-            raws.append(load_file(connection, table, file, number, bad, progress.consumed))
-            progress.finish(f"{file.name} read")
-            number += 1
-        loaded.append(LoadedTable(table, tuple(raws)))
-    return loaded
-
-
 def _write(
     connection: duckdb.DuckDBPyConnection,
     tables: Sequence[LoadedTable],
@@ -189,7 +147,7 @@ def _write(
     rows: dict[str, int] = {}
     for table in tables:
         rows[table.spec.table] = write_table(connection, table.spec, fresh)
-        tracker.advance(_WRITE, f"{table.spec.table} written")
+        tracker.advance(WRITE, f"{table.spec.table} written")
     if "items" not in rows:
         rows["items"] = write_bare_items(connection, fresh)
     if any(c.quarantined for c in counts):
@@ -201,11 +159,14 @@ def _report(
     connection: duckdb.DuckDBPyConnection,
     request: Request,
     source: SourceSpec,
+    settled: Sequence[LoadedTable],
     tables: Sequence[LoadedTable],
     counts: tuple[FileCounts, ...],
     rows: dict[str, int],
     fresh: Path,
     before: ImportReport | None,
+    joined: Sequence[str],
+    notes: Sequence[str],
 ) -> ImportReport:
     first, last, users = connection.execute(
         f"SELECT {shown_time(f'min({EVENT_TIME})')}, {shown_time(f'max({EVENT_TIME})')}, count(DISTINCT user_id) "
@@ -233,21 +194,62 @@ def _report(
         inputs=counts,
         files={name: sha256(fresh / name) for name in (*written, *([QUARANTINE] if refused else []))},
         columns={name: column_types(fresh / f"{name}.parquet") for name in rows},
-        settled=_settled(source.tables, [t.spec for t in tables]),
+        settled=_settled(source.tables, [t.spec for t in settled]),
+        writing=_writing(tables),
         display=source.display,
         first_event=first,
         last_event=last,
         warnings=(
             *swallowed(tables),
+            *joined,
             *changed_ids(connection, tables, before),
-            *undescribed(connection, tables),
-            *implausible(connection, EventWindow().since),
+            *undescribed(connection, tables, history_only=source.history_only),
+            *stand_ins(connection, staged("interactions")),
+            *repeated_hours(connection, tables),
+            *implausible(connection, get_settings().events_since),
             *([as_sentence(hints)] if hints else []),
+            *misnamed_types(connection, source, log),
         ),
+        event_types=_event_types(connection, log),
+        renamed_types=dict(source.renamed_types),
+        event_weights=dict(source.event_weights) if isinstance(source.event_weights, Mapping) else source.event_weights,
         bounds=bounds,
-        notes=(_MADE_TIMES,) if source.time is EventTime.POSITION else (),
+        notes=(
+            *((_MADE_TIMES,) if source.time is EventTime.POSITION else ()),
+            *notes,
+            *not_recommendable(connection, tables),
+        ),
         imported_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _writing(tables: Sequence[LoadedTable]) -> dict[str, dict[str, str]]:
+    """Return how columns are written as text, where more than one way is usual."""
+    return {
+        f"{table.spec.table}.{field.name}": tags
+        for table in tables
+        for field in table.spec.fields
+        if field.name in table.spec.outputs and field.id_of is None and (tags := used_tags(field))
+    }
+
+
+def _event_types(connection: duckdb.DuckDBPyConnection, log: str) -> tuple[str, ...]:
+    rows = connection.execute(
+        f"SELECT event_type FROM {log} GROUP BY event_type ORDER BY count(*) DESC, event_type LIMIT {_MOST_TYPES + 1}"
+    ).fetchall()
+    return tuple(row[0] for row in rows) if len(rows) <= _MOST_TYPES else ()
+
+
+def used_tags(field: Field) -> dict[str, str]:
+    """Return the tags of a field's writing that matter to its kind."""
+    matter = {
+        Kind.TIME: ("timezone",),
+        Kind.FLOAT: ("decimal",),
+        Kind.FLOATS: ("decimal", "separator"),
+        Kind.INTS: ("separator",),
+        Kind.STRINGS: ("separator",),
+    }.get(field.kind, ())
+    return {name: value for name, value in field.writing.tags().items() if name in matter}
 
 
 def column_types(path: Path) -> dict[str, str]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from rf_platform.data.convert import EXACT, NUMBER, base_value, family
+from rf_platform.data.convert import EXACT, base_value, family, field_column
 from rf_platform.data.convert_time import ISO_TIME, SMALLEST
 from rf_platform.data.raw import EMPTY, TEXT, RawFile
 from rf_platform.data.specs import Field, Kind, TableSpec, TimeFormat
 from rf_platform.errors import ConfigError
-from rf_platform.sql import identifier
+from rf_platform.literals import COMMA_NUMBER, NUMBER
+from rf_platform.sql import identifier, literal
 
 # Only such texts are numbers of an id or a code: 007 and +7 would not come back as they were.
 CANONICAL_WHOLE = "0|-?[1-9][0-9]*"
@@ -123,14 +124,15 @@ class _Values:
 
 
 def _values(connection: duckdb.DuckDBPyConnection, raw: RawFile, field: Field) -> _Values:
-    column = raw.column(field)
+    column = field_column(raw, field)
     kind = family(column.type)
     if column.type == EMPTY:
         return _Values(family=kind, in_text_file=False, values=0)
     number = "true"
     if kind == "text":
         whole = f"regexp_full_match(b, '{CANONICAL_WHOLE}')"
-        number = f"(regexp_full_match(b, '{NUMBER}') AND NOT regexp_matches(b, '^[+-]?0[0-9]'))"
+        form = NUMBER if field.writing.decimal == "." else COMMA_NUMBER
+        number = f"(regexp_full_match(b, {literal(form)}) AND NOT regexp_matches(b, '^[+-]?0[0-9]'))"
     elif kind in ("int", "float"):
         whole = "true" if kind == "int" else "b = TRY_CAST(b AS BIGINT)"
     else:

@@ -1,22 +1,33 @@
 """The mapping file: which columns of the user's own tables mean what. Every key is checked; unknown ones are refused by name."""
 
 import re
-from collections.abc import Hashable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from rf_platform.data.log_columns import LOG_COLUMNS
-from rf_platform.errors import ConfigError, NotFoundError
+from rf_platform.data.log_columns import LOG_COLUMNS, RECOMMENDABLE
+from rf_platform.data.predicate import is_condition, parse_predicate
+from rf_platform.errors import ConfigError, NotFoundError, UsageError
+from rf_platform.features.event_weights import EventWeights
+from rf_platform.literals import Decimal, zones
+from rf_platform.yaml_file import read_yaml
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 _LISTS = ("strings", "ints", "floats")
 _RESERVED = {
     "interactions": LOG_COLUMNS,
-    "items": ("user_id", "item_id", "event_timestamp"),
+    "items": ("user_id", "item_id", "event_timestamp", RECOMMENDABLE),
     "users": ("user_id", "item_id", "event_timestamp"),
 }
 
@@ -37,7 +48,49 @@ def _short_columns(value: Any) -> Any:
     )
 
 
+def _unpadded(value: str) -> str:
+    if value != value.strip():
+        raise ValueError("blanks around a type never match: they are taken off when a file is read")
+    return value
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _zone(value: str) -> str:
+    if value not in zones():
+        near = get_close_matches(value, zones(), n=1)
+        raise ValueError(
+            f"no such time zone; {f'did you mean {near[0]!r}?' if near else 'write one like Europe/Berlin'}"
+        )
+    return value
+
+
+def _time_format(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if "%" not in value:
+        if value.lower() not in _FORMATS:
+            raise ValueError(
+                f"Input should be {', '.join(map(repr, _FORMATS[:-1]))} or {_FORMATS[-1]!r}, or a pattern such as "
+                "'%d.%m.%Y %H:%M'"
+            )
+        return value.lower()
+    import duckdb
+
+    try:
+        duckdb.execute("SELECT try_strptime('', ?)", [value])
+    except duckdb.Error as error:
+        raise ValueError(f"no pattern of a time: {str(error).splitlines()[0]}") from error
+    return value
+
+
+_FORMATS = ("auto", "seconds", "ms", "us", "ns", "iso", "position")
 _Column = Annotated[str, BeforeValidator(_number)]
+_Type = Annotated[str, Field(min_length=1), AfterValidator(_unpadded)]
+_Zone = Annotated[str, AfterValidator(_zone)]
+_Format = Annotated[str, BeforeValidator(_time_format)]
 
 
 class _Part(BaseModel):
@@ -51,16 +104,29 @@ class IdColumn(_Part):
     type: Literal["auto", "int", "string"] = "auto"
 
 
+class UserColumn(IdColumn):
+    """Column with the id of a user, and the column that is taken where it is empty, such as that of a session's id."""
+
+    fallback: _Column | None = None
+    prefix: str = Field(default="", max_length=20)
+    """Stands before an id from ``fallback``: the user 17 and the session 17 are two."""
+
+    @model_validator(mode="after")
+    def _both(self) -> "UserColumn":
+        if self.prefix and self.fallback is None:
+            raise ValueError("'prefix' belongs to ids from a 'fallback' column")
+        if self.prefix and self.type == "int":
+            raise ValueError("ids with a 'prefix' are texts; leave `type: int` out")
+        return self
+
+
 class TimeColumn(_Part):
     """Column with the time, and its format; short form: the column's name."""
 
     column: _Column
-    format: Literal["auto", "seconds", "ms", "us", "ns", "iso", "position"] = "auto"
-
-    @field_validator("format", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
+    format: _Format = "auto"
+    timezone: _Zone | None = None
+    """Of times without a zone; default: that of the table."""
 
 
 class EventType(_Part):
@@ -68,11 +134,32 @@ class EventType(_Part):
 
     column: _Column | None = None
     value: str | None = None
+    rename: dict[_Type, _Type] = Field(default_factory=dict)
+    """Names that types get, by those in the file; types that get the same name become one."""
+    weights: dict[_Type, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | str | None = None
+    """Weight of a type, by its name after ``rename``, as a target of training; or the name of a column that has it."""
 
     @model_validator(mode="after")
     def _one(self) -> "EventType":
         if (self.column is None) == (self.value is None):
             raise ValueError("give either 'column' or 'value'")
+        if self.rename and self.value is not None:
+            raise ValueError("'rename' is for types from a column; write the name as 'value'")
+        for old, new in self.rename.items():
+            if self.rename.get(new, new) != new:
+                raise ValueError(
+                    f"'rename' makes {old!r} {new!r}, and {new!r} {self.rename[new]!r}; write the last name for both"
+                )
+        for name in self.weights if isinstance(self.weights, dict) else ():
+            if name in self.rename:
+                raise ValueError(
+                    f"'weights' names the type {name!r}, which is renamed; write its new name {self.rename[name]!r}"
+                )
+        if self.weights is not None:
+            try:
+                EventWeights.of(self.weights, "'weights'")
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
         return self
 
 
@@ -80,6 +167,7 @@ class RatingColumn(_Part):
     """Column with the rating, and the range it must lie in; short form: the column's name."""
 
     column: _Column
+    decimal: Decimal | None = None
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)
 
@@ -95,7 +183,9 @@ class ExtraColumn(_Part):
 
     column: _Column
     type: Literal["auto", "string", "int", "float", "bool", "time", "strings", "ints", "floats"] = "auto"
-    format: Literal["auto", "seconds", "ms", "us", "ns", "iso"] | None = None
+    format: _Format | None = None
+    timezone: _Zone | None = None
+    decimal: Decimal | None = None
     separator: str | None = Field(default=None, min_length=1)
     display: bool = False
 
@@ -103,8 +193,11 @@ class ExtraColumn(_Part):
     def _consistent(self) -> "ExtraColumn":
         if self.separator is not None and self.type not in ("auto", *_LISTS):
             raise ValueError(f"'separator' is for multi-valued types ({', '.join(_LISTS)}), not for {self.type!r}")
-        if self.format is not None and self.type != "time":
-            raise ValueError("'format' is for columns of type 'time'")
+        for name in ("format", "timezone"):
+            if getattr(self, name) is not None and self.type != "time":
+                raise ValueError(f"'{name}' is for columns of type 'time'")
+        if self.format == "position":
+            raise ValueError("'position' is an order of events; attributes need a time")
         return self
 
 
@@ -128,11 +221,15 @@ class TextLayout(_Part):
 
 class _TablePart(_Part):
     file: str = Field(min_length=1)
-    format: Literal["csv", "parquet"] | None = None
+    format: Literal["csv", "json", "parquet"] | None = None
     csv: TextLayout | None = None
+    timezone: _Zone | None = None
+    """Of times without a zone; default: that of the mapping."""
+    decimal: Decimal | None = None
 
 
 _Id = Annotated[IdColumn, BeforeValidator(_short)]
+_User = Annotated[UserColumn, BeforeValidator(_short)]
 _Time = Annotated[TimeColumn, BeforeValidator(_short)]
 _Extras = Annotated[dict[str, Annotated[ExtraColumn, BeforeValidator(_short)]], BeforeValidator(_short_columns)]
 
@@ -140,7 +237,7 @@ _Extras = Annotated[dict[str, Annotated[ExtraColumn, BeforeValidator(_short)]], 
 class InteractionsPart(_TablePart):
     """The interaction log: user, item, time and type of each event."""
 
-    user: _Id
+    user: _User
     item: _Id
     timestamp: _Time
     event_type: Annotated[EventType, BeforeValidator(_short)] = EventType(value="interaction")
@@ -148,17 +245,43 @@ class InteractionsPart(_TablePart):
     context: _Extras = Field(default_factory=dict)
     sorted: bool = False
 
+    @model_validator(mode="after")
+    def _weighed(self) -> "InteractionsPart":
+        weights = self.event_type.weights
+        known = [*(("rating",) if self.rating is not None else ()), *self.context]
+        if isinstance(weights, str) and weights not in known:
+            near = get_close_matches(weights, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known columns: {', '.join(known) or 'none'}"
+            raise ValueError(
+                f"event_type.weights: {weights!r} is no column that events keep ('rating' and those of 'context'); {hint}"
+            )
+        return self
+
 
 class ItemsPart(_TablePart):
-    """Item attributes."""
+    """Item attributes; of several parts the first says which items there are."""
 
     item: _Id
     timestamp: _Time | None = None
     attributes: _Extras = Field(default_factory=dict)
+    recommendable: str | None = None
+    """Column with truth values, or a condition on one such as ``stock > 0``: other items are in the catalog and not offered."""
+    undescribed: Literal["history", "offer"] = "history"
+    """Items of the log that have no row here: in histories only, or offered as well."""
+
+    @field_validator("recommendable")
+    @classmethod
+    def _condition(cls, value: str | None) -> str | None:
+        if value is not None and is_condition(value):
+            try:
+                parse_predicate(value)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+        return value
 
 
 class UsersPart(_TablePart):
-    """User attributes."""
+    """User attributes; of several parts the first says which users there are."""
 
     user: _Id
     timestamp: _Time | None = None
@@ -169,18 +292,27 @@ class Mapping(_Part):
     """A whole mapping file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    timezone: _Zone = "UTC"
+    decimal: Decimal = "."
     interactions: InteractionsPart
-    items: ItemsPart | None = None
-    users: UsersPart | None = None
+    items: Annotated[tuple[ItemsPart, ...], BeforeValidator(_listed)] = ()
+    users: Annotated[tuple[UsersPart, ...], BeforeValidator(_listed)] = ()
 
     @model_validator(mode="after")
     def _names(self) -> "Mapping":
-        for table in ("items", "users"):
-            part = getattr(self, table)
-            if part is not None and part.timestamp is not None and part.timestamp.format == "position":
+        described: list[tuple[str, ItemsPart | UsersPart]] = [("items", p) for p in self.items]
+        for table, part in (*described, *(("users", p) for p in self.users)):
+            if part.timestamp is not None and part.timestamp.format == "position":
                 raise ValueError(f"{table}.timestamp: 'position' is an order of events; attributes need a time")
-        parts = {"interactions": self.interactions.context}
-        parts |= {t: getattr(self, t).attributes for t in ("items", "users") if getattr(self, t) is not None}
+        if sum(part.recommendable is not None for part in self.items) > 1:
+            raise ValueError("items: several parts say 'recommendable'; say it once")
+        if any(part.undescribed != "history" for part in self.items[1:]):
+            raise ValueError("items: 'undescribed' belongs to the first part, which says which items there are")
+        parts: dict[str, list[str]] = {"interactions": list(self.interactions.context)}
+        parts |= {
+            "items": [n for p in self.items for n in p.attributes],
+            "users": [n for p in self.users for n in p.attributes],
+        }
         for table, columns in parts.items():
             seen = {name.lower() for name in _RESERVED[table]}
             for name in columns:
@@ -191,7 +323,7 @@ class Mapping(_Part):
                     )
                 if name.lower() in seen:
                     raise ValueError(
-                        f"{table}: {name!r} is taken (names that every table has, and letter case is no difference)"
+                        f"{table}: {name!r} is taken (by every table or another part of this one; letter case is no difference)"
                     )
                 seen.add(name.lower())
         return self
@@ -202,23 +334,12 @@ _MODELS: dict[str, type[BaseModel]] = {
     "items": ItemsPart,
     "users": UsersPart,
     "csv": TextLayout,
-    "user": IdColumn,
+    "user": UserColumn,
     "item": IdColumn,
     "timestamp": TimeColumn,
     "event_type": EventType,
     "rating": RatingColumn,
 }
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A loader that refuses a key given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def load_mapping(path: Path) -> Mapping:
@@ -230,26 +351,26 @@ def load_mapping(path: Path) -> Mapping:
     """
     if not path.is_file():
         raise NotFoundError(f"no mapping file {path}; give --mapping the path of one")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    data = read_yaml(path.read_bytes(), str(path))
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must be a mapping with the keys {', '.join(Mapping.model_fields)}; correct it")
     try:
         return Mapping.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {'; '.join(_explain(e) for e in error.errors())}") from error
+        raise ConfigError(f"{path}: {'; '.join(_explain(e, data) for e in error.errors())}") from error
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, data: dict[str, Any]) -> str:
+    loc = tuple(p for i, p in enumerate(error["loc"]) if i != 1 or isinstance(data.get(str(error["loc"][0])), list))
+    error = {**error, "loc": loc} if loc and loc[0] in ("items", "users") else error
     place = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":
         return f"{place} is missing"
     if error["type"] == "extra_forbidden":
         parents, key = error["loc"][:-1], str(error["loc"][-1])
         extra = len(parents) > 1 and parents[-2] in ("attributes", "context")
-        model = ExtraColumn if extra else _MODELS.get(str(parents[-1]), Mapping) if parents else Mapping
+        named = [str(part) for part in parents if not isinstance(part, int)]
+        model = ExtraColumn if extra else _MODELS.get(named[-1], Mapping) if named else Mapping
         near = get_close_matches(key, model.model_fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(model.model_fields)}"
         return f"unknown key {place!r}; {hint}"

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from unicodedata import combining, normalize
 
 import duckdb
 
@@ -17,11 +18,15 @@ _UNWANTED = (
     "dislike disliked dislikes unlike unliked unfavorite unfavourite downvote downvoted thumbsdown thumbdown skip skipped skips "
     "hide hidden hides report reported flag flagged return returned returns refund refunded refunds chargeback reject rejected "
     "dismiss dismissed block blocked mute muted notinterested uninterested nointerest unwanted negative complaint complained "
-    "unfollow unsubscribe unsubscribed swipeleft leftswipe notrelevant irrelevant"
+    "unfollow unsubscribe unsubscribed swipeleft leftswipe notrelevant irrelevant "
+    "retoure retouren retourniert rucksendung ruecksendung zuruckgegeben zurueckgegeben storniert storno reklamiert reklamation "
+    "abgelehnt ausgeblendet gefalltnicht gefaelltnicht "
+    "retourne rembourse remboursement annule refuse masque "
+    "devuelto devolucion reembolso reembolsado rechazado anulado oculto nomegusta"
 )
 _SEEN = (
     "impression impressions imp exposure exposures exposed shown displayed display viewonly viewedonly inview "
-    "inviewport served rendered seen"
+    "inviewport served rendered seen angezeigt eingeblendet ausgespielt affiche mostrado impresion"
 )
 _RATED = "rating ratings rate rated star stars score scores grade grades vote votes thumb thumbs sentiment"
 _BESIDE = "event events action actions item items product video song article content type count click button"
@@ -154,6 +159,7 @@ def _sounds(name: str, words: tuple[str, ...]) -> bool:
 
 
 def _tokens(name: str) -> list[str]:
-    """Return the words of a name in snake_case, kebab-case, camelCase or with blanks, in lower case."""
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name.replace("'", ""))
+    """Return the words of a name in snake_case, kebab-case, camelCase or with blanks, in lower case and without accents."""
+    plain = "".join(letter for letter in normalize("NFKD", name.replace("'", "")) if not combining(letter))
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", plain)
     return [token.lower() for token in re.split(r"[^A-Za-z0-9]+", apart) if token]

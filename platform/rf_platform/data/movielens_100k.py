@@ -17,6 +17,7 @@ from rf_platform.data.specs import (
     TimeFormat,
 )
 from rf_platform.errors import NotFoundError
+from rf_platform.literals import Writing
 
 NAME = "movielens-100k"
 _GROUPLENS = ("u.data", "u.item", "u.user")
@@ -159,7 +160,7 @@ def _recbole(inter: InputFile, item: InputFile, user: InputFile) -> tuple[TableS
                 id_field("item", "item_id:token", Kind.INT),
                 Field(name="title", column="movie_title:token_seq", kind=Kind.STRING),
                 Field(name="year", column="release_year:token", kind=Kind.STRING),
-                Field(name="genres", column="class:token_seq", kind=Kind.STRINGS, separator=" "),
+                Field(name="genres", column="class:token_seq", kind=Kind.STRINGS, writing=Writing(separator=" ")),
             ),
             outputs=item_outputs(title=f"({title})", genres="genres"),
         ),

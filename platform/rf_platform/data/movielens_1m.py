@@ -24,6 +24,7 @@ from rf_platform.data.specs import (
     TimeFormat,
 )
 from rf_platform.errors import NotFoundError, UsageError
+from rf_platform.literals import Writing
 
 NAME = "movielens-1m"
 _GROUPLENS = ("ratings.dat", "movies.dat", "users.dat")
@@ -96,7 +97,7 @@ def _grouplens(ratings: InputFile, movies: InputFile, users: InputFile) -> tuple
             fields=(
                 id_field("item", "movie id", Kind.INT),
                 Field(name="title", column="title", kind=Kind.STRING),
-                Field(name="genres", column="genres", kind=Kind.STRINGS, separator="|"),
+                Field(name="genres", column="genres", kind=Kind.STRINGS, writing=Writing(separator="|")),
             ),
             outputs=item_outputs(title="title", genres="genres"),
         ),

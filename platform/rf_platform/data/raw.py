@@ -8,7 +8,8 @@ import duckdb
 import pyarrow.parquet as pq
 
 from rf_platform.data.bad_rows import BadRows
-from rf_platform.data.specs import Field, InputFile, ParquetFormat, TableSpec, TextFormat, TimeFormat
+from rf_platform.data.json_reader import load_json
+from rf_platform.data.specs import Field, InputFile, JsonFormat, ParquetFormat, TableSpec, TextFormat, TimeFormat
 from rf_platform.data.text_reader import load_text
 from rf_platform.data.text_stream import shown_bytes_sql
 from rf_platform.errors import DataError
@@ -47,14 +48,16 @@ class RawFile:
     time_formats: dict[str, TimeFormat] = field(default_factory=dict)
     """Formats of times in this file, by field, where they were inferred: files of one table may differ."""
 
-    @property
-    def row(self) -> str:
-        """SQL of the 1-based data row number."""
-        return '"row"' if next(iter(self.columns.values())).type == TEXT else "(file_row + 1)"
+    row: str = '"row"'
+    """SQL of the 1-based data row number."""
+    line: str | None = None
+    """SQL of the whole row as JSON text, where the file has it."""
 
     @property
     def record(self) -> str:
         """SQL of the whole row as JSON text, under the file's own column names."""
+        if self.line is not None:
+            return self.line
         parts = (f"{literal(name)}, {self._json_value(column)}" for name, column in self.columns.items())
         return f"CAST(json_object({', '.join(parts)}) AS VARCHAR)"
 
@@ -96,17 +99,40 @@ def load_file(
     number: int,
     bad: BadRows,
     consumed: Callable[[int], None],
+    *,
+    everything: bool = False,
 ) -> RawFile:
-    """Make a file readable as a relation.
+    """Make a file readable as a relation; ``everything``: all of its columns, where a format reads only those that are needed.
 
     Raises:
         DataError: the file is empty, damaged, or lacks a column the table needs.
     """
     relation = f"raw_{number}"
+    wanted = {name for f in table.fields for name in (f.column, f.fallback) if name is not None}
+    asked = None if everything else wanted
     if isinstance(table.format, ParquetFormat):
-        columns, rows = _view_parquet(connection, relation, file, {f.column for f in table.fields})
+        columns, rows = _view_parquet(connection, relation, file, wanted)
         raw = RawFile(
-            number=number, file=file, relation=relation, columns=columns, rows=rows, undecodable=False, null_values=()
+            number=number,
+            file=file,
+            relation=relation,
+            columns=columns,
+            rows=rows,
+            undecodable=False,
+            null_values=(),
+            row="(file_row + 1)",
+        )
+    elif isinstance(table.format, JsonFormat):
+        loaded = load_json(connection, relation, file, number, table.format, asked, bad, consumed)
+        raw = RawFile(
+            number=number,
+            file=file,
+            relation=relation,
+            columns={name: RawColumn(sql=sql, type=kind or EMPTY) for name, (sql, kind) in loaded.columns.items()},
+            rows=loaded.rows,
+            undecodable=loaded.undecodable,
+            null_values=table.format.null_values,
+            line="line",
         )
     else:
         raw = _load_text(connection, relation, file, number, table.format, bad, consumed)

@@ -51,6 +51,14 @@ class ImportReport:
     """Written table -> column -> Arrow type."""
     settled: dict[str, str] = field(default_factory=dict)
     """Types and time formats that were found out rather than declared: ``table.column`` -> type."""
+    writing: dict[str, dict[str, str]] = field(default_factory=dict)
+    """``table.column`` -> tags of a feature that say how its values are written as text, where that is not the usual way."""
+    event_types: tuple[str, ...] = ()
+    """Types of the events, the most frequent first; empty where there are very many."""
+    renamed_types: dict[str, str] = field(default_factory=dict)
+    """Names that types of events got, by those in the files."""
+    event_weights: dict[str, float] | str | None = None
+    """Weights of types as targets of training, or the column of the log that has them, as the mapping says."""
     bounds: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
     """Least and largest value of columns of the interactions, where the source says them: rows beyond were refused."""
     display: tuple[str, ...] = ()
@@ -86,8 +94,8 @@ def load_report(tables: Path) -> ImportReport:
     with reading(path, "import again with --replace"):
         data = json.loads(path.read_text())
         data["inputs"] = tuple(FileCounts(**f) for f in data["inputs"])
-        for name in ("display", "warnings", "notes"):
-            data[name] = tuple(data[name])
+        for name in ("display", "warnings", "notes", "event_types"):
+            data[name] = tuple(data.get(name, ()))
         return ImportReport(**data)
 
 

@@ -15,13 +15,17 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
+from rf_platform.data.log_columns import RECOMMENDABLE
 from rf_platform.data.meaning_hints import Hint, as_tag, find_hints
 from rf_platform.data.report import ImportReport, load_report
 from rf_platform.data.specs import EventTime
 from rf_platform.data.stage import EVENT_TIME
+from rf_platform.data.suspicions import Suspicion, find_suspicions
 from rf_platform.errors import CorruptError, UsageError
 from rf_platform.failures import reading
 from rf_platform.features.dtype import Dtype
+from rf_platform.features.event_weights import TAG as WEIGHTS
+from rf_platform.features.event_weights import EventWeights
 from rf_platform.files import replace_text
 from rf_platform.interrupts import held
 from rf_platform.locks import locked
@@ -73,12 +77,13 @@ def init_repo(workspace: Workspace, directory: Path) -> list[Path]:
     report = load_report(workspace.tables)
     _check_free(directory)
     tables = {name: _columns(workspace.tables / f"{name}.parquet", columns) for name, columns in report.columns.items()}
+    suspicions = find_suspicions(workspace, report)
     with duckdb.connect() as db:
         log = f"read_parquet({pattern_literal(workspace.tables / 'interactions.parquet')})"
         hints = find_hints(db, log, report.bounds)
     project = re.sub(r"[^A-Za-z0-9]+", "_", report.name).strip("_")
     files = {
-        "definitions.py": _definitions(report, tables, hints, os.path.relpath(workspace.tables, directory)),
+        "definitions.py": _definitions(report, tables, hints, suspicions, os.path.relpath(workspace.tables, directory)),
         "feature_store.yaml": _STORE.format(project=project),  # last: it makes the directory a repository
     }
     new = not directory.exists()
@@ -129,14 +134,18 @@ def _columns(path: Path, imported: Collection[str]) -> dict[str, _Column]:
 
 
 def _definitions(
-    report: ImportReport, tables: dict[str, dict[str, _Column]], hints: list[Hint], tables_path: str
+    report: ImportReport,
+    tables: dict[str, dict[str, _Column]],
+    hints: list[Hint],
+    suspicions: list[Suspicion],
+    tables_path: str,
 ) -> str:
     shared = _shared(tables)
     sides = {
-        "item": _attributes("item", tables["items"], shared, _display(report, tables["items"])),
-        "user": _attributes("user", tables.get("users", {}), shared, ()),
+        "item": _attributes("item", tables["items"], shared, _display(report, tables["items"]), report, suspicions),
+        "user": _attributes("user", tables.get("users", {}), shared, (), report, suspicions),
     }
-    context = _context(report, tables["interactions"], shared)
+    context = _context(report, tables["interactions"], shared, suspicions)
     views = {"item": "item_attributes", "user": "user_profile"}
     present = [side for side, fields in sides.items() if _has_fields(fields)]
     used = re.findall(r"dtype=([\w()]+)", "\n".join([*sides["item"], *sides["user"], *context]))
@@ -159,10 +168,11 @@ def _definitions(
     ]
     for side in present:
         parts.append(_view(views[side], side, f"{side}s", sides[side]))
+    weights = None if report.event_weights is None else EventWeights.of(report.event_weights, "the import")
     parts.append(
         "\n# Written by `rf features materialize` from the interaction log: one row per user with the latest interactions as\n"
         "# aligned arrays, oldest first. A field keeps the log's column named by its tag `of`."
-        + _view("interaction_context", "user", "user_history", context, _history_tags(hints))
+        + _view("interaction_context", "user", "user_history", context, _history_tags(hints, weights))
     )
     names = ", ".join([*(views[side] for side in present), "interaction_context"])
     parts.append(
@@ -172,14 +182,19 @@ def _definitions(
     return "\n".join(parts)
 
 
-def _history_tags(hints: list[Hint]) -> list[str]:
+def _history_tags(hints: list[Hint], weights: EventWeights | None) -> list[str]:
     """Return the lines of the history view's tags, with the meanings that names and ratings suggest as comments."""
+    lines = ["    tags={", '        "history_length": "50",']
+    if weights is not None:
+        lines += [
+            "        # How much an event counts as a target of training, as the mapping of the import says.",
+            f'        "{WEIGHTS}": {_quoted(str(weights))},',
+        ]
     if not hints:
-        return ['    tags={"history_length": "50"},']
+        return [*lines, "    },"] if weights is not None else ['    tags={"history_length": "50"},']
     found = [line for hint in hints for line in textwrap.wrap(f"- {hint.found}", 110)]
     return [
-        "    tags={",
-        '        "history_length": "50",',
+        *lines,
         "        # Every event counts as a wish of its user. These do not look like it:",
         *(f"        # {line}" for line in found),
         "        # If so, take the next line in; the first rule that an event matches counts, all others are wanted.",
@@ -227,14 +242,27 @@ def _display(report: ImportReport, items: dict[str, _Column]) -> tuple[str, ...]
     return (title,) if title else ()
 
 
-def _attributes(side: str, columns: dict[str, _Column], shared: set[str], display: tuple[str, ...]) -> list[str]:
+def _attributes(
+    side: str,
+    columns: dict[str, _Column],
+    shared: set[str],
+    display: tuple[str, ...],
+    report: ImportReport,
+    suspicions: list[Suspicion],
+) -> list[str]:
     """Return the lines of a view's schema, comments among them."""
+    table = f"{side}s."
+    writing = {name.removeprefix(table): tags for name, tags in report.writing.items() if name.startswith(table)}
     lines: list[str] = []
     rows = columns[f"{side}_id"].values if columns else 0
     for column in columns.values():
         if column.name in (f"{side}_id", EVENT_TIME):
             continue
-        tags: dict[str, str] = {}
+        tags: dict[str, str] = dict(writing.get(column.name, {}))
+        if column.name == RECOMMENDABLE:
+            lines.append("# 0: in the catalog and in histories, and never recommended.")
+            lines.append(_field(column.name, column.dtype, {"role": "recommendable"}))
+            continue
         if column.values == 0:
             lines.append(f"# {column.name} has no values")
             continue
@@ -249,13 +277,21 @@ def _attributes(side: str, columns: dict[str, _Column], shared: set[str], displa
             lines.append(
                 f'# {column.distinct:,} different numbers: a category; if it is an amount, tag it "kind": "numeric".'
             )
+        if tags.get("role") != "ignore":
+            lines += _doubts(suspicions, f"{side}s", column.name)
         if column.name in shared and "role" not in tags:
             tags["domain"] = column.name
         lines.append(_field(column.name, column.dtype, tags))
     return lines
 
 
-def _context(report: ImportReport, log: dict[str, _Column], shared: set[str]) -> list[str]:
+def _doubts(suspicions: list[Suspicion], table: str, column: str) -> list[str]:
+    """Return comments on a column that is probably not what its type says."""
+    said = [f"{each.found}; {each.remedy}" for each in suspicions if (each.table, each.column) == (table, column)]
+    return [f"# {line}" for text in said for line in textwrap.wrap(text, 110)]
+
+
+def _context(report: ImportReport, log: dict[str, _Column], shared: set[str], suspicions: list[Suspicion]) -> list[str]:
     names = {
         "item_id": "item_ids",
         "event_type": "event_types",
@@ -280,6 +316,7 @@ def _context(report: ImportReport, log: dict[str, _Column], shared: set[str]) ->
             tags = {"role": "history", "of": column.name}
             if column.name in shared:
                 tags["domain"] = column.name
+            lines += _doubts(suspicions, "interactions", column.name)
             lines.append(
                 _field(names.get(column.name, f"recent_{column.name}"), Dtype(column.dtype.element, is_list=True), tags)
             )

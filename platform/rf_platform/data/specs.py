@@ -1,9 +1,12 @@
 """Description of an import source by its adapter: files, their required columns, conversion to the platform's tables."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
+
+from rf_platform.literals import PLAIN, Writing
 
 TableName = Literal["interactions", "items", "users"]
 TABLES: tuple[TableName, ...] = ("interactions", "items", "users")
@@ -32,6 +35,7 @@ class TimeFormat(StrEnum):
     US = "us"
     NS = "ns"
     ISO = "iso"
+    PATTERN = "pattern"
     POSITION = "position"
 
 
@@ -75,6 +79,14 @@ class TextFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JsonFormat:
+    """A text file with one JSON object a line."""
+
+    encoding: str = "utf-8"
+    null_values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ParquetFormat:
     """A Parquet file; it describes itself."""
 
@@ -99,8 +111,16 @@ class Field:
     time_format: TimeFormat = TimeFormat.AUTO
     time_found: bool = False
     """The format was found out from the values, not declared."""
-    separator: str | None = None
-    """Between the values of a multi-valued attribute that is written as text."""
+    time_pattern: str | None = None
+    """Pattern of a time, as ``strptime`` has it, with the format ``pattern``."""
+    writing: Writing = PLAIN
+    """Form of values that are written as text."""
+    fallback: str | None = None
+    """Name in the file of the column that a missing value is taken from."""
+    prefix: str = ""
+    """Stands before a value from the fallback."""
+    passes: str | None = None
+    """A condition on the raw column, as :mod:`rf_platform.data.predicate` has it: the value is whether it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +129,20 @@ class TableSpec:
 
     table: TableName
     files: tuple[InputFile, ...]
-    format: TextFormat | ParquetFormat
+    format: TextFormat | JsonFormat | ParquetFormat
     fields: tuple[Field, ...]
     outputs: dict[str, str]
     """Columns of the written table in order: name -> DuckDB SQL over the names of ``fields`` and ``__order``."""
     sorted: bool = False
     """The files claim to be sorted by time, so a row that is earlier than one before it is bad."""
+
+    part: int = 0
+    """Tables of attributes may come in parts, which are joined by key: the first says which items or users there are."""
+
+    @property
+    def staged(self) -> str:
+        """Name of the table of its checked rows."""
+        return f"staged_{self.table}{f'_{self.part}' if self.part else ''}"
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -134,5 +162,11 @@ class SourceSpec:
     time: EventTime = EventTime.OBSERVED
     display: tuple[str, ...] = ()
     """Item columns that are shown to people and never fed to the model."""
+    renamed_types: Mapping[str, str] = field(default_factory=dict)
+    """Names that types of events get, by those in the files."""
+    event_weights: Mapping[str, float] | str | None = None
+    """Weights of types as targets of training, or the column of the log that has them; None: all weigh the same."""
+    history_only: bool = False
+    """Items of the log that the items table lacks get a row that says they are not to be recommended."""
     notes: tuple[str, ...] = field(default_factory=tuple)
     """Sentences the import prints."""

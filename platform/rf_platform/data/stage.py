@@ -22,7 +22,7 @@ FILE, ROW, INPUT_ORDER = "__file", "__row", "__order"
 
 
 def staged(table: TableName) -> str:
-    """Return the name of the staged table: the spec's fields, and file number, row and position in the input."""
+    """Return the name of a staged table: the spec's fields, and file number, row and position in the input."""
     return f"staged_{table}"
 
 
@@ -35,7 +35,7 @@ def stage(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRow
         bad: receives the refused rows.
         now: SQL of the moment after which a time lies in the future.
     """
-    spec, target = table.spec, identifier(staged(table.spec.table))
+    spec, target = table.spec, identifier(table.spec.staged)
     columns = ", ".join(f"{identifier(f.name)} {SQL_TYPES[f.kind]}" for f in spec.fields)
     connection.execute(f"CREATE TABLE {target} ({FILE} INTEGER, {ROW} BIGINT, {INPUT_ORDER} BIGINT, {columns})")
     offset = 0
@@ -73,7 +73,7 @@ def _stage_file(
     )
     names = ", ".join(identifier(f.name) for f in spec.fields)
     connection.execute(
-        f"INSERT INTO {identifier(staged(spec.table))} ({FILE}, {ROW}, {INPUT_ORDER}, {names}) "
+        f"INSERT INTO {identifier(spec.staged)} ({FILE}, {ROW}, {INPUT_ORDER}, {names}) "
         f'SELECT {raw.number}, "row", "row" + {offset}, {", ".join(picked)} FROM {converted} ANTI JOIN {problems} USING ("row")'
     )
     for n, *_ in connection.execute(f"SELECT DISTINCT problem FROM {problems}").fetchall():
@@ -95,14 +95,14 @@ def _refuse_unsorted(connection: duckdb.DuckDBPyConnection, table: LoadedTable, 
     )
     query = (
         f"SELECT {INPUT_ORDER}, 'earlier than ' || {shown_time('latest')} || ' in a row before' AS detail "
-        f"FROM (SELECT *, {latest} AS latest FROM {identifier(staged(table.spec.table))}) WHERE {EVENT_TIME} < latest"
+        f"FROM (SELECT *, {latest} AS latest FROM {identifier(table.spec.staged)}) WHERE {EVENT_TIME} < latest"
     )
     _refuse(connection, table, bad, query, EVENT_TIME, Reason.NOT_SORTED)
 
 
 def _refuse_duplicates(connection: duckdb.DuckDBPyConnection, table: LoadedTable, bad: BadRows) -> None:
     """Refuse rows with the key of an earlier row."""
-    name = identifier(staged(table.spec.table))
+    name = identifier(table.spec.staged)
     keys = ", ".join(identifier(k) for k in table.spec.keys)
     first = f"CASE WHEN s.{FILE} = t.{FILE} THEN '' ELSE 'another file, ' END || 'row ' || t.{ROW}"
     query = (
@@ -121,7 +121,10 @@ def _refuse(
 ) -> None:
     """Move the staged rows that ``query`` names by input order, with a detail, to the bad ones."""
     connection.execute(f"CREATE TEMP TABLE refused AS {query}")
-    name, column = identifier(staged(table.spec.table)), next(f for f in table.spec.fields if f.name == field)
+    name, column = (
+        identifier(table.spec.staged),
+        next(f for f in table.spec.fields if f.name == field),
+    )
     shown = shown_time(f"s.{field}") if column.kind is Kind.TIME else f"CAST(s.{identifier(field)} AS VARCHAR)"
     for raw in table.files:
         bad.add(

@@ -4,6 +4,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ _OTHER = {
     b"\xd0\xcf\x11\xe0": "an Excel workbook: save it as CSV",
     b"SQLite format 3\0": "an SQLite database: export the table as CSV",
 }
+_SPREADSHEET = re.compile(r"\Asep=.\r?\n")
+"""First line by which spreadsheets tell each other the delimiter."""
 _TAR_MARK, _TAR_AT = b"ustar", 257
 
 
@@ -124,7 +127,7 @@ class TextStream:
     """Reads a file block by block, unpacks it, and re-encodes it to UTF-8.
 
     Bytes that the encoding does not know are marked by :data:`UNDECODABLE`, so that a bad row can be named instead of the whole
-    file being refused. A byte order mark tells the encoding and is dropped, as are empty lines at the top.
+    file being refused. A byte order mark tells the encoding and is dropped, as are empty lines and a line `sep=;` at the top.
     """
 
     def __init__(self, path: Path, name: str, encoding: str, consumed: Callable[[int], None]) -> None:
@@ -176,7 +179,7 @@ class TextStream:
             self._consumed(self._file.tell() - self._position)
             self._position = self._file.tell()
             if at_start:
-                text = text.removeprefix("\ufeff").lstrip("\r\n")
+                text = _SPREADSHEET.sub("", text.removeprefix("\ufeff").lstrip("\r\n")).lstrip("\r\n")
                 at_start = not text
                 self._refuse_binary(text)
             self.undecodable = self.undecodable or UNDECODABLE in text

@@ -6,7 +6,7 @@ with the width of the features.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,15 +21,24 @@ from rf_platform.data.replacing import reading_tables
 from rf_platform.dataset.array_file import write_sequences
 from rf_platform.dataset.aside import aside_sql, write_aside
 from rf_platform.dataset.asof import first_sql, join_sql, latest_sql, rows_sql
+from rf_platform.dataset.coverage import empty_features, measure_coverage
 from rf_platform.dataset.dataset import FORMAT, Dataset, fingerprint
 from rf_platform.dataset.protocols import LeaveOneOut, SplitProtocol
 from rf_platform.dataset.splitting import split_events
 from rf_platform.dataset.statistics import learn_encoder, split_counts
 from rf_platform.errors import ConfigError, DataError, NotFoundError
 from rf_platform.failures import read_json, translated
+from rf_platform.features.event_weights import unknown_weighted, weighing_field
 from rf_platform.features.expiry import as_time, known_sql, now_us
 from rf_platform.features.history import check_log_id, log_column
-from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
+from rf_platform.features.meanings import (
+    EVENT_TYPE,
+    SEEN,
+    check_meaning_columns,
+    event_types,
+    unknown_types,
+    with_meaning,
+)
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.sources import describe, view_columns
 from rf_platform.features.spec import Side
@@ -99,7 +108,7 @@ def build_dataset(
                 connection.execute(f"SET threads = {options.threads}")
             content = work / "dataset"
             content.mkdir()
-            _Builder(connection, definitions, interactions, content, options).run()
+            DatasetBuilder(connection, definitions, interactions, content, options).run()
         with locked(directory):  # two builds at once do not take the same version, nor write the same dataset twice
             return _publish(content, directory, catalog, options.after_version)
 
@@ -120,7 +129,7 @@ def _publish(content: Path, directory: Path, catalog: str, after_version: int) -
     return Dataset.open(target), True
 
 
-class _Builder:
+class DatasetBuilder:
     """The steps of one build; each leaves tables in DuckDB or files in ``content``."""
 
     def __init__(
@@ -145,8 +154,9 @@ class _Builder:
         ]
 
     def run(self) -> None:
+        """Go through all steps."""
         steps = (
-            self._log,
+            self.read_log,
             self._split,
             self._join_views,
             self._versions,
@@ -171,7 +181,7 @@ class _Builder:
     def _views(self, side: Side) -> list[ViewSource]:
         return [s for s in self.sources if s.side == side]
 
-    def _log(self) -> None:
+    def read_log(self) -> None:
         """Order the wanted events as training reads them, and number them: by user, time, input order."""
         user, item, meanings = self.spec.user, self.spec.item, self.spec.meanings
         columns = describe(self.db, str(self.interactions), "the interaction log")
@@ -179,7 +189,10 @@ class _Builder:
             check_log_id(columns, entity, str(self.interactions))
         check_meaning_columns(meanings, columns, str(self.interactions))
         log = log_relation(self.db, self.interactions, self.events, clock=self.clock)
+        if EVENT_TYPE in columns and meanings:
+            self.warnings += unknown_types(meanings, event_types(self.db, log))
         path = with_meaning(meanings, log, "wanted")
+        self._weights(columns, path)
         kept = "".join(
             f", {log_column(self.db, columns, f, f'{path} l', f'l.{identifier(str(f.of))}', str(self.interactions))} "
             f"AS {identifier(f.name)}"
@@ -196,12 +209,12 @@ class _Builder:
         catalog = [f"SELECT {identifier(item.join_key)}::{ID_TYPES[item.id_type]} AS id FROM {seen}"]
         for source in self._views("item"):
             read = view_columns(self.db, source, self.spec)
-            self.db.execute(f"CREATE TABLE {_rows(source)} AS {rows_sql(source, read)}")
+            self.db.execute(f"CREATE TABLE {rows_table(source)} AS {rows_sql(source, read)}")
             known = known_sql("known", f"make_timestamptz({self.moment_us})")  # what is announced only is not there yet
-            catalog.append(f"SELECT key FROM {_rows(source)} WHERE {known}")
+            catalog.append(f"SELECT key FROM {rows_table(source)} WHERE {known}")
         for source in self._views("user"):
             read = view_columns(self.db, source, self.spec)
-            self.db.execute(f"CREATE TABLE {_rows(source)} AS {rows_sql(source, read)}")
+            self.db.execute(f"CREATE TABLE {rows_table(source)} AS {rows_sql(source, read)}")
         self.db.execute(
             f"""CREATE TABLE item_index AS
             SELECT id, (row_number() OVER (ORDER BY id) - 1)::INTEGER AS item
@@ -226,6 +239,15 @@ class _Builder:
             ids = (f"l.{identifier(e.join_key)}::{ID_TYPES[e.id_type]}" for e in (user, item))
             self.db.execute(f"CREATE TABLE aside AS {aside_sql(meanings, log, *ids)}")
 
+    def _weights(self, columns: Mapping[str, str], wanted: str) -> None:
+        """Check the weights of events against the log."""
+        weights = self.spec.weights
+        if weights is None:
+            return
+        weighing_field(self.spec, weights)
+        if weights.column is None and EVENT_TYPE in columns:
+            self.warnings += unknown_weighted(weights, event_types(self.db, wanted))
+
     def _split(self) -> None:
         """Split the events by the protocol."""
         self.facts = split_events(self.db, self.protocol, self.content.parent)
@@ -235,7 +257,7 @@ class _Builder:
         for source in self.sources:
             if source.side != "context":
                 key = "item_id" if source.side == "item" else "user_id"
-                self.db.execute(f"CREATE TABLE {_joined(source)} AS {join_sql(source, _rows(source), 'log', key)}")
+                self.db.execute(f"CREATE TABLE {_joined(source)} AS {join_sql(source, rows_table(source), 'log', key)}")
 
     def _versions(self) -> None:
         """Find and number the distinct states of items and users: those that an event saw, the newest, those to evaluate with.
@@ -253,7 +275,7 @@ class _Builder:
             self.db.execute(f"CREATE TABLE seen_{side} AS SELECT log.event, log.{key}{seen} FROM log{joins}")
             self.db.execute(f"CREATE TABLE newest_{side} AS {self._states(side, views, latest_sql)}")
             for v in (v for v in views if v.ttl is not None and side == "item"):
-                latest = latest_sql(v, _rows(v), self.moment_us)
+                latest = latest_sql(v, rows_table(v), self.moment_us)
                 if expired := self._one(f"SELECT count(*) FROM ({latest}) WHERE rid IS NULL"):
                     self.warnings.append(
                         f"view '{v.view}': the newest rows of {expired:,} items are older than its ttl of {v.ttl}; the items "
@@ -290,7 +312,7 @@ class _Builder:
             )
             features = "".join(f", r{i}.* EXCLUDE (rid)" for i in range(len(views)))
             values = "".join(
-                f" LEFT JOIN (SELECT * EXCLUDE (key, known, ts) FROM {_rows(v)}"
+                f" LEFT JOIN (SELECT * EXCLUDE (key, known, ts) FROM {rows_table(v)}"
                 f" QUALIFY row_number() OVER (PARTITION BY rid) = 1) r{i} ON r{i}.rid = v.{_rid(v)}"
                 for i, v in enumerate(views)
             )
@@ -305,7 +327,7 @@ class _Builder:
         """Return a query over all items or users with one row of every view each, the one that ``choose`` picks."""
         rids = "".join(f", chosen{i}.rid AS {_rid(v)}" for i, v in enumerate(views))
         joins = "".join(
-            f" LEFT JOIN ({choose(v, _rows(v), self.moment_us)}) chosen{i} ON chosen{i}.key = x.id"
+            f" LEFT JOIN ({choose(v, rows_table(v), self.moment_us)}) chosen{i} ON chosen{i}.key = x.id"
             for i, v in enumerate(views)
         )
         return f"SELECT x.{identifier(side)}{rids} FROM {side}_index x{joins}"
@@ -363,6 +385,9 @@ class _Builder:
         """Learn the encoder on the training split and write spec, statistics and manifest."""
         encoder = learn_encoder(self.db, self.spec, self.content, self.warnings)
         encoder.save(self.content / "encoder")
+        coverage = measure_coverage(self.db, self.spec, self.content)
+        views = [(s, rows_table(s)) for s in self.sources if s.side != "context"]
+        self.warnings += empty_features(self.db, coverage, self.spec, views)
         self.spec.save(self.content / "spec.json")
         manifest = {
             "format": FORMAT,
@@ -373,12 +398,13 @@ class _Builder:
             "vocabularies": {name: v.rows for name, v in encoder.vocabularies.items()},
             "newest_states_at": as_time(self.moment_us).isoformat(),
             "sources": {s.view: Path(s.path).name for s in self.sources if s.side != "context"},
+            "coverage": coverage,
             "warnings": self.warnings,
         }
         (self.content / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
 
 
-def _rows(source: ViewSource) -> str:
+def rows_table(source: ViewSource) -> str:
     """Table of a view's usable rows; names of views are the user's."""
     return identifier(f"rows_{source.view}")
 

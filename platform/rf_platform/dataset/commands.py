@@ -1,10 +1,11 @@
-"""``rf dataset build``."""
+"""``rf dataset build`` and ``rf dataset list``."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rf_platform.cli.console import print_json, say, warn
+from rf_platform.cli.console import out_console, print_json, say, warn
 from rf_platform.cli.options import Json, listing
 from rf_platform.settings import get_settings
 
@@ -77,22 +78,18 @@ def build(
 ) -> None:
     """Join every interaction with the features that were known just before it, and learn vocabularies on the training split.
 
-    Events that were recorded since the import are part of it (docs/events.md).
+    Events that were recorded since the import are part of it (docs/events.md). The share of events, and of items or users, that
+    have a value of each feature is shown and kept in the manifest; a view that no event sees anything of is named.
 
     Writes a new version under the workspace's `datasets/`. Equal inputs give an equal fingerprint: then the version that is
     there already is used. docs/protocols.md explains what each protocol holds out.
     """
     from time import perf_counter
 
-    from rf_platform.data.event_log import has_clock, seal
-    from rf_platform.dataset.build import BuildOptions, build_dataset
-    from rf_platform.dataset.protocols import Temporal, parse_cut, protocol_from_options
-    from rf_platform.errors import UsageError
-    from rf_platform.failures import read_json
-    from rf_platform.features.read import read_definitions
-    from rf_platform.features.store import open_store
+    from rf_platform.dataset.coverage import coverage_table
+    from rf_platform.dataset.protocols import parse_cut, protocol_from_options
+    from rf_platform.dataset.version import build_version
     from rf_platform.peak_memory import peak_bytes
-    from rf_platform.registry import Registry
 
     start = perf_counter()
     chosen = protocol_from_options(
@@ -108,35 +105,9 @@ def build(
             "new_items_only": new_items_only or None,
         },
     )
-    settings = get_settings()
-    path = settings.workspace.tables / "import.json"
-    record = read_json(path, "import again") if path.exists() else {}
-    catalog = record.get("name", "catalog")
-    if isinstance(chosen, Temporal) and record.get("time") == "position":
-        raise UsageError(
-            f"--protocol={protocol} needs times, but those of {catalog!r} were made from positions within each user "
-            f'({path}: "time": "position"), so one moment for all users means nothing; choose another protocol'
-        )
-    definitions = read_definitions(open_store(settings), settings.feature_service)
-    registry = Registry.of(settings)
-    known = [d.version for d in registry.datasets() if d.name.startswith(f"{catalog}-v")]
-    with seal(settings).reading() as events:
-        dataset, new = build_dataset(
-            definitions,
-            settings.workspace.tables / "interactions.parquet",
-            settings.workspace.datasets,
-            catalog,
-            BuildOptions(
-                memory_limit=memory,
-                threads=settings.threads,
-                protocol=chosen,
-                events=tuple(events),
-                clock=has_clock(settings),
-                after_version=max(known, default=0),
-            ),
-        )
-    dataset.record(registry)
-    for warning in dataset.manifest.get("warnings", ()):
+    built = build_version(get_settings(), chosen, memory)
+    dataset, new = built.dataset, built.new
+    for warning in built.warnings:
         warn(warning)
     if as_json:
         found = {"targets": dataset.targets, "path": str(dataset.path), "new": new}
@@ -145,11 +116,57 @@ def build(
         )
         return
     counts = dataset.manifest["counts"]
+    if coverage := dataset.manifest.get("coverage"):
+        out_console().print(coverage_table(coverage))
     say(
         f"{'built' if new else 'unchanged:'} {dataset.name}: {counts['events']:,} events of {counts['users']:,} users and "
         f"{counts['items']:,} items ({counts['train']:,} train, {counts['validation']:,} validation, {counts['test']:,} test)\n"
         f"{_described(dataset)}"
     )
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List dataset versions, the newest first, with protocol, counts, size and the runs trained on each."""
+    from rich.filesize import decimal
+    from rich.markup import escape
+    from rich.table import Table
+
+    from rf_platform.dataset import Dataset
+    from rf_platform.errors import RfError
+    from rf_platform.registry import Registry
+    from rf_platform.registry.retention import size_of
+
+    registry = Registry.of()
+    records = [d for d in reversed(registry.datasets()) if d.removed_at is None]
+    runs = [run for run in registry.runs() if run.removed_at is None and not run.trial]
+    rows = []
+    for record in records:
+        try:
+            protocol: str | None = Dataset.open(record.path).protocol["name"]
+        except RfError:  # shown without
+            protocol = None
+        trained = [run.name for run in runs if run.dataset == record.name]
+        rows.append({**asdict(record), "protocol": protocol, "bytes": size_of(record.path), "runs": trained})
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        say(f"no datasets in {get_settings().workspace.root} yet; build one with `rf dataset build`")
+        return
+    table = Table("dataset", "built (UTC)", "protocol", "events", "users", "items", "size", "fingerprint", "runs")
+    for row in rows:
+        counts = (f"{row['counts'].get(name, 0):,}" for name in ("events", "users", "items"))
+        table.add_row(
+            escape(row["name"]),
+            f"{row['created_at']:%Y-%m-%d %H:%M}",
+            row["protocol"] or "[red]cannot be read[/]",
+            *counts,
+            decimal(row["bytes"]),
+            row["fingerprint"][:12],
+            escape(", ".join(row["runs"])),
+        )
+    out_console().print(table)
 
 
 def _described(dataset: "Dataset") -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,12 +96,14 @@ class Sequences:
     """
     aside: Aside | None = None
     """Events that are in no history; None where all events are wanted."""
+    hidden: np.ndarray | None = None
+    """bool [items]: items that are not recommendable, which no ranking has; None where there are none."""
 
     @classmethod
     def open(cls, directory: Path) -> "Sequences":
         """Memory-map the arrays of a dataset version."""
         with reading(directory, _REBUILD):
-            names = [name for name in cls.__dataclass_fields__ if name != "aside"]
+            names = [name for name in cls.__dataclass_fields__ if name not in ("aside", "hidden")]
             arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in names}
             return cls(**arrays, aside=Aside.open(directory))
 
@@ -194,7 +196,7 @@ class Dataset:
     @cached_property
     def sequences(self) -> Sequences:
         """All events, memory-mapped."""
-        return Sequences.open(self.path / "sequences")
+        return replace(Sequences.open(self.path / "sequences"), hidden=self._hidden_items())
 
     @cached_property
     def encoder(self) -> FeatureEncoder:
@@ -247,6 +249,15 @@ class Dataset:
         """[users]: ids of all users with wanted events; sorted."""
         key = self.spec.user.join_key
         return _ids(self._columns("users", "user", "current", key), "user", key)
+
+    def _hidden_items(self) -> np.ndarray | None:
+        """Return which items are not recommendable, in the version to evaluate with; None where all are."""
+        if (field := self.spec.recommendable) is None:
+            return None
+        versions = self._columns("items", "item", "evaluation", field.name)
+        said = versions[field.name].cast(pa.int64()).fill_null(1).to_numpy()
+        hidden: np.ndarray = said[_flagged(versions, "item", "evaluation")] == 0
+        return hidden if hidden.any() else None
 
     def _columns(self, table: str, *columns: str) -> pa.Table:
         """Return some columns of the items or users; reading all can cost much more."""

@@ -116,6 +116,8 @@ def _tables(
     uses: dict[str, list[str]] = {}
     if item_id:
         uses[ITEM_ID_DOMAIN] = ["item_id (item)", "item_id (history)"]
+    for domain in spec.semantic_domains:
+        uses[domain.name] = [f"{domain.name} (item)", f"{domain.name} (history)"]
     for side in ("item", "user", "context"):
         for f in spec.inputs(side):
             if f.domain is not None:

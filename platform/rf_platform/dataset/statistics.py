@@ -2,20 +2,31 @@
 
 import math
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
-from rf_platform.errors import DataError
+from rf_platform.errors import ConfigError, DataError
 from rf_platform.features.dtype import MISSING_STRING
 from rf_platform.features.encode import FeatureEncoder, NumericStats
-from rf_platform.features.spec import ITEM_ID_DOMAIN, DomainSpec, FeatureSpec, FieldSpec
+from rf_platform.features.semantic_ids import NO_CODE, learn_semantic_ids
+from rf_platform.features.spec import ITEM_ID_DOMAIN, DomainSpec, FeatureSpec, FieldSpec, SemanticSpec
 from rf_platform.features.vocabulary import Vocabulary, arrow_type
 from rf_platform.sql import identifier, pattern_literal
+from rf_platform.text import byte_size
+from rf_platform.texts.feature import TextFeature, learn_text
 
 _NO_DEVIATION = 1e-12
 """Share of the mean up to which a deviation is rounding: a 64-bit float has sixteen digits."""
+_TEXTS_AT_ONCE = 100_000
+_ITEMS_A_CODE = 256
+"""Most items that codebooks are learned on, as a multiple of the codes of a level: more say little that is new."""
 _SQL_VALUE = {"int64": "BIGINT", "string": "VARCHAR"}
 
 
@@ -29,6 +40,7 @@ def learn_encoder(
 
     Raises:
         DataError: vectors of one feature differ in width.
+        ConfigError: the sentence encoder of a text is not here.
     """
     db.execute(
         f"""CREATE OR REPLACE TEMP VIEW train AS
@@ -42,16 +54,23 @@ def learn_encoder(
         )
     db.execute("CREATE OR REPLACE TEMP VIEW train_context AS SELECT *, 1 AS n FROM train")
     fields = [f for side in ("item", "user", "context") for f in spec.inputs(side)]
-    return FeatureEncoder(
+    vocabularies = {
+        d.name: _vocabulary(db, spec, d, fields) for d in spec.embedding_domains if d not in spec.semantic_domains
+    }
+    texts = {f.name: _text(db, f, content, warnings) for f in fields if f.kind == "text"}
+    encoder = FeatureEncoder(
         spec=spec,
-        vocabularies={d.name: _vocabulary(db, spec, d, fields) for d in spec.embedding_domains},
+        vocabularies=vocabularies,
         numeric={
             f.name: _numeric(db, f, warnings)
             for f in fields
             if f.kind == "numeric" or (f.kind == "timestamp" and f.side != "context")
         },
-        widths={f.name: _width(db, f, content) for f in fields if f.kind == "vector"},
+        widths={f.name: _width(db, f, content) for f in fields if f.kind == "vector"}
+        | {name: text.whitening.width for name, text in texts.items()},
+        texts=texts,
     )
+    return encoder if spec.semantic is None else _with_semantic_ids(db, encoder, spec.semantic)
 
 
 def _vocabulary(
@@ -106,6 +125,55 @@ def _width(db: duckdb.DuckDBPyConnection, f: FieldSpec, content: Path) -> int:
             f"{f.view}.{f.field} holds vectors of {widths[0][0]} and of {widths[1][0]} numbers; a dense vector needs one width"
         )
     return int(widths[0][0]) if widths else 1
+
+
+def _text(db: duckdb.DuckDBPyConnection, f: FieldSpec, content: Path, warnings: list[str]) -> TextFeature:
+    """Learn a text's whitening on what training saw, every text once, and encode the texts of all states of items."""
+    name = identifier(f.name)
+    trained = f"SELECT DISTINCT {name} AS text FROM train_item WHERE {name} IS NOT NULL"
+    everything = f"SELECT DISTINCT {name} AS text FROM read_parquet({pattern_literal(content / 'items.parquet')})"
+    others = f"SELECT text FROM ({everything}) WHERE text IS NOT NULL AND text NOT IN ({trained})"
+
+    def texts(query: str) -> Iterator[str]:
+        for batch in db.execute(f"{query} ORDER BY text").to_arrow_reader(_TEXTS_AT_ONCE):
+            yield from batch["text"].to_pylist()
+
+    try:
+        learned = learn_text(f.name, texts(trained), texts(others))
+    except ConfigError as error:
+        raise ConfigError(f"{f.view}.{f.field} has kind=text: {error}") from error
+    cache = learned.source().cache
+    if cache.crowded:
+        warnings.append(
+            f"{f.view}.{f.field}: the vectors of its texts do not fit the cache of {byte_size(cache.bound)}, so training encodes "
+            f"them again; raise RF_TEXT_CACHE_MB"
+        )
+    return learned
+
+
+def _with_semantic_ids(
+    db: duckdb.DuckDBPyConnection, encoder: FeatureEncoder, semantic: SemanticSpec
+) -> FeatureEncoder:
+    """Learn codebooks on the newest state of every item that training saw, and the prefixes that occur in training."""
+    inputs, domains = encoder.spec.inputs("item"), encoder.spec.semantic_domains
+    newest = "SELECT * FROM train_item QUALIFY row_number() OVER (PARTITION BY item ORDER BY version DESC) = 1"
+    count = db.execute(f"SELECT count(*) FROM ({newest})").fetchone()
+    step = 1 + (count[0] if count else 0) // (_ITEMS_A_CODE * semantic.codes)
+    spread = f"SELECT * FROM ({newest}) QUALIFY (row_number() OVER (ORDER BY item) - 1) % {step} = 0 ORDER BY item"
+    learned = learn_semantic_ids(semantic, encoder.encode(db.execute(spread).to_arrow_table(), inputs))
+    counts: list[Counter[int]] = [Counter() for _ in domains]
+    for batch in db.execute("SELECT * FROM train_item ORDER BY version").to_arrow_reader(_TEXTS_AT_ONCE):
+        states = pa.Table.from_batches([batch])
+        for counter, prefix_N in zip(counts, learned.prefixes(encoder.encode(states, inputs)), strict=True):
+            for prefix, events in zip(prefix_N.tolist(), states["n"].to_pylist(), strict=True):
+                counter[prefix] += events
+    vocabularies = dict(encoder.vocabularies)
+    for domain, counter in zip(domains, counts, strict=True):
+        del counter[NO_CODE]
+        ranked = sorted(counter.items(), key=lambda entry: (-entry[1], entry[0]))
+        values = pa.array([prefix for prefix, _ in ranked], pa.int64())
+        vocabularies[domain.name] = Vocabulary(domain, values, np.array([n for _, n in ranked], np.int64))
+    return replace(encoder, vocabularies=vocabularies, semantic=learned)
 
 
 def split_counts(db: duckdb.DuckDBPyConnection) -> dict[str, int]:

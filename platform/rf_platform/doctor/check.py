@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rf_platform.errors import RfError
 from rf_platform.failures import as_rf_error, summary
 from rf_platform.interrupts import raise_if_received
+from rf_platform.redaction import without_secrets
 from rf_platform.settings import Settings
 
 
@@ -73,7 +74,7 @@ def run_checks(checks: Iterable[Check], settings: Settings) -> Iterator[CheckRes
             raise_if_received()
             known = as_rf_error(error)
             found = fail(summary(error), "") if known is None else _of_error(known)
-        yield CheckResult(check.name, found.status, found.detail, found.remedy)
+        yield CheckResult(check.name, found.status, without_secrets(found.detail), without_secrets(found.remedy))
 
 
 def _of_error(error: RfError) -> Finding:

@@ -18,6 +18,7 @@ from rf_platform.doctor.stores import (
     check_seen_sets,
     check_served_bundle,
     check_served_features,
+    check_store_content,
     check_store_position,
 )
 from rf_platform.doctor.workspace import check_disk, check_leftovers, check_meanings, check_tables, check_workspace
@@ -41,6 +42,7 @@ CHECKS = (
     Check("meanings of events", check_meanings),
     Check("seen sets", check_seen_sets),
     Check("store and event log", check_store_position),
+    Check("store and tables", check_store_content),
     Check("served bundle", check_served_bundle),
     Check("served features", check_served_features),
 )

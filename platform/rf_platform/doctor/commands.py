@@ -45,7 +45,7 @@ def doctor(as_json: Json = False) -> None:
 
 def shown_settings(settings: "Settings") -> dict[str, str]:
     """Return the settings by environment variable, fit for printing: without passwords."""
-    from rf_platform.doctor.reach import without_password
+    from rf_platform.redaction import without_password
 
     return {
         f"RF_{name.upper()}": "default" if value is None else without_password(str(value)) for name, value in settings

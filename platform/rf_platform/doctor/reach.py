@@ -11,6 +11,7 @@ from sqlalchemy import URL, make_url
 
 from rf_platform.errors import ConfigError
 from rf_platform.failures import first_line
+from rf_platform.redaction import without_password
 from rf_platform.sql import sqlite_url
 
 _QUICK_CHECK_BYTES = 256 << 20
@@ -99,8 +100,3 @@ def online_store_url(config: Any) -> str:
             raise ConfigError(
                 f"the online store is of type '{other}', which this check does not know; look at it yourself"
             )
-
-
-def without_password(url: str) -> str:
-    """Return a URL fit for printing."""
-    return re.sub(r"(password=)[^&,]*", r"\1***", re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", url))

@@ -7,11 +7,12 @@ import duckdb
 from sqlalchemy import make_url
 
 from rf_platform.doctor.check import Finding, fail, ok, warn
-from rf_platform.doctor.reach import online_store_url, problem_of, without_password
+from rf_platform.doctor.reach import online_store_url, problem_of
 from rf_platform.errors import CorruptError, NotFoundError, RfError
 from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.seen import ITEMS, VIEW, seen_view
 from rf_platform.interrupts import raise_if_received
+from rf_platform.redaction import without_password
 from rf_platform.registry import BundleRecord, Registry, check_bundle, check_spec, features_now
 from rf_platform.registry.engine import database_file, explained, make_engine, parse_url, revision, state
 from rf_platform.settings import Settings
@@ -65,7 +66,9 @@ def check_feature_registry(settings: Settings) -> Finding:
     from rf_platform.features.store import repo_config
 
     if _no_repository(settings):
-        return warn("no Feast repository yet", "`rf data import`, or set RF_FEATURE_REPO")
+        return warn(
+            f"no Feast repository for {settings.workspace.root} yet", "`rf data import`, or set RF_FEATURE_REPO"
+        )
     path = str(repo_config(settings).registry.path)
     if "://" in path:
         file = database_file(make_url(path))
@@ -83,7 +86,10 @@ def check_online_store(settings: Settings) -> Finding:
     if settings.online_store_url:
         url = settings.online_store_url
     elif _no_repository(settings):
-        return warn("no online store yet", "`rf data import`, `rf features apply` and `rf features materialize`")
+        return warn(
+            f"no online store of {settings.workspace.root} yet",
+            "`rf data import`, `rf features apply` and `rf features materialize`",
+        )
     else:
         from rf_platform.features.store import repo_config
 
@@ -115,8 +121,8 @@ def check_served_bundle(settings: Settings) -> Finding:
     """Is the served bundle there, every byte of it?"""
     record = _served(settings)
     if record is None:
-        return warn("no bundle is served yet", "`rf index build`, then `rf promote NAME`")
-    manifest = check_bundle(record)
+        return warn(f"no bundle of {settings.workspace.root} is served yet", "`rf index build`, then `rf promote NAME`")
+    manifest = check_bundle(record, signed_by=settings.require_signature)
     return ok(f"{record.name}: {len(manifest.files)} files, {manifest.total_bytes / (1 << 20):,.1f} MiB, intact")
 
 
@@ -124,7 +130,7 @@ def check_served_features(settings: Settings) -> Finding:
     """Check that the feature store offers all that the served bundle reads."""
     record = _served(settings)
     if record is None:
-        return ok("no bundle is served yet")
+        return ok(f"no bundle of {settings.workspace.root} is served yet")
     try:
         current = features_now(settings)
     except RfError:
@@ -176,6 +182,22 @@ def check_store_position(settings: Settings) -> Finding:
             return fail(compared.detail, _REMEDIES["foreign"])
         case _:
             return warn(compared.detail, _REMEDIES[compared.standing.value])
+
+
+def check_store_content(settings: Settings) -> Finding:
+    """Check that the online store has the rows that the tables have: no view never, partly or long ago materialised."""
+    from rf_platform.features.read import read_definitions
+    from rf_platform.features.store import open_store
+    from rf_platform.features.store_content import store_content
+
+    if not (settings.workspace.tables / "interactions.parquet").exists():
+        return ok(f"no interactions are imported in {settings.workspace.root}")
+    store = open_store(settings)
+    found = store_content(settings, store, read_definitions(store, settings.feature_service))
+    if problems := [each.problem for each in found if each.problem]:
+        return warn("; ".join(problems), "`rf features materialize`")
+    counted = ", ".join(f"{each.view} {each.keys:,}" for each in found)
+    return ok(f"keys of the tables that were looked at all have a row: {counted}")
 
 
 _SAMPLE = 16

@@ -11,7 +11,14 @@ from rf_platform.data.meaning_hints import as_tag, find_hints, undeclared
 from rf_platform.data.report import RECORD
 from rf_platform.doctor.check import Finding, fail, ok, warn
 from rf_platform.failures import read_json
-from rf_platform.features.meanings import MEANINGS, check_meaning_columns, meaning_sql
+from rf_platform.features.meanings import (
+    EVENT_TYPE,
+    MEANINGS,
+    check_meaning_columns,
+    event_types,
+    meaning_sql,
+    unknown_types,
+)
 from rf_platform.registry import features_now
 from rf_platform.settings import Settings
 from rf_platform.sql import pattern_literal
@@ -33,7 +40,11 @@ def check_workspace(settings: Settings) -> Finding:
             file.write(b"rf doctor")
     except OSError as error:
         return fail(f"{root} cannot be written: {error.strerror}", "mend the rights of the directory, or set RF_HOME")
-    return ok(str(root) if place == root else f"{root} will be created in {place}")
+    if place != root:
+        return warn(
+            f"there is no workspace at {root}", "`rf data import` makes it; if there should be one, mend RF_HOME"
+        )
+    return ok(str(root))
 
 
 def check_disk(settings: Settings) -> Finding:
@@ -45,7 +56,7 @@ def check_disk(settings: Settings) -> Finding:
 def disk_space(free: int, place: Path) -> Finding:
     """Judge the free space of a disk, in bytes."""
     text = f"{free / _MIB:,.0f} MiB free at {place}"
-    remedy = f"remove old datasets, runs and bundles below {place}, or move the workspace (RF_HOME)"
+    remedy = "remove old datasets, runs and bundles with `rf gc`, or move the workspace (RF_HOME)"
     if free < _FULL_BYTES:
         return fail(text, remedy)
     return warn(text, remedy) if free < _LOW_BYTES else ok(text)
@@ -70,7 +81,7 @@ def check_tables(settings: Settings) -> Finding:
     """Are the imported tables there and readable?"""
     tables = settings.workspace.tables
     if not tables.is_dir():
-        return warn("no tables imported yet", "`rf data import`")
+        return warn(f"no tables imported in {settings.workspace.root} yet", "`rf data import`")
     names = ["interactions", "items"] + (["users"] if (tables / "users.parquet").exists() else [])
     counts: list[str] = []
     for path in (tables / "import.json", *(tables / f"{name}.parquet" for name in names)):
@@ -111,10 +122,15 @@ def check_meanings(settings: Settings) -> Finding:
     with duckdb.connect() as db:
         columns = {row[0]: row[1] for row in db.execute(f"DESCRIBE SELECT * FROM {log}").fetchall()}
         check_meaning_columns(rules, columns, str(interactions))
+        lost = unknown_types(rules, event_types(db, log)) if EVENT_TYPE in columns else []
         counts = dict(db.execute(f"SELECT {meaning_sql(rules)} AS meaning, count(*) FROM {log} GROUP BY 1").fetchall())
         # A catalog with definitions of its own has said what its events mean.
         hints = [] if report.get("feature_repo") else undeclared(find_hints(db, log, report.get("bounds")), rules)
     told = ", ".join(f"{counts[meaning]:,} {meaning}" for meaning in MEANINGS if meaning in counts)
+    if lost:
+        return warn(
+            f"{told}; {'; '.join(lost)}", "correct the type in the view that keeps the history, if it is misspelt"
+        )
     if hints:
         found = "; ".join(hint.found for hint in hints)
         return warn(

@@ -29,6 +29,9 @@ class Column(Protocol):
     def lists(self) -> tuple["Column", npt.NDArray[np.int32]]:
         """Return the elements of all lists, one list after the other, and the length of each; a missing list has none."""
 
+    def texts(self) -> list[str | None]:
+        """Return the values as texts, None where missing."""
+
 
 class ArrowColumn:
     """Column of an Arrow table."""
@@ -73,6 +76,11 @@ class ArrowColumn:
         lengths = pc.fill_null(pc.list_value_length(self._values), 0).to_numpy(zero_copy_only=False)
         return ArrowColumn(self._values.flatten()), lengths.astype(np.int32)
 
+    def texts(self) -> list[str | None]:
+        """Return the values."""
+        texts: list[str | None] = self._values.to_pylist()
+        return texts
+
 
 class PlainColumn:
     """Column of plain values: texts, numbers and lists, times in microseconds since 1970 (UTC), None where missing.
@@ -98,6 +106,10 @@ class PlainColumn:
         lengths = np.fromiter(map(len, lists), np.int32, len(lists))
         return PlainColumn(list(chain.from_iterable(lists))), lengths
 
+    def texts(self) -> list[str | None]:
+        """Return the values."""
+        return list(self._values)
+
 
 def _type(field: FieldSpec, spec: FeatureSpec) -> pa.DataType:
     match field.kind:
@@ -111,3 +123,5 @@ def _type(field: FieldSpec, spec: FeatureSpec) -> pa.DataType:
             return pa.timestamp("us", tz="UTC")
         case "numeric":
             return pa.float64()
+        case "text":
+            return pa.string()

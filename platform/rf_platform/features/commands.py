@@ -113,7 +113,7 @@ def _spec_table(spec: "FeatureSpec") -> "Table":
     table = Table(
         title=f"service {spec.service}: users by {spec.user.join_key} ({spec.user.id_type}), items by "
         f"{spec.item.join_key} ({spec.item.id_type}), history of {spec.history_length}",
-        caption=f"{_meanings(spec)}spec {spec.hash}",
+        caption=f"{_meanings(spec)}{_weights(spec)}spec {spec.hash}",
         box=box.SIMPLE_HEAD,
         title_style="",
     )
@@ -135,6 +135,13 @@ def _meanings(spec: "FeatureSpec") -> str:
 
     rules = "\n".join(str(rule) for rule in spec.meanings)
     return f"meanings of events, the first that matches; all others are wanted:\n{escape(rules)}\n" if rules else ""
+
+
+def _weights(spec: "FeatureSpec") -> str:
+    """Return the declared weights of events as a line, or nothing where all weigh the same."""
+    from rich.markup import escape
+
+    return "" if spec.weights is None else f"weights of events as targets of training: {escape(str(spec.weights))}\n"
 
 
 def _meaning(spec: "FeatureSpec", f: "FieldSpec") -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-Kind = Literal["categorical", "multi", "numeric", "vector", "timestamp"]
+Kind = Literal["categorical", "multi", "numeric", "vector", "timestamp", "text"]
 MISSING_STRING = ""
 MISSING_INTEGER = -(2**31)
 """Marker of a missing value inside a history array, where Feast allows no null (floats use NaN)."""
@@ -43,7 +43,7 @@ _CATEGORY: tuple[Kind, ...] = ("categorical", "numeric")
 _I64, _F32, _F64, _TEXT, _TIME = pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.timestamp("us", tz="UTC")
 ELEMENTS = {
     "String": Element(
-        ("categorical",), "multi", _TEXT, _TEXT, "VARCHAR", ("VARCHAR",), "string", "string", MISSING_STRING
+        ("categorical", "text"), "multi", _TEXT, _TEXT, "VARCHAR", ("VARCHAR",), "string", "string", MISSING_STRING
     ),
     "Int32": Element(_CATEGORY, "multi", _I64, _I64, "BIGINT", _INTEGERS, "int", "int32", MISSING_INTEGER),
     "Int64": Element(_CATEGORY, "multi", _I64, _I64, "BIGINT", _INTEGERS, "int", "int64", MISSING_INTEGER),

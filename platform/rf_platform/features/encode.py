@@ -1,6 +1,7 @@
 """Raw feature values to model inputs: one code path for training, index building, upserts and online requests.
 
-Categorical values, single or multiple, become jagged ids; numbers are standardised; dense vectors pass through. A missing value
+Categorical values, single or multiple, become jagged ids; numbers are standardised; dense vectors pass through, and texts become
+some by a sentence encoder. A missing value
 is an empty row (ids) or NaN (numbers and vectors), so the model masks it instead of reading a zero (R1, R2).
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +21,11 @@ from rf_platform.errors import DataError
 from rf_platform.failures import reading
 from rf_platform.features.columns import ArrowColumn, Column
 from rf_platform.features.dtype import MISSING_INTEGER
+from rf_platform.features.jagged import EncodedTable, Jagged
+from rf_platform.features.semantic_ids import SemanticIds, as_feature
 from rf_platform.features.spec import ITEM_ID_DOMAIN, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import PADDING_ID, Vocabulary
+from rf_platform.texts.feature import TextFeature, load_texts, save_texts
 
 BOUND = 20.0
 """Most deviations from the mean that a number counts for: one value cannot drown all other features, or overflow."""
@@ -60,52 +65,6 @@ def bounded_vectors(vectors: np.ndarray) -> np.ndarray:
     return bounded
 
 
-@dataclass(frozen=True)
-class Jagged:
-    """Rows of different lengths."""
-
-    values: np.ndarray
-    """int64 ids of all rows, one after the other."""
-    lengths: np.ndarray
-    """int32 [rows]."""
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """int64 [rows]: where each row begins in ``values``."""
-        starts: np.ndarray = np.cumsum(self.lengths) - self.lengths
-        return starts
-
-    def take(self, rows: np.ndarray) -> "Jagged":
-        """Return the given rows, in that order."""
-        lengths = self.lengths[rows]
-        total = int(lengths.sum())
-        ends = np.cumsum(lengths)
-        within = np.arange(total) - np.repeat(ends - lengths, lengths)
-        return Jagged(self.values[np.repeat(self.starts[rows], lengths) + within], lengths)
-
-
-@dataclass(frozen=True)
-class EncodedTable:
-    """Model inputs of a number of users, items or interactions; features by full name."""
-
-    rows: int
-    ids: dict[str, Jagged] = field(default_factory=dict)
-    """Categorical and multi-valued features."""
-    numbers: dict[str, np.ndarray] = field(default_factory=dict)
-    """Numeric features and timestamps: float32 [rows], NaN where missing."""
-    vectors: dict[str, np.ndarray] = field(default_factory=dict)
-    """Dense vectors: float32 [rows, width], NaN rows where missing."""
-
-    def take(self, rows: np.ndarray) -> "EncodedTable":
-        """Return the given rows, in that order."""
-        return EncodedTable(
-            rows=len(rows),
-            ids={k: v.take(rows) for k, v in self.ids.items()},
-            numbers={k: v[rows] for k, v in self.numbers.items()},
-            vectors={k: v[rows] for k, v in self.vectors.items()},
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class FeatureEncoder:
     """Everything learned from the training split that encoding needs; saved with the dataset and with every bundle."""
@@ -116,13 +75,18 @@ class FeatureEncoder:
     numeric: Mapping[str, NumericStats]
     """By full feature name."""
     widths: Mapping[str, int]
-    """Width of each dense vector, by full feature name."""
+    """Width of each dense vector, those of texts included, by full feature name."""
+    texts: Mapping[str, TextFeature] = field(default_factory=dict)
+    """Sentence encoder and whitening of each text, by full feature name."""
+    semantic: SemanticIds | None = None
+    """Codebooks of the items' semantic ids; None where the spec asks for none."""
 
     def encode(self, table: pa.Table, fields: Iterable[FieldSpec]) -> EncodedTable:
         """Encode the columns of ``table`` named by ``fields`` (full names); a column that is not there counts as missing.
 
         Raises:
             DataError: a value has a type or a vector a width that the feature does not have.
+            ConfigError: the sentence encoder of a text is not here.
         """
         encoded = EncodedTable(rows=table.num_rows)
         for f in fields:
@@ -142,12 +106,19 @@ class FeatureEncoder:
                 into.ids[f.name] = self._multiple(f, column)
             case "vector":
                 into.vectors[f.name] = self._vector(f, column)
+            case "text":
+                into.vectors[f.name] = self.texts[f.name].vectors(column.texts())
             case "numeric" | "timestamp":
                 into.numbers[f.name] = self._number(f, column)
 
     def encode_items(self, table: pa.Table) -> EncodedTable:
-        """Encode item rows: their features, and their id as one more feature named ``item_id``."""
+        """Encode item rows: their features, their semantic ids, and their id as one more feature named ``item_id``."""
         encoded = self.encode(table, self.spec.inputs("item"))
+        if self.semantic is not None:
+            prefixes = self.semantic.prefixes(encoded)
+            for domain, prefix_N in zip(self.spec.semantic_domains, prefixes, strict=True):
+                ids = self.vocabularies[domain.name].encode(pa.array(prefix_N))
+                encoded.ids[domain.name] = as_feature(ids, prefix_N)
         ids = self.vocabularies[ITEM_ID_DOMAIN].encode(table[self.spec.item.join_key].combine_chunks())
         encoded.ids[ITEM_ID_DOMAIN] = Jagged(ids, np.ones(len(ids), np.int32))
         return encoded
@@ -168,8 +139,10 @@ class FeatureEncoder:
     def _single(self, f: FieldSpec, column: Column) -> Jagged:
         assert f.domain is not None
         ids = column.ids(self.vocabularies[f.domain])
+        if ids.all():  # none is the padding's, 0
+            return Jagged(ids, np.ones(len(ids), np.int32))
         present = ids != PADDING_ID
-        return Jagged(ids if present.all() else ids[present], present.astype(np.int32))
+        return Jagged(ids[present], present.astype(np.int32))
 
     def _multiple(self, f: FieldSpec, column: Column) -> Jagged:
         assert f.domain is not None
@@ -216,12 +189,18 @@ class FeatureEncoder:
                 writer.write_table(values, max_chunksize=100_000)
             digest.update(sink.getvalue())
         digest.update(self._statistics().encode())
+        for _, text in sorted(self.texts.items()):
+            digest.update(text.whitening.mean_W.tobytes() + text.whitening.matrix_WD.tobytes())
+        for part in self.semantic.parts if self.semantic is not None else ():
+            digest.update(part)
         return digest.hexdigest()
 
     def _statistics(self) -> str:
         # What is None is left out: encoders from before it existed keep their hash.
         numeric = {k: {n: x for n, x in asdict(v).items() if x is not None} for k, v in self.numeric.items()}
-        learned = {"numeric": numeric, "widths": dict(self.widths)}
+        learned: dict[str, Any] = {"numeric": numeric, "widths": dict(self.widths)}
+        if self.texts:
+            learned["texts"] = {name: text.described for name, text in self.texts.items()}
         return json.dumps(learned, indent=2, sort_keys=True) + "\n"
 
     def save(self, directory: Path) -> None:
@@ -230,6 +209,9 @@ class FeatureEncoder:
         for name, vocabulary in self.vocabularies.items():
             vocabulary.save(directory / f"{name}.parquet")
         (directory / "numeric.json").write_text(self._statistics())
+        save_texts(self.texts, directory)
+        if self.semantic is not None:
+            self.semantic.save(directory)
 
     @classmethod
     def load(cls, spec: FeatureSpec, directory: Path) -> "FeatureEncoder":
@@ -247,6 +229,8 @@ class FeatureEncoder:
                 },
                 numeric={k: NumericStats(**v) for k, v in numeric["numeric"].items()},
                 widths=numeric["widths"],
+                texts=load_texts(numeric.get("texts", {}), directory),
+                semantic=None if spec.semantic is None else SemanticIds.load(directory, spec.semantic.levels),
             )
 
 

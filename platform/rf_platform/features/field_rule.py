@@ -15,6 +15,7 @@ import numpy as np
 from rf_platform.features.dtype import Dtype
 from rf_platform.features.encode import VECTOR_BOUND, NumericStats
 from rf_platform.features.spec import FieldSpec
+from rf_platform.literals import PLAIN, READ, Writing, read_list
 from rf_platform.text import shown, trimmed
 from rf_platform.time_units import mistaken_unit
 
@@ -55,6 +56,8 @@ class FieldRule:
     least: float | None = None
     most: float | None = None
     """Upper end of the range that the import declares for the column, if any."""
+    writing: Writing = PLAIN
+    """Form of a value that is given as text."""
 
     def of(self, value: Any) -> Any:
         """Return a value as the field has it, None if it is missing.
@@ -67,6 +70,8 @@ class FieldRule:
             return self._element(value)
         if value is None:
             return None
+        if isinstance(value, str):
+            value = self._list(value)
         if not isinstance(value, list | tuple):
             raise UnfitError(f"{shown(value)} is no list, which {self.dtype} is")
         if self.width is not None and _are_usable_floats(value):  # most vectors are, and need no look at each number
@@ -84,12 +89,33 @@ class FieldRule:
             )
         return kept
 
+    def _list(self, text: str) -> list[Any]:
+        """Return the elements of a list that is given as text."""
+        if not (text := trimmed(text)):
+            return []
+        found = read_list(text, self.writing)
+        if found is None:
+            between = f"with {self.writing.separator!r} between its values" if self.writing.separator else "as JSON"
+            raise UnfitError(
+                f"{shown(text)} is no list, which {self.dtype} is; give several values, or a text {between}"
+            )
+        return found
+
     def _element(self, value: Any) -> Any:
         if value is None:
             return None
-        match element := self.dtype.element:
+        element = self.dtype.element
+        if isinstance(value, str) and element in READ:
+            if not (text := trimmed(value)):
+                return None
+            read, expected = READ[element]
+            if (value := read(text, self.writing)) is None:
+                raise UnfitError(f"{shown(text)} is no {element}: expected {expected}")
+        match element:
             case "String" if isinstance(value, str):
                 return trimmed(value) or None
+            case "String" if isinstance(value, int) and not isinstance(value, bool):
+                return str(value)
             case "Bool" if isinstance(value, int):
                 if value not in (0, 1):
                     raise UnfitError(f"{shown(value)} is given for a Bool feature; 0 or 1 is meant")
@@ -136,6 +162,7 @@ def rules_of(
             dtype=f.type.single if f.role == "history" else f.type,
             width=widths.get(f.name) if f.kind == "vector" else None,
             numeric=numeric.get(f.name) if f.kind == "numeric" else None,
+            writing=f.writing,
         )
         for f in fields
     }

@@ -89,20 +89,40 @@ def grow(before: FeatureEncoder, dataset: FeatureEncoder) -> Growth:
         _check_field(old[name], new[name])
     _check_domains(before.spec, dataset.spec)
     widths = dict(dataset.widths)
+    texts = {name: before.texts.get(name, text) for name, text in dataset.texts.items()}
+    for name, text in dataset.texts.items():
+        if texts[name].identity != text.identity:
+            raise ConfigError(
+                f"{name} was encoded by the text encoder '{texts[name].encoder}' ({texts[name].identity[:12]}) when the model "
+                f"was trained, and the dataset by '{text.encoder}' ({text.identity[:12]}); build the dataset with the first, or "
+                f"{_START_OVER}"
+            )
+        widths[name] = texts[name].whitening.width
     for name in old.keys() & widths.keys() & before.widths.keys():
         if before.widths[name] != widths[name]:
             raise ConfigError(
                 f"{name} has vectors of {widths[name]} numbers, and the model was trained with {before.widths[name]}; "
                 f"{_START_OVER}, or give the new vectors another name"
             )
+    semantic = dataset.semantic
+    if before.semantic is not None and semantic is not None:
+        if before.spec.semantic != dataset.spec.semantic:
+            raise ConfigError(
+                f"the semantic ids have other levels or codes than the model was trained with; {_START_OVER}"
+            )
+        semantic = before.semantic  # its codebooks, and so its prefixes: those of the dataset's own mean other items
     vocabularies, domains = {}, []
-    for name, vocabulary in dataset.vocabularies.items():
+    for name, found in dataset.vocabularies.items():
         known = before.vocabularies.get(name)
+        fixed = known is not None and dataset.spec.semantic is not None and name in dataset.spec.semantic.names
+        vocabulary = known if fixed and known is not None else found
         vocabularies[name] = vocabulary if known is None else _append(known, vocabulary)
         domains.append(_growth(known, vocabulary, vocabularies[name]))
     numeric = {name: before.numeric[name] if name in old else stats for name, stats in dataset.numeric.items()}
     return Growth(
-        encoder=FeatureEncoder(spec=dataset.spec, vocabularies=vocabularies, numeric=numeric, widths=widths),
+        encoder=FeatureEncoder(
+            spec=dataset.spec, vocabularies=vocabularies, numeric=numeric, widths=widths, texts=texts, semantic=semantic
+        ),
         domains=tuple(domains),
         drift=tuple(
             StatisticDrift(feature=name, kept=before.numeric[name], now=now)

@@ -6,12 +6,12 @@ are addressed as Feast 0.67 lays them out.
 """
 
 import re
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rf_platform.features.online_table import table_name
+from rf_platform.features.online_table import has_table, table_name
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
@@ -46,6 +46,53 @@ def remove_leftovers(
             return _from_redis(_online(store)._get_client(store.config.online_store), store, view, keys, spared_from)
         case _:
             return 0, 0
+
+
+def remove_rows(store: "FeatureStore", view: "FeatureView", ids: Sequence[int | str]) -> int | None:
+    """Remove the rows of some ids of a view's one entity, and return how many ids had one.
+
+    None: the online store is none of SQLite, PostgreSQL and Redis, and nothing was removed; or the view has no table.
+    """
+    from feast.infra.key_encoding_utils import serialize_entity_key
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.type_map import python_values_to_proto_values
+
+    (entity,) = view.entity_columns
+    values = python_values_to_proto_values(list(ids), entity.dtype.to_value_type())
+    version = store.config.entity_key_serialization_version
+    keys = [
+        serialize_entity_key(EntityKey(join_keys=[entity.name], entity_values=[value]), version) for value in values
+    ]
+    online = _online(store)
+    if store.config.online_store.type not in ("sqlite", "postgres", "redis"):
+        return None
+    if not has_table(store.config, online, view):
+        return None
+    match store.config.online_store.type:
+        case "sqlite":
+            return _delete(online._get_conn(store.config), "?", table_name(store.config, view), keys)
+        case "postgres":
+            with online._get_conn(store.config) as connection:
+                return _delete(connection, "%s", table_name(store.config, view), keys)
+        case _:
+            return _delete_from_redis(online._get_client(store.config.online_store), store, view, keys)
+
+
+def _delete(connection: Any, mark: str, table: str, keys: Sequence[bytes]) -> int:
+    cursor, removed = connection.cursor(), 0
+    for key in keys:
+        cursor.execute(f"DELETE FROM {table} WHERE entity_key = {mark}", (key,))
+        removed += cursor.rowcount > 0
+    connection.commit()
+    return removed
+
+
+def _delete_from_redis(client: Any, store: "FeatureStore", view: "FeatureView", keys: Sequence[bytes]) -> int:
+    from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
+
+    name = compute_versioned_name(view, store.config.registry.enable_online_feature_view_versioning)
+    fields = [f"_ts:{name}".encode(), *(_mmh3(f"{name}:{f.name}") for f in view.features)]
+    return sum(client.hdel(key + store.project.encode(), *fields) > 0 for key in keys)
 
 
 def _online(store: "FeatureStore") -> Any:

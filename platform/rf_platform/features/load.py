@@ -144,10 +144,16 @@ def _values(column: pa.Array, field: "Field") -> list[Any]:
     return found
 
 
+def loaded_at(view: "FeatureView") -> datetime | None:
+    """Return the time of the view's last load; None: never."""
+    ends = [end.replace(tzinfo=end.tzinfo or UTC) for _, end in view.materialization_intervals]
+    return max(ends) if ends else None
+
+
 def _since(view: "FeatureView") -> datetime | None:
     """Return the time of the view's last load, in whole seconds as some stores keep times; None: never."""
-    ends = [end.replace(tzinfo=end.tzinfo or UTC) for _, end in view.materialization_intervals]
-    return max(ends).replace(microsecond=0) if ends else None
+    last = loaded_at(view)
+    return None if last is None else last.replace(microsecond=0)
 
 
 def _newer(store: "FeatureStore", view: "FeatureView", online: Any, rows: Sequence[OnlineRow]) -> dict[int, datetime]:

@@ -7,15 +7,18 @@ an event matches gives its meaning, and an event that matches none is wanted.
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import pairwise, product
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import yaml
 
-from rf_platform.data.convert import family
 from rf_platform.errors import ConfigError
 from rf_platform.sql import identifier, literal
+
+if TYPE_CHECKING:  # the settings of trainings are read without it
+    import duckdb
 
 Meaning = Literal["wanted", "unwanted", "seen", "ignored"]
 """``wanted``: a target of training and evaluation, part of the history, seen. ``unwanted``: seen, and an explicit negative for
@@ -227,4 +230,27 @@ def _holds(number: float, sign: str, bound: float) -> bool:
 
 def has_numbers(kind: str) -> bool:
     """Return whether a column of a DuckDB type holds numbers."""
+    from rf_platform.data.convert import family
+
     return family(kind) in ("int", "float", "bool")
+
+
+def event_types(db: "duckdb.DuckDBPyConnection", log: str) -> list[str]:
+    """Return the types of a log's events; ``log`` as it stands behind FROM."""
+    found = db.execute(f"SELECT DISTINCT CAST({EVENT_TYPE} AS VARCHAR) AS t FROM {log} WHERE t IS NOT NULL ORDER BY t")
+    return [row[0] for row in found.fetchall()]
+
+
+def unknown_types(rules: Rules, types: Collection[str]) -> list[str]:
+    """Return a sentence for each event type that a rule names and the log does not have.
+
+    Args:
+        rules: the rules.
+        types: all that the log has.
+    """
+    said = []
+    for name in dict.fromkeys(name for rule in rules for name in rule.types or () if name not in types):
+        near = get_close_matches(name, list(types), n=1)
+        meant = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, list(types)[:20]))}"
+        said.append(f"a meaning names the event type {name!r}, which no event has; {meant}")
+    return said

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rf_platform.errors import ConfigError, NotFoundError
 from rf_platform.features.dtype import ELEMENTS, SUPPORTED, Dtype, Kind
+from rf_platform.features.event_weights import TAG as WEIGHTS
+from rf_platform.features.event_weights import EventWeights, parse_weights
 from rf_platform.features.meaning_rules import TAG as MEANINGS
 from rf_platform.features.meaning_rules import parse_meanings
 from rf_platform.features.meanings import MeaningRule
@@ -23,17 +25,21 @@ from rf_platform.features.spec import (
     FieldSpec,
     IdType,
     Role,
+    SemanticSpec,
     Side,
     merge_domains,
 )
 from rf_platform.features.store import TABLES
 from rf_platform.features.supported import check_names, check_view, merged_projections
+from rf_platform.literals import Writing
 
 if TYPE_CHECKING:
     from feast import Entity, FeatureService, FeatureStore, FeatureView
 
-_VIEW_TAGS = ("history_length", MEANINGS)
-_KNOWN_TAGS = ("kind", "domain", "vocabulary", "role", "of")
+SEMANTIC = "semantic_ids"
+"""Tag of a service that gives its items semantic ids."""
+_VIEW_TAGS = ("history_length", MEANINGS, WEIGHTS)
+_KNOWN_TAGS = ("kind", "domain", "vocabulary", "role", "of", "separator", "decimal", "timezone")
 _OF_HISTORY = tuple(Dtype(name, is_list=True) for name in ELEMENTS if name != "Bool")
 _DEFAULT_HISTORY_LENGTH = 50
 _DOMAIN = r"[A-Za-z0-9_-]+"
@@ -126,11 +132,12 @@ def parse_definitions(
             f"(it has: {', '.join(s.name for s in services) or 'none'}); run `rf features apply`, or set RF_FEATURE_SERVICE to "
             f"the name it has now"
         )
-    if MEANINGS in found_service.tags:
+    if misplaced := next((tag for tag in (MEANINGS, WEIGHTS) if tag in found_service.tags), None):
         raise ConfigError(
-            f"service '{service}' has the tag {MEANINGS}, which belongs to the view that keeps the history: its row is the same "
+            f"service '{service}' has the tag {misplaced}, which belongs to the view that keeps the history: its row is the same "
             f"for all services"
         )
+    semantic = _semantic(found_service)
     sides = {side: _entity({e.name: e for e in entities}, side) for side in ("user", "item")}
     if sides["user"].join_key == sides["item"].join_key:
         raise ConfigError(
@@ -141,6 +148,7 @@ def parse_definitions(
     sources: list[ViewSource] = []
     lengths: dict[str, int] = {}
     meanings: dict[str, tuple[MeaningRule, ...]] = {}
+    weights: dict[str, EventWeights] = {}
     known_views = {v.name: v for v in views}
     for name, wanted in merged_projections(found_service).items():
         view = known_views.get(name)
@@ -168,10 +176,12 @@ def parse_definitions(
                 lengths[view.name] = length
             if (text := view.tags.get(MEANINGS)) is not None:
                 meanings[view.name] = parse_meanings(text, f"view '{view.name}'")
-        elif MEANINGS in view.tags:
+            if (text := view.tags.get(WEIGHTS)) is not None:
+                weights[view.name] = parse_weights(text, f"view '{view.name}'")
+        elif misplaced := next((tag for tag in (MEANINGS, WEIGHTS) if tag in view.tags), None):
             raise ConfigError(
-                f"view '{view.name}' has the tag {MEANINGS} and keeps no history; the meanings of events belong to the view with "
-                f"the fields of role=history"
+                f"view '{view.name}' has the tag {misplaced} and keeps no history; the {misplaced} of events belong to the view "
+                f"with the fields of role=history"
             )
         fields += [f for f, *_ in found]
         domains += [(f, t, b, e) for f, t, b, e in found if f.domain is not None]
@@ -183,16 +193,21 @@ def parse_definitions(
             f"({', '.join(f'{view}: {length}' for view, length in sorted(lengths.items()))}); their arrays describe the same "
             f"interactions position by position: give all of them the same"
         )
-    if len(set(meanings.values())) > 1:
-        raise ConfigError(
-            f"the history views {' and '.join(sorted(meanings))} of service '{service}' have different {MEANINGS} tags; their "
-            f"arrays describe the same interactions: give all of them the same, or one of them alone"
-        )
+    for tag, said in ((MEANINGS, meanings), (WEIGHTS, weights)):
+        if len(set(said.values())) > 1:
+            raise ConfigError(
+                f"the history views {' and '.join(sorted(said))} of service '{service}' have different {tag} tags; their "
+                f"arrays describe the same interactions: give all of them the same, or one of them alone"
+            )
     check_names([f for f in fields if f.role != "ignore"])
     item_ids = [f for f in fields if f.of == sides["item"].join_key]
     if len(item_ids) > 1:
         raise ConfigError(f"{' and '.join(f.name for f in item_ids)} both keep the item ids of the history; drop one")
     for field, value_type, _, _ in domains:
+        if semantic is not None and field.domain in semantic.names:
+            raise ConfigError(
+                f"{field.view}.{field.field} has the domain '{field.domain}', which is that of the semantic ids; give it another"
+            )
         if field.domain == ITEM_ID_DOMAIN and value_type != sides["item"].id_type:
             raise ConfigError(
                 f"{field.view}.{field.field} puts {value_type} values into domain '{ITEM_ID_DOMAIN}', whose ids are "
@@ -207,8 +222,21 @@ def parse_definitions(
             domains=merge_domains(sorted(domains, key=lambda d: d[0].name)),
             history_length=next(iter(lengths.values()), _DEFAULT_HISTORY_LENGTH),
             meanings=next(iter(meanings.values()), ()),
+            semantic=semantic,
+            weights=next(iter(weights.values()), None),
         ),
         sources=tuple(sorted(sources, key=lambda s: s.view)),
+    )
+
+
+def _semantic(service: Any) -> SemanticSpec | None:
+    """Return what the service's tag says of semantic ids."""
+    for tag in sorted(set(service.tags) - {SEMANTIC}):
+        if get_close_matches(tag.lower(), [SEMANTIC], n=1, cutoff=0.75):
+            raise ConfigError(f"service '{service.name}' has the unknown tag {tag!r}; did you mean {SEMANTIC!r}?")
+    text = service.tags.get(SEMANTIC)
+    return (
+        None if text is None else SemanticSpec.parse(text, f"service '{service.name}' has the tag {SEMANTIC}={text!r}")
     )
 
 
@@ -263,10 +291,16 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
         raise ConfigError(
             f"{where} has role=history and dtype {dtype}; supported are {', '.join(map(str, _OF_HISTORY))}"
         )
-    if role in ("ignore", "display", "label"):
+    writing = Writing.of_tags(tags, where)
+    if role == "recommendable" and (side != "item" or not (dtype.is_integer or dtype == Dtype("Bool"))):
+        raise ConfigError(
+            f"{where} has role=recommendable, side {side} and dtype {dtype}; it is Int64 or Bool, of "
+            f"items, and says 0 or 1"
+        )
+    if role in ("ignore", "display", "recommendable", "label"):
         kind: Kind = allowed[0] if allowed else "categorical"
         return (
-            FieldSpec(view=view, field=field.name, side=side, kind=kind, role=role, dtype=str(dtype)),
+            FieldSpec(view=view, field=field.name, side=side, kind=kind, role=role, dtype=str(dtype), writing=writing),
             "string",
             None,
             False,
@@ -279,6 +313,10 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
     kind = _choice(where, "kind", tags.get("kind", allowed[0]), allowed, f" for dtype {dtype}")
     if role == "history" and kind == "timestamp" and of != EVENT_TIME:
         raise ConfigError(f"{where} keeps of={of!r}; the only timestamp a history can keep is of={EVENT_TIME!r}")
+    if kind == "text" and side != "item":
+        raise ConfigError(
+            f"{where} has kind=text and belongs to '{side}'; texts of items alone are encoded: a request would wait for others"
+        )
     if kind not in ("categorical", "multi"):
         for tag in ("domain", "vocabulary"):
             if tag in tags:
@@ -286,7 +324,9 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
                     f"{where} has the tag {tag}={tags[tag]!r}, but a {kind} feature has no embedding table"
                 )
         return (
-            FieldSpec(view=view, field=field.name, side=side, kind=kind, role=role, dtype=str(dtype), of=of),
+            FieldSpec(
+                view=view, field=field.name, side=side, kind=kind, role=role, dtype=str(dtype), of=of, writing=writing
+            ),
             "string",
             None,
             False,
@@ -304,6 +344,7 @@ def _field(view: str, side: Side, field: Any, item_key: str) -> tuple[FieldSpec,
         dtype=str(dtype),
         domain=domain,
         of=of,
+        writing=writing,
     )
     return spec, "string" if value.element == "String" else "int64", buckets, explicit
 

@@ -1,6 +1,6 @@
 """Seen sets made from the interaction log: all of them for the online store, or those of a few users.
 
-Shapes: P distinct triples of user, event type and item, in this order.
+Shapes: P distinct triples of user, event type and item, in this order, each with its last time.
 """
 
 from collections.abc import Iterator
@@ -88,9 +88,10 @@ def seen_rows(
     user, item = identifier(spec.user.join_key), identifier(spec.item.join_key)
     missing = literal(MISSING_STRING)
     kind = f"coalesce(event_type, {missing})" if "event_type" in columns else missing  # not every log has types
+    time = "max(epoch_us(event_timestamp) // 1000000)" if "event_timestamp" in columns else "0::BIGINT"
     triples = log.execute(
-        f"SELECT DISTINCT {user} AS user, {kind} AS type, {item} AS item "
-        f"FROM {with_meaning(spec.meanings, 'log', *SEEN)} ORDER BY ALL"
+        f"SELECT {user} AS user, {kind} AS type, {item} AS item, {time} AS time "
+        f"FROM {with_meaning(spec.meanings, 'log', *SEEN)} GROUP BY user, type, item ORDER BY user, type, item"
     ).to_arrow_reader(_TRIPLES)
     rest = triples.schema.empty_table()
     for batch in triples:
@@ -110,12 +111,13 @@ def _rows(table: pa.Table, spec: FeatureSpec) -> Iterator[tuple[int | str, "dict
     types = np.union1d(users, _starts(table["type"]))
     ids = table["item"].to_numpy() if spec.item.id_type == "int64" else table["item"].to_pylist()
     user_ids, names = table["user"].take(users).to_pylist(), table["type"].take(types).to_pylist()
+    times = table["time"].to_numpy()
     first_types = [*types.searchsorted(users).tolist(), len(types)]
     bounds = np.append(types, table.num_rows)
     counts = np.diff(bounds).tolist()
     for user, (begin, end) in zip(user_ids, pairwise(first_types), strict=True):
-        own = ids[bounds[begin] : bounds[end]]
-        yield user, encode_row(spec.item.id_type, own, names[begin:end], counts[begin:end])
+        own = slice(bounds[begin], bounds[end])
+        yield user, encode_row(spec.item.id_type, ids[own], names[begin:end], counts[begin:end], times[own])
 
 
 def _starts(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ through the bundle into every reply (paper rows R1, R4).
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +15,24 @@ from typing import Any, Literal
 from rf_platform.errors import ConfigError
 from rf_platform.failures import reading
 from rf_platform.features.dtype import Dtype, Kind
+from rf_platform.features.event_weights import EventWeights
 from rf_platform.features.meanings import MeaningRule
+from rf_platform.literals import PLAIN, Writing
 
 Side = Literal["user", "item", "context"]
 """Owner of a feature; ``context`` describes one interaction of the history."""
-Role = Literal["feature", "history", "display", "label", "ignore"]
+Role = Literal["feature", "history", "display", "recommendable", "label", "ignore"]
 """``feature`` feeds the model; ``history`` is one column of the recent interactions; ``display`` is shown to people;
-``label`` is an outcome, kept beside the data and never an input; ``ignore`` is left out."""
+``recommendable`` says whether an item is offered; ``label`` is an outcome, kept beside the data and never an input;
+``ignore`` is left out."""
 IdType = Literal["int64", "string"]
 
 ITEM_ID_DOMAIN = "item_id"
 """Domain of the item id itself, which a recipe may use as one more, heavily noised, feature."""
+
+_MOST_LEVELS, _MOST_CODES = 4, 4096
+SEMANTIC_ID = "semantic_id"
+"""Beginning of the features and domains of semantic ids, which a number follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +60,36 @@ class DomainSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SemanticSpec:
+    """Semantic ids of items: residual codes of their content, each prefix of which is a categorical value."""
+
+    levels: int
+    """Codes of an item, the coarsest first."""
+    codes: int
+    """Different codes of a level."""
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> "SemanticSpec":
+        """Read ``3x256``: levels and codes.
+
+        Raises:
+            ConfigError: it is something else; the message begins with ``where``.
+        """
+        found = re.fullmatch(r"(\d)x(\d{1,4})", text)
+        levels, codes = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= levels <= _MOST_LEVELS or not 2 <= codes <= _MOST_CODES:
+            raise ConfigError(
+                f"{where}; write LEVELSxCODES, with 1 to {_MOST_LEVELS} levels of 2 to {_MOST_CODES} codes, for example 3x256"
+            )
+        return cls(levels=levels, codes=codes)
+
+    @property
+    def names(self) -> list[str]:
+        """Features and domains of the prefixes, the shortest first."""
+        return [f"{SEMANTIC_ID}_{level + 1}" for level in range(self.levels)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FieldSpec:
     """One field of a feature view and what it means to the model."""
 
@@ -66,13 +104,15 @@ class FieldSpec:
     """Embedding domain; None unless the kind is categorical or multi."""
     of: str | None = None
     """Column of the interaction log that a ``history`` field keeps."""
+    writing: Writing = PLAIN
+    """Form of its values where they are given as text."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The full name ``view__field``, by which the feature is addressed everywhere."""
         return f"{self.view}__{self.field}"
 
-    @property
+    @cached_property
     def type(self) -> Dtype:
         """The type of its values."""
         return Dtype.of(self.dtype)
@@ -92,6 +132,10 @@ class FeatureSpec:
     """Number of a user's latest interactions that the online store keeps."""
     meanings: tuple[MeaningRule, ...] = ()
     """Rules for the meaning of events: the first that matches counts; all others are wanted."""
+    semantic: SemanticSpec | None = None
+    """Semantic ids of items, from the service's tag ``semantic_ids``."""
+    weights: EventWeights | None = None
+    """Weights of events as targets of training; None: all weigh the same."""
 
     def inputs(self, side: Side) -> tuple[FieldSpec, ...]:
         """Return the fields that feed the model on one side; for ``context``, without the item ids themselves."""
@@ -99,8 +143,14 @@ class FeatureSpec:
         return tuple(f for f in self.fields if f.side == side and f.role in roles and f.of != self.item.join_key)
 
     def carried(self, side: Side) -> tuple[FieldSpec, ...]:
-        """Return the fields of the user or item side that a dataset carries: inputs, display fields and labels."""
-        return tuple(f for f in self.fields if f.side == side and f.role in ("feature", "display", "label"))
+        """Return the fields of the user or item side that a dataset carries: inputs, fields to show and labels."""
+        roles = ("feature", "display", "recommendable", "label")
+        return tuple(f for f in self.fields if f.side == side and f.role in roles)
+
+    @property
+    def recommendable(self) -> FieldSpec | None:
+        """The field that says which items are offered, or None where all are."""
+        return next((f for f in self.fields if f.role == "recommendable"), None)
 
     @property
     def read(self) -> tuple[FieldSpec, ...]:
@@ -119,10 +169,17 @@ class FeatureSpec:
 
     @property
     def embedding_domains(self) -> tuple[DomainSpec, ...]:
-        """All domains, that of the item id always among them."""
-        if any(d.name == ITEM_ID_DOMAIN for d in self.domains):
-            return self.domains
-        return (*self.domains, DomainSpec(name=ITEM_ID_DOMAIN, value_type=self.item.id_type))
+        """All domains, that of the item id always among them, and those of semantic ids."""
+        known = (*self.domains, *self.semantic_domains)
+        if any(d.name == ITEM_ID_DOMAIN for d in known):
+            return known
+        return (*known, DomainSpec(name=ITEM_ID_DOMAIN, value_type=self.item.id_type))
+
+    @property
+    def semantic_domains(self) -> tuple[DomainSpec, ...]:
+        """Domains of the prefixes of semantic ids, the shortest first."""
+        names = [] if self.semantic is None else self.semantic.names
+        return tuple(DomainSpec(name=name, value_type="int64") for name in names)
 
     def domain(self, name: str) -> DomainSpec:
         """Return a domain by name."""
@@ -133,10 +190,14 @@ class FeatureSpec:
         return next(f for f in self.fields if f.name == name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as plain data; where all events are wanted, as it was before events had meanings."""
+        """Return the spec as plain data; what is usual is left out, so a spec is as it was before it could be said."""
         data = asdict(self)
-        if not self.meanings:
-            del data["meanings"]
+        for field in data["fields"]:
+            if field["writing"] == asdict(PLAIN):
+                del field["writing"]
+        for name in ("meanings", "semantic", "weights"):
+            if not data[name]:
+                del data[name]
         return data
 
     @classmethod
@@ -146,13 +207,22 @@ class FeatureSpec:
             service=data["service"],
             user=EntitySpec(**data["user"]),
             item=EntitySpec(**data["item"]),
-            fields=tuple(FieldSpec(**f) for f in data["fields"]),
+            fields=tuple(
+                FieldSpec(**{**f, "writing": Writing(**f["writing"])} if "writing" in f else f) for f in data["fields"]
+            ),
             domains=tuple(DomainSpec(**d) for d in data["domains"]),
             history_length=data["history_length"],
             meanings=tuple(
                 MeaningRule(**{**rule, "types": None if rule["types"] is None else tuple(rule["types"])})
                 for rule in data.get("meanings", ())
             ),
+            semantic=SemanticSpec(**data["semantic"]) if "semantic" in data else None,
+            weights=EventWeights(
+                types=tuple((name, weight) for name, weight in data["weights"]["types"]),
+                column=data["weights"]["column"],
+            )
+            if "weights" in data
+            else None,
         )
 
     def save(self, path: Path) -> None:

@@ -72,6 +72,10 @@ class SpecFit:
                 unmet.append(f"{length}, and the model reads {needed} interactions")
             elif now.history_length != built.history_length:
                 changed.append(length)
+        if built.semantic != now.semantic:
+            changed.append(f"semantic ids {_semantic(built)} -> {_semantic(now)}")
+        if built.weights != now.weights:
+            changed.append(f"weights of events {built.weights or 'none'} -> {now.weights or 'none'}")
         if built.meanings != now.meanings:
             example = newly_wanted(built.meanings, now.meanings) if built.history else None
             if example is not None:
@@ -95,6 +99,10 @@ def _added(built: FeatureSpec, now: FeatureSpec) -> Iterator[str]:
     for f in now.fields:
         if f.role != "ignore" and (f.name not in known or (f.name in reads_now and f.name not in read)):
             yield f.name
+
+
+def _semantic(spec: FeatureSpec) -> str:
+    return "none" if spec.semantic is None else f"{spec.semantic.levels}x{spec.semantic.codes}"
 
 
 def _listed(meanings: tuple[MeaningRule, ...]) -> str:

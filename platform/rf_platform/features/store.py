@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import yaml
-from sqlalchemy import make_url
 
 from rf_platform.errors import ConfigError, NotFoundError
 from rf_platform.failures import read_json, reading, translated
+from rf_platform.redaction import without_password
 from rf_platform.settings import Settings
 from rf_platform.sql import sqlite_url
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from feast import FeatureStore, RepoConfig
 
 _SHIPPED = ("movielens", "amazon", "synthetic")
+_SHIPPED_IN = (Path("feature_repo"), *(Path(__file__).parents[above] / "feature_repo" for above in (1, 3)))
+"""Directories of the shipped repositories: the current one, to be edited there; that of an installed package; the checkout."""
 TABLES = "rf_tables"
 """Path of the workspace's tables: a key of the store's configuration, and a tag of the project in the registry."""
 
@@ -42,7 +44,7 @@ def find_repository(settings: Settings) -> Path:
     if not candidates and record.exists():
         name = read_json(record, "import again").get("feature_repo")
         if name in _SHIPPED:
-            candidates = [Path("feature_repo") / name, Path(__file__).parents[3] / "feature_repo" / name]
+            candidates = [place / name for place in _SHIPPED_IN]
     for path in candidates:
         if (path / "feature_store.yaml").is_file():
             return path.resolve()
@@ -87,7 +89,6 @@ def _registry(given: Any, settings: Settings) -> dict[str, Any]:
         url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", settings.feast_registry_url)
         section |= {"registry_type": "sql", "path": url}
     elif "path" not in section:
-        settings.workspace.feast.mkdir(parents=True, exist_ok=True)
         section["path"] = sqlite_url(settings.workspace.feast / "registry.db")
     return section
 
@@ -95,7 +96,6 @@ def _registry(given: Any, settings: Settings) -> dict[str, Any]:
 def _online_store(given: Any, settings: Settings) -> dict[str, Any]:
     section: dict[str, Any] = dict(given or {"type": "sqlite"})
     if section.get("type") == "sqlite" and "path" not in section:
-        settings.workspace.feast.mkdir(parents=True, exist_ok=True)
         section["path"] = str(settings.workspace.feast / "online.db")
     return section
 
@@ -107,7 +107,10 @@ def _parts(url: str) -> SplitResult:
         shown = url.replace(f"{parts.netloc.rpartition('@')[0]}@", "", 1)
         _ = parts.port
     except ValueError as error:
-        raise ConfigError(f"RF_ONLINE_STORE_URL is not a URL of an online store: {error}") from error
+        raise ConfigError(
+            "RF_ONLINE_STORE_URL is not a URL of an online store: its host or port cannot be read; write special characters of "
+            "user and password with percent signs, such as %40 for @"
+        ) from error
     if parts.scheme not in ("redis", "rediss", "postgres", "postgresql"):
         raise ConfigError(f"RF_ONLINE_STORE_URL={shown!r} is neither redis://, rediss:// nor postgresql://")
     if not parts.hostname:
@@ -157,6 +160,10 @@ def open_store(settings: Settings) -> "FeatureStore":
     config = repo_config(settings)
     from feast import FeatureStore
 
+    if not (settings.feast_registry_url and settings.online_store_url):
+        settings.workspace.check_exists()
+        settings.workspace.feast.mkdir(parents=True, exist_ok=True)
+
     os.environ["RF_TABLES"] = str(settings.workspace.tables)
     remedy = "check RF_FEAST_REGISTRY_URL and RF_ONLINE_STORE_URL; if the workspace was moved, run `rf features apply`"
     with translated(
@@ -173,7 +180,7 @@ def open_store(settings: Settings) -> "FeatureStore":
 
 def _named(registry: str) -> str:
     """Return the path or URL of a registry without its password."""
-    return make_url(registry).render_as_string() if "://" in registry else registry
+    return without_password(registry)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def bundles(
 
     registry = Registry.of()
     active = registry.active_bundle()
-    rows = [_row(record, active, checksums=verify) for record in reversed(registry.bundles())]
+    rows = [_row(record, active, checksums=verify) for record in reversed(registry.bundles()) if not record.removed_at]
     history = registry.deployments()
     if as_json:
         print_json({"active": active and active.name, "bundles": rows, "deployments": [asdict(d) for d in history]})
@@ -45,6 +45,7 @@ def bundles(
 
 def _row(record: "BundleRecord", active: "BundleRecord | None", *, checksums: bool) -> dict[str, Any]:
     from rf_platform.bundle import find_damage, manifest_sha256, read_manifest
+    from rf_platform.bundle.signature import signer_of
     from rf_platform.errors import NotFoundError, RfError
 
     size: int | None = None
@@ -64,6 +65,7 @@ def _row(record: "BundleRecord", active: "BundleRecord | None", *, checksums: bo
         "bytes": size,
         "reranker": _reranker(record.path),
         "damage": damage,
+        "signed_by": signer_of(record.path),
         "verified": checksums,
     }
 
@@ -85,9 +87,11 @@ def _show(rows: list[dict[str, Any]], history: "list[DeploymentRecord]") -> None
     from rich.table import Table
 
     from rf_platform.cli.console import out_console, say
+    from rf_platform.settings import get_settings
 
+    place = get_settings().workspace.root
     if not rows:
-        say("no bundles yet; build one with `rf index build`")
+        say(f"no bundles in {place} yet; build one with `rf index build`")
         return
     table = Table("", "bundle", "run", "created (UTC)", "metrics", "re-ranker", "size", "files")
     for row in rows:
@@ -104,11 +108,11 @@ def _show(rows: list[dict[str, Any]], history: "list[DeploymentRecord]") -> None
             headline(row["metrics"]),
             row["reranker"] or "",
             "?" if row["bytes"] is None else decimal(row["bytes"]),
-            state,
+            state if row["signed_by"] is None else f"{state}, signed",
         )
     out_console().print(table)
     if not history:
-        say("nothing is served yet; choose a bundle with `rf promote NAME`")
+        say(f"nothing of {place} is served yet; choose a bundle with `rf promote NAME`")
         return
     latest = Table("deployed (UTC)", "action", "bundle", "note", title="latest deployments", title_justify="left")
     for deployment in history[: -_SHOWN_DEPLOYMENTS - 1 : -1]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rf_platform.bundle import BundleManifest, verify
 from rf_platform.bundle.files import MODEL, SPEC
+from rf_platform.bundle.signature import check_signature
 from rf_platform.errors import ConfigError
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.spec_fit import SpecFit
@@ -45,9 +46,10 @@ def promote(
     Raises:
         NotFoundError: there is no such bundle, or its directory is gone.
         CorruptError: a file of the bundle is damaged; the message names it.
+        UntrustedError: it has to be signed (``RF_REQUIRE_SIGNATURE``), and is not.
         ConfigError: the feature store no longer offers what the bundle reads; the message names the fields.
     """
-    check_bundle(registry.bundle(name), current_spec, rehearse)
+    check_bundle(registry.bundle(name), current_spec, rehearse, signed_by=registry.signed_by)
     return registry.promote(name, note)
 
 
@@ -63,9 +65,10 @@ def split(
     """Let a bundle answer a part of the users, if it is fit to be served; see :meth:`TrafficControl.split`.
 
     Raises:
-        UsageError, NotFoundError, CorruptError, ConfigError: as for :func:`promote`; or it cannot stand beside the served one.
+        UsageError, NotFoundError, CorruptError, UntrustedError, ConfigError: as for :func:`promote`; or it
+            cannot stand beside the served one.
     """
-    check_bundle(registry.bundle(name), current_spec, rehearse)
+    check_bundle(registry.bundle(name), current_spec, rehearse, signed_by=registry.signed_by)
     return registry.traffic.split(name, percent, note)
 
 
@@ -81,9 +84,9 @@ def shadow(
     """Let a bundle answer a share of the requests unseen, if it is fit to be served; see :meth:`TrafficControl.shadow`.
 
     Raises:
-        UsageError, NotFoundError, CorruptError, ConfigError: as for :func:`split`.
+        UsageError, NotFoundError, CorruptError, UntrustedError, ConfigError: as for :func:`split`.
     """
-    check_bundle(registry.bundle(name), current_spec, rehearse)
+    check_bundle(registry.bundle(name), current_spec, rehearse, signed_by=registry.signed_by)
     return registry.traffic.shadow(name, share, note)
 
 
@@ -94,26 +97,32 @@ def roll_back(
 
     Raises:
         UsageError: nothing was served before the current bundle.
-        NotFoundError, CorruptError, ConfigError: as for :func:`promote`.
+        NotFoundError, CorruptError, UntrustedError, ConfigError: as for :func:`promote`.
     """
     target = registry.rollback_target()
-    check_bundle(target, current_spec, rehearse)
+    check_bundle(target, current_spec, rehearse, signed_by=registry.signed_by)
     return registry.rollback(note, expected=target.name)
 
 
-def check_bundle(record: BundleRecord, current_spec: CurrentSpec = None, rehearse: Rehearse = None) -> BundleManifest:
+def check_bundle(
+    record: BundleRecord, current_spec: CurrentSpec = None, rehearse: Rehearse = None, *, signed_by: Path | None
+) -> BundleManifest:
     """Check that a bundle can be served, and return its manifest.
 
     Args:
         record: the bundle as the registry knows it.
         current_spec: what the feature store offers now (:data:`CurrentSpec`).
         rehearse: tries the bundle on the live catalog (:data:`Rehearse`).
+        signed_by: file of the public keys one of which has to have signed it; None: it need not be signed.
 
     Raises:
         NotFoundError: the bundle's directory is gone.
         CorruptError: a file of the bundle is damaged, or it is another bundle than the recorded one.
+        UntrustedError: it is not signed by one of these keys.
         ConfigError: the feature store no longer offers what the bundle reads; the message names the fields.
     """
+    if signed_by is not None:
+        check_signature(record.path, signed_by)  # first: the checksums of a large bundle take a while
     manifest = verify(record.path, expected_manifest=record.manifest_sha256)
     current = current_spec() if callable(current_spec) else current_spec
     if current is not None:

@@ -38,7 +38,7 @@ def parse_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter quotes what it takes for the port
         raise ConfigError(
             "the registry URL (RF_REGISTRY_URL) cannot be parsed; write sqlite:///path/registry.db or "
             "postgresql://user:password@host:5432/database"

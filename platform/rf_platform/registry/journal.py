@@ -6,8 +6,9 @@ they become visible, in every process and on both engines: a writer holds the lo
 reader that has seen number n will never find a smaller one that it had missed.
 """
 
+import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +19,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from rf_platform.errors import UnavailableError
 from rf_platform.registry.engine import database_file, explained, make_engine, parse_url, upgrade, writing
-from rf_platform.registry.models import CatalogChange
+from rf_platform.registry.models import CatalogChange, ItemEvidence
 from rf_platform.settings import get_settings
 
 WAIT_SECONDS = 5
@@ -42,8 +43,17 @@ class Change:
     """Canonical JSON, so that equal features are equal texts; None: the item is to be deleted."""
     built: str | None = None
     """Features of the item in the served bundle, in the same form; None: the bundle does not have it."""
+    partial: bool = False
+    """Whether ``features`` has only the fields that change: all others stay as they are when the change is recorded. An item that
+    is not there then stays away."""
     agreed: bool = True
     """Whether all bundles that answer have it like this; if not, it is recorded also where the served one has it already."""
+
+    def merged(self, before: str | None) -> str | None:
+        """Return what the change makes of an item, in the journal's form."""
+        if not self.partial or before is None or self.features is None:
+            return self.features
+        return canonical_json({**json.loads(before), **json.loads(self.features)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +86,7 @@ class CatalogJournal:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self._writer = engine, writing(engine)
+        self.engine, self._writer = engine, writing(engine)
 
     @classmethod
     def open(cls, url: str | None = None) -> "CatalogJournal":
@@ -102,8 +112,9 @@ class CatalogJournal:
     def record(self, batches: Sequence[Sequence[Change]]) -> list[list[Recorded]]:
         """Record changes, all or none, in the order given; they are on disk when this returns.
 
-        Done again, the same change records nothing. A delete of an item that was never there is recorded once: it must not
-        appear with a bundle that comes later, either.
+        Done again, the same change records nothing. A partial change is merged with the item as it is inside the transaction, so
+        changes of different fields by several writers all hold. A delete of an item that was never there is recorded once:
+        it must not appear with a bundle that comes later, either.
         """
         changes = [change for batch in batches for change in batch]
         with self._transaction(self._writer) as connection:
@@ -126,13 +137,13 @@ class CatalogJournal:
 
     def find(self, sequence: int) -> Entry | None:
         """Return the change of a number; None if there is none, or none any more."""
-        with self._transaction(self._engine) as connection:
+        with self._transaction(self.engine) as connection:
             found = _entries(connection, _SELECT.where(CatalogChange.sequence == sequence))
         return found[0] if found else None
 
     def last(self) -> int:
         """Return the number of the last change, 0 if there is none."""
-        with self._transaction(self._engine) as connection:
+        with self._transaction(self.engine) as connection:
             return _last(connection)
 
     def trim(self, kept_us: int = KEPT_US) -> int:
@@ -142,7 +153,7 @@ class CatalogJournal:
         """
         old = CatalogChange.superseded_us < now_us() - kept_us
         query = select(CatalogChange.sequence).where(old).order_by(CatalogChange.superseded_us).limit(_TRIMMED_AT_ONCE)
-        with self._transaction(self._engine) as connection:  # most often there is nothing to do, and no lock is taken
+        with self._transaction(self.engine) as connection:  # most often there is nothing to do, and no lock is taken
             found = list(connection.scalars(query))
         if found:
             with self._transaction(self._writer) as connection:
@@ -151,12 +162,12 @@ class CatalogJournal:
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def _pages(self, query: Select[int, str, str | None, int], after: int) -> Iterator[Entry]:
         while True:
             page = query.where(CatalogChange.sequence > after).order_by(CatalogChange.sequence).limit(_PAGE)
-            with self._transaction(self._engine) as connection:
+            with self._transaction(self.engine) as connection:
                 entries = _entries(connection, page)
             yield from entries
             if len(entries) < _PAGE:
@@ -165,7 +176,7 @@ class CatalogJournal:
 
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
-        with explained(self._engine.url), engine.begin() as connection:
+        with explained(self.engine.url), engine.begin() as connection:
             yield connection
 
 
@@ -181,13 +192,16 @@ class _Plan:
         """Decide on one change."""
         entry = self._newest.get(change.item_id)
         before = change.built if entry is None else entry.features
+        if change.partial and before is None:
+            return Recorded(entry.sequence if entry is not None else 0, None, fresh=False)
+        features = change.merged(before)
         known = entry is not None or (change.built is not None and change.agreed)
-        if before == change.features and known:
+        if before == features and known:
             return Recorded(entry.sequence if entry is not None else 0, before, fresh=False)
         self._last += 1
         if entry is not None:
             self._superseded.append(entry.sequence)
-        fresh = Entry(sequence=self._last, item_id=change.item_id, features=change.features, changed_us=self._now)
+        fresh = Entry(sequence=self._last, item_id=change.item_id, features=features, changed_us=self._now)
         self._newest[change.item_id] = fresh
         self._fresh.append(fresh)
         return Recorded(fresh.sequence, before, fresh=True)
@@ -204,9 +218,17 @@ class _Plan:
         ]
         if fresh:
             connection.execute(insert(CatalogChange), fresh)
+        # What is known of an item goes with it.
+        for items in _some(entry.item_id for entry in self._fresh if entry.features is None):
+            connection.execute(delete(ItemEvidence).where(ItemEvidence.item_id.in_(items)))
 
 
 _SELECT = select(CatalogChange.sequence, CatalogChange.item_id, CatalogChange.features, CatalogChange.changed_us)
+
+
+def canonical_json(values: Mapping[str, Any]) -> str:
+    """Return the features of an item in the journal's form; equal features give equal texts."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def now_us() -> int:

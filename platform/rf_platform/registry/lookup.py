@@ -14,13 +14,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session
 
 from rf_platform.errors import NotFoundError, UsageError
 from rf_platform.registry import models
 from rf_platform.registry.models import Bundle, Dataset, Deployment, Run, Traffic
 from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, TrafficRecord
+from rf_platform.settings import get_settings
 
 Named = TypeVar("Named", Dataset, Run, Bundle)
 
@@ -56,17 +57,25 @@ def named(session: Session, table: type[Named], name: str | None) -> Named:
     """
     kind = _KINDS[table]
     query = select(table).order_by(*kind.newest_first).limit(1)
-    row = session.scalar(query if name is None else query.filter_by(name=name))
+    row = session.scalar(_taken_by_default(query, table) if name is None else query.filter_by(name=name))
     if row is not None:
         return row
     existing = session.scalars(select(table.name).order_by(*kind.newest_first)).all()
     asked = f"no {kind.noun}" if name is None else f"no {kind.noun} '{name}'"
     if name is None or not existing:
-        raise NotFoundError(f"{asked}: the registry has none yet; run `{kind.command}`")
+        raise NotFoundError(
+            f"{asked}: the registry has none yet; run `{kind.command}` ({get_settings().workspace.root})"
+        )
     close = get_close_matches(name, existing, n=3)
     meant = f"did you mean {' or '.join(close)}? The" if close else "the"
     more = f" and {len(existing) - 10} more" if len(existing) > 10 else ""
     raise NotFoundError(f"{asked}: {meant} registry has {', '.join(existing[:10])}{more}")
+
+
+def _taken_by_default(query: Select[Any], table: type[Named]) -> Select[Any]:
+    """Leave out what has no files any more, and trials."""
+    query = query.where(table.removed_at.is_(None))
+    return query.where(~Run.trial) if table is Run else query
 
 
 def previous_bundle(session: Session) -> Bundle:
@@ -148,6 +157,7 @@ class RowReader:
             spec_hash=row.spec_hash,
             counts=row.counts,
             created_at=row.created_at,
+            removed_at=row.removed_at,
         )
 
     def run(self, row: models.Run) -> RunRecord:
@@ -163,6 +173,8 @@ class RowReader:
             error=row.error,
             started_at=row.started_at,
             ended_at=row.ended_at,
+            trial=row.trial,
+            removed_at=row.removed_at,
         )
 
     def bundle(self, row: models.Bundle) -> BundleRecord:
@@ -175,6 +187,7 @@ class RowReader:
             spec_hash=row.spec_hash,
             metrics=row.metrics,
             created_at=row.created_at,
+            removed_at=row.removed_at,
         )
 
     def deployment(self, row: models.Deployment) -> DeploymentRecord:

@@ -4,7 +4,20 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Enum, ForeignKey, Index, MetaData, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
@@ -75,6 +88,7 @@ class Dataset(Base):
     spec_hash: Mapped[str]
     counts: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
 
 
 class Run(Base):
@@ -96,6 +110,8 @@ class Run(Base):
     error: Mapped[str | None]
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    trial: Mapped[bool] = mapped_column(server_default=false())
+    removed_at: Mapped[datetime | None]
 
     dataset: Mapped[Dataset] = relationship(lazy="joined")
 
@@ -116,6 +132,7 @@ class Bundle(Base):
     spec_hash: Mapped[str]
     metrics: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
 
     run: Mapped[Run] = relationship(lazy="joined")
 
@@ -158,6 +175,45 @@ class Traffic(Base):
     shadow: Mapped[Bundle | None] = relationship(foreign_keys=[shadow_id], lazy="joined")
 
 
+class PolicyVersion(Base):
+    """One version of the policy: its YAML as it was written; rows are only ever added, and the newest one is in effect.
+
+    Written by ``rf policy apply``.
+    """
+
+    __tablename__ = "rf_policies"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    created_at: Mapped[datetime]
+    note: Mapped[str]
+
+
+class Experiment(Base):
+    """An experiment on a split: bundles, percentage, what is measured, and what was found.
+
+    Written by ``rf experiment``.
+    """
+
+    __tablename__ = "rf_experiments"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    control_id: Mapped[int] = mapped_column(ForeignKey("rf_bundles.id"))
+    challenger_id: Mapped[int] = mapped_column(ForeignKey("rf_bundles.id"))
+    percent: Mapped[float]
+    salt: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    finding: Mapped[str | None]
+    sentence: Mapped[str]
+    note: Mapped[str]
+
+    control: Mapped[Bundle] = relationship(foreign_keys=[control_id], lazy="joined")
+    challenger: Mapped[Bundle] = relationship(foreign_keys=[challenger_id], lazy="joined")
+
+
 class CatalogChange(Base):
     """One change of an item of the live catalog: number, item, features, times.
 
@@ -184,3 +240,29 @@ class CatalogChange(Base):
     changed_us: Mapped[int] = mapped_column(BigInteger)
     superseded_us: Mapped[int | None] = mapped_column(BigInteger)
     """Time of the next change of the item; NULL: this is the newest."""
+
+
+class ItemEvidence(Base):
+    """One of the first users of an item: the event, the query just before it, and the features that gave the query.
+
+    Written by the leader of the event consumers.
+    """
+
+    __tablename__ = "rf_item_evidence"
+    # Numbers are never given twice, also if the newest rows are removed with their item.
+    __table_args__ = (UniqueConstraint("item_id", "user_id"), {"sqlite_autoincrement": True})
+
+    sequence: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    item_id: Mapped[str]
+    user_id: Mapped[str]
+    event: Mapped[int] = mapped_column(BigInteger)
+    """Number of the event in the log."""
+    timestamp_us: Mapped[int] = mapped_column(BigInteger)
+    bundle: Mapped[str]
+    """The bundle with the user tower of ``query``."""
+    query: Mapped[bytes]
+    """The unit query vector, 32-bit floats, little-endian."""
+    features: Mapped[str]
+    """Profile and history just before the event as JSON, for other user towers."""

@@ -36,6 +36,8 @@ class DatasetRecord:
     counts: dict[str, Any]
     created_at: datetime
     """Time of the last build, UTC."""
+    removed_at: datetime | None = None
+    """Time at which its files were removed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ class RunRecord:
     """Reason of the failure."""
     started_at: datetime
     ended_at: datetime | None
+    trial: bool = False
+    """Whether it is one of many, such as a cell of an ablation: never the newest run, where none is named."""
+    removed_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,7 @@ class BundleRecord:
     spec_hash: str
     metrics: dict[str, Any]
     created_at: datetime
+    removed_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,17 +104,63 @@ class TrafficRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExperimentRecord:
+    """An experiment: a challenger beside the served bundle, and what is measured."""
+
+    name: str
+    control: str
+    """The bundle that was served when it began."""
+    challenger: str
+    percent: float
+    salt: str
+    settings: dict[str, Any]
+    """Outcome, window and limits, as `rf experiment start` took them."""
+    started_at: datetime
+    ended_at: datetime | None
+    """None: it is running."""
+    finding: str | None
+    """Finding at its end."""
+    sentence: str
+    """Verdict at its end."""
+    note: str
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.ended_at is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyRecord:
+    """One version of the policy, in effect from its creation to the next one's."""
+
+    version: int
+    """1 is the first."""
+    text: str
+    """YAML as it was written, for :func:`rf_platform.policies.read_policy`."""
+    created_at: datetime
+    note: str
+
+    @property
+    def name(self) -> str:
+        """The version as messages name it."""
+        return f"policy version {self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServingPlan:
     """Everything that servers should serve now, as of one moment."""
 
-    revision: tuple[int, int]
+    revision: tuple[int, int, int]
     """Changes whenever the plan does."""
     active: BundleRecord | None
     challenger: BundleRecord | None
     shadow: BundleRecord | None
     traffic: TrafficRecord
+    policy: PolicyRecord | None = None
+    """None: there are no rules."""
 
     @classmethod
     def of(cls, bundle: BundleRecord) -> Self:
         """Return a plan with one bundle and nothing beside it."""
-        return cls(revision=(0, 0), active=bundle, challenger=None, shadow=None, traffic=TrafficRecord())
+        return cls(revision=(0, 0, 0), active=bundle, challenger=None, shadow=None, traffic=TrafficRecord())

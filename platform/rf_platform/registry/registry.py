@@ -1,6 +1,6 @@
 """The registry: what was built, what is served, and what was served before."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from rf_platform.bundle import check_name, to_plain
 from rf_platform.errors import UsageError
 from rf_platform.registry.engine import explained, make_directory, make_engine, parse_url, upgrade, writing
+from rf_platform.registry.experiments import Experiments
 from rf_platform.registry.lookup import (
     HISTORY,
     NEWEST_DEPLOYMENT,
@@ -22,6 +23,7 @@ from rf_platform.registry.lookup import (
     previous_bundle,
 )
 from rf_platform.registry.models import Bundle, Dataset, Run
+from rf_platform.registry.policies import PolicyVersions
 from rf_platform.registry.records import Action, BundleRecord, DatasetRecord, DeploymentRecord, RunRecord, RunStatus
 from rf_platform.registry.traffic import TrafficControl, withdraw
 from rf_platform.settings import Settings, get_settings
@@ -36,26 +38,37 @@ class Registry:
     :class:`~rf_platform.errors.UnavailableError` when the database cannot be used.
     """
 
-    def __init__(self, engine: Engine, root: Path) -> None:
+    def __init__(self, engine: Engine, root: Path, settings: Settings | None = None) -> None:
         self._engine, self._writer = engine, writing(engine)
         self._rows = RowReader(root.resolve())
+        self.signed_by = settings.require_signature if settings is not None else None
+        """Public keys that a bundle has to be signed with to be promoted; None: signatures are not looked at."""
+        self.signing_key = settings.signing_key if settings is not None else None
+        """Private key that bundles are signed with when they are built."""
         self.traffic = TrafficControl(self._session, self._engine, self._writer, self._rows)
         """The split and the shadow beside the served bundle."""
+        self.policies = PolicyVersions(self._session, self._engine, self._writer)
+        """The versions of the policy."""
+        self.experiments = Experiments(self._session, self._engine, self._writer)
+        """Experiments on splits."""
 
     @classmethod
     def of(cls, settings: Settings | None = None) -> "Registry":
         """Open the registry of a workspace, see :meth:`open`; default: that of the process's settings."""
         settings = settings or get_settings()
-        return cls.open(settings.platform_registry_url, root=settings.workspace.root)
+        if settings.registry_url is None:
+            settings.workspace.check_exists()
+        return cls.open(settings.platform_registry_url, root=settings.workspace.root, settings=settings)
 
     @classmethod
-    def open(cls, url: str, *, root: Path | None = None) -> "Registry":
+    def open(cls, url: str, *, root: Path | None = None, settings: Settings | None = None) -> "Registry":
         """Open a registry, creating or upgrading its tables if need be.
 
         Args:
             url: SQLAlchemy URL.
             root: paths inside this directory are stored relative to it, so that a workspace can be moved or mounted
                 elsewhere; default: the workspace of the process's settings.
+            settings: keys of bundles; default: none.
 
         Raises:
             ConfigError: the URL is not usable, or a newer version of the code has written the tables.
@@ -67,7 +80,7 @@ class Registry:
         with explained(parsed):
             make_directory(parsed)
             upgrade(engine)
-        return cls(engine, root or get_settings().workspace.root)
+        return cls(engine, root or get_settings().workspace.root, settings)
 
     @contextmanager
     def _session(self, engine: Engine) -> Iterator[Session]:
@@ -106,6 +119,7 @@ class Registry:
                 )
             row.version, row.fingerprint, row.spec_hash = version, fingerprint, spec_hash
             row.path, row.counts, row.created_at = self._rows.store_path(path), to_plain(counts), datetime.now(UTC)
+            row.removed_at = None
             session.flush()
             return self._rows.dataset(row)
 
@@ -115,7 +129,7 @@ class Registry:
             return [self._rows.dataset(row) for row in all_rows(session, Dataset)]
 
     def dataset(self, name: str | None = None) -> DatasetRecord:
-        """Return a dataset version by name, or the one that was built last."""
+        """Return a dataset version by name, or the one that was built last and has its files."""
         with self._session(self._engine) as session:
             return self._rows.dataset(named(session, Dataset, name))
 
@@ -130,6 +144,7 @@ class Registry:
         config: Mapping[str, Any],
         path: Path | str,
         resume: bool = False,
+        trial: bool = False,
     ) -> RunRecord:
         """Record that a training run starts, or goes on.
 
@@ -141,6 +156,7 @@ class Registry:
             path: directory of the run.
             resume: continue the run of this name if there is one: it is running again, with this configuration, and
                 keeps its start time and metrics.
+            trial: it is one of many, and never taken where no run is named.
 
         Raises:
             NotFoundError: the dataset is not recorded.
@@ -151,7 +167,7 @@ class Registry:
             on = named(session, Dataset, dataset)
             row = session.scalar(select(Run).filter_by(name=name))
             if row is None:
-                row = Run(name=name, dataset=on, recipe=recipe, metrics={}, started_at=datetime.now(UTC))
+                row = Run(name=name, dataset=on, recipe=recipe, metrics={}, started_at=datetime.now(UTC), trial=trial)
                 session.add(row)
             elif not resume:
                 raise UsageError(
@@ -193,7 +209,7 @@ class Registry:
             return [self._rows.run(row) for row in all_rows(session, Run)]
 
     def run(self, name: str | None = None) -> RunRecord:
-        """Return a run by name, or the one started last."""
+        """Return a run by name, or the one started last that is no trial and has its files."""
         with self._session(self._engine) as session:
             return self._rows.run(named(session, Run, name))
 
@@ -246,6 +262,19 @@ class Registry:
         """Return a bundle by name."""
         with self._session(self._engine) as session:
             return self._rows.bundle(named(session, Bundle, name))
+
+    def note_removed(
+        self, *, bundles: Iterable[str] = (), runs: Iterable[str] = (), datasets: Iterable[str] = ()
+    ) -> None:
+        """Note that the files of bundles, runs and datasets are removed; what they were stays recorded."""
+        now = datetime.now(UTC)
+        with self._session(self._writer) as session:
+            for bundle in bundles:
+                named(session, Bundle, bundle).removed_at = now
+            for run in runs:
+                named(session, Run, run).removed_at = now
+            for dataset in datasets:
+                named(session, Dataset, dataset).removed_at = now
 
     # Deployments
 

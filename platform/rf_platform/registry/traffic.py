@@ -2,15 +2,22 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from secrets import token_hex
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from rf_platform.errors import UsageError
 from rf_platform.registry.lookup import NEWEST_DEPLOYMENT, NEWEST_TRAFFIC, RowReader, append_traffic, named
-from rf_platform.registry.models import Bundle
+from rf_platform.registry.models import Bundle, Experiment
+from rf_platform.registry.policies import NEWEST_POLICY, record
 from rf_platform.registry.records import ServingPlan, TrafficRecord
+
+RUNNING_EXPERIMENT = select(Experiment).where(Experiment.ended_at.is_(None)).order_by(Experiment.id.desc()).limit(1)
+
+WITHDRAWN = "withdrawn"
+"""Finding of an experiment that was ended by `rf promote` or `rf rollback`."""
 
 
 class TrafficControl:
@@ -38,13 +45,19 @@ class TrafficControl:
         """Return everything that servers should serve, read in one transaction."""
         with self._session(self._engine) as session:
             deployment, traffic = session.scalar(NEWEST_DEPLOYMENT), session.scalar(NEWEST_TRAFFIC)
+            policy = record(session.scalar(NEWEST_POLICY))
             challenger, shadow = (traffic.challenger, traffic.shadow) if traffic else (None, None)
             return ServingPlan(
-                revision=(deployment.id if deployment else 0, traffic.id if traffic else 0),
+                revision=(
+                    deployment.id if deployment else 0,
+                    traffic.id if traffic else 0,
+                    policy.version if policy else 0,
+                ),
                 active=self._rows.bundle(deployment.bundle) if deployment else None,
                 challenger=self._rows.bundle(challenger) if challenger else None,
                 shadow=self._rows.bundle(shadow) if shadow else None,
                 traffic=self._rows.traffic(traffic) if traffic else TrafficRecord(),
+                policy=policy,
             )
 
     def split(self, name: str, percent: float, note: str = "") -> TrafficRecord:
@@ -59,7 +72,8 @@ class TrafficControl:
 
         Raises:
             NotFoundError: there is no such bundle.
-            UsageError: nothing is served yet, it is the served bundle, or the percentage is not possible.
+            UsageError: nothing is served yet, it is the served bundle, the percentage is not possible, or an experiment is
+                running.
         """
         if not 0 < percent < 100:
             raise UsageError(
@@ -68,6 +82,11 @@ class TrafficControl:
             )
         with self._session(self._writer) as session:
             bundle = _beside_the_served(session, name)
+            if (running := session.scalar(RUNNING_EXPERIMENT)) is not None:
+                raise UsageError(
+                    f"experiment '{running.name}' is running, and another split would spoil it; end it by "
+                    f"`rf experiment stop`"
+                )
             before = session.scalar(NEWEST_TRAFFIC)
             going_on = before is not None and before.challenger_id == bundle.id
             row = append_traffic(
@@ -111,7 +130,14 @@ class TrafficControl:
 
 
 def withdraw(session: Session, note: str, promoted: Bundle | None = None) -> str | None:
-    """End a split; a shadow goes on, unless it is the bundle that was just promoted. Return the challenger's name."""
+    """End a split, and the experiment on it; a shadow goes on, unless it is the bundle that was just promoted.
+
+    Returns:
+        The challenger's name.
+    """
+    if (running := session.scalar(RUNNING_EXPERIMENT)) is not None:
+        running.ended_at, running.finding = datetime.now(UTC), WITHDRAWN
+        running.sentence = f"{promoted.name} was promoted." if promoted is not None else "The challenger was withdrawn."
     before = session.scalar(NEWEST_TRAFFIC)
     if before is None:
         return None

@@ -25,43 +25,48 @@ _sym_db = _symbol_database.Default()
 from rf_protos.v1 import features_pb2 as rf__protos_dot_v1_dot_features__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arf_protos/v1/catalog.proto\x12\x12retrievalformer.v1\x1a\x1brf_protos/v1/features.proto\"\xa4\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x38\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32&.retrievalformer.v1.Item.FeaturesEntry\x1aQ\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue:\x02\x38\x01\"Q\n\x12UpsertItemsRequest\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.retrievalformer.v1.Item\x12\x12\n\nneighbours\x18\x02 \x01(\x05\"Y\n\x13UpsertItemsResponse\x12\x32\n\x08statuses\x18\x01 \x03(\x0b\x32 .retrievalformer.v1.UpsertStatus\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\"\x9d\x02\n\x0cUpsertStatus\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32(.retrievalformer.v1.UpsertStatus.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x31\n\nneighbours\x18\x05 \x03(\x0b\x32\x1d.retrievalformer.v1.Neighbour\x12\x12\n\nsearchable\x18\x06 \x01(\x08\"W\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\t\n\x05\x41\x44\x44\x45\x44\x10\x01\x12\x0b\n\x07\x43HANGED\x10\x02\x12\r\n\tUNCHANGED\x10\x03\x12\x0c\n\x08REJECTED\x10\x04\"0\n\tNeighbour\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\"&\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"I\n\x13\x44\x65leteItemsResponse\x12\x32\n\x08statuses\x18\x01 \x03(\x0b\x32 .retrievalformer.v1.DeleteStatus\"\xc8\x01\n\x0c\x44\x65leteStatus\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32(.retrievalformer.v1.DeleteStatus.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\"I\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x44\x45LETED\x10\x01\x12\n\n\x06\x41\x42SENT\x10\x02\x12\x0c\n\x08REJECTED\x10\x03\"#\n\x0fGetItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"R\n\x10GetItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.retrievalformer.v1.CatalogItem\x12\x0e\n\x06\x61\x62sent\x18\x02 \x03(\t\"U\n\x0b\x43\x61talogItem\x12&\n\x04item\x18\x01 \x01(\x0b\x32\x18.retrievalformer.v1.Item\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04\x63old\x18\x03 \x01(\x08\x32\xa7\x02\n\x0e\x43\x61talogService\x12^\n\x0bUpsertItems\x12&.retrievalformer.v1.UpsertItemsRequest\x1a\'.retrievalformer.v1.UpsertItemsResponse\x12^\n\x0b\x44\x65leteItems\x12&.retrievalformer.v1.DeleteItemsRequest\x1a\'.retrievalformer.v1.DeleteItemsResponse\x12U\n\x08GetItems\x12#.retrievalformer.v1.GetItemsRequest\x1a$.retrievalformer.v1.GetItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arf_protos/v1/catalog.proto\x12\x12retrievalformer.v1\x1a\x1brf_protos/v1/features.proto\"\xb9\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x38\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32&.retrievalformer.v1.Item.FeaturesEntry\x12\x13\n\x0bupdate_mask\x18\x03 \x03(\t\x1aQ\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue:\x02\x38\x01\"h\n\x12UpsertItemsRequest\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.retrievalformer.v1.Item\x12\x12\n\nneighbours\x18\x02 \x01(\x05\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"Y\n\x13UpsertItemsResponse\x12\x32\n\x08statuses\x18\x01 \x03(\x0b\x32 .retrievalformer.v1.UpsertStatus\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\"\x9d\x02\n\x0cUpsertStatus\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32(.retrievalformer.v1.UpsertStatus.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x31\n\nneighbours\x18\x05 \x03(\x0b\x32\x1d.retrievalformer.v1.Neighbour\x12\x12\n\nsearchable\x18\x06 \x01(\x08\"W\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\t\n\x05\x41\x44\x44\x45\x44\x10\x01\x12\x0b\n\x07\x43HANGED\x10\x02\x12\r\n\tUNCHANGED\x10\x03\x12\x0c\n\x08REJECTED\x10\x04\"0\n\tNeighbour\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\"&\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"I\n\x13\x44\x65leteItemsResponse\x12\x32\n\x08statuses\x18\x01 \x03(\x0b\x32 .retrievalformer.v1.DeleteStatus\"\xc8\x01\n\x0c\x44\x65leteStatus\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x39\n\x07outcome\x18\x02 \x01(\x0e\x32(.retrievalformer.v1.DeleteStatus.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\"I\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x44\x45LETED\x10\x01\x12\n\n\x06\x41\x42SENT\x10\x02\x12\x0c\n\x08REJECTED\x10\x03\"#\n\x0fGetItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"j\n\x10GetItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.retrievalformer.v1.CatalogItem\x12\x0e\n\x06\x61\x62sent\x18\x02 \x03(\t\x12\x16\n\x0e\x64isplay_fields\x18\x03 \x03(\t\"P\n\x10ListItemsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\rrecommendable\x18\x03 \x01(\x08\"X\n\x11ListItemsResponse\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x03 \x01(\x03\"U\n\x0b\x43\x61talogItem\x12&\n\x04item\x18\x01 \x01(\x0b\x32\x18.retrievalformer.v1.Item\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04\x63old\x18\x03 \x01(\x08\x32\x81\x03\n\x0e\x43\x61talogService\x12^\n\x0bUpsertItems\x12&.retrievalformer.v1.UpsertItemsRequest\x1a\'.retrievalformer.v1.UpsertItemsResponse\x12^\n\x0b\x44\x65leteItems\x12&.retrievalformer.v1.DeleteItemsRequest\x1a\'.retrievalformer.v1.DeleteItemsResponse\x12U\n\x08GetItems\x12#.retrievalformer.v1.GetItemsRequest\x1a$.retrievalformer.v1.GetItemsResponse\x12X\n\tListItems\x12$.retrievalformer.v1.ListItemsRequest\x1a%.retrievalformer.v1.ListItemsResponseBQ\n\x12retrievalformer.v1P\x01Z$retrievalformer/v1;retrievalformerv1\xaa\x02\x12RetrievalFormer.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rf_protos.v1.catalog_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\022retrievalformer.v1P\001Z$retrievalformer/v1;retrievalformerv1\252\002\022RetrievalFormer.V1'
   _globals['_ITEM_FEATURESENTRY']._loaded_options = None
   _globals['_ITEM_FEATURESENTRY']._serialized_options = b'8\001'
   _globals['_ITEM']._serialized_start=80
-  _globals['_ITEM']._serialized_end=244
-  _globals['_ITEM_FEATURESENTRY']._serialized_start=163
-  _globals['_ITEM_FEATURESENTRY']._serialized_end=244
-  _globals['_UPSERTITEMSREQUEST']._serialized_start=246
-  _globals['_UPSERTITEMSREQUEST']._serialized_end=327
-  _globals['_UPSERTITEMSRESPONSE']._serialized_start=329
-  _globals['_UPSERTITEMSRESPONSE']._serialized_end=418
-  _globals['_UPSERTSTATUS']._serialized_start=421
-  _globals['_UPSERTSTATUS']._serialized_end=706
-  _globals['_UPSERTSTATUS_OUTCOME']._serialized_start=619
-  _globals['_UPSERTSTATUS_OUTCOME']._serialized_end=706
-  _globals['_NEIGHBOUR']._serialized_start=708
-  _globals['_NEIGHBOUR']._serialized_end=756
-  _globals['_DELETEITEMSREQUEST']._serialized_start=758
-  _globals['_DELETEITEMSREQUEST']._serialized_end=796
-  _globals['_DELETEITEMSRESPONSE']._serialized_start=798
-  _globals['_DELETEITEMSRESPONSE']._serialized_end=871
-  _globals['_DELETESTATUS']._serialized_start=874
-  _globals['_DELETESTATUS']._serialized_end=1074
-  _globals['_DELETESTATUS_OUTCOME']._serialized_start=1001
-  _globals['_DELETESTATUS_OUTCOME']._serialized_end=1074
-  _globals['_GETITEMSREQUEST']._serialized_start=1076
-  _globals['_GETITEMSREQUEST']._serialized_end=1111
-  _globals['_GETITEMSRESPONSE']._serialized_start=1113
-  _globals['_GETITEMSRESPONSE']._serialized_end=1195
-  _globals['_CATALOGITEM']._serialized_start=1197
-  _globals['_CATALOGITEM']._serialized_end=1282
-  _globals['_CATALOGSERVICE']._serialized_start=1285
-  _globals['_CATALOGSERVICE']._serialized_end=1580
+  _globals['_ITEM']._serialized_end=265
+  _globals['_ITEM_FEATURESENTRY']._serialized_start=184
+  _globals['_ITEM_FEATURESENTRY']._serialized_end=265
+  _globals['_UPSERTITEMSREQUEST']._serialized_start=267
+  _globals['_UPSERTITEMSREQUEST']._serialized_end=371
+  _globals['_UPSERTITEMSRESPONSE']._serialized_start=373
+  _globals['_UPSERTITEMSRESPONSE']._serialized_end=462
+  _globals['_UPSERTSTATUS']._serialized_start=465
+  _globals['_UPSERTSTATUS']._serialized_end=750
+  _globals['_UPSERTSTATUS_OUTCOME']._serialized_start=663
+  _globals['_UPSERTSTATUS_OUTCOME']._serialized_end=750
+  _globals['_NEIGHBOUR']._serialized_start=752
+  _globals['_NEIGHBOUR']._serialized_end=800
+  _globals['_DELETEITEMSREQUEST']._serialized_start=802
+  _globals['_DELETEITEMSREQUEST']._serialized_end=840
+  _globals['_DELETEITEMSRESPONSE']._serialized_start=842
+  _globals['_DELETEITEMSRESPONSE']._serialized_end=915
+  _globals['_DELETESTATUS']._serialized_start=918
+  _globals['_DELETESTATUS']._serialized_end=1118
+  _globals['_DELETESTATUS_OUTCOME']._serialized_start=1045
+  _globals['_DELETESTATUS_OUTCOME']._serialized_end=1118
+  _globals['_GETITEMSREQUEST']._serialized_start=1120
+  _globals['_GETITEMSREQUEST']._serialized_end=1155
+  _globals['_GETITEMSRESPONSE']._serialized_start=1157
+  _globals['_GETITEMSRESPONSE']._serialized_end=1263
+  _globals['_LISTITEMSREQUEST']._serialized_start=1265
+  _globals['_LISTITEMSREQUEST']._serialized_end=1345
+  _globals['_LISTITEMSRESPONSE']._serialized_start=1347
+  _globals['_LISTITEMSRESPONSE']._serialized_end=1435
+  _globals['_CATALOGITEM']._serialized_start=1437
+  _globals['_CATALOGITEM']._serialized_end=1522
+  _globals['_CATALOGSERVICE']._serialized_start=1525
+  _globals['_CATALOGSERVICE']._serialized_end=1910
 # @@protoc_insertion_point(module_scope)

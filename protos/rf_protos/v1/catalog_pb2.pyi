@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Item(_message.Message):
-    __slots__ = ("item_id", "features")
+    __slots__ = ("item_id", "features", "update_mask")
     class FeaturesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -19,17 +19,21 @@ class Item(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_features_pb2.FeatureValue, _Mapping]] = ...) -> None: ...
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     features: _containers.MessageMap[str, _features_pb2.FeatureValue]
-    def __init__(self, item_id: _Optional[str] = ..., features: _Optional[_Mapping[str, _features_pb2.FeatureValue]] = ...) -> None: ...
+    update_mask: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, item_id: _Optional[str] = ..., features: _Optional[_Mapping[str, _features_pb2.FeatureValue]] = ..., update_mask: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UpsertItemsRequest(_message.Message):
-    __slots__ = ("items", "neighbours")
+    __slots__ = ("items", "neighbours", "validate_only")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[Item]
     neighbours: int
-    def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., neighbours: _Optional[int] = ...) -> None: ...
+    validate_only: bool
+    def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., neighbours: _Optional[int] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class UpsertItemsResponse(_message.Message):
     __slots__ = ("statuses", "bundle")
@@ -116,12 +120,34 @@ class GetItemsRequest(_message.Message):
     def __init__(self, item_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetItemsResponse(_message.Message):
-    __slots__ = ("items", "absent")
+    __slots__ = ("items", "absent", "display_fields")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     ABSENT_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_FIELDS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[CatalogItem]
     absent: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, items: _Optional[_Iterable[_Union[CatalogItem, _Mapping]]] = ..., absent: _Optional[_Iterable[str]] = ...) -> None: ...
+    display_fields: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, items: _Optional[_Iterable[_Union[CatalogItem, _Mapping]]] = ..., absent: _Optional[_Iterable[str]] = ..., display_fields: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListItemsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "recommendable")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RECOMMENDABLE_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    recommendable: bool
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., recommendable: _Optional[bool] = ...) -> None: ...
+
+class ListItemsResponse(_message.Message):
+    __slots__ = ("item_ids", "next_page_token", "catalog_sequence")
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    item_ids: _containers.RepeatedScalarFieldContainer[str]
+    next_page_token: str
+    catalog_sequence: int
+    def __init__(self, item_ids: _Optional[_Iterable[str]] = ..., next_page_token: _Optional[str] = ..., catalog_sequence: _Optional[int] = ...) -> None: ...
 
 class CatalogItem(_message.Message):
     __slots__ = ("item", "sequence", "cold")

@@ -50,6 +50,11 @@ class CatalogServiceStub:
                 request_serializer=rf__protos_dot_v1_dot_catalog__pb2.GetItemsRequest.SerializeToString,
                 response_deserializer=rf__protos_dot_v1_dot_catalog__pb2.GetItemsResponse.FromString,
                 _registered_method=True)
+        self.ListItems = channel.unary_unary(
+                '/retrievalformer.v1.CatalogService/ListItems',
+                request_serializer=rf__protos_dot_v1_dot_catalog__pb2.ListItemsRequest.SerializeToString,
+                response_deserializer=rf__protos_dot_v1_dot_catalog__pb2.ListItemsResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogServiceServicer:
@@ -57,7 +62,7 @@ class CatalogServiceServicer:
     """
 
     def UpsertItems(self, request, context):
-        """Adds items, or replaces the features of existing ones.
+        """Adds items, replaces the features of existing ones, or changes some of them (`update_mask`).
 
         An item that is acknowledged is in the journal and survives a crash. It is searchable within a second in every worker
         and server of the deployment, and at once in the process that answers. Each item has its own status: one that is wrong
@@ -90,6 +95,18 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListItems(self, request, context):
+        """Returns the ids of all items, page by page, those that are not recommended included.
+
+        Changes between two pages keep no other item away: each page shows the catalog of its moment.
+        Errors: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, CANCELLED, DEADLINE_EXCEEDED,
+        UNAVAILABLE, INTERNAL.
+        Needs the role "read".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +124,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.GetItems,
                     request_deserializer=rf__protos_dot_v1_dot_catalog__pb2.GetItemsRequest.FromString,
                     response_serializer=rf__protos_dot_v1_dot_catalog__pb2.GetItemsResponse.SerializeToString,
+            ),
+            'ListItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListItems,
+                    request_deserializer=rf__protos_dot_v1_dot_catalog__pb2.ListItemsRequest.FromString,
+                    response_serializer=rf__protos_dot_v1_dot_catalog__pb2.ListItemsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -191,6 +213,33 @@ class CatalogService:
             '/retrievalformer.v1.CatalogService/GetItems',
             rf__protos_dot_v1_dot_catalog__pb2.GetItemsRequest.SerializeToString,
             rf__protos_dot_v1_dot_catalog__pb2.GetItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrievalformer.v1.CatalogService/ListItems',
+            rf__protos_dot_v1_dot_catalog__pb2.ListItemsRequest.SerializeToString,
+            rf__protos_dot_v1_dot_catalog__pb2.ListItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,21 +24,22 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drf_protos/v1/deployment.proto\x12\x12retrievalformer.v1\"\x16\n\x14GetDeploymentRequest\"\xa1\x02\n\x15GetDeploymentResponse\x12\x30\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32 .retrievalformer.v1.ServedBundle\x12\x34\n\nchallenger\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.ServedBundle\x12\x15\n\rsplit_percent\x18\x03 \x01(\x01\x12\x30\n\x06shadow\x18\x04 \x01(\x0b\x32 .retrievalformer.v1.ServedBundle\x12\x37\n\rshadow_report\x18\x05 \x01(\x0b\x32 .retrievalformer.v1.ShadowReport\x12\x0f\n\x07refused\x18\x06 \x01(\t\x12\r\n\x05swaps\x18\x07 \x01(\x03\"X\n\x0cServedBundle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tspec_hash\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\x03\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\"g\n\x0cShadowReport\x12\x10\n\x08requests\x18\x01 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x03\x12\x0f\n\x07overlap\x18\x03 \x01(\x01\x12\x11\n\tactive_ms\x18\x04 \x01(\x01\x12\x11\n\tshadow_ms\x18\x05 \x01(\x01\x32y\n\x11\x44\x65ploymentService\x12\x64\n\rGetDeployment\x12(.retrievalformer.v1.GetDeploymentRequest\x1a).retrievalformer.v1.GetDeploymentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drf_protos/v1/deployment.proto\x12\x12retrievalformer.v1\"\x16\n\x14GetDeploymentRequest\"\xb9\x02\n\x15GetDeploymentResponse\x12\x30\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32 .retrievalformer.v1.ServedBundle\x12\x34\n\nchallenger\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.ServedBundle\x12\x15\n\rsplit_percent\x18\x03 \x01(\x01\x12\x30\n\x06shadow\x18\x04 \x01(\x0b\x32 .retrievalformer.v1.ServedBundle\x12\x37\n\rshadow_report\x18\x05 \x01(\x0b\x32 .retrievalformer.v1.ShadowReport\x12\x0f\n\x07refused\x18\x06 \x01(\t\x12\r\n\x05swaps\x18\x07 \x01(\x03\x12\x16\n\x0epolicy_version\x18\x08 \x01(\x03\"X\n\x0cServedBundle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tspec_hash\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\x03\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\"g\n\x0cShadowReport\x12\x10\n\x08requests\x18\x01 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x03\x12\x0f\n\x07overlap\x18\x03 \x01(\x01\x12\x11\n\tactive_ms\x18\x04 \x01(\x01\x12\x11\n\tshadow_ms\x18\x05 \x01(\x01\x32y\n\x11\x44\x65ploymentService\x12\x64\n\rGetDeployment\x12(.retrievalformer.v1.GetDeploymentRequest\x1a).retrievalformer.v1.GetDeploymentResponseBQ\n\x12retrievalformer.v1P\x01Z$retrievalformer/v1;retrievalformerv1\xaa\x02\x12RetrievalFormer.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rf_protos.v1.deployment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\022retrievalformer.v1P\001Z$retrievalformer/v1;retrievalformerv1\252\002\022RetrievalFormer.V1'
   _globals['_GETDEPLOYMENTREQUEST']._serialized_start=53
   _globals['_GETDEPLOYMENTREQUEST']._serialized_end=75
   _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=78
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=367
-  _globals['_SERVEDBUNDLE']._serialized_start=369
-  _globals['_SERVEDBUNDLE']._serialized_end=457
-  _globals['_SHADOWREPORT']._serialized_start=459
-  _globals['_SHADOWREPORT']._serialized_end=562
-  _globals['_DEPLOYMENTSERVICE']._serialized_start=564
-  _globals['_DEPLOYMENTSERVICE']._serialized_end=685
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=391
+  _globals['_SERVEDBUNDLE']._serialized_start=393
+  _globals['_SERVEDBUNDLE']._serialized_end=481
+  _globals['_SHADOWREPORT']._serialized_start=483
+  _globals['_SHADOWREPORT']._serialized_end=586
+  _globals['_DEPLOYMENTSERVICE']._serialized_start=588
+  _globals['_DEPLOYMENTSERVICE']._serialized_end=709
 # @@protoc_insertion_point(module_scope)

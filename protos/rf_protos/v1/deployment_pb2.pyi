@@ -10,7 +10,7 @@ class GetDeploymentRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetDeploymentResponse(_message.Message):
-    __slots__ = ("active", "challenger", "split_percent", "shadow", "shadow_report", "refused", "swaps")
+    __slots__ = ("active", "challenger", "split_percent", "shadow", "shadow_report", "refused", "swaps", "policy_version")
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
     CHALLENGER_FIELD_NUMBER: _ClassVar[int]
     SPLIT_PERCENT_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,7 @@ class GetDeploymentResponse(_message.Message):
     SHADOW_REPORT_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     SWAPS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     active: ServedBundle
     challenger: ServedBundle
     split_percent: float
@@ -25,7 +26,8 @@ class GetDeploymentResponse(_message.Message):
     shadow_report: ShadowReport
     refused: str
     swaps: int
-    def __init__(self, active: _Optional[_Union[ServedBundle, _Mapping]] = ..., challenger: _Optional[_Union[ServedBundle, _Mapping]] = ..., split_percent: _Optional[float] = ..., shadow: _Optional[_Union[ServedBundle, _Mapping]] = ..., shadow_report: _Optional[_Union[ShadowReport, _Mapping]] = ..., refused: _Optional[str] = ..., swaps: _Optional[int] = ...) -> None: ...
+    policy_version: int
+    def __init__(self, active: _Optional[_Union[ServedBundle, _Mapping]] = ..., challenger: _Optional[_Union[ServedBundle, _Mapping]] = ..., split_percent: _Optional[float] = ..., shadow: _Optional[_Union[ServedBundle, _Mapping]] = ..., shadow_report: _Optional[_Union[ShadowReport, _Mapping]] = ..., refused: _Optional[str] = ..., swaps: _Optional[int] = ..., policy_version: _Optional[int] = ...) -> None: ...
 
 class ServedBundle(_message.Message):
     __slots__ = ("name", "spec_hash", "items", "catalog_sequence")

@@ -24,21 +24,26 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erf_protos/v1/explanation.proto\x12\x12retrievalformer.v1\":\n\x0b\x45xplanation\x12+\n\x07reasons\x18\x01 \x03(\x0b\x32\x1a.retrievalformer.v1.Reason\"\xa7\x01\n\x06Reason\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32 .retrievalformer.v1.HistoryEventH\x00\x12\x33\n\x07\x66\x65\x61ture\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureCauseH\x00\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x02\x12\x16\n\x0elink_attention\x18\x04 \x01(\x02\x42\x07\n\x05\x63\x61use\"1\n\x0cHistoryEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\"\x83\x01\n\x0c\x46\x65\x61tureCause\x12\x33\n\x04side\x18\x01 \x01(\x0e\x32%.retrievalformer.v1.FeatureCause.Side\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x08\n\x04USER\x10\x01\x12\x08\n\x04ITEM\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erf_protos/v1/explanation.proto\x12\x12retrievalformer.v1\":\n\x0b\x45xplanation\x12+\n\x07reasons\x18\x01 \x03(\x0b\x32\x1a.retrievalformer.v1.Reason\"\xd6\x01\n\x06Reason\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32 .retrievalformer.v1.HistoryEventH\x00\x12\x33\n\x07\x66\x65\x61ture\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureCauseH\x00\x12-\n\x04rule\x18\x05 \x01(\x0b\x32\x1d.retrievalformer.v1.RuleCauseH\x00\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x02\x12\x16\n\x0elink_attention\x18\x04 \x01(\x02\x42\x07\n\x05\x63\x61use\"1\n\x0cHistoryEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\"\x83\x01\n\x0c\x46\x65\x61tureCause\x12\x33\n\x04side\x18\x01 \x01(\x0e\x32%.retrievalformer.v1.FeatureCause.Side\x12\x0c\n\x04name\x18\x02 \x01(\t\"0\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x08\n\x04USER\x10\x01\x12\x08\n\x04ITEM\x10\x02\"\xe3\x01\n\tRuleCause\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".retrievalformer.v1.RuleCause.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\x05\"\x86\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05\x42OOST\x10\x01\x12\r\n\tREORDERED\x10\x02\x12\x07\n\x03PIN\x10\x03\x12\x0f\n\x0b\x45XPLORATION\x10\x04\x12\x08\n\x04LIST\x10\x05\x12\x0b\n\x07SIMILAR\x10\x06\x12\x11\n\rCO_OCCURRENCE\x10\x07\x12\n\n\x06\x43\x41LLER\x10\x08\x42Q\n\x12retrievalformer.v1P\x01Z$retrievalformer/v1;retrievalformerv1\xaa\x02\x12RetrievalFormer.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rf_protos.v1.explanation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\022retrievalformer.v1P\001Z$retrievalformer/v1;retrievalformerv1\252\002\022RetrievalFormer.V1'
   _globals['_EXPLANATION']._serialized_start=54
   _globals['_EXPLANATION']._serialized_end=112
   _globals['_REASON']._serialized_start=115
-  _globals['_REASON']._serialized_end=282
-  _globals['_HISTORYEVENT']._serialized_start=284
-  _globals['_HISTORYEVENT']._serialized_end=333
-  _globals['_FEATURECAUSE']._serialized_start=336
-  _globals['_FEATURECAUSE']._serialized_end=467
-  _globals['_FEATURECAUSE_SIDE']._serialized_start=419
-  _globals['_FEATURECAUSE_SIDE']._serialized_end=467
+  _globals['_REASON']._serialized_end=329
+  _globals['_HISTORYEVENT']._serialized_start=331
+  _globals['_HISTORYEVENT']._serialized_end=380
+  _globals['_FEATURECAUSE']._serialized_start=383
+  _globals['_FEATURECAUSE']._serialized_end=514
+  _globals['_FEATURECAUSE_SIDE']._serialized_start=466
+  _globals['_FEATURECAUSE_SIDE']._serialized_end=514
+  _globals['_RULECAUSE']._serialized_start=517
+  _globals['_RULECAUSE']._serialized_end=744
+  _globals['_RULECAUSE_KIND']._serialized_start=610
+  _globals['_RULECAUSE_KIND']._serialized_end=744
 # @@protoc_insertion_point(module_scope)

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brf_protos/v1/features.proto\x12\x12retrievalformer.v1\"\xfd\x01\n\x0c\x46\x65\x61tureValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x35\n\x0bstring_list\x18\x04 \x01(\x0b\x32\x1e.retrievalformer.v1.StringListH\x00\x12\x31\n\x08int_list\x18\x05 \x01(\x0b\x32\x1d.retrievalformer.v1.Int64ListH\x00\x12\x35\n\x0b\x64ouble_list\x18\x06 \x01(\x0b\x32\x1e.retrievalformer.v1.DoubleListH\x00\x42\x07\n\x05value\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1b\n\tInt64List\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1c\n\nDoubleList\x12\x0e\n\x06values\x18\x01 \x03(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brf_protos/v1/features.proto\x12\x12retrievalformer.v1\"\xfd\x01\n\x0c\x46\x65\x61tureValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x35\n\x0bstring_list\x18\x04 \x01(\x0b\x32\x1e.retrievalformer.v1.StringListH\x00\x12\x31\n\x08int_list\x18\x05 \x01(\x0b\x32\x1d.retrievalformer.v1.Int64ListH\x00\x12\x35\n\x0b\x64ouble_list\x18\x06 \x01(\x0b\x32\x1e.retrievalformer.v1.DoubleListH\x00\x42\x07\n\x05value\"\x1c\n\nStringList\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1b\n\tInt64List\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1c\n\nDoubleList\x12\x0e\n\x06values\x18\x01 \x03(\x01\x42Q\n\x12retrievalformer.v1P\x01Z$retrievalformer/v1;retrievalformerv1\xaa\x02\x12RetrievalFormer.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rf_protos.v1.features_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\022retrievalformer.v1P\001Z$retrievalformer/v1;retrievalformerv1\252\002\022RetrievalFormer.V1'
   _globals['_FEATUREVALUE']._serialized_start=52
   _globals['_FEATUREVALUE']._serialized_end=305
   _globals['_STRINGLIST']._serialized_start=307

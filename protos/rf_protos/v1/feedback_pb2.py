@@ -25,27 +25,28 @@ _sym_db = _symbol_database.Default()
 from rf_protos.v1 import features_pb2 as rf__protos_dot_v1_dot_features__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brf_protos/v1/feedback.proto\x12\x12retrievalformer.v1\x1a\x1brf_protos/v1/features.proto\"\xd9\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x14\n\x0ctimestamp_us\x18\x04 \x01(\x03\x12\x35\n\x06values\x18\x05 \x03(\x0b\x32%.retrievalformer.v1.Event.ValuesEntry\x1aO\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue:\x02\x38\x01\"@\n\x13RecordEventsRequest\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.retrievalformer.v1.Event\"I\n\x14RecordEventsResponse\x12\x31\n\x08statuses\x18\x01 \x03(\x0b\x32\x1f.retrievalformer.v1.EventStatus\"\xb9\x01\n\x0b\x45ventStatus\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x38\n\x07outcome\x18\x02 \x01(\x0e\x32\'.retrievalformer.v1.EventStatus.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\"M\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08RECORDED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0c\n\x08REJECTED\x10\x03\x32t\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\x61\n\x0cRecordEvents\x12\'.retrievalformer.v1.RecordEventsRequest\x1a(.retrievalformer.v1.RecordEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brf_protos/v1/feedback.proto\x12\x12retrievalformer.v1\x1a\x1brf_protos/v1/features.proto\"\xed\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x14\n\x0ctimestamp_us\x18\x04 \x01(\x03\x12\x35\n\x06values\x18\x05 \x03(\x0b\x32%.retrievalformer.v1.Event.ValuesEntry\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x1aO\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue:\x02\x38\x01\"@\n\x13RecordEventsRequest\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.retrievalformer.v1.Event\"I\n\x14RecordEventsResponse\x12\x31\n\x08statuses\x18\x01 \x03(\x0b\x32\x1f.retrievalformer.v1.EventStatus\"\xb9\x01\n\x0b\x45ventStatus\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x38\n\x07outcome\x18\x02 \x01(\x0e\x32\'.retrievalformer.v1.EventStatus.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\"M\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08RECORDED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0c\n\x08REJECTED\x10\x03\x32t\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\x61\n\x0cRecordEvents\x12\'.retrievalformer.v1.RecordEventsRequest\x1a(.retrievalformer.v1.RecordEventsResponseBQ\n\x12retrievalformer.v1P\x01Z$retrievalformer/v1;retrievalformerv1\xaa\x02\x12RetrievalFormer.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rf_protos.v1.feedback_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\022retrievalformer.v1P\001Z$retrievalformer/v1;retrievalformerv1\252\002\022RetrievalFormer.V1'
   _globals['_EVENT_VALUESENTRY']._loaded_options = None
   _globals['_EVENT_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=81
-  _globals['_EVENT']._serialized_end=298
-  _globals['_EVENT_VALUESENTRY']._serialized_start=219
-  _globals['_EVENT_VALUESENTRY']._serialized_end=298
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=300
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=364
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=366
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=439
-  _globals['_EVENTSTATUS']._serialized_start=442
-  _globals['_EVENTSTATUS']._serialized_end=627
-  _globals['_EVENTSTATUS_OUTCOME']._serialized_start=550
-  _globals['_EVENTSTATUS_OUTCOME']._serialized_end=627
-  _globals['_FEEDBACKSERVICE']._serialized_start=629
-  _globals['_FEEDBACKSERVICE']._serialized_end=745
+  _globals['_EVENT']._serialized_end=318
+  _globals['_EVENT_VALUESENTRY']._serialized_start=239
+  _globals['_EVENT_VALUESENTRY']._serialized_end=318
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=320
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=384
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=386
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=459
+  _globals['_EVENTSTATUS']._serialized_start=462
+  _globals['_EVENTSTATUS']._serialized_end=647
+  _globals['_EVENTSTATUS_OUTCOME']._serialized_start=570
+  _globals['_EVENTSTATUS_OUTCOME']._serialized_end=647
+  _globals['_FEEDBACKSERVICE']._serialized_start=649
+  _globals['_FEEDBACKSERVICE']._serialized_end=765
 # @@protoc_insertion_point(module_scope)

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "user_id", "item_id", "timestamp_us", "values")
+    __slots__ = ("event_id", "user_id", "item_id", "timestamp_us", "values", "request_id")
     class ValuesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -22,12 +22,14 @@ class Event(_message.Message):
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_US_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     user_id: str
     item_id: str
     timestamp_us: int
     values: _containers.MessageMap[str, _features_pb2.FeatureValue]
-    def __init__(self, event_id: _Optional[str] = ..., user_id: _Optional[str] = ..., item_id: _Optional[str] = ..., timestamp_us: _Optional[int] = ..., values: _Optional[_Mapping[str, _features_pb2.FeatureValue]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, event_id: _Optional[str] = ..., user_id: _Optional[str] = ..., item_id: _Optional[str] = ..., timestamp_us: _Optional[int] = ..., values: _Optional[_Mapping[str, _features_pb2.FeatureValue]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RecordEventsRequest(_message.Message):
     __slots__ = ("events",)

@@ -25,17 +25,18 @@ _sym_db = _symbol_database.Default()
 from rf_protos.v1 import features_pb2 as rf__protos_dot_v1_dot_features__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rf_protos/v1/filter.proto\x12\x12retrievalformer.v1\x1a\x1brf_protos/v1/features.proto\"_\n\x06\x46ilter\x12\x13\n\x0b\x61llow_items\x18\x01 \x03(\t\x12\x12\n\ndeny_items\x18\x02 \x03(\t\x12,\n\x05where\x18\x03 \x03(\x0b\x32\x1d.retrievalformer.v1.Predicate\"\x9e\x02\n\tPredicate\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x38\n\x08operator\x18\x02 \x01(\x0e\x32&.retrievalformer.v1.Predicate.Operator\x12/\n\x05value\x18\x03 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue\"\x94\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\n\n\x06\x41NY_OF\x10\x01\x12\x0b\n\x07NONE_OF\x10\x02\x12\n\n\x06\x41LL_OF\x10\x03\x12\x08\n\x04LESS\x10\x04\x12\x0b\n\x07\x41T_MOST\x10\x05\x12\x0b\n\x07GREATER\x10\x06\x12\x0c\n\x08\x41T_LEAST\x10\x07\x12\x0b\n\x07PRESENT\x10\x08\x12\n\n\x06\x41\x42SENT\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rf_protos/v1/filter.proto\x12\x12retrievalformer.v1\x1a\x1brf_protos/v1/features.proto\"_\n\x06\x46ilter\x12\x13\n\x0b\x61llow_items\x18\x01 \x03(\t\x12\x12\n\ndeny_items\x18\x02 \x03(\t\x12,\n\x05where\x18\x03 \x03(\x0b\x32\x1d.retrievalformer.v1.Predicate\"\x86\x03\n\tPredicate\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x38\n\x08operator\x18\x02 \x01(\x0e\x32&.retrievalformer.v1.Predicate.Operator\x12/\n\x05value\x18\x03 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue\x12*\n\x03\x61ny\x18\x04 \x03(\x0b\x32\x1d.retrievalformer.v1.Predicate\x12*\n\x03\x61ll\x18\x05 \x03(\x0b\x32\x1d.retrievalformer.v1.Predicate\x12\x0e\n\x06negate\x18\x06 \x01(\x08\"\x94\x01\n\x08Operator\x12\x18\n\x14OPERATOR_UNSPECIFIED\x10\x00\x12\n\n\x06\x41NY_OF\x10\x01\x12\x0b\n\x07NONE_OF\x10\x02\x12\n\n\x06\x41LL_OF\x10\x03\x12\x08\n\x04LESS\x10\x04\x12\x0b\n\x07\x41T_MOST\x10\x05\x12\x0b\n\x07GREATER\x10\x06\x12\x0c\n\x08\x41T_LEAST\x10\x07\x12\x0b\n\x07PRESENT\x10\x08\x12\n\n\x06\x41\x42SENT\x10\tBQ\n\x12retrievalformer.v1P\x01Z$retrievalformer/v1;retrievalformerv1\xaa\x02\x12RetrievalFormer.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rf_protos.v1.filter_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\022retrievalformer.v1P\001Z$retrievalformer/v1;retrievalformerv1\252\002\022RetrievalFormer.V1'
   _globals['_FILTER']._serialized_start=78
   _globals['_FILTER']._serialized_end=173
   _globals['_PREDICATE']._serialized_start=176
-  _globals['_PREDICATE']._serialized_end=462
-  _globals['_PREDICATE_OPERATOR']._serialized_start=314
-  _globals['_PREDICATE_OPERATOR']._serialized_end=462
+  _globals['_PREDICATE']._serialized_end=566
+  _globals['_PREDICATE_OPERATOR']._serialized_start=418
+  _globals['_PREDICATE_OPERATOR']._serialized_end=566
 # @@protoc_insertion_point(module_scope)

@@ -19,7 +19,7 @@ class Filter(_message.Message):
     def __init__(self, allow_items: _Optional[_Iterable[str]] = ..., deny_items: _Optional[_Iterable[str]] = ..., where: _Optional[_Iterable[_Union[Predicate, _Mapping]]] = ...) -> None: ...
 
 class Predicate(_message.Message):
-    __slots__ = ("feature", "operator", "value")
+    __slots__ = ("feature", "operator", "value", "any", "all", "negate")
     class Operator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OPERATOR_UNSPECIFIED: _ClassVar[Predicate.Operator]
@@ -45,7 +45,13 @@ class Predicate(_message.Message):
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     OPERATOR_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    ANY_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    NEGATE_FIELD_NUMBER: _ClassVar[int]
     feature: str
     operator: Predicate.Operator
     value: _features_pb2.FeatureValue
-    def __init__(self, feature: _Optional[str] = ..., operator: _Optional[_Union[Predicate.Operator, str]] = ..., value: _Optional[_Union[_features_pb2.FeatureValue, _Mapping]] = ...) -> None: ...
+    any: _containers.RepeatedCompositeFieldContainer[Predicate]
+    all: _containers.RepeatedCompositeFieldContainer[Predicate]
+    negate: bool
+    def __init__(self, feature: _Optional[str] = ..., operator: _Optional[_Union[Predicate.Operator, str]] = ..., value: _Optional[_Union[_features_pb2.FeatureValue, _Mapping]] = ..., any: _Optional[_Iterable[_Union[Predicate, _Mapping]]] = ..., all: _Optional[_Iterable[_Union[Predicate, _Mapping]]] = ..., negate: _Optional[bool] = ...) -> None: ...

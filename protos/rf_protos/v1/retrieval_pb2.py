@@ -27,41 +27,58 @@ from rf_protos.v1 import features_pb2 as rf__protos_dot_v1_dot_features__pb2
 from rf_protos.v1 import filter_pb2 as rf__protos_dot_v1_dot_filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crf_protos/v1/retrieval.proto\x12\x12retrievalformer.v1\x1a\x1erf_protos/v1/explanation.proto\x1a\x1brf_protos/v1/features.proto\x1a\x19rf_protos/v1/filter.proto\"\x81\x02\n\x0fRetrieveRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12.\n\x07session\x18\x02 \x01(\x0b\x32\x1b.retrievalformer.v1.SessionH\x00\x12\t\n\x01k\x18\x03 \x01(\x05\x12\x14\n\x0c\x65xclude_seen\x18\x04 \x01(\x08\x12\x16\n\x0ereturn_history\x18\x05 \x01(\x08\x12*\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x1a.retrievalformer.v1.Filter\x12*\n\x06rerank\x18\x07 \x01(\x0e\x32\x1a.retrievalformer.v1.Rerank\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x42\t\n\x07subject\"\xdc\x01\n\x07Session\x12\x30\n\x07history\x18\x01 \x03(\x0b\x32\x1f.retrievalformer.v1.Interaction\x12\x39\n\x07profile\x18\x02 \x03(\x0b\x32(.retrievalformer.v1.Session.ProfileEntry\x12\x12\n\nsession_id\x18\x03 \x01(\t\x1aP\n\x0cProfileEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue:\x02\x38\x01\"\xc5\x01\n\x0bInteraction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0ctimestamp_us\x18\x02 \x01(\x03\x12=\n\x07\x63ontext\x18\x03 \x03(\x0b\x32,.retrievalformer.v1.Interaction.ContextEntry\x1aP\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue:\x02\x38\x01\"\xf8\x02\n\x10RetrieveResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.retrievalformer.v1.ScoredItem\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x11\n\tspec_hash\x18\x03 \x01(\t\x12\x0c\n\x04\x63old\x18\x04 \x01(\x08\x12\x30\n\x07timings\x18\x05 \x03(\x0b\x32\x1f.retrievalformer.v1.StageTiming\x12\x0f\n\x07history\x18\x06 \x03(\t\x12\x10\n\x08\x64\x65graded\x18\x07 \x01(\x08\x12,\n\x04plan\x18\x08 \x01(\x0b\x32\x1e.retrievalformer.v1.SearchPlan\x12\x18\n\x10\x63\x61talog_sequence\x18\t \x01(\x03\x12*\n\x06rerank\x18\n \x01(\x0e\x32\x1a.retrievalformer.v1.Rerank\x12;\n\x0f\x64\x65graded_reason\x18\x0b \x01(\x0e\x32\".retrievalformer.v1.DegradedReason\"\xa8\x01\n\nSearchPlan\x12\x39\n\x08strategy\x18\x01 \x01(\x0e\x32\'.retrievalformer.v1.SearchPlan.Strategy\x12\x10\n\x08\x65ligible\x18\x02 \x01(\x03\"M\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\t\n\x05\x45XACT\x10\x01\x12\x0f\n\x0b\x41PPROXIMATE\x10\x02\x12\x0b\n\x07POPULAR\x10\x03\"b\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x34\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32\x1f.retrievalformer.v1.Explanation\"2\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01*T\n\x06Rerank\x12\x16\n\x12RERANK_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRERANK_NONE\x10\x01\x12\x10\n\x0cRERANK_EXACT\x10\x02\x12\x0f\n\x0bRERANK_LIME\x10\x03*\xa0\x01\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45GRADED_STORE_SILENT\x10\x01\x12\x19\n\x15\x44\x45GRADED_STORE_BEHIND\x10\x02\x12\x1b\n\x17\x44\x45GRADED_STORE_UNLOADED\x10\x03\x12\x1a\n\x16\x44\x45GRADED_STORE_FOREIGN\x10\x04\x32i\n\x10RetrievalService\x12U\n\x08Retrieve\x12#.retrievalformer.v1.RetrieveRequest\x1a$.retrievalformer.v1.RetrieveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1crf_protos/v1/retrieval.proto\x12\x12retrievalformer.v1\x1a\x1erf_protos/v1/explanation.proto\x1a\x1brf_protos/v1/features.proto\x1a\x19rf_protos/v1/filter.proto\"\xec\x03\n\x0fRetrieveRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12.\n\x07session\x18\x02 \x01(\x0b\x32\x1b.retrievalformer.v1.SessionH\x00\x12\t\n\x01k\x18\x03 \x01(\x05\x12\x14\n\x0c\x65xclude_seen\x18\x04 \x01(\x08\x12\x16\n\x0ereturn_history\x18\x05 \x01(\x08\x12*\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x1a.retrievalformer.v1.Filter\x12*\n\x06rerank\x18\x07 \x01(\x0e\x32\x1a.retrievalformer.v1.Rerank\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x11\n\tplacement\x18\t \x01(\t\x12*\n\x04seen\x18\n \x03(\x0b\x32\x1c.retrievalformer.v1.SeenRule\x12\x17\n\x0f\x63\x61ndidate_items\x18\x0b \x03(\t\x12\x10\n\x08\x63\x61tegory\x18\x0c \x01(\t\x12=\n\x05goals\x18\r \x03(\x0b\x32..retrievalformer.v1.RetrieveRequest.GoalsEntry\x12\x12\n\ninterleave\x18\x0e \x01(\x08\x1a,\n\nGoalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07subject\"-\n\x08SeenRule\x12\x13\n\x0b\x65vent_types\x18\x01 \x03(\t\x12\x0c\n\x04\x64\x61ys\x18\x02 \x01(\x01\"\xec\x01\n\x07Session\x12\x30\n\x07history\x18\x01 \x03(\x0b\x32\x1f.retrievalformer.v1.Interaction\x12\x39\n\x07profile\x18\x02 \x03(\x0b\x32(.retrievalformer.v1.Session.ProfileEntry\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06strict\x18\x04 \x01(\x08\x1aP\n\x0cProfileEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue:\x02\x38\x01\"\xc5\x01\n\x0bInteraction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0ctimestamp_us\x18\x02 \x01(\x03\x12=\n\x07\x63ontext\x18\x03 \x03(\x0b\x32,.retrievalformer.v1.Interaction.ContextEntry\x1aP\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue:\x02\x38\x01\"\xd0\x03\n\x10RetrieveResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.retrievalformer.v1.ScoredItem\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x11\n\tspec_hash\x18\x03 \x01(\t\x12\x0c\n\x04\x63old\x18\x04 \x01(\x08\x12\x30\n\x07timings\x18\x05 \x03(\x0b\x32\x1f.retrievalformer.v1.StageTiming\x12\x0f\n\x07history\x18\x06 \x03(\t\x12\x10\n\x08\x64\x65graded\x18\x07 \x01(\x08\x12,\n\x04plan\x18\x08 \x01(\x0b\x32\x1e.retrievalformer.v1.SearchPlan\x12\x18\n\x10\x63\x61talog_sequence\x18\t \x01(\x03\x12*\n\x06rerank\x18\n \x01(\x0e\x32\x1a.retrievalformer.v1.Rerank\x12;\n\x0f\x64\x65graded_reason\x18\x0b \x01(\x0e\x32\".retrievalformer.v1.DegradedReason\x12\x11\n\tplacement\x18\x0c \x01(\t\x12\x16\n\x0epolicy_version\x18\r \x01(\x03\x12\x14\n\x0cyielded_caps\x18\x0e \x03(\t\x12\x15\n\runknown_items\x18\x0f \x03(\t\"\xb4\x01\n\nSearchPlan\x12\x39\n\x08strategy\x18\x01 \x01(\x0e\x32\'.retrievalformer.v1.SearchPlan.Strategy\x12\x10\n\x08\x65ligible\x18\x02 \x01(\x03\"Y\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\t\n\x05\x45XACT\x10\x01\x12\x0f\n\x0b\x41PPROXIMATE\x10\x02\x12\x0b\n\x07POPULAR\x10\x03\x12\n\n\x06LISTED\x10\x04\"\x96\x01\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x34\n\x0b\x65xplanation\x18\x03 \x01(\x0b\x32\x1f.retrievalformer.v1.Explanation\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x12\n\npropensity\x18\x05 \x01(\x01\x12\x0e\n\x06\x62undle\x18\x06 \x01(\t\"2\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"\xc7\x02\n\x13SimilarItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12G\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32\x35.retrievalformer.v1.SimilarItemsRequest.FeaturesEntry\x12\t\n\x01k\x18\x03 \x01(\x05\x12*\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1a.retrievalformer.v1.Filter\x12 \n\x13\x63o_occurrence_share\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tplacement\x18\x06 \x01(\t\x1aQ\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .retrievalformer.v1.FeatureValue:\x02\x38\x01\x42\x16\n\x14_co_occurrence_share\"\xd1\x02\n\x14SimilarItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.retrievalformer.v1.SimilarItem\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x11\n\tspec_hash\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x62sent\x18\x04 \x03(\t\x12\x30\n\x07timings\x18\x05 \x03(\x0b\x32\x1f.retrievalformer.v1.StageTiming\x12,\n\x04plan\x18\x06 \x01(\x0b\x32\x1e.retrievalformer.v1.SearchPlan\x12\x18\n\x10\x63\x61talog_sequence\x18\x07 \x01(\x03\x12\x1b\n\x13\x63o_occurrence_share\x18\x08 \x01(\x01\x12\x11\n\tplacement\x18\t \x01(\t\x12\x16\n\x0epolicy_version\x18\n \x01(\x03\x12\x14\n\x0cyielded_caps\x18\x0b \x03(\t\"x\n\x0bSimilarItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x0e\n\x06\x63osine\x18\x03 \x01(\x02\x12\x15\n\rco_occurrence\x18\x04 \x01(\x02\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x12\n\npropensity\x18\x06 \x01(\x01*T\n\x06Rerank\x12\x16\n\x12RERANK_UNSPECIFIED\x10\x00\x12\x0f\n\x0bRERANK_NONE\x10\x01\x12\x10\n\x0cRERANK_EXACT\x10\x02\x12\x0f\n\x0bRERANK_LIME\x10\x03*\xa0\x01\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45GRADED_STORE_SILENT\x10\x01\x12\x19\n\x15\x44\x45GRADED_STORE_BEHIND\x10\x02\x12\x1b\n\x17\x44\x45GRADED_STORE_UNLOADED\x10\x03\x12\x1a\n\x16\x44\x45GRADED_STORE_FOREIGN\x10\x04\x32\xcc\x01\n\x10RetrievalService\x12U\n\x08Retrieve\x12#.retrievalformer.v1.RetrieveRequest\x1a$.retrievalformer.v1.RetrieveResponse\x12\x61\n\x0cSimilarItems\x12\'.retrievalformer.v1.SimilarItemsRequest\x1a(.retrievalformer.v1.SimilarItemsResponseBQ\n\x12retrievalformer.v1P\x01Z$retrievalformer/v1;retrievalformerv1\xaa\x02\x12RetrievalFormer.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rf_protos.v1.retrieval_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\022retrievalformer.v1P\001Z$retrievalformer/v1;retrievalformerv1\252\002\022RetrievalFormer.V1'
+  _globals['_RETRIEVEREQUEST_GOALSENTRY']._loaded_options = None
+  _globals['_RETRIEVEREQUEST_GOALSENTRY']._serialized_options = b'8\001'
   _globals['_SESSION_PROFILEENTRY']._loaded_options = None
   _globals['_SESSION_PROFILEENTRY']._serialized_options = b'8\001'
   _globals['_INTERACTION_CONTEXTENTRY']._loaded_options = None
   _globals['_INTERACTION_CONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_RERANK']._serialized_start=1525
-  _globals['_RERANK']._serialized_end=1609
-  _globals['_DEGRADEDREASON']._serialized_start=1612
-  _globals['_DEGRADEDREASON']._serialized_end=1772
+  _globals['_SIMILARITEMSREQUEST_FEATURESENTRY']._loaded_options = None
+  _globals['_SIMILARITEMSREQUEST_FEATURESENTRY']._serialized_options = b'8\001'
+  _globals['_RERANK']._serialized_start=2768
+  _globals['_RERANK']._serialized_end=2852
+  _globals['_DEGRADEDREASON']._serialized_start=2855
+  _globals['_DEGRADEDREASON']._serialized_end=3015
   _globals['_RETRIEVEREQUEST']._serialized_start=141
-  _globals['_RETRIEVEREQUEST']._serialized_end=398
-  _globals['_SESSION']._serialized_start=401
-  _globals['_SESSION']._serialized_end=621
-  _globals['_SESSION_PROFILEENTRY']._serialized_start=541
-  _globals['_SESSION_PROFILEENTRY']._serialized_end=621
-  _globals['_INTERACTION']._serialized_start=624
-  _globals['_INTERACTION']._serialized_end=821
-  _globals['_INTERACTION_CONTEXTENTRY']._serialized_start=741
-  _globals['_INTERACTION_CONTEXTENTRY']._serialized_end=821
-  _globals['_RETRIEVERESPONSE']._serialized_start=824
-  _globals['_RETRIEVERESPONSE']._serialized_end=1200
-  _globals['_SEARCHPLAN']._serialized_start=1203
-  _globals['_SEARCHPLAN']._serialized_end=1371
-  _globals['_SEARCHPLAN_STRATEGY']._serialized_start=1294
-  _globals['_SEARCHPLAN_STRATEGY']._serialized_end=1371
-  _globals['_SCOREDITEM']._serialized_start=1373
-  _globals['_SCOREDITEM']._serialized_end=1471
-  _globals['_STAGETIMING']._serialized_start=1473
-  _globals['_STAGETIMING']._serialized_end=1523
-  _globals['_RETRIEVALSERVICE']._serialized_start=1774
-  _globals['_RETRIEVALSERVICE']._serialized_end=1879
+  _globals['_RETRIEVEREQUEST']._serialized_end=633
+  _globals['_RETRIEVEREQUEST_GOALSENTRY']._serialized_start=578
+  _globals['_RETRIEVEREQUEST_GOALSENTRY']._serialized_end=622
+  _globals['_SEENRULE']._serialized_start=635
+  _globals['_SEENRULE']._serialized_end=680
+  _globals['_SESSION']._serialized_start=683
+  _globals['_SESSION']._serialized_end=919
+  _globals['_SESSION_PROFILEENTRY']._serialized_start=839
+  _globals['_SESSION_PROFILEENTRY']._serialized_end=919
+  _globals['_INTERACTION']._serialized_start=922
+  _globals['_INTERACTION']._serialized_end=1119
+  _globals['_INTERACTION_CONTEXTENTRY']._serialized_start=1039
+  _globals['_INTERACTION_CONTEXTENTRY']._serialized_end=1119
+  _globals['_RETRIEVERESPONSE']._serialized_start=1122
+  _globals['_RETRIEVERESPONSE']._serialized_end=1586
+  _globals['_SEARCHPLAN']._serialized_start=1589
+  _globals['_SEARCHPLAN']._serialized_end=1769
+  _globals['_SEARCHPLAN_STRATEGY']._serialized_start=1680
+  _globals['_SEARCHPLAN_STRATEGY']._serialized_end=1769
+  _globals['_SCOREDITEM']._serialized_start=1772
+  _globals['_SCOREDITEM']._serialized_end=1922
+  _globals['_STAGETIMING']._serialized_start=1924
+  _globals['_STAGETIMING']._serialized_end=1974
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=1977
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=2304
+  _globals['_SIMILARITEMSREQUEST_FEATURESENTRY']._serialized_start=2199
+  _globals['_SIMILARITEMSREQUEST_FEATURESENTRY']._serialized_end=2280
+  _globals['_SIMILARITEMSRESPONSE']._serialized_start=2307
+  _globals['_SIMILARITEMSRESPONSE']._serialized_end=2644
+  _globals['_SIMILARITEM']._serialized_start=2646
+  _globals['_SIMILARITEM']._serialized_end=2766
+  _globals['_RETRIEVALSERVICE']._serialized_start=3018
+  _globals['_RETRIEVALSERVICE']._serialized_end=3222
 # @@protoc_insertion_point(module_scope)

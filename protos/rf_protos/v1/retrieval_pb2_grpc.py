@@ -40,6 +40,11 @@ class RetrievalServiceStub:
                 request_serializer=rf__protos_dot_v1_dot_retrieval__pb2.RetrieveRequest.SerializeToString,
                 response_deserializer=rf__protos_dot_v1_dot_retrieval__pb2.RetrieveResponse.FromString,
                 _registered_method=True)
+        self.SimilarItems = channel.unary_unary(
+                '/retrievalformer.v1.RetrievalService/SimilarItems',
+                request_serializer=rf__protos_dot_v1_dot_retrieval__pb2.SimilarItemsRequest.SerializeToString,
+                response_deserializer=rf__protos_dot_v1_dot_retrieval__pb2.SimilarItemsResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServiceServicer:
@@ -58,6 +63,18 @@ class RetrievalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SimilarItems(self, request, context):
+        """Returns the k items that are most like some others, best first; those that were asked about never come back.
+
+        INVALID_ARGUMENT names the field that is wrong.
+        Errors: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED, CANCELLED, DEADLINE_EXCEEDED,
+        UNAVAILABLE, INTERNAL.
+        Needs the role "read".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrievalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -65,6 +82,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.Retrieve,
                     request_deserializer=rf__protos_dot_v1_dot_retrieval__pb2.RetrieveRequest.FromString,
                     response_serializer=rf__protos_dot_v1_dot_retrieval__pb2.RetrieveResponse.SerializeToString,
+            ),
+            'SimilarItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimilarItems,
+                    request_deserializer=rf__protos_dot_v1_dot_retrieval__pb2.SimilarItemsRequest.FromString,
+                    response_serializer=rf__protos_dot_v1_dot_retrieval__pb2.SimilarItemsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -95,6 +117,33 @@ class RetrievalService:
             '/retrievalformer.v1.RetrievalService/Retrieve',
             rf__protos_dot_v1_dot_retrieval__pb2.RetrieveRequest.SerializeToString,
             rf__protos_dot_v1_dot_retrieval__pb2.RetrieveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimilarItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrievalformer.v1.RetrievalService/SimilarItems',
+            rf__protos_dot_v1_dot_retrieval__pb2.SimilarItemsRequest.SerializeToString,
+            rf__protos_dot_v1_dot_retrieval__pb2.SimilarItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,10 +1,12 @@
 """Users of a batch: all, or those of a file."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
+from zlib import crc32
 
 import duckdb
 
@@ -30,6 +32,36 @@ class Users:
     """Number of them."""
     chunks: Iterator[list[int | str]]
     """The ids, in order."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal parts of the users, by a hash of the id: the same part whenever and wherever it is asked for."""
+
+    number: int
+    """From 0."""
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read ``i/n``, such as ``0/8``.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if found is None or int(found[1]) >= int(found[2]):
+            raise UsageError(
+                f"--shard={text} is no part; write NUMBER/COUNT with numbers from 0, such as 0/8 up to 7/8"
+            )
+        return cls(int(found[1]), int(found[2]))
+
+    def take(self, users: Users) -> Users:
+        """Return the users of this part; their number is an estimate."""
+        return Users(-(-users.count // self.of), (part for chunk in users.chunks if (part := self._of(chunk))))
+
+    def _of(self, ids: list[int | str]) -> list[int | str]:
+        return [each for each in ids if crc32(str(each).encode()) % self.of == self.number]
 
 
 @contextmanager
@@ -66,23 +98,25 @@ def all_users(settings: Settings, definitions: FeatureDefinitions, at_once: int)
 
 
 @contextmanager
-def users_of_file(path: Path, join_key: str, id_type: IdType, at_once: int) -> Iterator[Users]:
+def users_of_file(
+    path: Path, join_key: str, id_type: IdType, at_once: int, *, option: str = "--users"
+) -> Iterator[Users]:
     """Yield the users of a file, in its order: a column of a Parquet file, or a text with an id on every line.
 
     Raises:
         UsageError: the file cannot be read, or holds something that is no id.
     """
     if not path.is_file():
-        raise UsageError(f"--users {path} is no file; name a text file with one user id a line")
+        raise UsageError(f"{option} {path} is no file; name a text file with one user id a line")
     if path.suffix == ".parquet":
         with duckdb.connect() as db:
             relation = f"read_parquet({pattern_literal(path)})"
             try:
                 columns = [row[0] for row in db.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
             except duckdb.Error as error:
-                raise UsageError(f"--users {path} cannot be read: {str(error).splitlines()[0]}") from error
+                raise UsageError(f"{option} {path} cannot be read: {str(error).splitlines()[0]}") from error
             if join_key not in columns:
-                raise UsageError(f"--users {path} has no column {join_key}; it has {', '.join(columns)}")
+                raise UsageError(f"{option} {path} has no column {join_key}; it has {', '.join(columns)}")
             kind = ID_TYPES[id_type]
             try:
                 column = identifier(join_key)
@@ -90,12 +124,12 @@ def users_of_file(path: Path, join_key: str, id_type: IdType, at_once: int) -> I
                 yield _chunked(db, query, at_once)
             except duckdb.ConversionException as error:
                 raise UsageError(
-                    f"--users {path}: {join_key} holds values that are no {id_type} ids: {error}"
+                    f"{option} {path}: {join_key} holds values that are no {id_type} ids: {error}"
                 ) from error
         return
-    with reading(f"--users {path}", kind=UsageError), path.open(encoding="utf-8") as lines:
+    with reading(f"{option} {path}", kind=UsageError), path.open(encoding="utf-8") as lines:
         count = sum(1 for line in lines if line.strip())
-    yield Users(count, _lines(path, id_type, at_once))
+    yield Users(count, _lines(path, id_type, at_once, option))
 
 
 def _chunked(db: duckdb.DuckDBPyConnection, query: str, at_once: int) -> Users:
@@ -110,13 +144,13 @@ def _read(db: duckdb.DuckDBPyConnection, query: str, at_once: int) -> Iterator[l
             yield batch.column(0).slice(start, at_once).to_pylist()
 
 
-def _lines(path: Path, id_type: IdType, at_once: int) -> Iterator[list[int | str]]:
+def _lines(path: Path, id_type: IdType, at_once: int, option: str) -> Iterator[list[int | str]]:
     chunk: list[int | str] = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not (text := line.strip()):
                 continue
-            chunk.append(parse_id(text, id_type, f"--users {path}, line {number}"))
+            chunk.append(parse_id(text, id_type, f"{option} {path}, line {number}"))
             if len(chunk) == at_once:
                 yield chunk
                 chunk = []

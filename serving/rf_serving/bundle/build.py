@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rf_platform.bundle import check_name, files, manifest_sha256, publish, to_plain, write_manifest
+from rf_platform.bundle.signature import read_private_key, sign
 from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import open_run_dataset
@@ -23,8 +24,9 @@ from rf_platform.locks import claimed, sole
 from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus
 from rf_serving.bundle.reranker import write_reranker
 from rf_serving.index import ApproximateIndex, VectorIndex, choose_kind, recall_against_exact, tune
-from rf_training.evaluation.cases import EvaluationCases
-from rf_training.evaluation.sequences import Split
+from rf_training.config import TrainConfig
+from rf_training.fold_in.fitting import fold_in_of
+from rf_training.fold_in.population import held_out_queries
 from rf_training.model_scorer import ModelScorer
 from rf_training.rerank.store import check_towers, chosen_reranker
 from rf_training.run import read_metrics
@@ -32,8 +34,6 @@ from rf_training.run_model import load_run_model
 
 RECALL_AT = (20, 100)
 """Numbers of results at which recall is measured; the first is shown."""
-HELD_OUT_QUERIES = 1000
-_QUERIES_AT_ONCE = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,12 @@ def build_bundle(
         NotFoundError: there is no such run, or its dataset is gone.
         UsageError: the run is not completed, the name is taken or not usable, or there is no such kind of index.
         CorruptError: the run has no checkpoint, or a re-ranker that cannot be read or belongs to other towers.
+        ConfigError: RF_SIGNING_KEY is no key.
         RunError: the model or the re-ranker gives numbers that are not finite, or the index misses ``min_recall``.
     """
     options = options or IndexOptions()
+    if registry.signing_key is not None:
+        read_private_key(registry.signing_key)  # before anything is computed
     with ExitStack() as claim:
         if name is not None:
             claim.enter_context(sole(_lock(directory / check_name("bundle", name)), f"bundle '{name}' is being built"))
@@ -149,6 +152,8 @@ def _build(
                 np.save(staging / files.TOKENS, tokens_ND)
                 np.save(staging / files.VECTORS, vectors_ND)
                 np.save(staging / files.POPULARITY, dataset.training_counts.of_item)
+                temperature = record.config.get("train", {}).get("temperature", TrainConfig.temperature)
+                fold_in_of(scorer, dataset, temperature).save(staging / files.FOLD_IN)
                 index.save(staging / files.INDEX)
                 if chosen is not None:
                     kind = write_reranker(chosen, scorer.unit_vectors.cpu().numpy(), staging)
@@ -164,6 +169,8 @@ def _build(
                     metrics=metrics,
                     index=described,
                 )
+                if registry.signing_key is not None:
+                    sign(staging, registry.signing_key)
             published = True
             progress.advance(note="published")
             with held():  # an interrupt comes before or after the record, so that what is listed is there
@@ -191,19 +198,6 @@ def catalog(dataset: Dataset) -> pa.Table:
     """Return the newest state of every item in index row order: its id, and features and display fields by full name."""
     columns = [dataset.spec.item.join_key, *(f.name for f in dataset.spec.carried("item"))]
     return dataset.items.select(columns).take(dataset.current_items)
-
-
-def held_out_queries(scorer: ModelScorer, dataset: Dataset, limit: int = HELD_OUT_QUERIES) -> npt.NDArray[np.float32]:
-    """Return the query vectors [B, D] of validation histories, at most ``limit``, spread evenly over the users."""
-    sequences = dataset.sequences
-    cases = EvaluationCases.from_sequences(sequences, n_items=len(dataset.item_ids), split=Split.VALIDATION)
-    chosen = np.unique(np.linspace(0, len(cases) - 1, min(limit, len(cases))).astype(np.int64))
-    lengths = (cases.stops - cases.starts)[chosen]
-    parts = [
-        scorer.queries(cases.users[chosen[i : i + _QUERIES_AT_ONCE]], lengths[i : i + _QUERIES_AT_ONCE]).cpu().numpy()
-        for i in range(0, len(chosen), _QUERIES_AT_ONCE)
-    ]
-    return np.concatenate(parts)
 
 
 def _free_name(registry: Registry, run: str, directory: Path, claim: ExitStack) -> str:

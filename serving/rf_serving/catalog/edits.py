@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import UsageError
-from rf_platform.registry.journal import Change, Recorded
+from rf_platform.registry.journal import Change, Recorded, canonical_json
 from rf_platform.text import shown
 from rf_protos.v1.catalog_pb2 import (
     DeleteItemsResponse,
@@ -26,7 +26,8 @@ from rf_serving.catalog.item_schema import ItemSchema, Values
 from rf_serving.catalog.live import LiveCatalog, PreparedItem
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
-from rf_serving.wire.ids import parse_id
+from rf_serving.wire.ids import parse_id, typed
+from rf_serving.wire.values import suggestion
 
 MAX_NEIGHBOURS = 100
 FOUND_WITHIN = 100
@@ -66,37 +67,66 @@ class Upsert:
         self._statuses = [UpsertStatus(item_id=item.item_id) for item in items]
         self._prepared: list[PreparedItem] = []
         names = _Names(catalog)
-        checked: dict[int, tuple[int | str, Values]] = {}
+        given: dict[int, tuple[int | str, Values]] = {}
         for place, item in enumerate(items):
             try:
                 name = names.read(item.item_id, f"items[{place}].item_id")
-                checked[place] = name, self._read(item, offered, f"items[{place}].features", place)
+                given[place] = name, self._read(item, offered, f"items[{place}]", place)
             except UsageError as error:
                 self._reject(place, str(error))
-        self._encode(checked)
-        self._accepted = {place: name for place, (name, _) in checked.items() if not self._statuses[place].outcome}
-        built, *others = (_texts(each, list(self._accepted.values())) for each in (catalog, *beside))
-        self.changes = [
-            Change(
-                item_id=str(name),
-                features=catalog.schema.text(checked[place][1]),
-                built=before,
-                agreed=all(texts[row] == before for texts in others),
-            )
-            for row, ((place, name), before) in enumerate(zip(self._accepted.items(), built, strict=True))
-        ]
+        changes = self._changes(items, given, beside)
+        self._encode(changes, {place: values for place, (_, values) in given.items() if place in changes})
+        self._accepted = {place: given[place][0] for place in changes if not self._statuses[place].outcome}
+        self.changes = [changes[place] for place in self._accepted]
         """To be recorded."""
 
     def reply(self, recorded: Sequence[Recorded]) -> UpsertItemsResponse:
         """Return what became of the changes, which the catalog has by now."""
-        for place, change in zip(self._accepted, recorded, strict=True):
-            status = self._statuses[place]
-            status.sequence = change.sequence
-            status.outcome = UpsertStatus.CHANGED if change.before is not None else UpsertStatus.ADDED
-            if not change.fresh:
-                status.outcome = UpsertStatus.UNCHANGED
+        self._tell(recorded)
         self._probe(self._catalog.snapshot)
+        return self._response
+
+    def foreseen(self) -> UpsertItemsResponse:
+        """Return what would become of the changes if they were recorded now."""
+        self._tell([Recorded(0, each.built, fresh=each.merged(each.built) != each.built) for each in self.changes])
+        return self._response
+
+    @property
+    def _response(self) -> UpsertItemsResponse:
         return UpsertItemsResponse(statuses=self._statuses, bundle=self._catalog.bundle.name)
+
+    def _tell(self, recorded: Sequence[Recorded]) -> None:
+        for place, change, done in zip(list(self._accepted), self.changes, recorded, strict=True):
+            if change.partial and done.before is None:  # deleted since it was checked
+                del self._accepted[place]
+                self._reject(place, _absent(place))
+                continue
+            status = self._statuses[place]
+            status.sequence = done.sequence
+            status.outcome = UpsertStatus.CHANGED if done.before is not None else UpsertStatus.ADDED
+            if not done.fresh:
+                status.outcome = UpsertStatus.UNCHANGED
+
+    def _changes(
+        self, items: Sequence[Item], given: dict[int, tuple[int | str, Values]], beside: Sequence[LiveCatalog]
+    ) -> dict[int, Change]:
+        """Return the change of each item, by its place; an item that has to be there and is not is rejected."""
+        schema, ids = self._catalog.schema, [name for name, _ in given.values()]
+        built, *others = (_texts(each, ids) for each in (self._catalog, *beside))
+        changes: dict[int, Change] = {}
+        for row, (place, (name, values)) in enumerate(given.items()):
+            mask = items[place].update_mask
+            if mask and built[row] is None:
+                self._reject(place, _absent(place))
+                continue
+            changes[place] = Change(
+                item_id=str(name),
+                features=canonical_json({n: values.get(n) for n in mask}) if mask else schema.text(values),
+                partial=bool(mask),
+                built=built[row],
+                agreed=all(texts[row] == built[row] for texts in others),
+            )
+        return changes
 
     def _reject(self, place: int, message: str) -> None:
         self._statuses[place].outcome, self._statuses[place].message = UpsertStatus.REJECTED, message
@@ -104,6 +134,8 @@ class Upsert:
     def _read(self, item: Item, offered: ItemSchema | None, path: str, place: int) -> Values:
         """Return the values of an item; what only the feature store knows is in its status too."""
         known, others = set(self._catalog.schema.names), set(offered.names if offered is not None else ())
+        _check_mask(item, known | others, path)
+        path += ".features"
         later = {name: value for name, value in item.features.items() if name not in known and name in others}
         values = self._catalog.schema.read({n: v for n, v in item.features.items() if n not in later}, path)
         if offered is not None and later:
@@ -114,17 +146,23 @@ class Upsert:
             )
         return values
 
-    def _encode(self, checked: dict[int, tuple[int | str, Values]]) -> None:
-        if not checked:
+    def _encode(self, changes: dict[int, Change], values: dict[int, Values]) -> None:
+        """Encode the items as the changes make them; what gets no usable vector is rejected."""
+        if not changes:
             return
         schema = self._catalog.schema
-        names, values = zip(*checked.values(), strict=True)
-        encoded = self._catalog.encoder.encode(schema.table(names, values))
-        for row, (place, (name, value)) in enumerate(checked.items()):
+        texts = {place: str(change.merged(change.built)) for place, change in changes.items()}
+        whole = [
+            schema.parse(texts[place]).values if change.partial else values[place] for place, change in changes.items()
+        ]
+        id_type = self._catalog.bundle.spec.item.id_type
+        table = schema.table([typed(change.item_id, id_type) for change in changes.values()], whole)
+        encoded = self._catalog.encoder.encode(table)
+        for row, (place, change) in enumerate(changes.items()):
             if encoded.usable_N[row]:
                 prepared = PreparedItem(encoded.vectors_ND[row], encoded.tokens_NE[row], encoded.item_states_NW[row])
                 self._prepared.append(prepared)
-                self._catalog.prepared[str(name), schema.text(value)] = prepared
+                self._catalog.prepared[change.item_id, texts[place]] = prepared
             else:
                 self._reject(
                     place,
@@ -155,6 +193,26 @@ class Upsert:
                 Neighbour(item_id=text, similarity=similarity)
                 for text, similarity in zip(snapshot.texts(rows_K[others]), scores_K[others].tolist(), strict=True)
             )
+
+
+def _check_mask(item: Item, known: set[str], path: str) -> None:
+    """Check that a mask names fields, and all that are given.
+
+    Raises:
+        UsageError: it does not; the message begins with the field path.
+    """
+    mask = item.update_mask
+    for place, name in enumerate(mask):
+        if name not in known:
+            raise UsageError(
+                f"{path}.update_mask[{place}]: there is no field {shown(name)}; {suggestion(name, sorted(known))}"
+            )
+    if mask and (beyond := sorted(item.features.keys() - set(mask))):
+        raise UsageError(f"{path}.features: {shown(beyond[0])} is given and not in update_mask; name it there too")
+
+
+def _absent(place: int) -> str:
+    return f"items[{place}]: the catalog has no such item, and update_mask changes fields of one; send it as a whole"
 
 
 class Delete:

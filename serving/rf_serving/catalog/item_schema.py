@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rf_platform.features.dtype import SUPPORTED, Dtype
@@ -17,6 +18,7 @@ from rf_platform.features.encode import FeatureEncoder, NumericStats
 from rf_platform.features.field_rule import UnfitError, rules_of
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.vocabulary import arrow_type
+from rf_platform.registry.journal import canonical_json
 from rf_platform.text import trimmed
 from rf_protos.v1.features_pb2 import FeatureValue
 from rf_serving.wire.values import ValueReader, message_value
@@ -53,6 +55,10 @@ class ItemSchema:
         self._dtypes = {f.name: f.type for f in fields}
         self._rules = rules_of(fields, widths, numeric or {})
         self._reader = ValueReader(self._rules)
+        self.display = [f.name for f in fields if f.role == "display"]
+        """Full names of the fields that are made for people."""
+        self.recommendable = next((f.name for f in fields if f.role == "recommendable"), None)
+        """The field that says which items are offered; None where all are."""
         columns = [pa.field(name, dtype.arrow) for name, dtype in self._dtypes.items()]
         self.arrow = pa.schema([pa.field(self.key, arrow_type(spec.item.id_type)), *columns])
         """Of tables: the id and all fields."""
@@ -77,8 +83,7 @@ class ItemSchema:
 
     def text(self, values: Values) -> str:
         """Return the values as canonical JSON, what is missing as null: of other fields the text says nothing."""
-        said = {**dict.fromkeys(self._dtypes), **values}
-        return json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return canonical_json({**dict.fromkeys(self._dtypes), **values})
 
     def parse(self, text: str) -> "Parsed":
         """Return what JSON from the journal says of an item.
@@ -108,6 +113,14 @@ class ItemSchema:
             for name in self._dtypes
         ]
         return pa.table([pa.array(ids, self.arrow.field(self.key).type), *columns], schema=self.arrow)
+
+    def offered(self, table: pa.Table) -> npt.NDArray[np.bool_]:
+        """Return which items of a table of :attr:`arrow` are offered: all that do not say 0."""
+        if self.recommendable is None:
+            return np.ones(table.num_rows, np.bool_)
+        said = table[self.recommendable].cast(pa.int64()).fill_null(1).to_numpy()
+        offered: npt.NDArray[np.bool_] = said != 0
+        return offered
 
     def cast(self, table: pa.Table) -> pa.Table:
         """Return a table of :attr:`arrow` from one that may lack columns or hold them in other types."""

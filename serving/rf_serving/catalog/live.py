@@ -13,21 +13,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from rf_platform.errors import RfError, UsageError
+from rf_platform.errors import RfError
 from rf_platform.registry.journal import CatalogJournal, Entry
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.compaction.compacted import CompactedCatalogs
 from rf_serving.catalog.compaction.compactor import Compaction, Compactor
+from rf_serving.catalog.first_users import FirstUsers
 from rf_serving.catalog.item_encoder import EncodedItems, ItemEncoder
 from rf_serving.catalog.item_schema import Parsed
 from rf_serving.catalog.mem_segment import LiveItems
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.catalog.state import CatalogState
 from rf_serving.threads import use_one_thread
-from rf_serving.wire.ids import parse_id
+from rf_serving.wire.ids import id_of
 
 _AT_ONCE = 4096
+_SAME = 1e-5
+"""Largest difference of a vector that is the same, encoded in another batch."""
 _NAMED = 20
 """Items that are named, at most: by a line of the log, and of all that do not fit."""
 
@@ -70,6 +73,10 @@ class LiveCatalog:
         self._store: CompactedCatalogs | None = None
         self._compactor: Compactor | None = None
         self._follower: Follower | None = None
+        self.first_users: FirstUsers | None = None
+        """Evidence that moves the vectors of its items; None where there is none to follow."""
+        self._stale: set[str] = set()
+        """Items that are to be moved by their first users, as text."""
         self._apply(journal.newest(base.sequence), self._put)
         self.snapshot = self._state.snapshot(self._sequence)
 
@@ -127,6 +134,35 @@ class LiveCatalog:
                     self.snapshot = self._state.snapshot(self._sequence)
             return self._sequence
 
+    def learn_from(self, first_users: FirstUsers) -> None:
+        """Move the items' vectors by their first users, now and with :meth:`learn`."""
+        with self._lock:
+            self.first_users = first_users
+        self.learn()
+
+    def learn(self) -> int:
+        """Move the vectors of items with new first users; return how many have moved.
+
+        Raises:
+            UnavailableError: the registry cannot be read.
+        """
+        with self._lock:
+            if self.first_users is None:
+                return 0
+            self._stale |= self.first_users.catch_up()
+            due = sorted(self._stale)
+        moved = 0
+        for start in range(0, len(due), _AT_ONCE):
+            with self._lock:  # changes are not to wait for all of them
+                some = due[start : start + _AT_ONCE]
+                moved += (now := self._move(some))
+                self._stale.difference_update(some)
+                if now:
+                    if self._state.crowded:
+                        self._state = self._state.tidied()
+                    self.snapshot = self._state.snapshot(self._sequence)
+        return moved
+
     def reach(self, sequence: int) -> None:
         """Bring the snapshot up to the change of a number; reads the journal only if the snapshot lacks it.
 
@@ -155,6 +191,8 @@ class LiveCatalog:
         self.prepare(CatalogState(self.bundle, base).snapshot(base.sequence))
         with self._lock:
             assert base.sequence <= self._sequence
+            if self.first_users is not None:  # the base may be older than what moved since
+                self._stale |= self.first_users.items
             self._state = self._state.moved_to(base)
             self.snapshot = self._state.snapshot(self._sequence)
 
@@ -162,6 +200,8 @@ class LiveCatalog:
         rest = iter(entries)
         while some := list(islice(rest, _AT_ONCE)):
             newest = {entry.item_id: entry for entry in some}
+            if self.first_users is not None:  # also of those that came back at once
+                self.first_users.forget(entry.item_id for entry in some if entry.features is None)
             ids = {text: self._id(text) for text in newest}
             # The journal may go back to a spec with item ids of another type.
             self._report("item ids of another type", {text: () for text, item in ids.items() if item is None})
@@ -169,14 +209,12 @@ class LiveCatalog:
             upserts = {item: entry for item, entry in known.items() if entry.features is not None}
             if upserts:
                 put(upserts)
-            self._state.remove({item: entry.sequence for item, entry in known.items() if entry.features is None})
+            deleted = {item: entry.sequence for item, entry in known.items() if entry.features is None}
+            self._state.remove(deleted)
             self._sequence = some[-1].sequence
 
     def _id(self, text: str) -> int | str | None:
-        try:
-            return parse_id(text, self.bundle.spec.item.id_type, "item_id")
-        except UsageError:
-            return None
+        return id_of(text, self.bundle.spec.item.id_type)
 
     def _take(self, upserts: Mapping[int | str, Entry]) -> None:
         """Put items, one by one where one of them breaks the others; what cannot be encoded at all is removed."""
@@ -200,21 +238,54 @@ class LiveCatalog:
         self._report(
             "values do not fit", {item: each.unfit for item, each in zip(items, parsed, strict=True) if each.unfit}
         )
-        rows = np.flatnonzero(encoded.usable_N).tolist()
-        self._state.put(
-            LiveItems(
-                ids=[items[row] for row in rows],
-                sequences=[entries[row].sequence for row in rows],
-                table=table.take(rows),
-                vectors=encoded.vectors_ND[rows],
-                tokens=encoded.tokens_NE[rows],
-                item_states=encoded.item_states_NW[rows],
-            )
-        )
+        rows = np.flatnonzero(encoded.usable_N)
+        self._put_rows(rows, items, [entry.sequence for entry in entries], table, encoded, self._moved(items, encoded))
         # Checked when they were recorded, but by another bundle's item tower.
         unusable = {items[row]: entries[row].sequence for row in np.flatnonzero(~encoded.usable_N).tolist()}
         self._report("items without a usable vector", dict.fromkeys(unusable, ()))
         self._state.remove(unusable)
+
+    def _moved(self, items: Sequence[int | str], encoded: EncodedItems) -> npt.NDArray[np.float32]:
+        vectors_ND = encoded.vectors_ND
+        return vectors_ND if self.first_users is None else self.first_users.moved(items, vectors_ND)
+
+    def _move(self, texts: Sequence[str]) -> int:
+        """Put items again where their first users have moved them; what they are stays."""
+        snapshot = self._state.snapshot(self._sequence)
+        names = [item for item in map(self._id, texts) if item is not None]
+        rows = snapshot.rows_of(names)
+        there = np.flatnonzero(snapshot.live(rows))
+        if not len(there):
+            return 0
+        items, rows = [names[place] for place in there.tolist()], rows[there]
+        table = self.schema.table(items, snapshot.values(rows))
+        encoded = self.encoder.encode(table)
+        moved_ND = self._moved(items, encoded)
+        other_N = np.abs(moved_ND - snapshot.vectors(rows)).max(axis=1) > _SAME
+        chosen = np.flatnonzero(encoded.usable_N & other_N)
+        if len(chosen):
+            self._put_rows(chosen, items, snapshot.sequences(rows), table, encoded, moved_ND)
+        return len(chosen)
+
+    def _put_rows(
+        self,
+        rows: npt.NDArray[np.int64],
+        items: Sequence[int | str],
+        sequences: Sequence[int],
+        table: pa.Table,
+        encoded: EncodedItems,
+        vectors_ND: npt.NDArray[np.float32],
+    ) -> None:
+        self._state.put(
+            LiveItems(
+                ids=[items[row] for row in rows.tolist()],
+                sequences=[sequences[row] for row in rows.tolist()],
+                table=table.take(rows),
+                vectors=vectors_ND[rows],
+                tokens=encoded.tokens_NE[rows],
+                item_states=encoded.item_states_NW[rows],
+            )
+        )
 
     def _complete(self, items: Sequence[int | str], parsed: Sequence[Parsed]) -> None:
         """Fill fields that came after a change with the values that the bundle was built with."""
@@ -293,6 +364,7 @@ class Follower:
         while not self._ended.wait(POLL_SECONDS):
             try:
                 self._catalog.catch_up()
+                self._catalog.learn()
                 if self._compactor is not None:
                     self._compactor.step(self._catalog)
                 if not following:

@@ -24,6 +24,8 @@ class CatalogMetrics(Collector):
         yield GaugeMetricFamily("rf_catalog_items", "Items that can be returned.", snapshot.alive)
         yield GaugeMetricFamily("rf_catalog_sequence", "Last change that is taken into account.", snapshot.sequence)
         yield GaugeMetricFamily("rf_catalog_delta_rows", "Rows behind the base: scanned.", snapshot.rows - base)
-        yield GaugeMetricFamily("rf_catalog_dead_rows", "Rows of the base that are dead.", base - snapshot.alive_base)
+        yield GaugeMetricFamily("rf_catalog_dead_rows", "Rows of the base that are dead.", base - snapshot.listed_base)
+        learned = 0 if catalog.first_users is None else len(catalog.first_users.items)
+        yield GaugeMetricFamily("rf_catalog_learned_items", "Items that their first users have moved.", learned)
         unfit = "Items that were not taken from the journal as they were recorded, since this bundle was loaded."
         yield GaugeMetricFamily("rf_catalog_unfit_items", unfit, catalog.unfit)

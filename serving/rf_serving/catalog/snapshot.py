@@ -6,6 +6,8 @@ W width of what a re-ranker keeps of an item.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +17,11 @@ from rf_platform.features.seen import Ids
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_schema import Values
+from rf_serving.catalog.living import search_living
 from rf_serving.catalog.mem_segment import DeltaView
 from rf_serving.index import Found
 from rf_serving.index.vector_index import NO_ROW
 
-_SLACK = 16
-"""Results asked of the index beside those needed, where some of its rows are dead."""
-_TRIES = 4
-"""Most times that an ANN index is asked for twice as many, before all rows are scored."""
 _ROWS_AT_ONCE = 65_536
 
 
@@ -41,19 +40,28 @@ class CatalogSnapshot:
     sequence: int
     """Last change of the catalog that is in it; 0 for a bundle as it was built."""
     live_mask_N: npt.NDArray[np.bool_]
-    """[N]: whether the item of the row may be returned; rows of deleted and of replaced items may not."""
+    """[N]: whether the item of the row may be returned; rows of deleted, replaced and not recommendable items may not."""
     alive: int
     """Number of them."""
     alive_base: int
     """Number of them in the base."""
+    listed_mask_N: npt.NDArray[np.bool_] | None = None
+    """[N]: whether the row is that of an item of the catalog, not of one deleted or replaced; None: as ``live_mask_N``."""
 
     @classmethod
     def of(cls, bundle: ServedBundle) -> "CatalogSnapshot":
         """Return the catalog of a bundle as it was built."""
         rows = len(bundle.item_ids)
-        live_mask_N = np.ones(rows, np.bool_)
+        base = BaseSegment.of(bundle)
+        alive = int(np.count_nonzero(base.offered_rows))
         return cls(
-            bundle=bundle, base=BaseSegment.of(bundle), sequence=0, live_mask_N=live_mask_N, alive=rows, alive_base=rows
+            bundle=bundle,
+            base=base,
+            sequence=0,
+            live_mask_N=base.offered_rows,
+            listed_mask_N=np.ones(rows, np.bool_),
+            alive=alive,
+            alive_base=alive,
         )
 
     @property
@@ -65,6 +73,30 @@ class CatalogSnapshot:
     def delta_items(self) -> pa.Table | None:
         """Ids, features and display fields of the rows behind the base's, in order; None if there are none."""
         return None if self.delta is None else self.delta.items
+
+    def first_ids(self, after: int | str | None, count: int, *, offered: bool = False) -> list[int | str]:
+        """Return the ids of the catalog's items in ascending order, or only of those that may be returned.
+
+        Args:
+            after: ids up to this one are left out; None: from the first.
+            count: how many, at most.
+            offered: without those that are not recommendable.
+        """
+        rows = np.flatnonzero(self.live_mask_N if offered else self.listed)
+        first, numbers = self.base.rows, self.base.numbers
+        texts = self.bundle.spec.item.id_type == "string"
+        live = [] if self.delta is None else self.delta.delta.ids
+        added: list[int | str] = [live[row - first] for row in rows[rows >= first].tolist()]
+        built = rows[rows < first]
+        if texts or numbers is None:  # an empty base has neither
+            found = chain(map(self.base.ids.__getitem__, built.tolist()), added)
+            return nsmallest(count, found if after is None else (item for item in found if item > after))  # type: ignore[operator]
+        number_M = np.concatenate([numbers[built], np.array(added, np.int64)])
+        if after is not None:
+            number_M = number_M[number_M > after]
+        if count < len(number_M):
+            number_M = np.partition(number_M, count - 1)[:count]
+        return list[int | str](np.sort(number_M).tolist())
 
     def row_of(self, item: int | str) -> int:
         """Return the row of an item, :data:`NO_ROW` if there never was one; a deleted item may still have one."""
@@ -80,13 +112,23 @@ class CatalogSnapshot:
         return np.fromiter((self.row_of(item) for item in items), np.int64, len(items))
 
     def live(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return which rows are those of items that may be returned [T]; :data:`NO_ROW` is none."""
+        """Return which rows are those of items of the catalog, offered or not [T]; :data:`NO_ROW` is none."""
         living_T: npt.NDArray[np.bool_] = rows != NO_ROW
-        living_T[living_T] = self.live_mask_N[rows[living_T]]
+        living_T[living_T] = self.listed[rows[living_T]]
         return living_T
 
-    def find_rows(self, ids: Ids) -> npt.NDArray[np.int64]:
-        """Return what :meth:`rows_of` returns, for very many ids."""
+    @property
+    def listed(self) -> npt.NDArray[np.bool_]:
+        """Mask of the rows that are items of the catalog [N], offered or not."""
+        return self.live_mask_N if self.listed_mask_N is None else self.listed_mask_N
+
+    @property
+    def listed_base(self) -> int:
+        """Number of rows of the base that are those of items of the catalog."""
+        return int(np.count_nonzero(self.listed[: self.base.rows]))
+
+    def find_rows(self, ids: Ids | Sequence[int | str]) -> npt.NDArray[np.int64]:
+        """Return what :meth:`rows_of` returns, for many ids."""
         rows = self.base.find_rows(ids)
         if self.delta is not None:
             newest = self.delta.delta.row_of
@@ -100,6 +142,12 @@ class CatalogSnapshot:
         first, ids = self.base.rows, self.base.ids
         live = [] if self.delta is None else self.delta.delta.ids
         return [str(ids[row] if row < first else live[row - first]) for row in rows]
+
+    def utf8(self, rows: list[int]) -> list[bytes]:
+        """Return :meth:`texts` as bytes."""
+        if self.delta is None and (numbers := self.base.numbers) is not None:
+            return [b"%d" % number for number in numbers[rows].tolist()]
+        return [text.encode() for text in self.texts(rows)]
 
     def tokens(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Return what interactions with the items are made of [T, D]."""
@@ -159,7 +207,9 @@ class CatalogSnapshot:
     def search(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
         """Return about the ``k`` best living rows of each query [B, K], :data:`NO_ROW` behind the last one of all."""
         k = min(k, self.alive)
-        found = self._search_base(queries_BD, min(k, self.alive_base))
+        base = self.base
+        live_mask_N = self.live_mask_N[: base.rows]
+        found = search_living(base.index, base.vectors_ND, live_mask_N, self.alive_base, queries_BD, k)
         if self.delta is None or self.alive == self.alive_base:
             return found
         live = self._search_delta(queries_BD, k)
@@ -176,44 +226,6 @@ class CatalogSnapshot:
             scores = self.vectors(rows) @ query_D
         order = np.argsort(-scores, kind="stable")
         return Found(rows=rows[order], scores=scores[order])
-
-    def _search_base(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
-        index, total = self.base.index, self.base.rows
-        if k == 0:
-            return Found(np.empty((len(queries_BD), 0), np.int64), np.empty((len(queries_BD), 0), np.float32))
-        if self.alive_base == total:
-            return index.search(queries_BD, k)
-        asked = k * total // self.alive_base + _SLACK
-        for _ in range(1 if index.exact else _TRIES):
-            asked = min(asked, k + total - self.alive_base)
-            found = self._living(index.search(queries_BD, asked), k)
-            if (found.rows[:, -1] != NO_ROW).all():
-                return found
-            asked *= 2
-        short = np.flatnonzero(found.rows[:, -1] == NO_ROW)
-        for query in short:
-            found.rows[query], found.scores[query] = self._scan_base(queries_BD[query], k)
-        return found
-
-    def _living(self, found: Found, k: int) -> Found:
-        """Keep the ``k`` best that live, :data:`NO_ROW` where there are fewer."""
-        living = (found.rows != NO_ROW) & self.live_mask_N[found.rows]
-        order = np.argsort(~living, axis=1, kind="stable")[:, :k]
-        kept = np.take_along_axis(living, order, axis=1)
-        rows = np.where(kept, np.take_along_axis(found.rows, order, axis=1), NO_ROW)
-        scores = np.where(kept, np.take_along_axis(found.scores, order, axis=1), np.float32(-np.inf))
-        missing = k - rows.shape[1]
-        if missing > 0:
-            rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=NO_ROW)
-            scores = np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf)
-        return Found(rows, scores)
-
-    def _scan_base(self, query_D: npt.NDArray[np.float32], k: int) -> Found:
-        scores = np.concatenate([vectors @ query_D for first, vectors in self.blocks() if first < self.base.rows])
-        scores[~self.live_mask_N[: self.base.rows]] = -np.inf
-        rows = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(k)
-        rows = rows[np.argsort(-scores[rows], kind="stable")]
-        return Found(rows, scores[rows])
 
     def _search_delta(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
         assert self.delta is not None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,16 @@ from rf_platform.cli.options import SERVER, Address, Json, Note
 if TYPE_CHECKING:
     from rf_platform.features.spec import FeatureSpec
     from rf_platform.registry import BundleRecord, DeploymentRecord, TrafficRecord
+    from rf_platform.settings import Settings
+
+
+class SkewGate(StrEnum):
+    """Values of ``--skew``."""
+
+    OFF = "off"
+    WARN = "warn"
+    REFUSE = "refuse"
+
 
 promote_app = typer.Typer(add_completion=False)
 rollback_app = typer.Typer(add_completion=False)
@@ -26,6 +37,14 @@ def promote(
     percent: Annotated[
         float | None,
         typer.Option(help="Only for this percentage of the users, beside the served bundle.", show_default="all users"),
+    ] = None,
+    skew: Annotated[
+        SkewGate | None,
+        typer.Option(
+            help="Replay the last logged requests first, and say (warn) or refuse where they differ from what training sees; "
+            "default: RF_SKEW_GATE, else off.",
+            show_default=False,
+        ),
     ] = None,
     note: Note = "",
     as_json: Json = False,
@@ -46,14 +65,18 @@ def promote(
     from rf_serving.deployment.rehearsal import Rehearsal
 
     registry, features = deployments.Registry.of(), _features_once()
-    rehearsal = Rehearsal(get_settings())
+    rehearsal, settings = Rehearsal(get_settings()), get_settings()
+    gate = settings.skew_gate if skew is None else skew.value
+    said = [] if gate == "off" else _skew_of(settings, gate)
     before = registry.active_bundle()
     if percent is not None:
         traffic = deployments.split(registry, name, percent, note=note, current_spec=features, rehearse=rehearsal)
-        _show_traffic(traffic, before, as_json, [*_notes_on(registry.bundle(name), features), *rehearsal.notes], name)
+        notes = [*_notes_on(registry.bundle(name), features), *rehearsal.notes, *said]
+        _show_traffic(traffic, before, as_json, notes, name)
         return
     deployment = deployments.promote(registry, name, note=note, current_spec=features, rehearse=rehearsal)
-    _show_deployment(deployment, before, [*_notes_on(registry.bundle(name), features), *rehearsal.notes], as_json)
+    notes = [*_notes_on(registry.bundle(name), features), *rehearsal.notes, *said]
+    _show_deployment(deployment, before, notes, as_json)
 
 
 @rollback_app.command()
@@ -156,6 +179,8 @@ def _show(response: Any) -> None:
     for role, bundle, answers in rows:
         table.add_row(role, escape(bundle.name), f"{bundle.items:,}", str(bundle.catalog_sequence), answers)
     out_console().print(table)
+    if response.policy_version:
+        say(f"policy version {response.policy_version}")
     if response.HasField("shadow"):
         report = response.shadow_report
         text = (
@@ -165,6 +190,13 @@ def _show(response: Any) -> None:
         say(text)
     if response.refused:
         out_console().print(f"[bold red]refused:[/] {escape(response.refused)}", highlight=False)
+
+
+def _skew_of(settings: "Settings", gate: str) -> list[str]:
+    """Return what a replay of the last requests says; see :func:`~rf_platform.skew.gate.check_skew`."""
+    from rf_platform.skew.gate import check_skew
+
+    return check_skew(settings, gate)
 
 
 def _features_once() -> Callable[[], "FeatureSpec"]:

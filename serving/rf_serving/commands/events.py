@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Record events, and look after the event log.")
 
-_BATCH = 500
 _SHOWN = 10
 
 
@@ -46,20 +45,12 @@ def record(
     counts: dict[str, int] = {"RECORDED": 0, "DUPLICATE": 0, "REJECTED": 0}
     said: list[dict[str, Any]] = []
     with RetrievalClient(address) as client, track("record", len(events)) as progress:
-        for start in range(0, len(events), _BATCH):
-            some = events[start : start + _BATCH]
-            for number, status in enumerate(client.record(some), start + 1):
-                outcome = EventStatus.Outcome.Name(status.outcome)
-                counts[outcome] += 1
-                if status.message:
-                    message = {
-                        "event": number,
-                        "event_id": status.event_id,
-                        "outcome": outcome,
-                        "message": status.message,
-                    }
-                    said.append(message)
-            progress.advance(len(some))
+        for number, status in enumerate(client.record(events, progress.advance), 1):
+            outcome = EventStatus.Outcome.Name(status.outcome)
+            counts[outcome] += 1
+            if status.message:
+                message = {"event": number, "event_id": status.event_id, "outcome": outcome, "message": status.message}
+                said.append(message)
     if as_json:
         print_json({**counts, "messages": said})
     else:
@@ -155,3 +146,43 @@ def seal(as_json: Json = False) -> None:
         print_json({"events": rows, "files": len(parts)})
         return
     say(f"{rows:,} events in {len(parts)} files")
+
+
+@app.command()
+def forget(
+    user: Annotated[str, typer.Argument(help="Id of the user.")],
+    as_json: Json = False,
+) -> None:
+    """Remove a user: from the serving log, the event log, the online store with the seen set, and the imported tables.
+
+    The next dataset has nothing of the user, and a later import leaves the older rows out. Events that are recorded afterwards
+    count as those of a new user. It may be called again at any time, also after an interruption: what is left is removed. What
+    was made before (datasets, models, bundles) and files outside the workspace are named, and left as they are.
+
+    [bold]Example[/]
+
+        rf events forget 42
+    """
+    from rf_platform.errors import UsageError
+    from rf_platform.features.read import read_spec
+    from rf_platform.features.store import open_store
+    from rf_platform.forget.forget import forget as erase
+    from rf_platform.settings import get_settings
+    from rf_serving.wire.ids import parse_id
+
+    settings = get_settings()
+    settings.workspace.check_exists()
+    if not user:
+        raise UsageError("USER is empty; give the id of a user")
+    parse_id(user, read_spec(open_store(settings), settings.feature_service).user.id_type, "USER")
+    erasure = erase(settings, user)
+    if as_json:
+        print_json(erasure.to_dict())
+        return
+    events = erasure.recorded + erasure.sealed
+    online = ", ".join(view for view, rows in erasure.online.items() if rows) or "nothing"
+    tables = ", ".join(f"{rows:,} of {name}" for name, rows in erasure.tables.items()) or "none"
+    say(f"user {user}: {erasure.served:,} answers of the serving log and {events:,} recorded events removed")
+    say(f"online store: {online}; rows of imported tables: {tables}")
+    for each in erasure.left:
+        say(f"left: {each}")

@@ -1,4 +1,4 @@
-"""``rf serve``: answer gRPC calls."""
+"""``rf serve``: answer calls over gRPC, and over HTTP."""
 
 from enum import Enum
 from pathlib import Path
@@ -37,6 +37,24 @@ def serve(
         int,
         typer.Option(min=0, max=65535, help="Port; 0 chooses a free one, which is logged.", rich_help_panel=_PORT),
     ] = 50051,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Also answer HTTP with JSON on this port, which has a page to try it, too; 0 chooses a free one. Default: off.",
+            show_default=False,
+            rich_help_panel=_PORT,
+        ),
+    ] = None,
+    http_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Pages of this origin, such as https://shop.example, may call over HTTP (CORS); repeatable, * is any.",
+            show_default=False,
+            rich_help_panel=_PORT,
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.", rich_help_panel=_PORT)] = 1,
     front: Annotated[
         Front,
@@ -74,6 +92,14 @@ def serve(
         typer.Option(
             help="Callers need a token of this file; `rf token add` makes it.",
             envvar="RF_TOKENS",
+            rich_help_panel=_PROTECTION,
+        ),
+    ] = None,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option(
+            help="Serve only bundles that a key of this file (PEM) has signed; default: RF_REQUIRE_SIGNATURE.",
+            show_default=False,
             rich_help_panel=_PROTECTION,
         ),
     ] = None,
@@ -125,6 +151,10 @@ def serve(
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    max_connections: Annotated[
+        int,
+        typer.Option(min=1, help="Connections that a worker holds at once; more are closed.", rich_help_panel=_LIMITS),
+    ] = 4096,
     max_in_flight: Annotated[
         int,
         typer.Option(min=1, help="Calls that a worker answers at once; more are refused.", rich_help_panel=_LIMITS),
@@ -184,11 +214,22 @@ def serve(
     metrics_host: Annotated[
         str, typer.Option(help="Address of the metrics, which need no token.", rich_help_panel=_WATCHING)
     ] = "127.0.0.1",
+    log_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Record this share of the answers in the serving log, with the features they were made from; all while a "
+            "challenger has a part of the users; default: RF_LOG_SHARE, else 0.",
+            show_default=False,
+            rich_help_panel=_WATCHING,
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(help="debug, info (a line per call), warning or error.", rich_help_panel=_WATCHING)
     ] = "info",
 ) -> None:
-    """Answer gRPC calls from the promoted bundle, until SIGTERM or Ctrl-C: Retrieve, changes of the catalog, events.
+    """Answer calls over gRPC from the promoted bundle, until SIGTERM or Ctrl-C: Retrieve, changes of the catalog, events.
 
     The bundle's checksums are verified first, and the feature store must still offer what the model was built from. What
     `rf promote`, `rf rollback` and `rf shadow` say is followed without a restart. Log lines are JSON on standard output; the one
@@ -216,6 +257,8 @@ def serve(
     options = ServeOptions(
         host=host,
         port=port,
+        http_port=http_port,
+        http_origins=tuple(http_origin or ()),
         workers=workers,
         front=front.value,
         bundle=bundle,
@@ -226,6 +269,7 @@ def serve(
             max_session=max_session,
             max_message_bytes=int(max_message_mib * 1024 * 1024),
         ),
+        max_connections=max_connections,
         max_in_flight=max_in_flight,
         max_pending=max_pending,
         queue_seconds=queue_ms / 1000,
@@ -246,7 +290,12 @@ def serve(
         log_level=log_level,
     )
     options.check()
-    given = {"rerank": rerank, "rerank_candidates": rerank_candidates}
+    given = {
+        "rerank": rerank,
+        "rerank_candidates": rerank_candidates,
+        "log_share": log_share,
+        "require_signature": require_signature and require_signature.resolve(),
+    }
     settings = get_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
     if workers > 1:
         from rf_serving.server.supervisor import supervise

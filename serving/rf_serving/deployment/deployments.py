@@ -1,8 +1,8 @@
 """Deployments of a server process, kept as the registry says; compacted catalogs of bundles that are not served any more go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic, perf_counter
@@ -10,13 +10,15 @@ from time import monotonic, perf_counter
 import structlog
 
 from rf_platform.errors import RfError, UnavailableError, UsageError
-from rf_platform.registry import BundleRecord, Registry, ServingPlan
+from rf_platform.redaction import without_secrets
+from rf_platform.registry import BundleRecord, PolicyRecord, Registry, ServingPlan
 from rf_serving.catalog.compaction.cache_directory import GRACE_SECONDS, directory_name, remove_unused
 from rf_serving.deployment.loader import BundleLoader, Loaded
 from rf_serving.deployment.metrics import DeploymentMetrics
+from rf_serving.deployment.policies import PolicyFit
 from rf_serving.deployment.shadow import Shadow
 from rf_serving.retrieval.retriever import Retriever
-from rf_serving.retrieval.routing import Routing
+from rf_serving.retrieval.routing import Route, Routing
 from rf_serving.threads import start_background
 
 SWEEP_SECONDS = 60.0
@@ -72,6 +74,8 @@ class Serving:
     """Reason for a refused bundle; empty if all is as the registry says."""
     swaps: int = 1
     """Bundles that took over as the active one, the first included."""
+    policy: PolicyRecord | None = None
+    """Policy that all of them answer by; None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Deployments:
         first: Loaded,
         metrics: DeploymentMetrics,
         busy: Callable[[], bool] = lambda: False,
+        policies: Sequence[PolicyRecord] = (),
     ) -> None:
         """Serve the first bundle.
 
@@ -107,6 +112,7 @@ class Deployments:
             first: the bundle that is served first.
             metrics: told about everything.
             busy: whether the server has so much to do that a shadow should pause.
+            policies: versions of the policy, oldest first: the newest one that fits is followed.
         """
         self._retriever, self._loader, self._metrics, self._busy = retriever, loader, metrics, busy
         self._log = structlog.get_logger("rf_serving")
@@ -114,7 +120,10 @@ class Deployments:
         self._changing = Lock()
         self._stop = Event()
         self._thread: Thread | None = None
-        self.serving = Serving(active=first)
+        self._fit = PolicyFit(metrics)
+        reasons: list[str] = []
+        _, policy = self._fit.first([*((first, each) for each in reversed(policies)), (first, None)], reasons)
+        self.serving = Serving(active=first, policy=policy, refused="; ".join(reasons))
         """Bundles in service; replaced as a whole."""
         self._route(ServingPlan.of(first.record), self.serving)
 
@@ -142,6 +151,9 @@ class Deployments:
             active = self._get(plan.active, held, reasons) or before.active
             challenger = self._get(plan.challenger, held, reasons)
             shadowing = self._get(plan.shadow, held, reasons)
+            pairs = [(a, p) for a in (active, before.active) for p in (plan.policy, before.policy)]
+            active, policy = self._fit.first(list(dict.fromkeys(pairs)), reasons)
+            challenger, shadowing = (self._fitting(each, policy, reasons) for each in (challenger, shadowing))
             shadow = self._shadow(before.shadow, shadowing, plan.traffic.share)
             after = Serving(
                 active=active,
@@ -150,7 +162,11 @@ class Deployments:
                 shadow=shadow,
                 refused="; ".join(reasons),
                 swaps=before.swaps + (active is not before.active),
+                policy=policy,
             )
+            for name, loaded in held.items():
+                if name not in _loaded(before) and name not in _loaded(after):  # it does not fit the policy
+                    loaded.close()
             try:
                 self._take_over(plan, before, after)
             except BaseException:
@@ -188,9 +204,16 @@ class Deployments:
         reasons.append(refusal.reason)
         return None
 
+    def _fitting(self, loaded: Loaded | None, policy: PolicyRecord | None, reasons: list[str]) -> Loaded | None:
+        """Return a bundle if the policy fits it; otherwise add the reason."""
+        if loaded is None or (fault := self._fit.fault(loaded, policy)) is None:
+            return loaded
+        reasons.append(fault)
+        return None
+
     def _refuse(self, name: str, error: Exception, before: _Refusal | None) -> _Refusal:
         if isinstance(error, RfError):
-            reason = str(error)
+            reason = without_secrets(str(error))
         else:
             self._log.exception("bundle cannot be loaded", bundle=name)
             reason = f"bundle '{name}' cannot be loaded ({type(error).__name__}); the server's log has the details"
@@ -218,8 +241,10 @@ class Deployments:
             # An acknowledgement waits for the bundles that answer: not for one that is about to, be it new or a shadow so far.
             for loaded in kept.values():
                 loaded.catalog.catch_up()
-            self.serving = after
             self._route(plan, after)
+            self.serving = after  # told only when requests are answered so
+        if after.policy != before.policy:
+            self._log.info("policy took over", version=after.policy and after.policy.version)
         if after.swaps != before.swaps:
             self._metrics.swaps.inc()
             self._log.info("bundle took over", bundle=after.active.name, before=before.active.name)
@@ -232,9 +257,13 @@ class Deployments:
 
     def _route(self, plan: ServingPlan, serving: Serving) -> None:
         challenger = serving.challenger
+        if serving.shadow is not None:
+            serving.shadow.route = self._by_policy(serving.shadow.loaded, serving)
         self._retriever.routing = Routing(
-            active=serving.active.route,
-            challenger=challenger.route if challenger is not None and challenger is not serving.active else None,
+            active=self._by_policy(serving.active, serving),
+            challenger=self._by_policy(challenger, serving)
+            if challenger is not None and challenger is not serving.active
+            else None,
             percent=serving.percent,
             salt=plan.traffic.salt,
             shadow=serving.shadow,
@@ -248,9 +277,14 @@ class Deployments:
             {role: (each.name, each.record.spec_hash) for role, each in roles.items() if each is not None}
         )
         self._metrics.refused.set(bool(serving.refused))
+        self._metrics.policy_version.set(serving.policy.version if serving.policy is not None else 0)
+
+    def _by_policy(self, loaded: Loaded, serving: Serving) -> Route:
+        """Return the route of a bundle with the policy that it answers by."""
+        return replace(loaded.route, policy=self._fit.compiled(loaded, serving.policy))
 
     def _follow(self, registry: Registry, poll_seconds: float) -> None:
-        seen: tuple[int, int] | None = None
+        seen: tuple[int, int, int] | None = None
         down = False
         sweep = CacheSweep(self._loader.cache, registry)
         while not self._stop.wait(poll_seconds):

@@ -1,5 +1,7 @@
 """Load a bundle that is to be served, hold it against everything it depends on, and try it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -9,15 +11,18 @@ import structlog
 
 from rf_platform.errors import NotFoundError, RunError, UnavailableError
 from rf_platform.failures import summary
-from rf_platform.features.read import read_spec
+from rf_platform.features.read import read_definitions, read_spec
 from rf_platform.features.spec import FeatureSpec
+from rf_platform.features.store_content import store_content
 from rf_platform.registry import BundleRecord, Registry, check_bundle, check_spec
 from rf_platform.registry.journal import CatalogJournal
-from rf_platform.settings import Settings
+from rf_platform.settings import Settings, get_settings
 from rf_protos.v1.retrieval_pb2 import RERANK_LIME, RERANK_NONE, Rerank
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.live import LiveCatalog
 from rf_serving.catalog.snapshot import CatalogSnapshot
+from rf_serving.deployment.first_users import first_users_of
+from rf_serving.event_counts import Counted
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.ranking.policy import RerankPolicy
 from rf_serving.retrieval.engine import Engine
@@ -141,7 +146,8 @@ def record_to_serve(registry: Registry, name: str | None = None) -> BundleRecord
     record = registry.bundle(name) if name else registry.active_bundle()
     if record is None:
         raise NotFoundError(
-            "no bundle is promoted yet; choose one with `rf promote NAME`, or serve one with --bundle NAME"
+            f"no bundle is promoted yet in {get_settings().workspace.root}; choose one with `rf promote NAME`, or serve one with "
+            f"--bundle NAME"
         )
     return record
 
@@ -149,12 +155,19 @@ def record_to_serve(registry: Registry, name: str | None = None) -> BundleRecord
 class BundleLoader:
     """Loads bundles for one server process."""
 
-    def __init__(self, settings: Settings, store: "FeatureStore", journal: CatalogJournal) -> None:
-        self._settings, self._store, self._journal = settings, store, journal
+    def __init__(
+        self,
+        settings: Settings,
+        store: "FeatureStore",
+        journal: CatalogJournal,
+        counted: Callable[[], Counted | None] = lambda: None,
+    ) -> None:
+        self._settings, self._store, self._journal, self._counted = settings, store, journal, counted
         self.cache = settings.workspace.cache / "catalog"
         """Directory of the compacted catalogs of all bundles."""
         self.offered = OfferedFeatures()
         """Offer of the feature store, as of the last load of a bundle."""
+        self._looked = False
 
     def load(self, record: BundleRecord, beside: Route | None = None, *, verified: bool = False) -> Loaded:
         """Check a bundle's files and features, load it, bring its catalog up to date and try it. Blocks.
@@ -162,16 +175,17 @@ class BundleLoader:
         Args:
             record: the bundle.
             beside: what answers meanwhile; a bundle that reads the same features, by the same ttls, shares its connection.
-            verified: its checksums have just been compared.
+            verified: its signature and checksums have just been looked at.
 
         Raises:
             NotFoundError: its directory is gone.
             CorruptError: a file is damaged; the message names it.
+            UntrustedError: it has to be signed, and is not.
             ConfigError: the feature store does not offer what it reads; the message names the fields.
             RfError: it does not answer as it should; see :func:`check_answers`.
         """
         if not verified:
-            check_bundle(record)
+            check_bundle(record, signed_by=self._settings.require_signature)
         current = read_spec(self._store, self._settings.feature_service)
         fit = check_spec(record, current)
         self.offered.renew(current)
@@ -180,6 +194,9 @@ class BundleLoader:
             log.info("other features", bundle=record.name, added=list(fit.added), changed=list(fit.changed))
         bundle = ServedBundle.open(record.path, self._settings.index_device)
         _warn_of_short_history(bundle, current, log)
+        if not self._looked:
+            self._looked = True
+            _warn_of_store_content(self._settings, self._store, log)
         reranking = RerankPolicy.of(self._settings)
         if reranking.default == "lime" and bundle.ranker is None:
             log.warning(
@@ -188,7 +205,16 @@ class BundleLoader:
                 remedy="answers are in the order of the search; build a bundle of a run with a re-ranker, or unset RF_RERANK",
             )
         catalog = LiveCatalog.open(bundle, self._journal, self.cache, device=self._settings.index_device)
-        engine = Engine(bundle, catalog, reranking=reranking, offered=self.offered)
+        if self._settings.first_events and (first_users := first_users_of(catalog, self._journal)) is not None:
+            catalog.learn_from(first_users)
+        engine = Engine(
+            bundle,
+            catalog,
+            reranking=reranking,
+            offered=self.offered,
+            counted=self._counted,
+            co_occurrence=self._settings.co_occurrence,
+        )
         catalog.prepare = engine.warm
         engine.warm(catalog.snapshot, beside.engine if beside is not None else None)
         fetcher = FeatureFetcher(self._store, bundle)
@@ -198,6 +224,34 @@ class BundleLoader:
         check_answers(loaded.route)
         catalog.follow()
         return loaded
+
+
+@contextmanager
+def opened(
+    settings: Settings,
+    store: "FeatureStore",
+    record: BundleRecord,
+    *,
+    verified: bool = False,
+    counted: Callable[[], Counted | None] = lambda: None,
+) -> Iterator[Loaded]:
+    """Yield a bundle as servers have it now, with the live catalog, for as long as the block runs.
+
+    Args:
+        settings: the workspace.
+        store: source of users' features.
+        record: the bundle.
+        verified: its checksums have just been compared.
+        counted: returns the counts of events, for lists and co-occurrence; None: there are none.
+
+    Raises:
+        RfError: as :meth:`BundleLoader.load`.
+    """
+    with (
+        closing(CatalogJournal.open(settings.platform_registry_url)) as journal,
+        closing(BundleLoader(settings, store, journal, counted).load(record, verified=verified)) as loaded,
+    ):
+        yield loaded
 
 
 def _warn_of_short_history(bundle: ServedBundle, current: FeatureSpec, log: Any) -> None:
@@ -211,3 +265,15 @@ def _warn_of_short_history(bundle: ServedBundle, current: FeatureSpec, log: Any)
             online_store_keeps=kept,
             remedy="raise the tag history_length of the history view, apply and materialize",
         )
+
+
+def _warn_of_store_content(settings: Settings, store: "FeatureStore", log: Any) -> None:
+    """Name views that the online store lacks, has in part, or has of an earlier import; one that cannot be read is told."""
+    try:
+        found = store_content(settings, store, read_definitions(store, settings.feature_service))
+    except Exception as error:  # each online store raises its own classes, and requests do without it
+        log.warning("store and tables not compared", error=summary(error), remedy="see `rf doctor`")
+        return
+    for each in found:
+        if each.problem:
+            log.warning("store lacks rows", problem=each.problem, remedy="run `rf features materialize`")

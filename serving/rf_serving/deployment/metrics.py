@@ -22,6 +22,15 @@ class DeploymentMetrics:
         self.refused = Gauge(
             "rf_bundle_refused", "1 while a bundle that should be served is refused.", registry=registry
         )
+        self.policy_version = Gauge(
+            "rf_policy_version", "Version of the policy that answers follow; 0: none.", registry=registry
+        )
+        self.skipped_rules = Counter(
+            "rf_policy_skipped_rules",
+            "Rules that answers did without, since the catalog has changed.",
+            ["placement"],
+            registry=registry,
+        )
         self.load_seconds = Histogram(
             "rf_bundle_load_seconds", "Time to check and load a bundle.", buckets=_LOADING, registry=registry
         )

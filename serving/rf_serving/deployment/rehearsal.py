@@ -1,11 +1,12 @@
-"""Rehearsal of a bundle: its item tower encodes the changes of the live catalog before it serves."""
+"""Rehearsal of a bundle: policy and live catalog are held against it before it serves."""
 
 import structlog
 
 from rf_platform.errors import RfError, RunError
-from rf_platform.registry import BundleRecord
+from rf_platform.registry import BundleRecord, Registry
 from rf_platform.registry.journal import CatalogJournal
 from rf_platform.settings import Settings
+from rf_serving.policies.check import check_fit
 
 
 class Rehearsal:
@@ -21,8 +22,11 @@ class Rehearsal:
 
         Raises:
             RunError: the bundle cannot take the live catalog; no server could serve it.
+            ConfigError: the policy in effect names features that it does not have.
             RfError: the journal or the bundle cannot be read.
         """
+        if (policy := Registry.of(self._settings).policies.newest()) is not None:
+            check_fit(policy, record)
         journal = CatalogJournal.open(self._settings.platform_registry_url)
         try:
             if journal.last():

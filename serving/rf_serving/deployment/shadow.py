@@ -62,6 +62,8 @@ class Shadow:
             seed: of the choice of requests.
         """
         self.loaded, self.share = loaded, share
+        self.route = loaded.route
+        """The bundle with the policy that its answers follow; replaced as a whole."""
         self._metrics, self._busy = metrics, busy
         self._random = random.Random(seed)
         self._waiting: Queue[tuple[Query, UserFeatures, Answer] | None] = Queue(_WAITING)
@@ -120,14 +122,17 @@ class Shadow:
         self._reader.close()
 
     def _compare(self, query: Query, features: UserFeatures, answer: Answer) -> None:
-        engine = self.loaded.route.engine
+        engine = self.route.engine
         if answer.spec_hash != engine.bundle.manifest.spec_hash:
             # Made of other features than the active bundle: it has to read them itself.
             subject = query.subject
-            read = None if isinstance(subject, Session) else self._reader.fetch(subject, seen=query.exclude_seen)
+            needed = query.seen_read(self.route.rules_of(query))
+            read = None if isinstance(subject, Session) else self._reader.fetch(subject, seen=needed)
         else:
             read = features
-        other = engine.rank(read, _plainly(query), StageTimer(lambda stage, seconds: None))
+        other = engine.rank(
+            read, _plainly(query), StageTimer(lambda stage, seconds: None), rules=self.route.rules_of(query)
+        )
         overlap = len(set(answer.items) & set(other.items)) / len(answer.items) if answer.items else 1.0
         active, shadow = _own_seconds(answer), _own_seconds(other)
         with self._lock:

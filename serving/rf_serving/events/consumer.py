@@ -102,6 +102,11 @@ class EventConsumer:
         """Wake the thread after an event was recorded here."""
         self._wake.set()
 
+    @property
+    def applied(self) -> int | None:
+        """The online store has the events up to this number; None where another process leads."""
+        return None if self._state is None or self._history is None else self._position
+
     def close(self) -> None:
         """Finish the batch at hand, let another process lead and end the thread."""
         self._stop.set()

@@ -98,12 +98,13 @@ class UserHistory:
         """Whether there is no interaction."""
         return not any(len(self._array(f)) for f in self.layout.fields)
 
-    def pairs(self) -> list[tuple[int | str, str]]:
-        """Return item and event type of each interaction; the type is missing where the history does not keep it."""
+    def pairs(self) -> list[tuple[int | str, str, int]]:
+        """Return item and event type of each interaction, the type missing where the history does not keep it; no times."""
         layout = self.layout
         items = list(self._array(layout.items)) if layout.items else []
         types = list(self._array(layout.types)) if layout.types else []
-        return list(zip(items, types if len(types) == len(items) else [MISSING_STRING] * len(items), strict=True))
+        kinds = types if len(types) == len(items) else [MISSING_STRING] * len(items)
+        return [(item, kind, 0) for item, kind in zip(items, kinds, strict=True)]
 
     def insert(self, event: LoggedEvent) -> bool:
         """Insert an event by time; false if the row does not determine its position, and nothing was changed."""

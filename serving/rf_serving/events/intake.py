@@ -11,10 +11,12 @@ from rf_platform.data.event_log import Event, EventLog, EventParts, EventWindow,
 from rf_platform.errors import ConfigError, UsageError
 from rf_platform.features.encode import NumericStats
 from rf_platform.features.read import read_definitions, read_spec
+from rf_platform.registry.evidence import EvidenceJournal
 from rf_platform.settings import Settings
 from rf_protos.v1 import feedback_pb2
 from rf_protos.v1.feedback_pb2 import EventStatus
 from rf_serving.events.consumer import EventConsumer, Progress
+from rf_serving.events.first_events import FirstEventsCollector
 from rf_serving.events.history import HistoryLayout
 from rf_serving.events.leadership import leadership_of
 from rf_serving.events.metrics import EventMetrics
@@ -23,6 +25,7 @@ from rf_serving.events.online_seen import OnlineSeen
 from rf_serving.events.reader import Columns, EventReader
 from rf_serving.events.rebuild import HistoryRebuilder
 from rf_serving.events.store_reload import StoreReload
+from rf_serving.retrieval.retriever import Retriever
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -58,6 +61,7 @@ class EventIntake:
         self._settings, self._store = settings, store
         self._window = EventWindow(since=settings.events_since, ahead_seconds=settings.events_ahead_seconds)
         self._metrics = EventMetrics(registry or CollectorRegistry())
+        self._collector: FirstEventsCollector | None = None
         self._tell = tell
         self._interactions = settings.workspace.tables / "interactions.parquet"
         self._log = EventLog.open(settings)
@@ -113,14 +117,27 @@ class EventIntake:
                 continue
             outcome = EventStatus.RECORDED if next(new) else EventStatus.DUPLICATE
             item: int | str = int(event.item_id) if self._spec.item.id_type == "int64" else event.item_id
-            message = "" if in_catalog(item) else "item_id: the catalog has no such item; the event counts once it has"
+            absent = "" if in_catalog(item) else "item_id: the catalog has no such item; the event counts once it has"
+            message = "; ".join(filter(None, (absent, self._reader.doubt(event))))
             statuses.append(EventStatus(event_id=event.event_id, outcome=outcome, message=message))
         self._metrics.recorded(Counter(EventStatus.Outcome.Name(status.outcome) for status in statuses))
         return statuses
 
+    def follow_first_events(self, retriever: Retriever, evidence: EvidenceJournal) -> None:
+        """Note the first users of items from now on, where this process leads.
+
+        Args:
+            retriever: has the bundle that answers.
+            evidence: where they are noted.
+        """
+        if self._applier is not None:
+            self._collector = FirstEventsCollector(self._log, self._applier, retriever, evidence, self._metrics)
+
     def close(self) -> None:
         """Record what was submitted, and let another process follow the log."""
         self._commits.close()
+        if self._collector is not None:
+            self._collector.close()
         if self._applier is not None:
             self._applier.close()
         self._log.close()

@@ -45,12 +45,23 @@ class EventMetrics:
             ["of"],
             registry=registry,
         )
+        self._first = Counter(
+            "rf_first_events",
+            "Events of new and rare items: NOTED, or SKIPPED where there were too many at once.",
+            ["outcome"],
+            registry=registry,
+        )
         self._leads = Gauge("rf_events_applier", "1 in the process that applies the events.", registry=registry)
 
     def recorded(self, outcomes: "Counts[str]") -> None:
         """Count the events of a request, by outcome."""
         for outcome, count in outcomes.items():
             self._recorded.labels(outcome).inc(count)
+
+    def first_events(self, *, noted: int, skipped: int) -> None:
+        """Count events that items learn from, and those that they might have learned from."""
+        self._first.labels("NOTED").inc(noted)
+        self._first.labels("SKIPPED").inc(skipped)
 
     def went_back(self, fault: StoreFault) -> None:
         """Count a loss of the online store."""

@@ -1,6 +1,7 @@
 """Seen sets of an online store, kept up with recorded events.
 
-Adding to a set is idempotent and knows no order: an event that is applied again, late, or after a crash leaves the set exact.
+Adding to a set is idempotent and knows no order, since the last time of a pair is the largest: an event that is applied again,
+late, or after a crash leaves the set exact.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rf_platform.data.event_log import LoggedEvent
 from rf_platform.features.dtype import MISSING_STRING
-from rf_platform.features.seen import COUNTS, ITEMS, TYPES, SeenSet, seen_view
+from rf_platform.features.seen import COUNTS, ITEMS, TIMES, TYPES, SeenSet, seen_view
 from rf_platform.features.spec import FeatureSpec
 from rf_serving.user_features.online_store import EntityKeys
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from feast import FeatureStore
     from feast.protos.feast.types.Value_pb2 import Value
 
-Pair = tuple[int | str, str]
-"""Item and event type."""
+Pair = tuple[int | str, str, int]
+"""Item, event type, and seconds since 1970; 0 where they are not known."""
 
 
 class OnlineSeen:
@@ -49,20 +50,20 @@ class OnlineSeen:
     def read(self, online: Any, users: Sequence[str]) -> "dict[str, dict[str, Value]]":
         """Return the rows of those users that have one."""
         keys = [self.key(user) for user in users]
-        found = online.online_read(self._config, self._view, keys, [ITEMS, TYPES, COUNTS])
+        found = online.online_read(self._config, self._view, keys, [ITEMS, TYPES, COUNTS, TIMES])
         # Redis gives nulls where the user has rows of other views.
         return {user: row for user, (_, row) in zip(users, found, strict=True) if row and row[ITEMS].WhichOneof("val")}
 
     def pair(self, event: LoggedEvent) -> Pair:
         """Return what an event adds to a set."""
         item = int(event.item_id) if self._item_type == "int64" else event.item_id
-        return item, event.values.get("event_type") or MISSING_STRING
+        return item, event.values.get("event_type") or MISSING_STRING, event.timestamp_us // 1_000_000
 
     def added(self, row: "Mapping[str, Value] | None", pairs: Iterable[Pair]) -> "dict[str, Value] | None":
         """Return a row, if there is none yet a new one, with some pairs added; None if it has all of them already."""
         changed, seen = row is None, SeenSet(self._item_type) if row is None else SeenSet.of_row(self._item_type, row)
-        for item, event_type in pairs:
-            changed |= seen.add(item, event_type)
+        for item, event_type, seconds in pairs:
+            changed |= seen.add(item, event_type, seconds)
         return seen.row() if changed else None
 
     def write(self, online: Any, rows: "Mapping[str, Mapping[str, Value]]") -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from rf_platform.data.event_log import Event, EventWindow
+from rf_platform.data.event_log.event import ANSWER
 from rf_platform.data.report import RECORD
 from rf_platform.errors import UsageError
 from rf_platform.failures import read_json
@@ -19,6 +20,7 @@ from rf_platform.features.encode import NumericStats
 from rf_platform.features.field_rule import FieldRule, UnfitError
 from rf_platform.features.meanings import DEFAULT_TYPE, EVENT_TYPE
 from rf_platform.features.spec import FeatureSpec
+from rf_platform.literals import PLAIN, Writing
 from rf_platform.text import shown
 from rf_protos.v1 import feedback_pb2
 from rf_serving.wire.ids import parse_id
@@ -31,6 +33,7 @@ OWN = {
     "hour": "timestamp_us",
     "weekday": "timestamp_us",
     "input_order": "the order of arrival",
+    ANSWER: "request_id",
 }
 """Columns that come from elsewhere in the event."""
 _REMEDY = "import again with --replace"
@@ -47,6 +50,12 @@ class Columns:
 
     bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     """Least and largest value of columns, where the import knows them."""
+    writing: Mapping[str, Writing] = field(default_factory=dict)
+    """Form of the values of columns as text, where the import says it."""
+    types: tuple[str, ...] = ()
+    """Types of the imported events, where the import says them."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Names that types got by the import's mapping, by those in the files."""
 
     @property
     def single(self) -> frozenset[str]:
@@ -73,18 +82,34 @@ class Columns:
                     # A history may keep fewer bits than the table.
                     fewer = Dtype(dtype.element.replace("64", "32"), dtype.is_list)
                     dtypes[column.name] = fewer if dtypes.get(column.name) == fewer else dtype
-        return cls(dtypes=dtypes, bounds=_bounds(interactions.with_name(RECORD)))
+        record = interactions.with_name(RECORD)
+        report = read_json(record, _REMEDY) if record.exists() else {}
+        return cls(
+            dtypes=dtypes,
+            bounds={name: (least, most) for name, (least, most) in report.get("bounds", {}).items()},
+            writing=_writing(report.get("writing", {})),
+            types=tuple(report.get("event_types", ())),
+            renamed=report.get("renamed_types", {}),
+        )
 
     def rule(self, name: str, numeric: NumericStats | None) -> FieldRule:
         """Return the rule of a column's values; ``numeric``: of the model that answers, where they are numbers to it."""
         least, most = self.bounds.get(name, (None, None))
-        return FieldRule(dtype=self.dtypes[name], numeric=numeric, least=least, most=most)
+        return FieldRule(
+            dtype=self.dtypes[name],
+            numeric=numeric,
+            least=least,
+            most=most,
+            writing=self.writing.get(name, PLAIN),
+        )
 
 
-def _bounds(record: Path) -> dict[str, tuple[float | None, float | None]]:
-    if not record.exists():
-        return {}
-    return {name: (least, most) for name, (least, most) in read_json(record, _REMEDY).get("bounds", {}).items()}
+def _writing(said: Mapping[str, Mapping[str, str]]) -> dict[str, Writing]:
+    return {
+        name.removeprefix("interactions."): Writing.of_tags(tags, name)
+        for name, tags in said.items()
+        if name.startswith("interactions.")
+    }
 
 
 _LONGEST_EVENT_ID = 128
@@ -121,7 +146,11 @@ class EventReader:
             raise UsageError(
                 f"event_id: {len(event.event_id)} characters are given, at most {_LONGEST_EVENT_ID} are possible"
             )
-        for name in ("event_id", "user_id", "item_id"):
+        if len(event.request_id) > _LONGEST_EVENT_ID:
+            raise UsageError(
+                f"request_id: {len(event.request_id)} characters are given, at most {_LONGEST_EVENT_ID} are possible"
+            )
+        for name in ("event_id", "user_id", "item_id", "request_id"):
             _check_text(getattr(event, name), name)
         if problem := self._window.problem(event.timestamp_us):
             raise UsageError(f"timestamp_us: {problem}")
@@ -133,6 +162,15 @@ class EventReader:
             values=self._values(event, numeric),
         )
 
+    def doubt(self, event: Event) -> str:
+        """Return a note on an event that is recorded and may not mean what it says; empty for most."""
+        given, known = str(event.values.get(EVENT_TYPE)), self._columns.types
+        if not known or given in (*known, DEFAULT_TYPE):
+            return ""
+        new = self._columns.renamed.get(given)
+        meant = suggestion(given, known) if new is None else f"the import names it {new!r}; record it so"
+        return f'values["event_type"]: {shown(given)} is no type of the imported interactions; {meant}'
+
     def _values(self, event: feedback_pb2.Event, numeric: Mapping[str, NumericStats]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name in sorted(event.values):
@@ -143,6 +181,8 @@ class EventReader:
             if value is not None:
                 values[name] = value
         values.setdefault(EVENT_TYPE, DEFAULT_TYPE)  # as in an import
+        if event.request_id:
+            values[ANSWER] = event.request_id
         return values
 
     def _rule(self, name: str, numeric: NumericStats | None) -> FieldRule:

@@ -6,6 +6,7 @@ Shapes: T interactions, K items, C causes, D width of the vectors that are searc
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import compress
 from time import perf_counter
 from typing import NamedTuple
@@ -67,7 +68,7 @@ def features_left_out(known: KnownFeatures, spec: FeatureSpec) -> list[UserCause
         if known.profile.get(f.name) is not None:
             others = {name: value for name, value in known.profile.items() if name != f.name}
             cause = FeatureCause(side=FeatureCause.USER, name=f.name)
-            causes.append(UserCause(cause, KnownFeatures(others, known.rows, known.timestamps, known.context)))
+            causes.append(UserCause(cause, replace(known, profile=others)))
     return causes
 
 
@@ -78,6 +79,7 @@ def _only(known: KnownFeatures, kept_T: npt.NDArray[np.bool_]) -> KnownFeatures:
         known.rows[kept_T],
         None if known.timestamps is None else known.timestamps[kept_T],
         {name: list(compress(column, kept)) for name, column in known.context.items()},
+        known.goals,
     )
 
 

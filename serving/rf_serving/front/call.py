@@ -11,7 +11,7 @@ import grpc
 
 from rf_serving.front.frames import DEFAULT_WINDOW
 from rf_serving.front.header_encoder import Metadata
-from rf_serving.front.messages import Lack, MessageFaultError
+from rf_serving.front.messages import Lack, MessageFaultError, Packed
 from rf_serving.front.request_head import RequestHead
 
 
@@ -44,6 +44,9 @@ class Requests(Protocol):
     async def receive(self, call: "Call") -> bytes | None:
         """Return the next message of a streamed call; None: there are no more."""
 
+    def unpacked(self, call: "Call", packed: Packed) -> bytes | None:
+        """Return a message, inflated; None: its connection is closed."""
+
 
 class Link(Protocol):
     """Connection that a call came by; one object for all its calls."""
@@ -74,14 +77,14 @@ class Call:
     __slots__ = (
         "answered", "arrived", "asking", "began", "body_bytes", "buffer", "cancelled", "closed", "connection",
         "deadline", "ended", "granted", "head", "head_sent", "inbox", "kind", "message", "more", "number", "outgoing",
-        "progress", "receive_window", "refund", "send_window", "sent", "trailer", "trailing",
+        "progress", "receive_window", "refund", "send_window", "sent", "stored", "trailer", "trailing",
     )  # fmt: skip
 
     def __init__(self, connection: Link, number: int, head: RequestHead, kind: Kind, send_window: int) -> None:
         self.connection, self.number, self.head, self.kind = connection, number, head, kind
         self.began = monotonic()
         self.deadline = None if head.timeout is None else self.began + head.timeout
-        self.message: bytes | Lack | MessageFaultError | None = None
+        self.message: bytes | Packed | Lack | MessageFaultError | None = None
         """Of a unary call; set before it is given to the application."""
         self.cancelled: Callable[[], object] | None = None
         """Called once if the caller leaves, or its deadline passes, before the call is answered."""
@@ -93,9 +96,9 @@ class Call:
         """The application has it."""
         # What comes, for the connection's receiver.
         self.ended = False
-        self.buffer = bytearray()
+        self.buffer, self.stored = bytearray(), 0
         self.receive_window, self.granted, self.asking, self.refund, self.body_bytes = DEFAULT_WINDOW, 0, False, 0, 0
-        self.inbox: deque[tuple[int, bytes]] | None = None
+        self.inbox: deque[Packed | MessageFaultError] | None = None
         self.more: asyncio.Event | None = None
         # What goes, for its sender.
         self.send_window = send_window
@@ -108,6 +111,10 @@ class Call:
     def is_unary(self) -> bool:
         """Say whether it is a call of one message and one reply."""
         return self.kind is Kind.UNARY
+
+    def gone(self) -> bool:
+        """Say whether the caller has left."""
+        return self.closed
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """Return the caller's metadata."""
@@ -128,6 +135,14 @@ class Call:
             AbortError: always; the application answers with it.
         """
         raise AbortError(code, details)
+
+    def unpacked(self, packed: Packed) -> bytes | None:
+        """Return the message of a unary call, inflated; None: it costs so much that the connection is closed.
+
+        Raises:
+            MessageFaultError: it cannot be used.
+        """
+        return self.connection.receiver.unpacked(self, packed)
 
     def reply(self, message: bytes) -> None:
         """Answer a unary call; nothing if the caller has left."""

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol, cast
 
 from rf_serving.front import frames
 from rf_serving.front.application import Application
 from rf_serving.front.call import Call, Kind
+from rf_serving.front.callers import Callers
 from rf_serving.front.control_frames import ControlFrames
+from rf_serving.front.ended_streams import EndedStreams
 from rf_serving.front.faults import ConnectionFault, ErrorCode, StreamFault
-from rf_serving.front.floods import Budget, PingPolicy
+from rf_serving.front.floods import Costs, PingPolicy
+from rf_serving.front.header_blocks import HeaderBlocks
 from rf_serving.front.header_decoder import HeaderDecoder
 from rf_serving.front.header_encoder import refusal_block
 from rf_serving.front.lifetime import Lifetime
@@ -19,11 +23,9 @@ from rf_serving.front.receiver import Receiver, open_inbox
 from rf_serving.front.request_head import ENCODINGS, RequestHead, check_trailers, read_head
 from rf_serving.front.sender import Sender
 
-_HEADS = 64
-_REMEMBERED = 2048
-_BAD_CALL_COST = 4
-_WORTH_OF_CALL, _BYTES_WORTH_ONE = 8, 1024
-_RESET_RATE, _FRAME_RATE = 100.0, 400.0
+_HEADS, _HEAD_BYTES = 64, 1024
+_BAD_CALL_COST, _LONG_HEADERS_COST = 4, 40
+_RELAY_COST, _TINY_BYTES = 10, 256
 _DEADLINE_SLACK = 0.05
 _HIGH_WATER = 256 * 1024
 _UNIMPLEMENTED, _EXHAUSTED = 12, 8
@@ -35,6 +37,7 @@ class Owner(Protocol):
 
     application: Application
     limits: FrontLimits
+    callers: Callers
     tls: bool
     retired: bool
     connections: set["Connection"]
@@ -45,6 +48,9 @@ class Owner(Protocol):
     def quiet(self) -> None:
         """Note that a connection has no calls left."""
 
+    def too_heavy(self) -> None:
+        """Note that more bytes are held than may be."""
+
 
 class Connection(asyncio.Protocol):
     """An HTTP/2 connection with a client, from the preface to GOAWAY."""
@@ -54,8 +60,11 @@ class Connection(asyncio.Protocol):
     receiver: Receiver
     lifetime: Lifetime
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner, self.limits = owner, owner.limits
+    def __init__(self, owner: Owner, address: str) -> None:
+        self._owner, self.limits, self.address = owner, owner.limits, address
+        self._callers = owner.callers
+        self.handshake: asyncio.Task[None] | None = None
+        self.weight = 0
         now = monotonic()
         self.calls: dict[int, Call] = {}
         self.last = 0
@@ -63,16 +72,14 @@ class Connection(asyncio.Protocol):
         self.pings = PingPolicy(self.limits.min_ping_seconds)
         self.closing_since: float | None = None
         """Time since which nothing more is taken."""
-        self._resets = Budget(self.limits.resets, _RESET_RATE, "too many calls are reset", now)
-        self._idle_frames = Budget(self.limits.idle_frames, _FRAME_RATE, "too many frames that carry nothing", now)
+        self.costs = Costs(self.limits, now)
         self._decoder = HeaderDecoder(self.limits.header_list_bytes)
         self._heads: dict[bytes, RequestHead] = {}
-        self._remembered: dict[int, None] = {}
+        self._ended = EndedStreams()
         self._relays = 0
         self._pending, self._need = bytearray(), len(frames.PREFACE)
         self._greeted = self.spoken = False
-        self._block: tuple[int, int, bytearray] | None = None
-        self._block_parts = 0
+        self.blocks = HeaderBlocks(self.limits)
         control = ControlFrames(self)
         self._handlers: tuple[Callable[[int, int, bytes], None], ...] = (
             *(self._on_data, self._on_headers, control.priority, self._on_reset, control.settings),
@@ -83,7 +90,7 @@ class Connection(asyncio.Protocol):
         """Greet."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(_HIGH_WATER)
-        self.sender = Sender(self, self.transport)
+        self.sender = Sender(self, self.transport, self.limits.least_bytes_a_second)
         self.receiver = Receiver(self, self.limits)
         self.lifetime = Lifetime(self)
         self._owner.connections.add(self)
@@ -101,6 +108,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all calls."""
         self._owner.connections.discard(self)
+        self._callers.leave(self)
         for call in list(self.calls.values()):
             self.cancel(call)
         self._owner.quiet()
@@ -125,7 +133,7 @@ class Connection(asyncio.Protocol):
         """Read the frames that are complete."""
         if self.closing_since is not None:
             return
-        self.lifetime.heard = monotonic()
+        self.costs.now = self.lifetime.heard = monotonic()
         if self._pending:
             self._pending += data
             if len(self._pending) < self._need:
@@ -159,7 +167,7 @@ class Connection(asyncio.Protocol):
                 return
             at = begin + length
             stream &= frames.LARGEST_WINDOW
-            if self._block is not None and kind != frames.CONTINUATION:
+            if self.blocks.since is not None and kind != frames.CONTINUATION:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame within a header block")
             if not self.spoken and kind != frames.SETTINGS:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is no SETTINGS")
@@ -169,7 +177,7 @@ class Connection(asyncio.Protocol):
                 except StreamFault as fault:
                     self._reset(stream, fault.code)
             else:
-                self.spend()
+                self.costs.frame()
         if at < end:
             self._keep(data[at:], frames.HEAD_BYTES)
 
@@ -184,48 +192,33 @@ class Connection(asyncio.Protocol):
         if flags & frames.PADDED:
             payload = frames.unpadded(payload)
         end = bool(flags & frames.END_STREAM)
-        if not payload and not end:
-            self.spend()
+        if len(payload) < _TINY_BYTES and not end:
+            self.costs.frame()
         if call is None:
-            self._on_ended_stream(stream, end)
+            self._ended.judge(stream, end=end, last=self.last, final=self.lifetime.final)
         elif call.ended:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "data after the end")
         else:
-            self.earned(len(payload))
+            self.costs.carried(len(payload))
             self.receiver.take(call, size, payload, end=end)
 
     def _on_headers(self, flags: int, stream: int, payload: bytes) -> None:
-        if flags & frames.PADDED:
-            payload = frames.unpadded(payload)
-        if flags & frames.WITH_PRIORITY:
-            if len(payload) < 5:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without the priority they announce")
-            payload = payload[5:]
-        if not stream & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"HEADERS on stream {stream}")
-        if flags & frames.END_HEADERS:
-            self._headers(flags, stream, payload)
-        else:
-            self._block, self._block_parts = (flags, stream, bytearray(payload)), 0
-            self.lifetime.block_since = self.lifetime.heard
+        block = self.blocks.begin(flags, stream, payload, self.lifetime.heard)
+        if block is not None:
+            self._headers(flags, stream, block)
 
     def _on_continuation(self, flags: int, stream: int, payload: bytes) -> None:
-        if self._block is None or self._block[1] != stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of no header block")
-        first_flags, _, block = self._block
-        block += payload
-        self._block_parts += 1
-        if self._block_parts > self.limits.continuations or len(block) > self.limits.header_block_bytes:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block that is too long")
-        if flags & frames.END_HEADERS:
-            self._block = self.lifetime.block_since = None
-            self._headers(first_flags, stream, bytes(block))
+        self.costs.frame()
+        whole = self.blocks.more(flags, stream, payload)
+        if whole is not None:
+            self._headers(*whole)
 
     def _headers(self, flags: int, stream: int, block: bytes) -> None:
         end = bool(flags & frames.END_STREAM)
         if stream > self.last:
             self.last = stream
             if self.lifetime.final:  # it came after the last one we said we take
+                self.costs.frame()
                 self._decoder.decode(block)
                 return
             self._open(stream, block, end=end)
@@ -236,9 +229,10 @@ class Connection(asyncio.Protocol):
             self._heads.clear()
         call = self.calls.get(stream)
         if call is None:
-            if stream not in self._remembered and not self.lifetime.final:
+            self.costs.frame(_BAD_CALL_COST)
+            if stream not in self._ended and not self.lifetime.final:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"HEADERS of stream {stream}, which has ended")
-            self._on_ended_stream(stream, end)
+            self._ended.judge(stream, end=end, last=self.last, final=self.lifetime.final)
         elif call.ended:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "headers after the end")
         elif not end:
@@ -256,16 +250,18 @@ class Connection(asyncio.Protocol):
             if self._decoder.changes != changes or len(self._heads) >= _HEADS:
                 self._heads.clear()
             head = RequestHead(path="") if too_long else read_head(headers)
-            if self._decoder.changes == changes and not too_long:
+            if self._decoder.changes == changes and len(block) <= _HEAD_BYTES and not too_long:
                 self._heads[block] = head
-        if len(self.calls) >= self.limits.streams or self.sender.held > self.limits.held_bytes:
+        has, callers = len(self.calls), self._callers
+        if has >= self.limits.streams or self.sender.held > self.limits.held_bytes or not callers.may_call(has):
             raise StreamFault(ErrorCode.REFUSED_STREAM, "too many calls at once")
         kind = self._owner.application.kind(head.path)
         call = Call(self, stream, head, kind or Kind.UNARY, self.sender.initial_window)
         call.ended = end
         self.calls[stream] = call
+        callers.calls += 1
         if too_long:
-            self.spend(_BAD_CALL_COST)
+            self.costs.frame(_LONG_HEADERS_COST)
             most = self.limits.header_list_bytes
             call.finish(_EXHAUSTED, f"received metadata is larger than max ({most} bytes)")
         elif head.http_status is not None:
@@ -280,34 +276,27 @@ class Connection(asyncio.Protocol):
                 self.receiver.ended(call)
         elif self._relays >= self.limits.relays:
             call.finish(_EXHAUSTED, f"a connection may have {self.limits.relays} streaming calls at once")
+        elif not callers.may_relay(self._relays):
+            call.finish(_EXHAUSTED, "there are too many streaming calls of all clients; try again later")
         else:
             self._relays += 1
+            callers.relays += 1
             open_inbox(call)
             call.arrived = True
             self._owner.application.relay(call)
-
-    def _on_ended_stream(self, stream: int, end: bool) -> None:
-        """Judge a frame of a stream that is not open: ours may have crossed it on the way."""
-        if stream == 0 or stream > self.last or not stream & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a frame of stream {stream}, which is idle")
-        if stream in self._remembered:
-            if end:
-                del self._remembered[stream]
-        elif not self.lifetime.final:
-            raise StreamFault(ErrorCode.STREAM_CLOSED, "a frame of a stream that has ended")
 
     def _on_reset(self, flags: int, stream: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM of another length than 4")
         if stream == 0 or stream > self.last:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM of stream {stream}, which is idle")
-        self._remembered.pop(stream, None)
+        self._ended.forget(stream)
         call = self.calls.get(stream)
         if call is None:
-            self.spend()
+            self.costs.frame()
             return
-        now = self.lifetime.heard
-        self._resets.spend(now)
+        now = self.costs.now
+        self.costs.reset(1 if call.inbox is None else _RELAY_COST)
         if call.deadline is not None and call.deadline - now < _DEADLINE_SLACK:
             call.deadline = now  # the client's clock began earlier: it gives up because its deadline has passed
         self.cancel(call)
@@ -320,8 +309,8 @@ class Connection(asyncio.Protocol):
 
     def done(self, call: Call) -> None:
         """Forget a call that was answered."""
-        self._resets.earn()
-        self._idle_frames.earn(_WORTH_OF_CALL)
+        if call.arrived:
+            self.costs.answered()
         self._forget(call)
 
     def cancel(self, call: Call) -> None:
@@ -336,16 +325,15 @@ class Connection(asyncio.Protocol):
         """End a call from this side."""
         if not call.closed:
             self.sender.write(frames.reset(call.number, code))
-            self._remember(call.number)
+            self._ended.add(call.number)
             self.cancel(call)
 
-    def earned(self, size: int) -> None:
-        """Note bytes that were of use."""
-        self._idle_frames.earn(size / _BYTES_WORTH_ONE)
-
-    def spend(self, cost: float = 1.0) -> None:
-        """Count a frame that carries nothing."""
-        self._idle_frames.spend(self.lifetime.heard, cost)
+    def hold(self, size: int) -> None:
+        """Count bytes that are held until they are complete, or taken; or, if negative, no longer held."""
+        self.weight += size
+        self._callers.bytes += size
+        if size > 0 and self._callers.too_heavy():
+            self._owner.too_heavy()
 
     def _forget(self, call: Call) -> None:
         if call.closed:
@@ -353,43 +341,60 @@ class Connection(asyncio.Protocol):
         call.closed = True
         number = call.number
         del self.calls[number]
+        self._callers.calls -= 1
         if not call.ended:
-            self._remember(number)
+            self._ended.add(number)
         self.lifetime.incomplete.pop(number, None)
         if call.outgoing is not None:
             self.sender.drop(call)
         if call.inbox is not None:
             self._relays -= 1
+            self._callers.relays -= 1
         self.receiver.drop(call)
         if not self.calls:
             self.lifetime.emptied()
             self._owner.quiet()
 
     def _reset(self, stream: int, code: ErrorCode) -> None:
-        self.spend(_BAD_CALL_COST)
+        self.costs.frame(_BAD_CALL_COST)
         call = self.calls.get(stream)
         if call is not None:
+            self.costs.reset()
             self.reset_call(call, code)
         else:
-            self._remember(stream)
+            self._ended.add(stream)
             self.sender.write(frames.reset(stream, code))
 
-    def _remember(self, stream: int) -> None:
-        """Let frames of a stream pass that were sent before its end arrived there."""
-        remembered = self._remembered
-        remembered[stream] = None
-        if len(remembered) > _REMEMBERED:
-            del remembered[next(iter(remembered))]
+    def need(self) -> int:
+        """Return how much would be lost with this connection."""
+        if not self.spoken:
+            return 0
+        return 3 if len(self.calls) > self._relays else 2 if self.calls else 1
 
-    def close(self, code: ErrorCode, reason: str) -> None:
-        """Say why, and close: a socket closed with data unread would take what was sent last with it."""
+    def give_way(self, reason: str) -> None:
+        """Close at once."""
+        if self.handshake is not None and not hasattr(self, "transport"):
+            self.handshake.cancel()
+        else:
+            self.close(ErrorCode.ENHANCE_YOUR_CALM, reason, linger=False)
+
+    def close(self, code: ErrorCode, reason: str, *, linger: bool = True) -> None:
+        """Say why, and close: a socket closed with data unread would take what was sent last with it.
+
+        Args:
+            code: of GOAWAY.
+            reason: the same, in words.
+            linger: wait until the client has closed, for a second at most.
+        """
         if self.closing_since is None:
             self.closing_since = monotonic()
-            self.sender.write(frames.goaway(self.last, code, reason.encode()))
+            last = self.lifetime.taken if self.lifetime.final else self.last
+            self.sender.write(frames.goaway(last, code, reason.encode()))
             self.sender.flush()
             for call in list(self.calls.values()):
                 self.cancel(call)
-            if self.transport.can_write_eof():
-                self.transport.write_eof()  # the other end closes, or `Lifetime.check` does
+            if linger and self.transport.can_write_eof():
+                with suppress(OSError):  # the client has left
+                    self.transport.write_eof()  # the other end closes, or `Lifetime.check` does
             else:
                 self.transport.close()

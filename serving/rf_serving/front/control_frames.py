@@ -5,9 +5,11 @@ from typing import Protocol
 from rf_serving.front import frames
 from rf_serving.front.call import Call
 from rf_serving.front.faults import ConnectionFault, ErrorCode, StreamFault
-from rf_serving.front.floods import PingPolicy
+from rf_serving.front.floods import Costs, PingPolicy
 from rf_serving.front.lifetime import Lifetime
 from rf_serving.front.sender import Sender
+
+_CALLS_WORTH_A_FRAME = 4
 
 
 class Owner(Protocol):
@@ -15,13 +17,11 @@ class Owner(Protocol):
 
     sender: Sender
     lifetime: Lifetime
+    costs: Costs
     pings: PingPolicy
     calls: dict[int, Call]
     last: int
     spoken: bool
-
-    def spend(self, cost: float = 1.0) -> None:
-        """Count a frame that carries nothing."""
 
 
 class ControlFrames:
@@ -32,7 +32,7 @@ class ControlFrames:
 
     def priority(self, flags: int, stream: int, payload: bytes) -> None:
         """Ignore a priority."""
-        self._connection.spend()
+        self._connection.costs.frame()
         if stream == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY of the connection")
         if len(payload) != 5:
@@ -40,7 +40,7 @@ class ControlFrames:
 
     def settings(self, flags: int, stream: int, payload: bytes) -> None:
         """Take the settings of the other end, and acknowledge them."""
-        self._connection.spend()
+        self._connection.costs.frame()
         if stream:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
         if flags & frames.ACK:
@@ -50,12 +50,14 @@ class ControlFrames:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is no SETTINGS")
             return
         self._connection.spoken = True
-        for key, value in frames.read_settings(payload):
-            if key == frames.INITIAL_WINDOW_SIZE:
-                self._connection.spend()
-                self._connection.sender.new_initial_window(value)
-            elif key == frames.HEADER_TABLE_SIZE:
+        found = frames.read_settings(payload)
+        for key, value in found:
+            if key == frames.HEADER_TABLE_SIZE:
                 self._connection.sender.table_changed(value)
+        windows = [value for key, value in found if key == frames.INITIAL_WINDOW_SIZE]
+        if windows:  # the last one counts; a change of it concerns, and may send data of, every call
+            self._connection.costs.frame(1 + len(self._connection.calls) / _CALLS_WORTH_A_FRAME)
+            self._connection.sender.new_initial_window(windows[-1])
         self._connection.sender.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
 
     def push(self, flags: int, stream: int, payload: bytes) -> None:
@@ -64,7 +66,7 @@ class ControlFrames:
 
     def ping(self, flags: int, stream: int, payload: bytes) -> None:
         """Answer a ping, or note the answer to one."""
-        self._connection.spend()
+        self._connection.costs.frame()
         if stream:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING of a stream")
         if len(payload) != 8:
@@ -77,7 +79,7 @@ class ControlFrames:
 
     def goaway(self, flags: int, stream: int, payload: bytes) -> None:
         """Take note that the client opens no further calls; it closes when it has its answers, or is idle."""
-        self._connection.spend()
+        self._connection.costs.frame()
         if stream:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
         if len(payload) < 8:
@@ -85,7 +87,7 @@ class ControlFrames:
 
     def window_update(self, flags: int, stream: int, payload: bytes) -> None:
         """Send more, if there is more."""
-        self._connection.spend()
+        self._connection.costs.frame()
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE of another length than 4")
         more = int.from_bytes(payload, "big") & frames.LARGEST_WINDOW

@@ -1,7 +1,6 @@
 """The listening end: sockets, connections, and the order in which their calls are answered."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -10,34 +9,44 @@ from typing import Any
 
 from rf_serving.front.application import Application
 from rf_serving.front.call import Call, Link
+from rf_serving.front.callers import Callers
 from rf_serving.front.connection import DRAINING, Connection
 from rf_serving.front.faults import ErrorCode
 from rf_serving.front.limits import FrontLimits
+from rf_serving.front.listener import Listener
 
-_BACKLOG = 1024
-_SHUTDOWN_SECONDS = 1.0
+_HANDSHAKE_SECONDS = 1.0
+"""Most time that a drain waits for connections which are just being made."""
 
 
 class Front:
     """Listens, and hands calls to an application. Used from one event loop.
 
     Args:
-        limits: of every connection.
+        limits: of every connection, and of all together.
         context: TLS with ALPN; None: plain text.
+        refused: called for every connection that is closed because there are too many.
     """
 
     application: Application
 
-    def __init__(self, limits: FrontLimits, context: ssl.SSLContext | None = None) -> None:
-        self.limits, self._context = limits, context
+    def __init__(
+        self,
+        limits: FrontLimits,
+        context: ssl.SSLContext | None = None,
+        refused: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.limits = limits
         self.tls = context is not None
         self.retired = False
         """No further connections are taken."""
+        self.callers = Callers(limits, refused)
         self.connections: set[Connection] = set()
-        self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        """Those that are made: their handshake has ended."""
+        self._listener = Listener(self.callers, lambda address: Connection(self, address), limits, context)
         self._ready: list[Call] = []
         self._ticking: asyncio.TimerHandle | None = None
+        self._relieving = False
         self._quiet = asyncio.Event()
         self._call_soon: Callable[..., Any] = asyncio.get_running_loop().call_soon
 
@@ -52,41 +61,12 @@ class Front:
         Raises:
             OSError: an address is taken or not ours.
         """
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        for family, kind, _, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, kind)
-            self._sockets.append(listening)
-            try:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if shared:
-                    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                if family == socket.AF_INET6:
-                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(len(found) > 1))
-                listening.bind((address[0], port, *address[2:]))
-                listening.listen(_BACKLOG)
-                listening.setblocking(False)
-            except OSError:
-                self.close_sockets()
-                raise
-            port = int(listening.getsockname()[1])
-        return port
+        return self._listener.bind(host, port, shared=shared)
 
-    async def start(self, application: Application) -> None:
+    def start(self, application: Application) -> None:
         """Begin to take connections."""
         self.application = application
-        loop = asyncio.get_running_loop()
-        handshake = None if self._context is None else self.limits.message_seconds
-        for listening in self._sockets:
-            self._servers.append(
-                await loop.create_server(
-                    lambda: Connection(self),
-                    sock=listening,
-                    ssl=self._context,
-                    backlog=_BACKLOG,
-                    ssl_handshake_timeout=handshake,
-                    ssl_shutdown_timeout=None if handshake is None else _SHUTDOWN_SECONDS,
-                )
-            )
+        self._listener.start()
         self._tick()
 
     def ready(self, call: Call) -> None:
@@ -99,23 +79,23 @@ class Front:
         """Note that a connection has no calls left, or is gone."""
         self._quiet.set()
 
-    def close_sockets(self) -> None:
-        """Take no further connections."""
-        for server in self._servers:
-            server.close()
-        for listening in self._sockets:
-            listening.close()
+    def too_heavy(self) -> None:
+        """Note that more bytes are held than may be."""
+        if not self._relieving:
+            self._relieving = True
+            self._call_soon(self._relieve)
 
     def retire(self) -> None:
         """Take no further connections, and ask clients to open no further calls on those there are."""
         self.retired = True
-        self.close_sockets()
+        self._listener.close()
         for connection in list(self.connections):
             connection.lifetime.retire(DRAINING)
 
     async def wait_until_answered(self, is_waited_for: Callable[[Call], bool]) -> None:
         """Return when no call is left that is waited for, and every client knows that it must open no further ones."""
-        while any(
+        handshakes_until = monotonic() + _HANDSHAKE_SECONDS
+        while (self._listener.opening and monotonic() < handshakes_until) or any(
             not connection.lifetime.final or any(map(is_waited_for, connection.calls.values()))
             for connection in self.connections
             if connection.closing_since is None
@@ -126,7 +106,8 @@ class Front:
 
     async def close(self) -> None:
         """Close every connection, whatever is in flight."""
-        self.close_sockets()
+        self._listener.close()
+        self._listener.abandon()
         for connection in list(self.connections):
             connection.close(ErrorCode.NO_ERROR, "server is closing")
         until = monotonic() + 1.0
@@ -143,6 +124,10 @@ class Front:
             if not call.closed:
                 call.arrived = True
                 self.application.answer(call)
+
+    def _relieve(self) -> None:
+        self._relieving = False
+        self.callers.relieve()
 
     def _tick(self) -> None:
         now = monotonic()

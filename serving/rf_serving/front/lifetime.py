@@ -8,6 +8,7 @@ from typing import Protocol
 from rf_serving.front import frames
 from rf_serving.front.call import Call
 from rf_serving.front.faults import ErrorCode
+from rf_serving.front.header_blocks import HeaderBlocks
 from rf_serving.front.limits import FrontLimits
 from rf_serving.front.messages import Lack
 from rf_serving.front.sender import Sender
@@ -24,6 +25,7 @@ class Owner(Protocol):
     limits: FrontLimits
     transport: asyncio.Transport
     sender: Sender
+    blocks: HeaderBlocks
     calls: dict[int, Call]
     last: int
     spoken: bool
@@ -52,8 +54,8 @@ class Lifetime:
         self._retired: float | None = None
         self.final = False
         """Further calls are not taken."""
-        self.block_since: float | None = None
-        """Beginning of a header block that has not ended."""
+        self.taken = 0
+        """Highest stream that was taken, as the client was told; set with :attr:`final`."""
         self.incomplete: dict[int, Call] = {}
         """Unary calls without their message, oldest first."""
 
@@ -80,7 +82,7 @@ class Lifetime:
         """Take no further calls, and close once those there are have ended."""
         connection = self._connection
         if not self.final and connection.closing_since is None:
-            self.final = True
+            self.final, self.taken = True, connection.last
             if connection.calls:
                 connection.sender.write(frames.goaway(connection.last, ErrorCode.NO_ERROR))
             else:
@@ -101,7 +103,8 @@ class Lifetime:
         if not connection.spoken and now - self._made > wait:
             connection.close(ErrorCode.SETTINGS_TIMEOUT, "no SETTINGS")
             return
-        if self.block_since is not None and now - self.block_since > wait:
+        block_since = connection.blocks.since
+        if block_since is not None and now - block_since > wait:
             connection.close(ErrorCode.ENHANCE_YOUR_CALM, "a header block that does not end")
             return
         for call in list(self.incomplete.values()):

@@ -1,11 +1,20 @@
-"""Limits of a connection: its cost, and its times."""
+"""Limits of a connection: its cost, and its times; and of all connections together."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontLimits:
-    """Limits of a front; bytes and counts are of one connection."""
+    """Limits of a front; bytes and counts are of one connection, except for the first four."""
+
+    connections: int = 4096
+    """Connections at once; more are closed, or others in their place, by :class:`~rf_serving.front.callers.Callers`."""
+    all_calls: int = 32_768
+    """Calls at once of all connections; then each has its share, and more are refused with REFUSED_STREAM."""
+    all_relays: int = 1000
+    """Streaming calls at once of all connections; then each has its share, and more are refused with RESOURCE_EXHAUSTED."""
+    all_bytes: int = 256 * 1024 * 1024
+    """Messages that are not complete and replies that are not taken, of all connections; then the heaviest are closed."""
 
     message_bytes: int = 4 * 1024 * 1024
     """Largest message, before and after decompression."""
@@ -29,7 +38,10 @@ class FrontLimits:
     idle_frames: int = 4000
     """Frames that carry nothing, in a row; four hundred a second are forgiven, and some for each call and each KiB carried."""
     message_seconds: float = 10.0
-    """Most time for a message to come, for a reply to be taken, and for a connection until it speaks HTTP/2."""
+    """Most time for a message to come, for a connection until it speaks HTTP/2, and for which a reply may be behind
+    :attr:`least_bytes_a_second`."""
+    least_bytes_a_second: int = 1024
+    """Speed at which a reply has to be taken."""
     keepalive_seconds: float = 60.0
     keepalive_wait_seconds: float = 20.0
     min_ping_seconds: float = 5.0

@@ -2,6 +2,7 @@
 
 import zlib
 from enum import Enum
+from typing import NamedTuple
 
 PREFIX_BYTES = 5
 """The flag, and the length in four bytes."""
@@ -13,6 +14,15 @@ class Lack(Enum):
 
     ENDED = "the call ended without a message"
     LATE = "it did not come in time"
+
+
+class Packed(NamedTuple):
+    """A message that has come, and may be compressed: it is inflated only where it is wanted."""
+
+    flag: int
+    """Its first byte."""
+    body: bytes
+    """Bytes behind the length."""
 
 
 class MessageFaultError(Exception):
@@ -28,18 +38,18 @@ def framed(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-def unpacked(flag: int, body: bytes, encoding: str, most: int) -> bytes:
+def unpacked(packed: Packed, encoding: str, most: int) -> bytes:
     """Return a message that has come.
 
     Args:
-        flag: its first byte.
-        body: what follows the length.
+        packed: the message.
         encoding: the call's ``grpc-encoding``.
         most: bytes that it may have.
 
     Raises:
         MessageFaultError: the flag or the compressed bytes are wrong, or it is too large.
     """
+    flag, body = packed
     if not flag:
         return body
     if flag != 1 or encoding not in _WINDOW_BITS:

@@ -6,9 +6,10 @@ from typing import Protocol
 
 from rf_serving.front.call import Call, Kind
 from rf_serving.front.faults import ConnectionFault, ErrorCode, StreamFault
+from rf_serving.front.floods import Costs
 from rf_serving.front.frames import DEFAULT_WINDOW, window_update
 from rf_serving.front.limits import FrontLimits
-from rf_serving.front.messages import PREFIX_BYTES, Lack, MessageFaultError, too_large, unpacked
+from rf_serving.front.messages import PREFIX_BYTES, Lack, MessageFaultError, Packed, too_large, unpacked
 from rf_serving.front.sender import Sender
 
 _WINDOW = 16 * 1024 * 1024
@@ -20,9 +21,16 @@ class Owner(Protocol):
     """Connection that a receiver belongs to."""
 
     sender: Sender
+    costs: Costs
 
     def ready(self, call: Call) -> None:
         """Take a unary call that has its message, or will have none."""
+
+    def hold(self, size: int) -> None:
+        """Count bytes that are held, or no longer."""
+
+    def close(self, code: ErrorCode, reason: str) -> None:
+        """Say why, and close."""
 
 
 class Receiver:
@@ -95,14 +103,10 @@ class Receiver:
 
     def drop(self, call: Call) -> None:
         """Forget a call, and let in the large messages that can be now."""
-        self._large -= call.granted
-        call.granted = 0
+        self._release(call, call.stored)
         if call.more is not None:
             call.more.set()
-        while self._asking and (self._asking[0][0].closed or self._fits(self._asking[0][1])):
-            asking, need = self._asking.popleft()
-            if not asking.closed:
-                self._grant(asking, need)
+        self._end_grant(call)
 
     async def receive(self, call: Call) -> bytes | None:
         """Return the next message of a streamed call; None: there are no more.
@@ -117,10 +121,35 @@ class Receiver:
                 return None
             call.more.clear()
             await call.more.wait()
-        flag, body = call.inbox.popleft()
-        call.refund += PREFIX_BYTES + len(body)
+        packed = call.inbox.popleft()
+        if isinstance(packed, MessageFaultError):
+            raise packed
+        size = PREFIX_BYTES + len(packed.body)
+        call.refund += size
+        self._release(call, min(call.stored, size))
         self._give_back(call)
-        return unpacked(flag, body, call.head.encoding, self._limits.message_bytes)
+        return self.unpacked(call, packed)
+
+    def unpacked(self, call: Call, packed: Packed) -> bytes | None:
+        """Return a message, inflated if it is compressed; None: that costs too much, and the connection is closed.
+
+        Raises:
+            MessageFaultError: it cannot be used.
+        """
+        most = self._limits.message_bytes
+        try:
+            message: bytes | MessageFaultError = unpacked(packed, call.head.encoding, most)
+        except MessageFaultError as fault:
+            message = fault
+        if packed.flag:
+            try:  # one that cannot be used may have cost as much as the largest
+                self._connection.costs.inflated(len(packed.body), len(message) if isinstance(message, bytes) else most)
+            except ConnectionFault as fault:
+                self._connection.close(fault.code, fault.reason)
+                return None
+        if isinstance(message, MessageFaultError):
+            raise message
+        return message
 
     def _ended(self, call: Call) -> None:
         call.ended = True
@@ -131,34 +160,46 @@ class Receiver:
     def _unary(self, call: Call, body: bytes) -> None:
         buffer: bytes | bytearray = body
         if call.buffer or len(body) < PREFIX_BYTES or len(body) != PREFIX_BYTES + int.from_bytes(body[1:5], "big"):
-            call.buffer += body
+            self._store(call, body)
             buffer = call.buffer
         try:
             found = self._next(call, buffer)
             if found is not None:
-                call.message = unpacked(*found, call.head.encoding, self._limits.message_bytes)
+                call.message = found if found.flag else found.body
             elif call.ended:
                 call.message = Lack.ENDED
         except MessageFaultError as fault:
             call.message = fault
         if call.message is not None:
-            call.buffer = bytearray()
+            if call.stored:
+                call.buffer = bytearray()
+                self._release(call, call.stored)
             self._connection.ready(call)
 
     def _streamed(self, call: Call, body: bytes) -> None:
         assert call.inbox is not None
         assert call.more is not None
-        call.buffer += body
+        self._store(call, body)
         try:
             while (found := self._next(call, call.buffer)) is not None:
                 call.inbox.append(found)
-                del call.buffer[: PREFIX_BYTES + len(found[1])]
+                del call.buffer[: PREFIX_BYTES + len(found.body)]
         except MessageFaultError as fault:
-            call.finish(fault.status, fault.message)
+            call.inbox.append(fault)
         call.more.set()
 
-    def _next(self, call: Call, buffer: bytes | bytearray) -> tuple[int, bytes] | None:
-        """Return flag and bytes of the first message if they are there; let it in if it is large."""
+    def _store(self, call: Call, body: bytes) -> None:
+        call.buffer += body
+        call.stored += len(body)
+        self._connection.hold(len(body))
+
+    def _release(self, call: Call, size: int) -> None:
+        if size:
+            call.stored -= size
+            self._connection.hold(-size)
+
+    def _next(self, call: Call, buffer: bytes | bytearray) -> Packed | None:
+        """Return the first message if it is there; let it in if it is large."""
         if len(buffer) < PREFIX_BYTES:
             return None
         length = int.from_bytes(buffer[1:5], "big")
@@ -166,9 +207,8 @@ class Receiver:
             raise too_large(length, self._limits.message_bytes)
         whole = PREFIX_BYTES + length
         if len(buffer) >= whole:
-            self._large -= call.granted
-            call.granted = 0
-            return buffer[0], bytes(buffer[PREFIX_BYTES:whole])
+            self._end_grant(call)
+            return Packed(buffer[0], bytes(buffer[PREFIX_BYTES:whole]))
         need = whole - len(buffer) - call.receive_window
         if need > 0 and not call.granted and not call.asking:
             if whole <= DEFAULT_WINDOW:
@@ -189,6 +229,15 @@ class Receiver:
         call.receive_window += need
         call.refund -= need
         self._connection.sender.write(window_update(call.number, need))
+
+    def _end_grant(self, call: Call) -> None:
+        """Note that a message is there, or forgotten, and let in the large ones that can be now."""
+        self._large -= call.granted
+        call.granted = 0
+        while self._asking and (self._asking[0][0].closed or self._fits(self._asking[0][1])):
+            asking, need = self._asking.popleft()
+            if not asking.closed:
+                self._grant(asking, need)
 
     def _give_back(self, call: Call) -> None:
         """Widen the window of a call by what was taken out, in large steps unless a message waits for it."""

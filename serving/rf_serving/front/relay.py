@@ -67,13 +67,29 @@ class Relay:
 async def _send(call: Call, inner: Any) -> None:
     try:
         while (message := await call.receive()) is not None:
-            await inner.write(message)
+            await _write(inner, message)
         await inner.done_writing()
     except MessageFaultError as fault:
         call.finish(fault.status, fault.message)
         inner.cancel()
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
         pass  # it has ended, and its status says how
+
+
+async def _write(inner: Any, message: bytes) -> None:
+    """Write a message into a call.
+
+    ``inner.write`` would end a call that the other server has just refused with a status of its own, INTERNAL, in the place of
+    the one that is on its way.
+
+    Raises:
+        grpc.aio.AioRpcError: the call has ended.
+    """
+    await inner.wait_for_connection()
+    try:
+        await inner._cython_call.send_serialized_message(message)
+    except grpc.aio.InternalError:
+        await inner.code()
 
 
 def _carried(metadata: Any) -> list[tuple[str, str | bytes]]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rf_serving.front.call import Call
 from rf_serving.front.faults import ConnectionFault, ErrorCode, StreamFault
-from rf_serving.front.floods import PingPolicy
+from rf_serving.front.floods import Costs, PingPolicy
 from rf_serving.front.frames import DEFAULT_WINDOW, LARGEST_FRAME, LARGEST_WINDOW, header_frames, reset
 from rf_serving.front.header_encoder import NO_TABLE, OK, RESPONSE, Metadata, metadata_block, trailer_block
 from rf_serving.front.messages import PREFIX_BYTES, framed
@@ -19,10 +19,11 @@ class Owner(Protocol):
     """Connection that a sender belongs to."""
 
     calls: dict[int, Call]
+    costs: Costs
     pings: PingPolicy
 
-    def earned(self, size: int) -> None:
-        """Note bytes that were of use."""
+    def hold(self, size: int) -> None:
+        """Count bytes that are held, or no longer."""
 
     def done(self, call: Call) -> None:
         """Forget a call that was answered."""
@@ -31,8 +32,9 @@ class Owner(Protocol):
 class Sender:
     """Writes frames; what the other end's windows, or its socket, do not take is held."""
 
-    def __init__(self, connection: Owner, transport: asyncio.Transport) -> None:
+    def __init__(self, connection: Owner, transport: asyncio.Transport, least_bytes_a_second: int) -> None:
         self._connection, self._transport = connection, transport
+        self._least_bytes_a_second = least_bytes_a_second
         self._soon = asyncio.get_running_loop().call_soon
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -187,9 +189,10 @@ class Sender:
             self.window -= size
             call.send_window -= size
             self.held -= size
-            call.progress = monotonic()
+            call.progress = min(monotonic(), call.progress + size / self._least_bytes_a_second)
+            self._connection.hold(-size)
             self.write(b"%b\0\0%b%b" % (size.to_bytes(3, "big"), number.to_bytes(4, "big"), bytes(part[:size])))
-            self._connection.earned(size)
+            self._connection.costs.carried(size)
             if size < len(part):
                 outgoing[0] = part[size:]
             else:
@@ -208,13 +211,15 @@ class Sender:
         self._waiting.pop(call.number, None)
         self._stalled.pop(call.number, None)
         if call.outgoing:
-            self.held -= sum(map(len, call.outgoing))
+            size = sum(map(len, call.outgoing))
+            self.held -= size
+            self._connection.hold(-size)
             call.outgoing.clear()
         if call.sent is not None:
             call.sent.set()
 
     def stuck(self, since: float) -> list[Call]:
-        """Return the calls of which nothing was taken since a moment."""
+        """Return the calls that are as far behind the least speed as if nothing of their replies was taken since a moment."""
         return [call for calls in (self._waiting, self._stalled) for call in calls.values() if call.progress < since]
 
     def _hold(self, call: Call, message: bytes) -> None:
@@ -225,6 +230,7 @@ class Sender:
             call.progress = monotonic()
         call.outgoing.append(memoryview(data))
         self.held += len(data)
+        self._connection.hold(len(data))
         if call.number not in self._stalled:
             self._waiting[call.number] = call
         self.pump()

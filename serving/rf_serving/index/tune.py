@@ -3,8 +3,8 @@
 Shapes: N items, B queries, S candidates, K results, D width.
 """
 
-import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from rf_serving.index.exact import exact_search
 from rf_serving.index.vector_index import NO_ROW, VectorIndex
 
 _AT_ONCE = 64
+_PARTS = 4
 ROUNDING = 1e-6
 """Largest difference between two sums of the same products."""
 
@@ -86,11 +87,13 @@ def _cheapest(
 ) -> Effort:
     """Return the cheapest effort for ``k`` results; ``least_B`` is the score of the k-th true one."""
     tried: list[tuple[float, float, Effort]] = []
-    enough: float | None = None
     lengths = index.refine_ks(k)
-    for probes in index.probes(k):
-        if enough is not None and index.cost(Effort(k=k, probes=probes, refine_k=k)) >= enough:
-            break
+
+    def attempt(probes: int) -> bool:
+        """Try all lengths of the short list, unless the shortest costs more than what is enough; return whether it was tried."""
+        enough = [cost for sure, cost, _ in tried if sure >= recall]
+        if enough and index.cost(Effort(k=k, probes=probes, refine_k=k)) >= min(enough):
+            return False
         rows_BS = index.candidates(queries_BD, Effort(k=k, probes=probes, refine_k=lengths[-1]))
         hits_BS = _scores_of(vectors_ND, queries_BD, rows_BS) >= least_B[:, None] - ROUNDING
         found_BS = np.cumsum(hits_BS, axis=1).clip(max=k) / k
@@ -99,10 +102,30 @@ def _cheapest(
             recall_B = found_BS[:, length - 1]
             sure = float(recall_B.mean() - CAUTION * recall_B.std() / len(recall_B) ** 0.5)
             tried.append((sure, index.cost(effort), effort))
-            if sure >= recall:
-                enough = min(tried[-1][1], enough or math.inf)
-    reached = min(recall, max(sure for sure, _, _ in tried) - (0.0 if enough is not None else NEARLY))
+        return True
+
+    steps = index.probes(k)
+    for probes in steps:
+        if not attempt(probes):
+            break
+    for probes in _between(steps, _best_of(tried, recall).probes):
+        attempt(probes)
+    return _best_of(tried, recall)
+
+
+def _best_of(tried: Sequence[tuple[float, float, Effort]], recall: float) -> Effort:
+    """Return the cheapest effort that is sure of the recall; where none is, of about the highest."""
+    highest = max(sure for sure, _, _ in tried)
+    reached = recall if highest >= recall else highest - NEARLY
     return min((each for each in tried if each[0] >= reached), key=lambda each: each[1])[2]
+
+
+def _between(steps: Sequence[int], chosen: int) -> list[int]:
+    """Return what divides the gaps at both sides of a step in :data:`_PARTS`, rising."""
+    place = steps.index(chosen)
+    around = steps[max(0, place - 1) : place + 2]
+    divided = {low + (high - low) * part // _PARTS for low, high in pairwise(around) for part in range(1, _PARTS)}
+    return sorted(divided - set(around))
 
 
 def _scores_of(

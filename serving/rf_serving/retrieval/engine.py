@@ -3,7 +3,10 @@
 Shapes: N rows of the catalog, B requests, D width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from hashlib import blake2b
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
@@ -11,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rf_platform.errors import DataError, RfError
+from rf_platform.features.expiry import now_us
+from rf_platform.policies.sources import MODEL
 from rf_protos.v1.retrieval_pb2 import (
     DEGRADED_REASON_UNSPECIFIED,
     RERANK_LIME,
@@ -24,17 +29,23 @@ from rf_protos.v1.retrieval_pb2 import (
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding import EncodedUser, UserEncoder
+from rf_serving.event_counts import Counted
 from rf_serving.explain import Explainer
+from rf_serving.lists import Lists
+from rf_serving.policies import MOST_CANDIDATES, Asked, Candidates, CompiledPlacement, Ruled, Rules
 from rf_serving.ranking.policy import RerankPolicy
 from rf_serving.ranking.stage import Ordered, SecondStage
-from rf_serving.retrieval.query import Answer, Query, Ranked, RankRequest
+from rf_serving.retrieval.candidate_sources import CandidateSources, SourcePlan
+from rf_serving.retrieval.query import Answer, Query, Ranked, RankRequest, subject_key
+from rf_serving.retrieval.quick_ranker import QuickAnswer, QuickRanker
+from rf_serving.retrieval.similar_ranker import SimilarAnswer, SimilarQuery, SimilarRanker
 from rf_serving.search.condition import ItemFilter
 from rf_serving.search.costs import SearchCosts
 from rf_serving.search.eligibility import NO_ROWS, Eligibility
 from rf_serving.search.filter_reader import FilterLimits, FilterReader
 from rf_serving.search.searcher import Search, Searcher
 from rf_serving.stage_timer import StageTimer
-from rf_serving.user_features.features import KnownFeatures, UserFeatures
+from rf_serving.user_features.features import KnownFeatures, SeenRead, UserFeatures
 from rf_serving.user_features.offered import OfferedFeatures
 from rf_serving.user_features.session import SessionReader
 
@@ -71,6 +82,8 @@ class Engine:
         filter_limits: FilterLimits | None = None,
         reranking: RerankPolicy | None = None,
         offered: OfferedFeatures | None = None,
+        counted: Callable[[], Counted | None] = lambda: None,
+        co_occurrence: float = 0.0,
     ) -> None:
         """Make a bundle ready, and measure what searching its catalog costs.
 
@@ -80,6 +93,8 @@ class Engine:
             filter_limits: how much a filter may ask for.
             reranking: what orders the items that are found, where a request does not say.
             offered: features that a session may give though the bundle is older; default: none.
+            counted: returns the counts of events, for lists and co-occurrence; None: there are none.
+            co_occurrence: its share in the score of similar items, where a request does not say.
         """
         self.bundle = bundle
         self.catalog = catalog or BuiltCatalog(bundle)
@@ -91,6 +106,13 @@ class Engine:
         snapshot = self.catalog.snapshot
         costs = SearchCosts.measure(snapshot)
         self._searcher = Searcher(costs)
+        self.rules = Rules(bundle, self._eligibility)
+        """Applies the rules of placements."""
+        self._quick = QuickRanker(bundle, self._encoder, self._sessions, self._eligibility, self._searcher)
+        self._similar = SimilarRanker(
+            bundle, self._filters, self._eligibility, self._searcher, self.rules, counted, co_occurrence
+        )
+        self._sources = CandidateSources(self._similar, Lists(self._eligibility, counted))
         # An approximate index is asked because it is quick; how quick, is measured badly as long as its pages are not in memory.
         index = snapshot.base.index
         scans = index.exact and not index.on_device
@@ -103,6 +125,7 @@ class Engine:
         watch: StageTimer,
         *,
         degraded: "DegradedReason" = DEGRADED_REASON_UNSPECIFIED,
+        rules: CompiledPlacement | None = None,
     ) -> Answer:
         """Answer one query; see :meth:`rank_many`.
 
@@ -111,7 +134,8 @@ class Engine:
             ConfigError: the query asks for a re-ranker, and the bundle has none.
             DataError: the features cannot be encoded.
         """
-        (answer,) = self.rank_many([RankRequest(features=features, query=query, watch=watch, degraded=degraded)])
+        ask = RankRequest(features=features, query=query, watch=watch, degraded=degraded, rules=rules)
+        (answer,) = self.rank_many([ask])
         if isinstance(answer, RfError):
             raise answer
         return answer
@@ -139,10 +163,16 @@ class Engine:
         searched = perf_counter()
         results = dict(zip(searches, self._searcher.find(catalog, list(searches.values())), strict=True))
         found = perf_counter()
-        counts = {number: asks[number].query.k for number in results}
+        counts = {number: read[number].wanted for number in results}
         candidates = {number: result.found for number, result in results.items()}
         ordered = second_stage.order(candidates, counts, users, orders, pending, catalog)
         end = perf_counter()
+        ruled = {
+            number: self._rule(asks[number].query, read[number], searches[number], ordered[number], catalog)
+            for number in results
+            if read[number].rules is not None
+        }
+        followed = perf_counter()
         for number, ask in enumerate(asks):
             if number in sessions:
                 ask.watch.record("fetch", begin, encoded - begin)
@@ -153,20 +183,49 @@ class Engine:
                 ask.watch.record("filter", filtered, searched - filtered)
                 if orders[number] != RERANK_NONE:
                     ask.watch.record("rerank", found, end - found + filtered - begun)
-                plan = SearchPlan(strategy=results[number].strategy, eligible=searches[number].eligible.count)
-                done[number] = self._answer(ask, read[number].known, plan, ordered[number], catalog)
+                if number in ruled:
+                    ask.watch.record("rules", end, followed - end)
+                strategy, listed = results[number].strategy, read[number].plan.without_user
+                if listed and number in ruled and listed in ruled[number].sources:
+                    strategy = SearchPlan.LISTED
+                plan = SearchPlan(strategy=strategy, eligible=searches[number].eligible.count)
+                known = read[number].known
+                done[number] = self._answer(ask, known, plan, ordered[number], ruled.get(number), catalog)
         return [done[number] for number in range(len(asks))]
 
-    def quick(self, query: Query, order: "Rerank") -> bool:
+    def rank_quick(
+        self, asked: Sequence[tuple[Query, UserFeatures | None]], fetched: tuple[float, float] | None = None
+    ) -> list[QuickAnswer | RfError]:
+        """Answer queries that are all :meth:`plain`, as :meth:`rank_many` does; see :meth:`QuickRanker.rank`."""
+        return self._quick.rank(asked, self.catalog.snapshot, fetched)
+
+    def similar(self, query: SimilarQuery, watch: StageTimer, rules: CompiledPlacement | None = None) -> SimilarAnswer:
+        """Answer a query for similar items; see :meth:`SimilarRanker.rank`."""
+        return self._similar.rank(query, self.catalog.snapshot, watch, rules)
+
+    def quickly_similar(self, query: SimilarQuery) -> bool:
+        """Whether a query for similar items takes a millisecond or so: nothing but a short search of the index."""
+        return (
+            bool(query.items)
+            and query.filter is None
+            and not query.placement
+            and not self._similar.share_of(query)
+            and query.k <= QUICK_K
+            and self._scan_seconds <= QUICK_SECONDS
+        )
+
+    def quick(self, query: Query, order: "Rerank", rules: CompiledPlacement | None = None) -> bool:
         """Whether a query takes a millisecond or so, as most do: nothing but a short search of the index."""
         return (
             self._scan_seconds <= QUICK_SECONDS
             and query.k <= QUICK_K
-            and query.filter is None
-            and not query.explain
+            and self.plain(query, order, rules)
             and not (isinstance(query.subject, Session) and len(query.subject.history) > QUICK_SESSION)
-            and order == RERANK_NONE
         )
+
+    def plain(self, query: Query, order: "Rerank", rules: CompiledPlacement | None = None) -> bool:
+        """Whether a query asks for nothing but the best items, so that :meth:`rank_quick` can answer it."""
+        return query.filter is None and not query.explain and order == RERANK_NONE and rules is None and not query.seen
 
     def order_of(self, query: Query) -> "Rerank":
         """Return what orders the items of a query's answer, if there is a history.
@@ -176,18 +235,33 @@ class Engine:
         """
         return self._second_stage.order_of(query.rerank)
 
-    def allowed(self, query: Query, catalog: CatalogSnapshot) -> npt.NDArray[np.bool_]:
-        """Return which rows live and pass the query's filter [N], before seen items are left out.
+    def check_goals(self, goals: Mapping[str, float]) -> None:
+        """Check that the model knows some goals.
+
+        Raises:
+            UsageError: it does not know one, or a weight is none.
+            UnsupportedError: it has none.
+        """
+        self._encoder.goals_of(goals)
+
+    def allowed(
+        self, query: Query, catalog: CatalogSnapshot, rules: CompiledPlacement | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Return which rows live and pass the filters of query and rules [N], before seen items are left out.
 
         Raises:
             UsageError: a field of the filter is wrong.
         """
-        asked = _NO_FILTER if query.filter is None else self._filters.read(query.filter)
-        eligible = self._eligibility.of(catalog, asked)
+        eligible = self._eligibility.of(catalog, self._filter(query, rules))
         allowed_N = np.zeros(catalog.rows, np.bool_)
         allowed_N[eligible.passing.rows] = True
         allowed_N[eligible.denied] = False
         return allowed_N
+
+    def encode(self, users: Sequence[KnownFeatures]) -> list[npt.NDArray[np.float32] | DataError]:
+        """Return the vector to search with of each user [D], or why there is none."""
+        encoded = self._encoder.encode_users(users, self.catalog.snapshot)
+        return [each if isinstance(each, DataError) else each.query_D for each in encoded]
 
     def warm(self, catalog: CatalogSnapshot, like: "Engine | None" = None) -> None:
         """Warm caches for a catalog that is going to be served, so that no request waits for them; from any thread.
@@ -208,14 +282,19 @@ class Engine:
             try:
                 if ask.features is None:
                     assert isinstance(ask.query.subject, Session)
-                    ask.features = self._sessions.read(ask.query.subject, catalog)
-                asked = _NO_FILTER if ask.query.filter is None else self._filters.read(ask.query.filter)
+                    events = ask.query.seen_read(ask.rules) == SeenRead.EVENTS
+                    ask.features = self._sessions.read(ask.query.subject, catalog, events=events)
+                asked = self._filter(ask.query, ask.rules)
                 known = ask.features.known(catalog)
-                seen = ask.features.seen_rows(known, catalog) if ask.query.exclude_seen else NO_ROWS
+                if goals := ask.query.goals or (ask.rules.placement.goals if ask.rules is not None else None):
+                    known = replace(known, goals=self._encoder.goals_of(goals))
+                seen = _hidden(ask, ask.features, known, catalog)
                 order = ask.order if ask.order != RERANK_UNSPECIFIED else self.order_of(ask.query)
                 if known.cold and order == RERANK_LIME:
                     order = RERANK_NONE  # a re-ranker reads the history
-                read[number] = _Read(known, seen, asked, order)
+                plan = SourcePlan.of(ask.rules, ask.query, known, self._filters)
+                wanted = ask.query.k if ask.rules is None else ask.rules.wanted(ask.query.k)
+                read[number] = _Read(known, seen, asked, order, ask.rules, plan, wanted)
             except RfError as error:
                 done[number] = error
         return read
@@ -233,29 +312,73 @@ class Engine:
                     users[number] = user
         return users
 
+    def _filter(self, query: Query, rules: CompiledPlacement | None) -> ItemFilter:
+        """Return the filter of a request together with that of its placement."""
+        asked = _NO_FILTER if query.filter is None else self._filters.read(query.filter)
+        return asked if rules is None else replace(asked, where=asked.where | rules.eligibility)
+
+    def _rule(self, query: Query, read: "_Read", search: Search, ordered: Ordered, catalog: CatalogSnapshot) -> Ruled:
+        assert read.rules is not None
+        found = ordered.found
+        merged = self._sources.merged(read.plan, search, found.rows, read.known.rows, catalog)
+        first = Candidates(found.rows, found.scores) if merged is None else Candidates(*merged[0])
+
+        def deeper() -> Candidates | None:
+            """Return more candidates: those behind the ones of a re-ranker in the order of the search."""
+            most = min(max(MOST_CANDIDATES, read.wanted), search.eligible.passing.count - len(search.excluded))
+            if len(found.rows) >= most:
+                return None
+            (result,) = self._searcher.find(catalog, [replace(search, k=most)])
+            rows, scores = result.found.rows, result.found.scores
+            behind = ~np.isin(rows, first.rows)
+            rows, scores = rows[behind], scores[behind]
+            if len(first.scores) and len(scores):
+                scores = scores - max(0.0, float(scores[0] - first.scores[-1]))
+            sources = None if first.sources is None else [*first.sources, *[MODEL] * len(rows)]
+            return Candidates(np.concatenate([first.rows, rows]), np.concatenate([first.scores, scores]), sources)
+
+        asked = Asked(
+            k=query.k,
+            query_D=search.query_D,
+            filter=read.filter,
+            eligible=search.eligible,
+            excluded=search.excluded,
+            seed=partial(_seed, query, read, catalog),
+            reasons=query.explain,
+            origins=None if merged is None else merged[1].reasons,
+        )
+        return self.rules.apply(read.rules, first, asked, catalog, deeper)
+
     def _search(
         self, query: Query, read: "_Read", query_D: npt.NDArray[np.float32], catalog: CatalogSnapshot
     ) -> Search:
         return Search(
             query_D=query_D,
-            k=self._second_stage.candidates(read.order, query.k, catalog),
+            k=self._second_stage.candidates(read.order, read.wanted, catalog),
             eligible=self._eligibility.of(catalog, read.filter),
             seen=read.seen,
             filtered=read.filter != _NO_FILTER,
         )
 
     def _answer(
-        self, ask: RankRequest, known: KnownFeatures, plan: SearchPlan, ordered: Ordered, catalog: CatalogSnapshot
+        self,
+        ask: RankRequest,
+        known: KnownFeatures,
+        plan: SearchPlan,
+        ordered: Ordered,
+        ruled: Ruled | None,
+        catalog: CatalogSnapshot,
     ) -> Answer:
         found, rerank = ordered
+        rows = found.rows.tolist() if ruled is None else ruled.rows
         ranked = None
         if ask.query.explain:
-            ranked = Ranked(known=known, catalog=catalog, rows_K=found.rows, rerank=rerank)
+            ranked = Ranked(known=known, catalog=catalog, rows_K=np.array(rows, np.int64), rerank=rerank)
         return Answer(
             bundle=self.bundle.name,
             spec_hash=self.bundle.manifest.spec_hash,
-            items=catalog.texts(found.rows.tolist()),
-            scores=found.scores.tolist(),
+            items=catalog.texts(rows),
+            scores=found.scores.tolist() if ruled is None else ruled.scores,
             history=catalog.texts(known.rows.tolist()) if ask.query.history else [],
             cold=known.cold,
             plan=plan,
@@ -265,6 +388,11 @@ class Engine:
             degraded=ask.degraded,
             rerank=rerank,
             ranked=ranked,
+            ruled=ruled,
+            placement="" if ask.rules is None else ask.rules.name,
+            policy_version=0 if ask.rules is None else ask.rules.version,
+            unknown=ask.features.unknown if ask.features is not None else (),
+            features=ask.features,
         )
 
 
@@ -275,4 +403,25 @@ class _Read(NamedTuple):
     seen: npt.NDArray[np.int64]
     """Rows to leave out."""
     filter: ItemFilter
+    """Of the request and its placement together."""
     order: "Rerank"
+    rules: CompiledPlacement | None
+    plan: SourcePlan
+    wanted: int
+    """Items to find: those asked for, and what rules choose from."""
+
+
+def _hidden(
+    ask: RankRequest, features: UserFeatures, known: KnownFeatures, catalog: CatalogSnapshot
+) -> npt.NDArray[np.int64]:
+    """Return the rows that are left out because the user has seen them."""
+    if (seen := ask.query.seen_rules(ask.rules)) is not None:
+        return features.hidden_rows(seen, known, catalog, now_us())
+    return features.seen_rows(known, catalog) if ask.query.exclude_seen else NO_ROWS
+
+
+def _seed(query: Query, read: _Read, catalog: CatalogSnapshot) -> bytes:
+    """Return what decides a request's draws: another history, catalog or policy is another draw."""
+    assert read.rules is not None
+    about = (read.rules.name, read.rules.version, query.k, catalog.bundle.name, catalog.sequence)
+    return blake2b(repr(about).encode() + subject_key(query.subject) + read.known.rows.tobytes()).digest()

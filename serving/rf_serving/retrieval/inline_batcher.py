@@ -2,19 +2,22 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter, thread_time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
 
 from rf_platform.errors import OverloadedError
+from rf_protos.v1.retrieval_pb2 import Session
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.query import Answer, RankRequest
-from rf_serving.retrieval.thread_batcher import BatchLimits, Job, Jobs, results_of, take
-from rf_serving.stage_timer import Observe
-from rf_serving.threads import use_one_thread
+from rf_serving.retrieval.query import Query
+from rf_serving.retrieval.quick_ranker import QuickAnswer
+from rf_serving.retrieval.thread_batcher import BatchLimits, settle
+from rf_serving.stage_timer import Observe, unobserved
+from rf_serving.threads import busy_seconds, use_one_thread
 from rf_serving.user_features.features import UserFeatures
 from rf_serving.user_features.fetcher import FeatureFetcher
-from rf_serving.user_features.online_reader import OnlineReader
+from rf_serving.user_features.online_reader import FETCH_SECONDS, OnlineReader
 
 _MOST_SHARE_SECONDS, _GAP_SECONDS = 0.01, 0.25e-3
 _LONG_GAP_SECONDS, _LARGE_BATCH = 1e-3, 8
@@ -22,6 +25,32 @@ _BUSY_LOAD = 0.8
 """Share of the time that the loop works from which on it is busy."""
 _LOAD_SECONDS = 0.02
 _SLOW_SECONDS, _PAUSE_SECONDS = 0.3, 1.0
+
+
+@dataclass(eq=False, slots=True)
+class QuickJob:
+    """A quick request, from its arrival to its answer."""
+
+    engine: Engine
+    query: Query
+    settle: Callable[["QuickAnswer | BaseException"], None]
+    """Receives the answer, or why there is none: an error of the request, or that it was cancelled."""
+    gone: Callable[[], bool]
+    """Whether nobody waits for the answer any more."""
+    fetcher: FeatureFetcher | None = None
+    """Reads the features of the user; None: they are there, or come with a session."""
+    fetch_seconds: float = FETCH_SECONDS
+    """Time limit of the store."""
+    features: UserFeatures | None = None
+    fetched: tuple[float, float] = (0.0, 0.0)
+    """Start and seconds of the read."""
+    since: float = field(default_factory=perf_counter)
+
+    @property
+    def user(self) -> int | str:
+        """The user that is asked for."""
+        assert not isinstance(self.query.subject, Session)
+        return self.query.subject
 
 
 class InlineBatcher:
@@ -38,19 +67,19 @@ class InlineBatcher:
 
     def __init__(
         self,
-        observe: Observe = lambda stage, seconds: None,
+        reads: OnlineReader,
+        observe: Observe = unobserved,
         limits: BatchLimits | None = None,
-        reads: OnlineReader | None = None,
     ) -> None:
         """Begin without requests.
 
         Args:
-            observe: is told how long a request waited for its batch, as the stage ``queue``.
+            reads: reads the features of users.
+            observe: is told about stages, and how long a request waited for its batch, as the stage ``queue``.
             limits: how requests are put together.
-            reads: reads features for :meth:`read_and_rank`.
         """
         self._observe, self._limits, self._reads = observe, limits or BatchLimits(), reads
-        self._jobs: Jobs = deque()
+        self._jobs: deque[QuickJob] = deque()
         self._coming = 0
         self._planned = self._closed = False
         self._share_until = 0.0
@@ -58,17 +87,6 @@ class InlineBatcher:
         self._slow_until = 0.0
         self._latest, self._load = 0, 0.0
         self._load_since: tuple[float, float] | None = None
-
-    @contextmanager
-    def expecting(self) -> Iterator[None]:
-        """Announce a request for the end of the block, such as one with a read in progress."""
-        self._coming += 1
-        try:
-            yield
-        finally:
-            self._coming -= 1
-            if self._jobs and not self._coming:
-                self._plan(asyncio.get_running_loop())
 
     @property
     def slow(self) -> bool:
@@ -78,46 +96,67 @@ class InlineBatcher:
         """
         return perf_counter() < self._slow_until
 
-    async def rank(self, engine: Engine, ask: RankRequest) -> Answer:
-        """Answer a request, together with others of the same engine; to be called in one event loop only.
+    async def rank(self, engine: Engine, query: Query) -> QuickAnswer:
+        """Answer a session's query, together with others of the same engine; to be called in one event loop only.
 
         Raises:
             RfError: what :meth:`Engine.rank` raises.
             OverloadedError: too many requests wait already.
         """
-        answer = await self._submit(engine, ask, None)
-        assert answer is not None
-        return answer
+        future: asyncio.Future[QuickAnswer] = asyncio.get_running_loop().create_future()
+        self.submit(QuickJob(engine, query, partial(settle, future), future.done))
+        return await future
 
-    async def read_and_rank(
-        self, engine: Engine, ask: RankRequest, fetcher: FeatureFetcher, user_id: int | str
-    ) -> Answer | None:
-        """Answer a request with features that are :meth:`OnlineReader.is_local`: those of a batch are read together.
+    def submit(self, job: QuickJob) -> None:
+        """Have a request answered: its ``settle`` gets the answer, or why there is none.
 
-        None: they could not be read at once. Raises as :meth:`rank`, and what :meth:`FeatureFetcher.decode` raises.
+        Raises:
+            OverloadedError: too many requests wait already.
         """
-        return await self._submit(engine, ask, (fetcher, user_id))
-
-    async def _submit(
-        self, engine: Engine, ask: RankRequest, read: tuple[FeatureFetcher, int | str] | None
-    ) -> Answer | None:
         if len(self._jobs) >= self._limits.waiting:
             raise OverloadedError(f"{len(self._jobs)} requests wait to be computed already; try again later")
-        loop = asyncio.get_running_loop()
-        job = Job(loop, loop.create_future(), engine=engine, ask=ask, read=read)
         if self._closed:
-            job.future.cancel()
+            asyncio.get_running_loop().call_soon(job.settle, asyncio.CancelledError())
+        elif job.fetcher is None or self._reads.is_local(job.fetcher):
+            self._add(job)
         else:
-            self._jobs.append(job)
-            self._plan(loop)
-        answer: Answer | None = await job.future
-        return answer
+            self._read_elsewhere(job)
 
     def close(self) -> None:
         """Refuse further requests, and cancel those that wait."""
         self._closed = True
         while self._jobs:
-            self._jobs.popleft().future.cancel()
+            self._jobs.popleft().settle(asyncio.CancelledError())
+
+    def _add(self, job: QuickJob) -> None:
+        if self._closed:
+            job.settle(asyncio.CancelledError())
+            return
+        self._jobs.append(job)
+        self._plan(asyncio.get_running_loop())
+
+    def _read_elsewhere(self, job: QuickJob) -> None:
+        """Have the features of a user read by the reading thread; what waits meanwhile waits for them."""
+        assert job.fetcher is not None
+        self._coming += 1
+        job.fetched = perf_counter(), 0.0
+        settled = partial(self._read, job)
+        self._reads.ask(
+            job.fetcher, job.user, settled, job.fetch_seconds, seen=job.query.exclude_seen, timed=job.query.logged
+        )
+
+    def _read(self, job: QuickJob, read: UserFeatures | Exception) -> None:
+        self._coming -= 1
+        begin = job.fetched[0]
+        job.fetched = begin, perf_counter() - begin
+        self._observe("fetch", job.fetched[1])
+        if isinstance(read, Exception):
+            job.settle(read)
+        else:
+            job.features, job.fetcher, job.since = read, None, perf_counter()
+            self._add(job)
+        if self._jobs and not self._coming:
+            self._plan(asyncio.get_running_loop())
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         """Check in the loop's next turn whether a batch is due."""
@@ -146,28 +185,40 @@ class InlineBatcher:
                 self._timer = loop.call_later(until - now, self._due, loop)
             return
         try:
-            self._compute(take(self._jobs, self._limits.most))
+            self._compute(self._take())
         finally:
             if self._jobs:
                 self._plan(loop)
+
+    def _take(self) -> list[QuickJob]:
+        """Remove and return the oldest requests that can be computed together."""
+        taken: list[QuickJob] = []
+        left: list[QuickJob] = []
+        while self._jobs and len(taken) < self._limits.most:
+            job = self._jobs.popleft()
+            if job.gone():
+                job.settle(asyncio.CancelledError())
+            else:
+                (taken if not taken or job.engine is taken[0].engine else left).append(job)
+        self._jobs.extendleft(reversed(left))
+        return taken
 
     def _due(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         self._plan(loop)
 
-    def _compute(self, jobs: list[Job]) -> None:
+    def _compute(self, jobs: list[QuickJob]) -> None:
         if not jobs:
             return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         begin = perf_counter()
-        for job in jobs:
-            self._observe("queue", begin - job.since)
+        self._observe_waiting(begin, jobs)
         use_one_thread()
-        if jobs := self._read(jobs):
-            for job, result in zip(jobs, results_of(jobs), strict=True):
-                _settle(job, result)
+        if jobs := self._read_here(jobs):
+            for job, result in zip(jobs, self._rank(jobs), strict=True):
+                job.settle(result)
         end = perf_counter()
         self._latest = len(jobs)
         self._measure_load(end)
@@ -175,49 +226,55 @@ class InlineBatcher:
         if end - begin >= _SLOW_SECONDS:
             self._slow_until = end + _PAUSE_SECONDS
 
+    def _observe_waiting(self, now: float, jobs: list[QuickJob]) -> None:
+        for job in jobs:
+            self._observe("queue", now - job.since)
+
+    def _rank(self, jobs: list[QuickJob]) -> list[QuickAnswer | Exception]:
+        """Return the answers, an exception in place of one that failed."""
+        reads = [job.fetched for job in jobs if job.features is not None]
+        fetched = max(reads, key=lambda read: read[1]) if reads else None
+        try:
+            found = jobs[0].engine.rank_quick([(job.query, job.features) for job in jobs], fetched)
+        except Exception as error:
+            # A bug, for one, or memory ran out; found alone, the others are answered.
+            return [error] if len(jobs) == 1 else [result for job in jobs for result in self._rank([job])]
+        first = next((each for each in found if isinstance(each, QuickAnswer)), None)
+        for stage, seconds in {} if first is None else first.seconds.items():
+            if stage != "fetch" or fetched is None:
+                self._observe(stage, seconds, len(jobs))
+        return list(found)
+
+    def _read_here(self, jobs: list[QuickJob]) -> list[QuickJob]:
+        """Read what is to be read for a batch, all users of a bundle together, and return the requests that can be answered."""
+        by_fetcher: dict[FeatureFetcher, list[QuickJob]] = {}
+        for job in jobs:
+            if job.fetcher is not None:
+                by_fetcher.setdefault(job.fetcher, []).append(job)
+        ready = [job for job in jobs if job.fetcher is None]
+        for fetcher, asking in by_fetcher.items():
+            begin = perf_counter()
+            seen = any(job.query.exclude_seen for job in asking)
+            timed = any(job.query.logged for job in asking)
+            read = self._reads.read_inline(fetcher, [job.user for job in asking], seen=seen, timed=timed)
+            if read is None:
+                for job in asking:
+                    self._read_elsewhere(job)
+                continue
+            fetched = begin, perf_counter() - begin
+            self._observe("fetch", fetched[1], len(asking))
+            for job, features in zip(asking, read, strict=True):
+                if isinstance(features, UserFeatures):
+                    job.features, job.fetched = features, fetched
+                    ready.append(job)
+                else:
+                    job.settle(features)
+        return ready
+
     def _measure_load(self, now: float) -> None:
         """Measure the share of the time that the loop worked, or would have."""
         if self._load_since is None or now - self._load_since[0] >= _LOAD_SECONDS:
-            working = _busy_seconds()
+            working = busy_seconds()
             if self._load_since is not None:
                 self._load = (working - self._load_since[1]) / (now - self._load_since[0])
             self._load_since = now, working
-
-    def _read(self, jobs: list[Job]) -> list[Job]:
-        """Read what is to be read for a batch, all users of a bundle together, and return the requests that can be answered."""
-        by_fetcher: dict[FeatureFetcher, list[tuple[Job, RankRequest, int | str]]] = {}
-        for job in jobs:
-            if job.read is not None and job.ask is not None:
-                fetcher, user = job.read
-                by_fetcher.setdefault(fetcher, []).append((job, job.ask, user))
-        for fetcher, asking in by_fetcher.items():
-            assert self._reads is not None
-            begin = perf_counter()
-            seen = any(ask.query.exclude_seen for _, ask, _ in asking)
-            read = self._reads.read_inline(fetcher, [user for _, _, user in asking], seen=seen)
-            seconds = perf_counter() - begin
-            for place, (job, ask, _) in enumerate(asking):
-                features = None if read is None else read[place]
-                if isinstance(features, UserFeatures):
-                    ask.features = features
-                    ask.watch.record("fetch", begin, seconds)
-                else:
-                    _settle(job, features)
-        return [job for job in jobs if not job.future.done()]
-
-
-def _busy_seconds() -> float:
-    """Return how long this thread has worked or waited for a core so far; without the waiting where the system does not tell."""
-    try:
-        with open("/proc/thread-self/schedstat", "rb") as told:
-            worked, waited, _ = told.read().split()
-        return (int(worked) + int(waited)) / 1e9
-    except (OSError, ValueError):
-        return thread_time()
-
-
-def _settle(job: Job, result: Answer | Exception | None) -> None:
-    if isinstance(result, Exception):
-        job.future.set_exception(result)
-    else:
-        job.future.set_result(result)

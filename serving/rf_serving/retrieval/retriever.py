@@ -4,27 +4,27 @@ Where the features cannot be read, the answer is degraded. Explanations are made
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from threading import Lock
 from time import perf_counter
 
-import numpy as np
-
 from rf_platform.errors import CorruptError, DataError, UnavailableError
-from rf_protos.v1.explanation_pb2 import Explanation
-from rf_protos.v1.retrieval_pb2 import DEGRADED_STORE_SILENT, RERANK_LIME, SearchPlan, Session
+from rf_protos.v1.retrieval_pb2 import DEGRADED_REASON_UNSPECIFIED, DEGRADED_STORE_SILENT, DegradedReason, Session
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.explain import explain_popular
+from rf_serving.retrieval.degraded import degraded_answer
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.inline_batcher import InlineBatcher
-from rf_serving.retrieval.query import Answer, Query, Ranked, RankRequest
+from rf_serving.retrieval.explaining import Explaining
+from rf_serving.retrieval.inline_batcher import InlineBatcher, QuickJob
+from rf_serving.retrieval.interleaving import interleaved, may_interleave
+from rf_serving.retrieval.query import Answer, Query, RankRequest
+from rf_serving.retrieval.quick_ranker import QuickAnswer
 from rf_serving.retrieval.routing import Route, Routing
-from rf_serving.retrieval.thread_batcher import BatchLimits, ThreadBatcher
-from rf_serving.stage_timer import Observe, StageTimer
-from rf_serving.threads import step_back, use_one_thread
+from rf_serving.retrieval.similar_ranker import SimilarAnswer, SimilarQuery
+from rf_serving.retrieval.thread_batcher import BatchLimits, ThreadBatcher, settle
+from rf_serving.stage_timer import Observe, StageTimer, unobserved
 from rf_serving.user_features.features import UserFeatures
 from rf_serving.user_features.fetcher import FeatureFetcher
 from rf_serving.user_features.online_reader import OnlineReader
@@ -44,7 +44,7 @@ class Retriever:
     def __init__(
         self,
         route: Route,
-        observe: Observe = lambda stage, seconds: None,
+        observe: Observe = unobserved,
         reads: OnlineReader | None = None,
         fetch_seconds: float = FETCH_SECONDS,
         batches: BatchLimits | None = None,
@@ -61,7 +61,7 @@ class Retriever:
         self._observe = observe
         self._reads, self._fetch_seconds = reads or OnlineReader(), fetch_seconds
         self._quick, self._batcher, self._explaining = (
-            InlineBatcher(observe, batches, self._reads),
+            InlineBatcher(self._reads, observe, batches),
             ThreadBatcher(observe, batches),
             Explaining(),
         )
@@ -100,7 +100,28 @@ class Retriever:
             CorruptError: a user's stored features cannot be used.
         """
         routing = self.routing
+        if query.interleave and routing.challenger is not None:
+            answer = await self._interleaved(routing, routing.challenger, query, fetch_seconds, degrade=degrade)
+            if answer is not None:
+                return answer
         return await self.retrieve_by(routing.route_of(query), query, fetch_seconds, routing.answered, degrade=degrade)
+
+    async def _interleaved(
+        self, routing: Routing, challenger: Route, query: Query, fetch_seconds: float | None, *, degrade: bool
+    ) -> Answer | None:
+        """Answer a query by both bundles; None where that is not possible, and the user's own bundle answers."""
+        if query.explain or not (
+            may_interleave(routing.active.rules_of(query)) and may_interleave(challenger.rules_of(query))
+        ):
+            return None
+        both = [
+            self.retrieve_by(route, query, fetch_seconds, answered, degrade=degrade)
+            for route, answered in ((routing.active, routing.answered), (challenger, None))
+        ]
+        first, second = await asyncio.gather(*both)
+        if first.degraded or second.degraded:
+            return first if routing.route_of(query) is routing.active else second
+        return interleaved(query, first, second, routing.salt)
 
     async def retrieve_by(
         self,
@@ -112,47 +133,129 @@ class Retriever:
         degrade: bool = True,
     ) -> Answer:
         """Answer a query by a given bundle, and tell ``answered`` about it; see :meth:`retrieve`."""
-        engine = route.engine
-        ask = RankRequest(features=None, query=query, watch=StageTimer(self._observe), order=engine.order_of(query))
-        quick = engine.quick(query, ask.order) and not self._quick.slow
+        engine, order, rules = route.engine, route.engine.order_of(query), route.rules_of(query)
+        seconds = self._fetch_seconds if fetch_seconds is None else fetch_seconds
+        watch = StageTimer(self._observe)
         try:
-            answer = await self._read_inline(route, ask) if quick else None
-            if answer is None:
-                batcher = self._quick if quick else self._batcher
-                await self._fetch(
-                    batcher, route.fetcher, ask, self._fetch_seconds if fetch_seconds is None else fetch_seconds
-                )
-                answer = await batcher.rank(engine, ask)
+            if engine.quick(query, order, rules) and not self._quick.slow:
+                loop = asyncio.get_running_loop()
+                future: asyncio.Future[QuickAnswer] = loop.create_future()
+                self._quick.submit(self._job(route, query, seconds, partial(settle, future), future.done))
+                found = await future
+                features, answer = found.features, found.answer()
+            else:
+                ask = RankRequest(features=None, query=query, watch=watch, order=order, rules=rules)
+                await self._fetch(route.fetcher, ask, seconds)
+                answer = await self._batcher.rank(engine, ask)
+                assert ask.features is not None
+                features = ask.features
         except UnavailableError:
             if not degrade:
                 raise
-            answer = await self._batcher.call(lambda: degraded_answer(engine, query, ask.watch))
-            return await self._explained(engine, query, answer, ask.watch)
+            return await self.degraded(route, query, watch)
         except DataError as error:
-            if isinstance(query.subject, Session):
-                raise
-            raise CorruptError(f"the stored features of user_id {query.subject!r} cannot be used: {error}") from error
-        if (fault := self._reads.fault) and not isinstance(query.subject, Session):
+            raise _of_store(query, error) from error
+        if fault := self._fault(query):
             answer = replace(answer, degraded=fault)
         if answered is not None:
-            assert ask.features is not None
-            answered(route, query, ask.features, answer)
-        return await self._explained(engine, query, answer, ask.watch)
+            answered(route, query, features, answer)
+        return await self._explained(engine, query, answer, watch)
 
-    async def _read_inline(self, route: Route, ask: RankRequest) -> Answer | None:
-        """Return the answer if a user's features can be read in the event loop; None if they cannot, and for a session."""
-        subject = ask.query.subject
-        if isinstance(subject, Session) or not self._reads.is_local(route.fetcher):
+    def take(
+        self, query: Query, settle: Callable[[QuickAnswer | BaseException], None], gone: Callable[[], bool]
+    ) -> Route | None:
+        """Have a query answered without a coroutine, if it is quick; None: ask :meth:`retrieve`.
+
+        Args:
+            query: what is asked.
+            settle: gets the answer, or why there is none: an error, as of :meth:`retrieve` with ``degrade=False``, or that
+                the query was cancelled.
+            gone: whether nobody waits for the answer any more.
+
+        Returns:
+            The route that answers.
+
+        Raises:
+            RfError: the query cannot be answered, or not now.
+        """
+        routing = self.routing
+        route = routing.route_of(query)
+        if query.interleave and routing.challenger is not None:
             return None
-        return await self._quick.read_and_rank(route.engine, ask, route.fetcher, subject)
+        if self._quick.slow or not route.engine.quick(query, route.engine.order_of(query), route.rules_of(query)):
+            return None
 
-    async def _fetch(
-        self, batcher: ThreadBatcher | InlineBatcher, fetcher: FeatureFetcher, ask: RankRequest, seconds: float
-    ) -> None:
+        def settled(result: QuickAnswer | BaseException) -> None:
+            if isinstance(result, QuickAnswer):
+                result.degraded = self._fault(query)
+                if routing.shadow is not None:
+                    routing.answered(route, query, result.features, result.answer())
+            elif isinstance(result, DataError):
+                result = _of_store(query, result)
+            settle(result)
+
+        self._quick.submit(self._job(route, query, self._fetch_seconds, settled, gone))
+        return route
+
+    async def similar(self, query: SimilarQuery) -> SimilarAnswer:
+        """Answer a query for similar items by the active bundle: there is no user that a split could go by.
+
+        Raises:
+            UsageError: the catalog has none of the items, there is no such placement, or a field is wrong.
+            OverloadedError: too many requests wait already.
+        """
+        route, watch = self.routing.active, StageTimer(self._observe)
+        engine, rules = route.engine, route.rules_named(query.placement)
+        if engine.quickly_similar(query) and not self._quick.slow:
+            return engine.similar(query, watch)
+        return await self._batcher.call(lambda: engine.similar(query, watch, rules))
+
+    async def degraded(self, route: Route, query: Query, watch: StageTimer | None = None) -> Answer:
+        """Answer a query without its features, which cannot be read; see :func:`degraded_answer`.
+
+        Many fail together, so that those which are quick are computed together with all other quick ones.
+        """
+        timer, rules, engine = watch or StageTimer(self._observe), route.rules_of(query), route.engine
+        if (
+            engine.bundle.spec.inputs("user")
+            and engine.quick(query, engine.order_of(query), rules)
+            and not self._quick.slow
+        ):
+            with suppress(DataError):  # no query vector comes of an empty profile
+                future: asyncio.Future[QuickAnswer] = asyncio.get_running_loop().create_future()
+                job = QuickJob(engine, query, partial(settle, future), future.done)
+                job.features, job.fetched = UserFeatures(), (perf_counter(), 0.0)
+                self._quick.submit(job)
+                return replace((await future).answer(), degraded=DEGRADED_STORE_SILENT)
+        answer = await self._batcher.call(lambda: degraded_answer(route.engine, query, timer, rules))
+        return await self._explained(route.engine, query, answer, timer)
+
+    def _job(
+        self,
+        route: Route,
+        query: Query,
+        seconds: float,
+        settle: Callable[[QuickAnswer | BaseException], None],
+        gone: Callable[[], bool],
+    ) -> QuickJob:
+        fetcher = None if isinstance(query.subject, Session) else route.fetcher
+        return QuickJob(route.engine, query, settle, gone, fetcher, seconds)
+
+    def _fault(self, query: Query) -> "DegradedReason":
+        """Return the fault of the store that a query's features were read from."""
+        return DEGRADED_REASON_UNSPECIFIED if isinstance(query.subject, Session) else self._reads.fault
+
+    async def _fetch(self, fetcher: FeatureFetcher, ask: RankRequest, seconds: float) -> None:
         """Read a user's features in time; a session brings its own."""
         if not isinstance(ask.query.subject, Session):
-            with batcher.expecting(), ask.watch.stage("fetch"):
-                ask.features = await self._reads.fetch(fetcher, ask.query.subject, seconds, seen=ask.query.exclude_seen)
+            with self._batcher.expecting(), ask.watch.stage("fetch"):
+                ask.features = await self._reads.fetch(
+                    fetcher,
+                    ask.query.subject,
+                    seconds,
+                    seen=ask.query.seen_read(ask.rules),
+                    timed=ask.query.logged,
+                )
 
     async def _explained(self, engine: Engine, query: Query, answer: Answer, watch: StageTimer) -> Answer:
         if not query.explain:
@@ -169,100 +272,8 @@ class Retriever:
         self._explaining.close()
 
 
-EXPLAIN_SECONDS = 0.5
-_GRACE = 1.2
-"""Times the budget: the explainer checks the clock between two steps only."""
-
-
-class Explaining:
-    """One thread of lower priority for the explanations of a process: requests that want none do not wait for those that do."""
-
-    def __init__(self, seconds: float = EXPLAIN_SECONDS) -> None:
-        """``seconds``: how long an answer may wait for its explanations; what is not done by then is left out."""
-        self._seconds = seconds
-        self._thread = ThreadPoolExecutor(1, "rf-explain", _begin)
-
-    async def explain(self, engine: Engine, answer: Answer) -> Sequence[Explanation]:
-        """Return the explanations of the first items, of as many as there was time for."""
-        if answer.ranked is None:
-            return explain_popular(answer.scores)
-        until = perf_counter() + self._seconds
-        work = asyncio.get_running_loop().run_in_executor(self._thread, _explain, engine, answer.ranked, until)
-        try:
-            return await asyncio.wait_for(work, self._seconds * _GRACE)
-        except TimeoutError:
-            return []
-
-    def close(self) -> None:
-        """Stop the thread; what waits is dropped."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-
-def _begin() -> None:
-    step_back()
-    use_one_thread()
-
-
-def _explain(engine: Engine, ranked: Ranked, until: float) -> Sequence[Explanation]:
-    if perf_counter() >= until:
-        return []
-    ranker = engine.bundle.ranker if ranked.rerank == RERANK_LIME else None
-    return engine.explainer.explain(ranked.known, ranked.catalog, ranked.rows_K, ranker=ranker, until=until)
-
-
-def degraded_answer(engine: Engine, query: Query, watch: StageTimer) -> Answer:
-    """Answer as for a user without history and with an empty profile, or, if the model has no profile, by popularity.
-
-    The query's filter holds; items that the user has seen are unknown and cannot be left out.
-    """
-    if engine.bundle.spec.inputs("user") or engine.bundle.popularity_N is None:
-        try:
-            return engine.rank(UserFeatures(), query, watch, degraded=DEGRADED_STORE_SILENT)
-        except DataError:
-            if engine.bundle.popularity_N is None:
-                raise
-    return popular_answer(engine, query, watch)
-
-
-def popular_answer(engine: Engine, query: Query, watch: StageTimer) -> Answer:
-    """Answer with the eligible items that most events of the training split have; the score is their share of these.
-
-    Raises:
-        RfError: the query asks for something that the bundle cannot do.
-    """
-    bundle, catalog = engine.bundle, engine.catalog.snapshot
-    assert bundle.popularity_N is not None
-    engine.order_of(query)
-    with watch.stage("search"):
-        allowed_N = engine.allowed(query, catalog)
-        total = max(1, int(bundle.popularity_N.sum()))
-        items: list[int] = []
-        scores: list[float] = []
-        order = bundle.popular_rows
-        # Rows of the bundle mean nothing in a catalog that changed since.
-        for start in range(0, len(order), 1000):
-            of_bundle = order[start : start + 1000]
-            rows = catalog.rows_of([bundle.item_ids[row] for row in of_bundle])
-            kept = [
-                (row, count)
-                for row, count in zip(rows.tolist(), bundle.popularity_N[of_bundle].tolist(), strict=True)
-                if row >= 0 and allowed_N[row]
-            ]
-            for row, count in islice(kept, query.k - len(items)):
-                items.append(row)
-                scores.append(count / total)
-            if len(items) == query.k:
-                break
-    return Answer(
-        bundle=bundle.name,
-        spec_hash=bundle.manifest.spec_hash,
-        items=catalog.texts(items),
-        scores=scores,
-        history=[],
-        cold=True,
-        plan=SearchPlan(strategy=SearchPlan.POPULAR, eligible=int(np.count_nonzero(allowed_N))),
-        sequence=catalog.sequence,
-        seconds=watch.seconds,
-        begins=watch.begins,
-        degraded=DEGRADED_STORE_SILENT,
-    )
+def _of_store(query: Query, error: DataError) -> DataError | CorruptError:
+    """Return the error of features that cannot be used: of a user's, the store is to blame."""
+    if isinstance(query.subject, Session):
+        return error
+    return CorruptError(f"the stored features of user_id {query.subject!r} cannot be used: {error}")

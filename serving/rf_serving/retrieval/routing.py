@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol, Self
 
-from rf_protos.v1.retrieval_pb2 import Session
 from rf_serving.bundle.served import ServedBundle
+from rf_serving.policies import CompiledPlacement, CompiledPolicy
+from rf_serving.policies.compiled import unknown_placement
+from rf_serving.retrieval.candidate_sources import check_sources
 from rf_serving.retrieval.engine import Engine
-from rf_serving.retrieval.query import Answer, Query
+from rf_serving.retrieval.query import Answer, Query, subject_key
 from rf_serving.user_features.features import UserFeatures
 from rf_serving.user_features.fetcher import FeatureFetcher
 
@@ -25,6 +27,30 @@ class Route:
 
     engine: Engine
     fetcher: FeatureFetcher
+    policy: CompiledPolicy | None = None
+    """Policy in the terms of the bundle; None: there is none."""
+
+    def rules_of(self, query: Query) -> CompiledPlacement | None:
+        """Return the rules that a query's answer follows; None: there are none.
+
+        Raises:
+            UsageError: there is no such placement, or it has no use for what the query brings.
+        """
+        rules = self.rules_named(query.placement) if self.policy is None else self.policy.placement(query.placement)
+        check_sources(rules, query)
+        return rules
+
+    def rules_named(self, placement: str) -> CompiledPlacement | None:
+        """Return the rules of a placement; None where none is named.
+
+        Raises:
+            UsageError: there is no such placement.
+        """
+        if not placement:
+            return None
+        if self.policy is None:
+            raise unknown_placement(placement, {})
+        return self.policy.placement(placement)
 
     @classmethod
     def of(cls, bundle: ServedBundle, store: "FeatureStore") -> Self:
@@ -66,16 +92,6 @@ class Routing:
         """Show the shadow what the active bundle answered."""
         if self.shadow is not None and route is self.active:
             self.shadow.offer(query, features, answer)
-
-
-def subject_key(subject: int | str | Session) -> bytes:
-    """Return the identity of a subject; a session without an id has that of its first interaction, or its profile."""
-    if not isinstance(subject, Session):
-        return str(subject).encode()
-    if subject.session_id:
-        return b"session:" + subject.session_id.encode()
-    first = subject.history[0] if subject.history else subject
-    return b"session:" + first.SerializeToString(deterministic=True)
 
 
 def bucket(salt: str, key: bytes) -> float:

@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 from rf_platform.errors import OverloadedError
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Answer, RankRequest
-from rf_serving.stage_timer import Observe
+from rf_serving.stage_timer import Observe, unobserved
 from rf_serving.threads import hand_over, use_one_thread
-from rf_serving.user_features.fetcher import FeatureFetcher
 
 T = TypeVar("T")
 
@@ -41,8 +40,10 @@ class Job:
     engine: Engine | None = None
     ask: RankRequest | None = None
     work: Callable[[], object] | None = None
-    read: tuple[FeatureFetcher, int | str] | None = None
-    """Reader of the features, and the user; None: they are read already."""
+
+    def settle(self, result: Any) -> None:
+        """Set the future's result, or an exception."""
+        settle(self.future, result)
 
 
 Jobs = deque[Job]
@@ -57,7 +58,7 @@ class ThreadBatcher:
     they are encoded.
     """
 
-    def __init__(self, observe: Observe = lambda stage, seconds: None, limits: BatchLimits | None = None) -> None:
+    def __init__(self, observe: Observe = unobserved, limits: BatchLimits | None = None) -> None:
         """Start the thread.
 
         Args:
@@ -148,6 +149,18 @@ class ThreadBatcher:
         until = self._jobs[0].since + self._limits.collect_seconds
         while 0 < len(self._jobs) < self._limits.most and self._coming and (left := until - perf_counter()) > 0:
             self._ready.wait(left)
+
+
+def settle(future: "asyncio.Future[Any]", result: Any) -> None:
+    """Set a future's result, or the exception that took its place, unless it is done, such as a cancelled one."""
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    elif isinstance(result, asyncio.CancelledError):
+        future.cancel()
+    else:
+        future.set_result(result)
 
 
 def take(waiting: Jobs, most: int) -> list[Job]:

@@ -5,7 +5,7 @@ Shapes: N items, V distinct values.
 
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from scipy.sparse import csr_array
 
 from rf_platform.features.dtype import Dtype
 from rf_platform.features.vocabulary import without_markers
-from rf_serving.search.condition import Condition, Operator, Value
+from rf_serving.search.condition import Clause, Condition, Operator, Value
+from rf_serving.search.value_codes import ValueCodes
 
 _COMPARE: dict[Operator, Callable[[Any, Any], npt.NDArray[np.bool_]]] = {
     Operator.LESS: operator.lt,
@@ -68,6 +69,15 @@ class ValueRows:
             passes_N &= self.any_of((value,))
         return passes_N
 
+    def count(self, values: tuple[Value, ...]) -> int:
+        """Return how many rows have the values, one that has several as often."""
+        return sum(len(self._rows_of(value)) for value in values)
+
+    def rows_of(self, values: tuple[Value, ...]) -> npt.NDArray[np.int64]:
+        """Return the rows that have at least one of the values, rising."""
+        rows = [self._rows_of(value) for value in values]
+        return (np.sort(rows[0]) if len(rows) == 1 else np.unique(np.concatenate(rows))).astype(np.int64)
+
     def _rows_of(self, value: Value) -> npt.NDArray[np.int32]:
         code = self._code_of.get(value)
         if code is None:
@@ -105,6 +115,7 @@ class FeatureColumn:
         self._rows: ValueRows | None = None
         self._numbers: Numbers | None = None
         self._present_N: npt.NDArray[np.bool_] | None = None
+        self._codes: tuple[ValueCodes | None, ValueCodes] | None = None
 
     def passes(self, condition: Condition) -> npt.NDArray[np.bool_]:
         """Return which items pass [N]; one without a value passes NONE_OF and ABSENT only."""
@@ -124,8 +135,37 @@ class FeatureColumn:
                     self._numbers = Numbers(self._column())
                 return self._numbers.compare(condition.operator, condition.values[0])
 
+    def count(self, condition: Condition) -> int | None:
+        """Return the most rows that pass a condition that names values; None for another kind."""
+        match condition.operator:
+            case Operator.ANY_OF:
+                return self._value_rows().count(condition.values)
+            case Operator.ALL_OF:
+                return min(self._value_rows().count((value,)) for value in condition.values)
+            case _:
+                return None
+
+    def rows(self, condition: Condition) -> npt.NDArray[np.int64]:
+        """Return the rows that pass a condition that names values, rising."""
+        values = self._value_rows()
+        if condition.operator is Operator.ANY_OF:
+            return values.rows_of(condition.values)
+        rising = sorted((values.rows_of((value,)) for value in condition.values), key=len)
+        rows = rising[0]
+        for others in rising[1:]:
+            rows = rows[are_among(rows, others)]
+        return rows
+
+    def codes(self, base: ValueCodes | None = None) -> ValueCodes:
+        """Return the codes of the values; those that ``base`` has keep theirs."""
+        if self._codes is None or self._codes[0] is not base:
+            self._codes = base, ValueCodes(self._column(), base)
+        return self._codes[1]
+
     def prepare_like(self, other: "FeatureColumn") -> None:
         """Make the layouts that another column has been asked for."""
+        if other._codes is not None:
+            self.codes()
         if other._rows is not None:
             self._value_rows()
         if other._numbers is not None:
@@ -173,6 +213,14 @@ def _lists_of(column: pa.Array, values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), values.drop_null())
 
 
+def are_among(rows: npt.NDArray[np.int64], rising: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which rows are among some distinct ones, given in order: ``np.isin`` takes ten times as long for so few."""
+    if not len(rising):
+        return np.zeros(len(rows), np.bool_)
+    found: npt.NDArray[np.bool_] = rising[np.minimum(rising.searchsorted(rows), len(rising) - 1)] == rows
+    return found
+
+
 def present(column: pa.Array) -> npt.NDArray[np.bool_]:
     """Return which rows of a column have a value, and a list of at least one [N]."""
     if pa.types.is_list(column.type):
@@ -184,6 +232,12 @@ def present(column: pa.Array) -> npt.NDArray[np.bool_]:
 
 MASK_BYTES = 64 << 20
 """Memory limit of the kept masks of a catalog: 64 of a million items."""
+
+
+FEW = 1 / 8
+"""Share of the rows up to which a list of them costs less than a mask of all."""
+LOOKED_UP = 4096
+"""Most rows that are looked up in another list: for more a mask is made."""
 
 
 class ItemColumns:
@@ -211,20 +265,64 @@ class ItemColumns:
             name: FeatureColumn(lambda name=name: column(name), dtype, name in marked)  # type: ignore[misc]
             for name, dtype in dtypes.items()
         }
-        self._masks: OrderedDict[Condition, npt.NDArray[np.bool_]] = OrderedDict()
+        self._masks: OrderedDict[Clause, npt.NDArray[np.bool_]] = OrderedDict()
         self._most = max(1, mask_bytes // max(1, rows))
 
-    def passes(self, condition: Condition) -> npt.NDArray[np.bool_]:
+    def passes(self, condition: Clause) -> npt.NDArray[np.bool_]:
         """Return which items pass [N], not to be written to."""
         if (mask_N := self._masks.get(condition)) is not None:
             self._masks.move_to_end(condition)
             return mask_N
-        mask_N = self._columns[condition.feature].passes(condition)
+        if isinstance(condition, Condition):
+            mask_N = self._columns[condition.feature].passes(condition)
+        else:
+            join = np.logical_or if condition.any else np.logical_and
+            mask_N = join.reduce([self.passes(part) for part in condition.parts])
+            if condition.negated:
+                np.logical_not(mask_N, out=mask_N)
         mask_N.setflags(write=False)
         self._masks[condition] = mask_N
         if len(self._masks) > self._most:
             self._masks.popitem(last=False)
         return mask_N
+
+    def codes(self, feature: str, base: "ItemColumns | None" = None) -> ValueCodes:
+        """Return the codes of a feature's values; see :meth:`FeatureColumn.codes`."""
+        return self._columns[feature].codes(None if base is None else base.codes(feature))
+
+    def all_pass(self, conditions: Iterable[Clause]) -> npt.NDArray[np.bool_]:
+        """Return which items pass all of one or more conditions [N], not to be written to."""
+        first, *others = conditions
+        mask_N = self.passes(first)
+        for condition in others:
+            mask_N = mask_N & self.passes(condition)
+        return mask_N
+
+    def few(self, conditions: Collection[Clause]) -> npt.NDArray[np.int64] | None:
+        """Return the rows that pass all conditions, rising, where a list of values leaves few; None where none does.
+
+        No mask is made of a condition that has none yet: rows of other lists are looked up among those of the shortest.
+        """
+        counts = {each: self._columns[each.feature].count(each) for each in conditions if isinstance(each, Condition)}
+        least, shortest = min(
+            ((count, each) for each, count in counts.items() if count is not None),
+            key=lambda pair: pair[0],
+            default=(self._rows + 1, None),
+        )
+        if shortest is None or least > FEW * self._rows:
+            return None
+        rows = self._columns[shortest.feature].rows(shortest)
+        for each, count in counts.items():
+            if each == shortest:
+                continue
+            if each in self._masks or count is None or len(rows) > LOOKED_UP:
+                rows = rows[self.passes(each)[rows]]
+            else:
+                rows = rows[are_among(rows, self._columns[each.feature].rows(each))]
+        for combined in conditions:
+            if not isinstance(combined, Condition):
+                rows = rows[self.passes(combined)[rows]]
+        return rows
 
     def prepare_like(self, other: "ItemColumns") -> None:
         """Prepare the columns for the conditions that another catalog was asked for."""

@@ -37,6 +37,20 @@ class Condition:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Combination:
+    """Clauses of which all hold, or at least one does."""
+
+    parts: "frozenset[Clause]"
+    any: bool = False
+    """Whether one is enough."""
+    negated: bool = False
+    """Whether exactly the other items pass."""
+
+
+Clause = Condition | Combination
+
+
+@dataclass(frozen=True, kw_only=True)
 class ItemFilter:
     """Filter of the items that may be returned: those that pass all its parts."""
 
@@ -44,5 +58,5 @@ class ItemFilter:
     """Only these ids; None for all."""
     deny: tuple[int | str, ...] = ()
     """None of these ids."""
-    where: frozenset[Condition] = frozenset()
+    where: frozenset[Clause] = frozenset()
     """All of these hold."""

@@ -14,11 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rf_platform.features.spec import FeatureSpec
+from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
-from rf_serving.search.columns import MASK_BYTES, ItemColumns
-from rf_serving.search.condition import Condition, ItemFilter
+from rf_serving.search.columns import MASK_BYTES, ItemColumns, are_among
+from rf_serving.search.condition import Clause, ItemFilter
 from rf_serving.search.filter_reader import filterable
+from rf_serving.search.value_codes import NO_VALUE
 
 NO_ROWS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
@@ -26,28 +28,40 @@ NO_ROWS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 class Passing:
     """The living rows that pass all conditions, or those of a list that do; shared by the requests that ask for them."""
 
-    def __init__(self, mask_N: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64] | None = None) -> None:
-        """Keep which rows pass.
+    def __init__(
+        self, mask_N: npt.NDArray[np.bool_] | None = None, rows: npt.NDArray[np.int64] | None = None, total: int = 0
+    ) -> None:
+        """Keep which rows pass, by a mask or as a list.
 
         Args:
-            mask_N: [N]: which rows pass the conditions; not to be written to.
-            rows: the rows among them that pass, if a list says which; rising.
+            mask_N: [N]: which rows pass; not to be written to.
+            rows: the rows that pass, rising, where there is no mask.
+            total: number of rows N of which these are some.
         """
-        self.mask_N, self._listed = mask_N, rows
+        self._listed, self._total = rows, total
+        if mask_N is not None:
+            self.mask = mask_N
         self.listed = rows is not None
-        """Whether the rows come from a list."""
-        self.count = int(np.count_nonzero(mask_N)) if rows is None else len(rows)
+        """Whether the rows are a list."""
+        self.count = len(rows) if rows is not None else int(np.count_nonzero(self.mask))
         """Number of rows E."""
+
+    @cached_property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """[N]: which rows pass."""
+        mask_N = np.zeros(self._total, np.bool_)
+        mask_N[self._listed] = True
+        return mask_N
 
     @cached_property
     def rows(self) -> npt.NDArray[np.int64]:
         """[E]: the rows, rising."""
-        rows: npt.NDArray[np.int64] = np.flatnonzero(self.mask_N) if self._listed is None else self._listed
+        rows: npt.NDArray[np.int64] = np.flatnonzero(self.mask) if self._listed is None else self._listed
         return rows
 
     def contain(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return which of the given rows pass."""
-        return self.mask_N[rows] if self._listed is None else are_among(rows, self._listed)
+        return self.mask[rows] if self._listed is None else are_among(rows, self._listed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +88,28 @@ class Eligible:
         return rows[self.passing.contain(rows)]
 
 
+@dataclass(frozen=True, eq=False)
+class _Base:
+    base: BaseSegment
+    columns: ItemColumns
+
+
 class Eligibility:
     """Evaluates filters; keeps what later requests ask for again. Safe from any thread.
 
     What depends on the items of the base alone is kept until the base changes: the layouts of the features, and the masks of
-    single conditions. What depends on the snapshot, which every change of the catalog replaces, is kept until the next one.
+    single conditions. What depends on the snapshot, which every change of the catalog
+    replaces, is kept until the next one.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
         self._dtypes = filterable(spec)
         self._marked = frozenset(f.name for f in spec.carried("item") if f.kind in ("categorical", "multi"))
         self._lock = RLock()
-        self._bases: list[tuple[Any, ItemColumns]] = []
+        self._bases: list[_Base] = []
         self._delta: tuple[Any, ItemColumns] | None = None
         self._snapshot: CatalogSnapshot | None = None
-        self._passing: OrderedDict[frozenset[Condition], Passing] = OrderedDict()
+        self._passing: OrderedDict[frozenset[Clause], Passing] = OrderedDict()
 
     def of(self, catalog: CatalogSnapshot, asked: ItemFilter) -> Eligible:
         """Return what passes a filter."""
@@ -96,7 +117,7 @@ class Eligibility:
             passing = self._where(catalog, asked.where)
         if asked.allow is not None:
             rows = _rows_of(catalog, asked.allow)
-            passing = Passing(passing.mask_N, rows[passing.mask_N[rows]])
+            passing = Passing(rows=rows[passing.contain(rows)], total=catalog.rows)
         if not asked.deny:
             return Eligible(passing)
         denied = _rows_of(catalog, asked.deny)
@@ -105,6 +126,22 @@ class Eligibility:
     def all(self, catalog: CatalogSnapshot) -> Eligible:
         """Return the living items: what passes where nothing is filtered."""
         return self.of(catalog, ItemFilter())
+
+    def codes(self, catalog: CatalogSnapshot, feature: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """Return the codes of a feature's values in some rows [T, V]; equal values of one snapshot have equal codes."""
+        with self._lock:
+            base = self._base(catalog).columns
+            built = base.codes(feature)
+            live = rows >= catalog.base.rows
+            delta = self._delta_columns(catalog) if live.any() else None
+            changed = None if delta is None else delta.codes(feature, base)
+        if changed is None:
+            return built.of(rows)
+        parts = built.of(rows[~live]), changed.of(rows[live] - catalog.base.rows)
+        codes_TV = np.full((len(rows), max(part.shape[1] for part in parts)), NO_VALUE, np.int32)
+        for of_part, part in zip((~live, live), parts, strict=True):
+            codes_TV[of_part, : part.shape[1]] = part
+        return codes_TV
 
     def warm(self, catalog: CatalogSnapshot, like: "Eligibility | None" = None) -> None:
         """Prepare the base segment of a new catalog for the conditions that were evaluated so far.
@@ -115,49 +152,51 @@ class Eligibility:
         """
         source = like or self
         with source._lock:
-            latest = source._bases[-1][1] if source._bases else None
-        if latest is None or any(base is catalog.base for base, _ in self._bases):
+            latest = source._bases[-1] if source._bases else None
+        if latest is None or any(each.base is catalog.base for each in self._bases):
             return
-        columns = self._columns_of(catalog.base)
-        columns.prepare_like(latest)
+        prepared = self._base_of(catalog.base)
+        prepared.columns.prepare_like(latest.columns)
         with self._lock:
-            self._bases = [*self._bases[-1:], (catalog.base, columns)]
+            self._bases = [*self._bases[-1:], prepared]
 
-    def _where(self, catalog: CatalogSnapshot, conditions: frozenset[Condition]) -> Passing:
+    def _where(self, catalog: CatalogSnapshot, conditions: frozenset[Clause]) -> Passing:
         if catalog is not self._snapshot:
             self._snapshot = catalog
             self._passing.clear()
         if (passing := self._passing.get(conditions)) is not None:
             self._passing.move_to_end(conditions)
             return passing
-        mask_N = self._mask(catalog, conditions) if conditions else catalog.live_mask_N
-        passing = Passing(mask_N)
+        passing = self._passing_of(catalog, conditions) if conditions else Passing(catalog.live_mask_N)
         self._passing[conditions] = passing
         if len(self._passing) > max(1, MASK_BYTES // max(1, catalog.rows)):
             self._passing.popitem(last=False)
         return passing
 
-    def _mask(self, catalog: CatalogSnapshot, conditions: frozenset[Condition]) -> npt.NDArray[np.bool_]:
-        base, delta = self._base_columns(catalog), self._delta_columns(catalog)
-        mask_N = catalog.live_mask_N.copy()
-        cut = catalog.base.rows
-        for condition in conditions:
-            mask_N[:cut] &= base.passes(condition)
-            if delta is not None:
-                mask_N[cut:] &= delta.passes(condition)
-        mask_N.setflags(write=False)
-        return mask_N
+    def _passing_of(self, catalog: CatalogSnapshot, conditions: frozenset[Clause]) -> Passing:
+        base, delta, cut = self._base(catalog).columns, self._delta_columns(catalog), catalog.base.rows
+        delta_mask = catalog.live_mask_N[cut:].copy()
+        if delta is not None:
+            for condition in conditions:
+                delta_mask &= delta.passes(condition)
+        rows = base.few(conditions)
+        if rows is None:
+            mask_N = np.concatenate([base.all_pass(conditions) & catalog.live_mask_N[:cut], delta_mask])
+            mask_N.setflags(write=False)
+            return Passing(mask_N)
+        rows = rows[catalog.live_mask_N[rows]]
+        return Passing(rows=np.concatenate([rows, cut + np.flatnonzero(delta_mask)]), total=catalog.rows)
 
-    def _base_columns(self, catalog: CatalogSnapshot) -> ItemColumns:
-        for base, columns in self._bases:
-            if base is catalog.base:
-                return columns
-        columns = self._columns_of(catalog.base)
-        self._bases = [*self._bases[-1:], (catalog.base, columns)]
-        return columns
+    def _base(self, catalog: CatalogSnapshot) -> "_Base":
+        with self._lock:
+            for each in self._bases:
+                if each.base is catalog.base:
+                    return each
+            self._bases = [*self._bases[-1:], self._base_of(catalog.base)]
+            return self._bases[-1]
 
-    def _columns_of(self, base: Any) -> ItemColumns:
-        return ItemColumns(base.rows, base.column, self._dtypes, self._marked)
+    def _base_of(self, base: BaseSegment) -> "_Base":
+        return _Base(base, ItemColumns(base.rows, base.column, self._dtypes, self._marked))
 
     def _delta_columns(self, catalog: CatalogSnapshot) -> ItemColumns | None:
         table: pa.Table | None = catalog.delta_items
@@ -167,14 +206,6 @@ class Eligibility:
             columns = ItemColumns(table.num_rows, lambda name: _column_of(table, name), self._dtypes, self._marked)
             self._delta = (table, columns)
         return self._delta[1]
-
-
-def are_among(rows: npt.NDArray[np.int64], rising: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return which rows are among some distinct ones, given in order: ``np.isin`` takes ten times as long for so few."""
-    if not len(rising):
-        return np.zeros(len(rows), np.bool_)
-    found: npt.NDArray[np.bool_] = rising[np.minimum(rising.searchsorted(rows), len(rising) - 1)] == rows
-    return found
 
 
 def _column_of(table: pa.Table, name: str) -> pa.ChunkedArray:

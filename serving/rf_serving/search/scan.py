@@ -67,7 +67,7 @@ def scan_passing(
                 each.offer(rows, scores)
     else:
         for start, block_ND in catalog.blocks(BLOCK):
-            mask = passing.mask_N[start : start + len(block_ND)]
+            mask = passing.mask[start : start + len(block_ND)]
             scores_BN = queries_BD @ block_ND.T
             scores_BN[:, ~mask] = -np.inf
             for each, scores in zip(best, scores_BN, strict=True):

@@ -57,11 +57,10 @@ class Authentication:
             UnauthenticatedError: there is no token, or it is not known (any more).
             ForbiddenError: its role does not reach.
         """
-        self._look()
         given = next((value for key, value in metadata or () if key == "authorization"), None)
         if not isinstance(given, str) or not given.lower().startswith(_SCHEME):
             raise UnauthenticatedError("a token is needed: send the metadata 'authorization: Bearer TOKEN'")
-        token = find_token(self._tokens, given[len(_SCHEME) :].strip())
+        token = self.find(given[len(_SCHEME) :].strip())
         if token is None:
             raise UnauthenticatedError("the token is not known here; it may have been removed")
         if token.role < needed:
@@ -70,6 +69,11 @@ class Authentication:
                 f"{needed.name.lower()}"
             )
         return token.name
+
+    def find(self, secret: str) -> Token | None:
+        """Return the token that a caller has shown; None: it is not known (any more)."""
+        self._look()
+        return find_token(self._tokens, secret)
 
     def _look(self) -> None:
         """Read the file again if it has changed; a file that is no longer one changes nothing."""

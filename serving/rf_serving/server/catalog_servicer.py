@@ -18,6 +18,8 @@ from rf_protos.v1.catalog_pb2 import (
     GetItemsRequest,
     GetItemsResponse,
     Item,
+    ListItemsRequest,
+    ListItemsResponse,
     UpsertItemsRequest,
     UpsertItemsResponse,
 )
@@ -34,6 +36,9 @@ from rf_serving.user_features.offered import OfferedFeatures
 from rf_serving.wire.ids import parse_id
 
 T = TypeVar("T")
+MAX_PAGE = 10_000
+"""Most ids of one page of ListItems."""
+_PAGE = 1000
 _THREADS = 2
 """One may be busy with a large batch while another one reads."""
 
@@ -49,11 +54,13 @@ class CatalogServicer(CatalogServiceServicer):
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rf-catalog", initializer=use_one_thread)
 
     async def UpsertItems(self, request: UpsertItemsRequest, context: Any) -> UpsertItemsResponse:  # noqa: N802 (gRPC's name)
-        """Add items, or replace the features of existing ones."""
+        """Add items, replace the features of existing ones, or change some of them."""
         self._limits.check_batch("items", len(request.items))
         catalog, *beside = map(_live, self._retriever.routing.routes)
         offered = self._offered.items
         upsert = await self._in_thread(lambda: Upsert(catalog, request.items, request.neighbours, offered, beside))
+        if request.validate_only:
+            return upsert.foreseen()
         recorded = await self._record(upsert.changes, catalog)
         response = await self._in_thread(lambda: upsert.reply(recorded))
         annotate(items=len(request.items), recorded=sum(change.fresh for change in recorded))
@@ -74,6 +81,11 @@ class CatalogServicer(CatalogServiceServicer):
         self._limits.check_batch("item_ids", len(request.item_ids))
         catalog = self.catalog
         return await self._in_thread(lambda: get_items(catalog, request))
+
+    async def ListItems(self, request: ListItemsRequest, context: Any) -> ListItemsResponse:  # noqa: N802
+        """Return the ids of items, page by page."""
+        catalog = self.catalog
+        return await self._in_thread(lambda: list_items(catalog, request))
 
     def close(self) -> None:
         """Record what is on its way and stop the threads."""
@@ -142,7 +154,28 @@ def get_items(catalog: LiveCatalog, request: GetItemsRequest) -> GetItemsRespons
     ]
     present = set(there.tolist())
     absent = [text for place, text in enumerate(request.item_ids) if place not in present]
-    return GetItemsResponse(items=items, absent=absent)
+    return GetItemsResponse(items=items, absent=absent, display_fields=catalog.schema.display)
+
+
+def list_items(catalog: LiveCatalog, request: ListItemsRequest) -> ListItemsResponse:
+    """Return a page of the ids of a catalog's items.
+
+    Raises:
+        UsageError: the size of the page, or the token, is none.
+    """
+    if not 0 <= request.page_size <= MAX_PAGE:
+        raise UsageError(
+            f"page_size: {request.page_size} is not possible; ask for 1 to {MAX_PAGE:,}, or 0 for {_PAGE:,}"
+        )
+    snapshot, after = catalog.snapshot, None
+    if request.page_token:
+        after = parse_id(request.page_token, catalog.bundle.spec.item.id_type, "page_token")
+    size = request.page_size or _PAGE
+    ids = [str(item) for item in snapshot.first_ids(after, size + 1, offered=request.recommendable)]
+    more = len(ids) > size
+    return ListItemsResponse(
+        item_ids=ids[:size], next_page_token=ids[size - 1] if more else "", catalog_sequence=snapshot.sequence
+    )
 
 
 def catalog_service(servicer: CatalogServicer) -> Service:

@@ -32,6 +32,7 @@ class DeploymentServicer(DeploymentServiceServicer):
             shadow_report=_report(shadow) if shadow is not None else None,
             refused=without_places(serving.refused),
             swaps=serving.swaps,
+            policy_version=serving.policy.version if serving.policy is not None else 0,
         )
 
 

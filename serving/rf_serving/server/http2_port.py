@@ -10,6 +10,7 @@ from rf_serving.front.front import Front
 from rf_serving.front.limits import FrontLimits
 from rf_serving.front.relay import Relay
 from rf_serving.server.interceptor import CallInterceptor
+from rf_serving.server.metrics import ServerMetrics
 from rf_serving.server.native_calls import NativeCalls
 from rf_serving.server.options import ServeOptions
 from rf_serving.server.rpc import Service
@@ -24,10 +25,20 @@ class Http2Port:
     Args:
         options: of the server.
         certificates: of a TLS port; None: plain text.
+        metrics: told about connections.
+        connections: most at once.
     """
 
-    def __init__(self, options: ServeOptions, certificates: ServerCertificates | None) -> None:
-        self._front = Front(front_limits(options), None if certificates is None else certificates.context())
+    def __init__(
+        self,
+        options: ServeOptions,
+        certificates: ServerCertificates | None,
+        metrics: ServerMetrics,
+        connections: int,
+    ) -> None:
+        context = None if certificates is None else certificates.context("h2")
+        self._front = Front(front_limits(options, connections), context, metrics.refused_connections.inc)
+        metrics.connections.set_function(lambda: self._front.callers.connections)
         self._directory = Path(mkdtemp(prefix="rf-front-"))
         self.inner = f"unix:{self._directory / 'grpc'}"
         """Address for gRPC's server; only this user may connect."""
@@ -50,7 +61,7 @@ class Http2Port:
             relayed: full names of those that gRPC's server answers.
         """
         self._relay = Relay(self.inner)
-        await self._front.start(NativeCalls(interceptor, services, relayed, self._relay))
+        self._front.start(NativeCalls(interceptor, services, relayed, self._relay))
 
     def retire(self) -> None:
         """Accept no more connections, and have clients open no more calls on those there are."""
@@ -68,9 +79,10 @@ class Http2Port:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def front_limits(options: ServeOptions) -> FrontLimits:
-    """Return the limits of connections."""
+def front_limits(options: ServeOptions, connections: int) -> FrontLimits:
+    """Return the limits of connections of one port, and how many there may be."""
     return FrontLimits(
+        connections=connections,
         message_bytes=options.limits.max_message_bytes,
         message_seconds=options.deadline_seconds,
         keepalive_seconds=options.keepalive_seconds,

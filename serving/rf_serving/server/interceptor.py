@@ -5,9 +5,7 @@ statuses.
 """
 
 import asyncio
-import os
 import random
-import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +21,11 @@ from rf_platform.errors import OverloadedError, RfError, UnavailableError, Usage
 from rf_platform.failures import as_rf_error
 from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
-from rf_serving.server.call_context import REQUEST_ID, Call, annotate, begin_call
+from rf_serving.server.call_context import REQUEST_ID, Call, annotate, begin_call, request_id_of
+from rf_serving.server.call_reports import CallReports
+from rf_serving.server.error_details import STATUS_DETAILS, status_details
 from rf_serving.server.metrics import ServerMetrics
+from rf_serving.server.quick_calls import AioCall, QuickCall, QuickContext, QuickMethod, QuickReply
 from rf_serving.server.rpc import INTERNAL, METHOD_STATUSES, REFLECTION_ROLE, Role, Service, told
 from rf_serving.server.tracing import NO_TRACING, Tracing
 
@@ -33,12 +34,7 @@ __all__ = ["REQUEST_ID", "CallInterceptor", "Method", "annotate", "message_missi
 PUSHBACK = "grpc-retry-pushback-ms"
 """Trailing metadata of a refused call: gRPC clients that retry wait this long."""
 _REFLECTION = "/grpc.reflection."
-_SETTLE_SECONDS = 0.05
 _PUSHBACK_MS = (50, 150)
-_NOT_OUR_FAULT = frozenset(
-    {"OK", "INVALID_ARGUMENT", "CANCELLED", "DEADLINE_EXCEEDED", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED"}
-)
-_USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class DeadlineError(RfError):
@@ -58,6 +54,8 @@ class Method:
     """Statuses it may be answered with."""
     admission: Admission
     refuse: Callable[["Method", Any], Awaitable[bytes]]
+    quick: QuickMethod | None
+    """Answers messages without a task; None, or where it does not take one: the handler does."""
 
     @cached_property
     def refusal(self) -> Any:
@@ -117,18 +115,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             deadline_seconds: most time for a call.
             tracing: makes spans.
         """
-        self._metrics, self._authentication, self._tracing = metrics, authentication, tracing
+        self._authentication, self._tracing = authentication, tracing
         self._deadline_seconds = deadline_seconds
         self._admission, self._writes = admission or Admission(128), writes or Admission(32)
         self.methods: dict[str, Method] = {}
         """Methods of the services that were added, by path."""
         self._handlers: dict[str, Any] = {}
         self._log = structlog.get_logger("rf_serving")
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.active = 0
-        """Calls that are being answered."""
-        self._shed, self._shed_said = 0, 0.0
+        self.reports = CallReports(metrics)
+        """Of the calls that are being answered, and have been."""
 
     def add(self, services: Iterable[Service]) -> None:
         """Register the methods of these services."""
@@ -141,14 +136,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
                     statuses=frozenset(METHOD_STATUSES[service.descriptor.name][name]),
                     admission=admission,
                     refuse=self._refuse,
+                    quick=service.quick.get(name),
                 )
-
-    async def wait_until_idle(self) -> None:
-        """Return when no call is being answered, nor one that had arrived but not begun."""
-        await asyncio.sleep(_SETTLE_SECONDS)
-        while self.active:
-            await self._idle.wait()
-            await asyncio.sleep(_SETTLE_SECONDS)
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Wrap the handler of a call."""
@@ -166,10 +155,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 
     def _wrapped(self, handler: Any, method: Method) -> Any:
         async def answer(requests: Any, context: Any) -> Any:
-            return await self.answer(handler, method, await self._received(context), context)
+            message = await self._received(context)
+            if method.quick is not None and isinstance(message, bytes):
+                call = AioCall(context)
+                if self.take(method, message, call):
+                    return await call.replied()
+            return handler.response_serializer(await self.answer(handler, method, message, context))
 
-        # The message is parsed in `answer`: gRPC would call a malformed one an error of the server's.
-        return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
+        # Messages are parsed and written here: gRPC would call a malformed one an error of the server's.
+        return grpc.stream_unary_rpc_method_handler(answer)
 
     def _passed(self, handler: Any) -> Any:
         """Return the handler of a service that is not ours, with its message read in time."""
@@ -218,6 +212,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             return grpc.stream_stream_rpc_method_handler(refuse)
         return handler
 
+    def permits(self, method: Method, context: Any) -> bool:
+        """Say whether the caller may call a method."""
+        try:
+            if self._authentication is not None:
+                self._authentication.check(context.invocation_metadata(), method.role)
+        except RfError:
+            return False
+        return True
+
     async def _refuse(self, method: Method, context: Any) -> bytes:
         error = self.refuse(method, context)
         context.set_code(grpc.StatusCode[error.grpc_status])
@@ -226,21 +229,98 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 
     def refuse(self, method: Method, context: Any, request_id: str | None = None) -> OverloadedError:
         """Count a call that is not taken in, tell its caller when to come again, and return the error."""
-        request_id = request_id or _request_id(context)
+        request_id = request_id or request_id_of(context)
         method.admission.refused()
-        self._metrics.observe_shed(method.name)
-        self._say_shed(method)
+        self.reports.shed(method.name, method.admission.limit)
         context.set_trailing_metadata(((REQUEST_ID, request_id), (PUSHBACK, str(random.randint(*_PUSHBACK_MS)))))
         return OverloadedError(
             f"the server answers {method.admission.limit} calls at once and has as many; try again later, or another one"
         )
 
-    def _say_shed(self, method: Method) -> None:
-        """Log the number of refusals once a second: a line for each would add to the load."""
-        self._shed += 1
-        if (now := perf_counter()) - self._shed_said >= 1:
-            self._log.warning("shedding", calls=self._shed, limit=method.admission.limit, method=method.name)
-            self._shed, self._shed_said = 0, now
+    def take(
+        self,
+        method: Method,
+        message: bytes,
+        context: QuickContext,
+        *,
+        admitted: bool = False,
+        ended: Callable[[], None] | None = None,
+    ) -> bool:
+        """Have a call answered without a task, if it is a quick one; False: nothing was done, and :meth:`answer` is to be asked.
+
+        What is wrong with a call is left to :meth:`answer` too.
+
+        Args:
+            method: what is called.
+            message: the request.
+            context: of the call.
+            admitted: whether the method's admission has taken the call in already.
+            ended: called when the call has ended, if it was taken.
+        """
+        if method.quick is None or (not admitted and method.admission.full):
+            return False
+        quick = QuickCall(method, context, request_id_of(context), Call(), self._finish, self._deadline_seconds)
+        quick.ended = ended
+        if quick.gone():
+            return False
+        quick.span = self._tracing.begin(method.name, quick.request_id, context)
+        try:
+            if self._authentication is not None:
+                caller = self._authentication.check(context.invocation_metadata(), method.role)
+                quick.call.notes["caller"] = caller
+            if not method.quick(message, quick.done, quick.gone, quick.request_id):
+                return False
+        except (RfError, DecodeError):
+            return False
+        except Exception:
+            self._log.exception("not taken", request_id=quick.request_id, method=method.name)
+            return False
+        if not admitted:
+            method.admission.enter()
+        context.set_trailing_metadata(((REQUEST_ID, quick.request_id),))
+        self.reports.begin()
+        return True
+
+    def _finish(self, quick: QuickCall, result: QuickReply | BaseException) -> None:
+        """Reply to a quick call, and report it."""
+        method, call, context, status = quick.method, quick.call, quick.context, grpc.StatusCode.OK
+        seconds, left = perf_counter() - quick.begin, quick.context.time_remaining()
+        if isinstance(result, QuickReply):
+            if left is not None and left <= 0:  # the caller has given up by its own clock, which began earlier
+                status = grpc.StatusCode.DEADLINE_EXCEEDED
+            elif context.gone():
+                status = grpc.StatusCode.CANCELLED
+            context.reply(result.message)
+            call.notes |= result.notes
+            call.seconds, call.begins = result.seconds, result.begins
+        elif isinstance(result, asyncio.CancelledError):
+            late = (left is not None and left <= 0) or seconds >= self._deadline_seconds
+            status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            context.fail(status, status.name)
+        else:
+            status, text = self._failed(method, quick.request_id, result, call)
+            _detail(context, quick.request_id, status, text, result)
+            context.fail(status, text)
+        method.admission.leave(seconds - sum(call.seconds.values()) if call.seconds else None)
+        if quick.ended is not None:
+            quick.ended()
+        quick.span.end(status, call)
+        self.reports.end(method.name, quick.request_id, status.name, seconds, call)
+
+    def _failed(self, method: Method, request_id: str, error: BaseException, call: Call) -> tuple[grpc.StatusCode, str]:
+        """Note what went wrong with a call, and return the status and the text that its caller gets."""
+        if isinstance(error, RfError):
+            call.notes["error"] = str(error)
+            if error.__cause__ is not None:
+                call.notes["cause"] = repr(error.__cause__)
+            if error.grpc_status in method.statuses:
+                return grpc.StatusCode[error.grpc_status], told(error)
+            return grpc.StatusCode.INTERNAL, INTERNAL
+        meant = as_rf_error(error)  # a store or this machine is at fault, or it is a bug
+        self._log.error("failed", exc_info=error, request_id=request_id, method=method.name, **call.notes)
+        if isinstance(meant, UnavailableError):
+            return grpc.StatusCode.UNAVAILABLE, told(meant)
+        return grpc.StatusCode.INTERNAL, INTERNAL
 
     async def answer(
         self, handler: Any, method: Method, request: bytes | RfError, context: Any, *, admitted: bool | None = None
@@ -257,46 +337,36 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         Returns:
             The reply, not yet serialised.
         """
-        call = begin_call()
-        notes = call.notes
-        request_id = _request_id(context)
+        request_id = request_id_of(context)
+        call = begin_call(request_id)
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         begin, status = perf_counter(), grpc.StatusCode.OK
         if admitted is None:
             admitted = isinstance(request, bytes) and method.admission.enter()
-        self._enter()
+        if not admitted and isinstance(request, bytes):  # others were faster since it was let through
+            refusal = self.refuse(method, context, request_id)
+            await context.abort(grpc.StatusCode[refusal.grpc_status], str(refusal))
+        self.reports.begin()
         span = self._tracing.begin(method.name, request_id, context)
         try:
             if isinstance(request, RfError):
                 raise request
-            if not admitted:
-                raise self.refuse(method, context, request_id)
             return await self._in_time(handler, method, request, context)
-        except RfError as error:
-            known = error.grpc_status in method.statuses
-            status = grpc.StatusCode[error.grpc_status] if known else grpc.StatusCode.INTERNAL
-            notes["error"] = str(error)
-            if error.__cause__ is not None:
-                notes["cause"] = repr(error.__cause__)
-            await context.abort(status, told(error) if known else INTERNAL)
         except asyncio.CancelledError:
             # The caller went away, or its deadline has passed.
             late = (left := context.time_remaining()) is not None and left <= 0
             status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         except Exception as error:
-            meant = as_rf_error(error)  # a store or this machine is at fault, or it is a bug
-            lacking = meant if isinstance(meant, UnavailableError) else None
-            status = grpc.StatusCode.INTERNAL if lacking is None else grpc.StatusCode.UNAVAILABLE
-            self._log.exception("failed", request_id=request_id, method=method.name, **notes)
-            await context.abort(status, INTERNAL if lacking is None else told(lacking))
+            status, text = self._failed(method, request_id, error, call)
+            _detail(context, request_id, status, text, error)
+            await context.abort(status, text)
         finally:
             seconds = perf_counter() - begin
             if admitted:
                 method.admission.leave(seconds - sum(call.seconds.values()) if call.seconds else None)
             span.end(status, call)
-            self._report(method, request_id, status.name, seconds, call)
-            self._leave()
+            self.reports.end(method.name, request_id, status.name, seconds, call)
 
     async def _in_time(self, handler: Any, method: Method, request: bytes, context: Any) -> Any:
         if self._authentication is not None:
@@ -323,38 +393,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         finally:
             timer.cancel()
 
-    def _report(self, method: Method, request_id: str, status: str, seconds: float, call: Call) -> None:
-        notes = call.notes
-        self._metrics.observe_call(
-            method.name, status, seconds, cold=bool(notes.get("cold")), degraded=bool(notes.get("degraded"))
-        )
-        report = self._log.info if status in _NOT_OUR_FAULT else self._log.warning
-        report(
-            "answered",
-            request_id=request_id,
-            method=method.name,
-            status=status,
-            ms=round(seconds * 1000, 3),
-            **notes,
-        )
 
-    def _enter(self) -> None:
-        self.active += 1
-        self._metrics.active.set(self.active)
-        self._idle.clear()
-
-    def _leave(self) -> None:
-        self.active -= 1
-        self._metrics.active.set(self.active)
-        if not self.active:
-            self._idle.set()
+def _detail(context: Any, request_id: str, status: grpc.StatusCode, text: str, error: BaseException) -> None:
+    """Send details of an error with the trailers, where there are any."""
+    if details := status_details(status, text, error):
+        context.set_trailing_metadata(((REQUEST_ID, request_id), (STATUS_DETAILS, details)))
 
 
 def message_missing() -> RfError:
     """Return the error of a call that ended without a message."""
     return UsageError("the call ended without a message; send one")
-
-
-def _request_id(context: Any) -> str:
-    given = next((value for key, value in context.invocation_metadata() or () if key == REQUEST_ID), None)
-    return given if isinstance(given, str) and _USABLE_ID.fullmatch(given) else os.urandom(16).hex()

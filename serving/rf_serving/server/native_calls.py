@@ -1,4 +1,4 @@
-"""Calls that come through our own front: the same handlers and checks as through gRPC's, or a relay to it.
+"""Calls that come through our own front or the gateway: the same handlers and checks as through gRPC's, or a relay to it.
 
 Connections share the places among the calls in flight fairly.
 """
@@ -6,15 +6,16 @@ Connections share the places among the calls in flight fairly.
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import grpc
 import structlog
 
-from rf_platform.errors import OverloadedError, RfError
+from rf_platform.errors import OverloadedError, RfError, UsageError
 from rf_serving.front.call import AbortError, Call, Kind
-from rf_serving.front.messages import Lack, MessageFaultError
+from rf_serving.front.messages import Lack, MessageFaultError, Packed
 from rf_serving.front.relay import Relay
 from rf_serving.server.admission import Admission
 from rf_serving.server.interceptor import CallInterceptor, Method, message_missing
@@ -74,7 +75,7 @@ class FairShare:
 
 
 _TOO_LATE = "Deadline Exceeded"
-_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+_EXHAUSTED, _INVALID = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT
 
 
 class MessageTooLargeError(OverloadedError):
@@ -87,6 +88,11 @@ class _Native:
     handler: Any
     share: FairShare
 
+    def leave(self, connection: Hashable) -> None:
+        """Give back the place of a call that was taken in, and not answered."""
+        self.method.admission.leave()
+        self.share.leave(connection)
+
 
 class NativeCalls:
     """Answers the unary calls of services in this process, and relays those of others.
@@ -95,11 +101,15 @@ class NativeCalls:
         interceptor: checks and reports every call; it has the services already.
         services: those that are answered here.
         relayed: full names of those that the relay's server answers.
-        relay: to it.
+        relay: to it; None: there is none.
     """
 
     def __init__(
-        self, interceptor: CallInterceptor, services: Iterable[Service], relayed: Iterable[str], relay: Relay
+        self,
+        interceptor: CallInterceptor,
+        services: Iterable[Service],
+        relayed: Iterable[str] = (),
+        relay: Relay | None = None,
     ) -> None:
         self._interceptor, self._relay = interceptor, relay
         self._relayed = frozenset(relayed)
@@ -119,30 +129,49 @@ class NativeCalls:
         service, _, method = path[1:].rpartition("/")
         return Kind.RELAYED if method and service in self._relayed else None
 
+    def admits(self, call: Call) -> bool:
+        """Say whether there is room for a call and its caller may make it; if not, its message need not be read."""
+        method = self._methods[call.head.path].method
+        return not method.admission.full and self._interceptor.permits(method, call)
+
     def answer(self, call: Call) -> None:
         """Refuse a call at once if there is too much to do, or begin to answer it."""
         native = self._methods[call.head.path]
+        admitted = isinstance(call.message, bytes | Packed)  # there is something to be done
+        if admitted and not native.share.enter(call.connection):
+            call.fail(_EXHAUSTED, str(self._interceptor.refuse(native.method, call)))
+            return
         request = self._request(call)
         if request is None:
+            if admitted:
+                native.leave(call.connection)
             return
-        admitted = isinstance(request, bytes) and native.share.enter(call.connection)
-        if isinstance(request, bytes) and not admitted:
-            call.fail(_EXHAUSTED, str(self._interceptor.refuse(native.method, call)))
+        if isinstance(request, bytes) and self._interceptor.take(
+            native.method, request, call, admitted=True, ended=partial(native.share.leave, call.connection)
+        ):
             return
         self._loop.create_task(self._answer(native, call, request, admitted))
 
     def relay(self, call: Call) -> None:
         """Relay a call."""
+        assert self._relay is not None
         self._relay.take(call)
 
     def _request(self, call: Call) -> bytes | RfError | None:
-        """Return the message of a call or why there is none; None: the call is answered already."""
+        """Return the message of a call or why there is none; None: the call has ended already."""
         message = call.message
+        if isinstance(message, Packed):
+            try:
+                return call.unpacked(message)
+            except MessageFaultError as fault:
+                message = fault
         if isinstance(message, bytes):
             return message
         if isinstance(message, MessageFaultError):
             if message.status == _EXHAUSTED.value[0]:
                 return MessageTooLargeError(message.message)
+            if message.status == _INVALID.value[0]:
+                return UsageError(message.message)
             call.finish(message.status, message.message)
             return None
         return self._interceptor.message_late() if message is Lack.LATE else message_missing()
@@ -151,8 +180,7 @@ class NativeCalls:
         method = native.method
         if call.closed:  # before its turn came
             if admitted:
-                method.admission.leave()
-                native.share.leave(call.connection)
+                native.leave(call.connection)
             return
         task = asyncio.current_task()
         assert task is not None

@@ -1,6 +1,6 @@
 """OpenTelemetry spans: one for each call, with one below it for each stage."""
 
-from time import perf_counter_ns, time_ns
+from time import perf_counter, time_ns
 from typing import Any, Self
 
 import grpc
@@ -53,13 +53,15 @@ class OpenTelemetryTracing:
     def begin(self, method: str, request_id: str, context: Any) -> "CallSpan":
         """Begin the span of a call."""
         carrier = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        began = time_ns(), perf_counter()  # in this order: no stage seems to begin before its call
         span = self._tracer.start_span(
             f"retrievalformer.v1/{method}",
+            start_time=began[0],
             context=self._propagator.extract(carrier),
             kind=SpanKind.SERVER,
             attributes={"rpc.system": "grpc", "rpc.method": method, "rf.request_id": request_id},
         )
-        return CallSpan(self._tracer, span)
+        return CallSpan(self._tracer, span, began)
 
     def close(self) -> None:
         """Send what has not been sent yet."""
@@ -69,8 +71,8 @@ class OpenTelemetryTracing:
 class CallSpan:
     """The span of one call."""
 
-    def __init__(self, tracer: Any, span: Span) -> None:
-        self._tracer, self._span = tracer, span
+    def __init__(self, tracer: Any, span: Span, began: tuple[int, float]) -> None:
+        self._tracer, self._span, self._began = tracer, span, began
 
     def end(self, status: grpc.StatusCode, call: Call) -> None:
         """Add the stages and what was noted, and end."""
@@ -84,8 +86,8 @@ class CallSpan:
         if status in _ERRORS:
             span.set_status(Status(StatusCode.ERROR, str(call.notes.get("error", status.name))))
         within = set_span_in_context(span)
-        epoch = time_ns() - perf_counter_ns()
+        wall_ns, clock = self._began
         for stage, seconds in call.seconds.items():
-            begin = epoch + int(call.begins[stage] * 1e9)
+            begin = wall_ns + int((call.begins[stage] - clock) * 1e9)
             self._tracer.start_span(stage, context=within, start_time=begin).end(begin + int(seconds * 1e9))
         span.end()

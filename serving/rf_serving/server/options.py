@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from rf_platform.errors import ConfigError, UsageError
+from rf_platform.errors import ConfigError, TooManyError, UsageError
 from rf_serving.server.tls import TlsFiles
 
 
@@ -27,13 +27,15 @@ class Limits:
         """Check the number of items or events in a request.
 
         Raises:
-            UsageError: there are none, or more than :attr:`max_batch`; the message begins with ``field``.
+            UsageError: there are none; the message begins with ``field``.
+            TooManyError: there are more than :attr:`max_batch`.
         """
         if count == 0:
             raise UsageError(f"{field}: must not be empty")
         if count > self.max_batch:
-            raise UsageError(
-                f"{field}: {count} are given, and a request may have {self.max_batch} (--max-batch); split it"
+            raise TooManyError(
+                f"{field}: {count} are given, and a request may have {self.max_batch} (--max-batch); split it",
+                self.max_batch,
             )
 
 
@@ -46,6 +48,10 @@ class ServeOptions:
     """0 chooses a free one."""
     front: Literal["grpc", "http2"] = "grpc"
     """Implementation of HTTP/2: gRPC's own server, or ours."""
+    http_port: int | None = None
+    """Port of HTTP with JSON; None: not offered, 0 chooses a free one."""
+    http_origins: tuple[str, ...] = ()
+    """Origins of pages that may call over HTTP by script; ``*`` is any."""
     workers: int = 1
     """Processes that share the port."""
     bundle: str | None = None
@@ -67,6 +73,8 @@ class ServeOptions:
     """Shortest interval of clients' pings; a client that pings more often is disconnected."""
     connection_idle_seconds: float = 1800.0
     """Time without a call after which a connection is closed."""
+    max_connections: int = 4096
+    """Connections that a process holds at once."""
     connection_age_seconds: float | None = None
     """Lifetime of a connection, after which balancers redistribute callers; None: no limit."""
     fetch_seconds: float = 0.05
@@ -87,24 +95,49 @@ class ServeOptions:
     """Serve others than this machine without TLS or tokens."""
     log_level: str = "info"
 
+    @property
+    def local_only(self) -> bool:
+        """Whether nothing but this machine's own address protects the server."""
+        return self.tokens is None and not self.insecure and is_loopback(self.host)
+
     def check(self) -> None:
         """Refuse to be open to others by accident.
 
         Raises:
             ConfigError: the address is not loopback, and TLS or tokens are missing.
-            UsageError: the host has no address.
+            UsageError: the host has no address, the two ports are one, or there are origins and no port.
         """
-        if self.insecure or is_loopback(self.host):
-            return
-        missing = [
-            *([] if self.tls is not None else ["TLS (--tls-cert FILE --tls-key FILE)"]),
-            *([] if self.tokens is not None else ["tokens (--tokens FILE, made by `rf token add`)"]),
-        ]
-        if missing:
-            raise ConfigError(
-                f"--host {self.host} can be reached by others, and there is no {' and no '.join(missing)}; add what is missing, "
-                f"listen on 127.0.0.1, or say --insecure if a proxy or the network protects this port"
-            )
+        if self.http_port is not None and self.http_port == self.port != 0:
+            raise UsageError(f"--http-port {self.http_port} is the port of gRPC, too; choose another one")
+        if self.http_origins and self.http_port is None:
+            raise UsageError("--http-origin is for calls over HTTP, and there is no --http-port; give one")
+        check_exposure(self.host, tls=self.tls is not None, tokens=self.tokens is not None, insecure=self.insecure)
+
+
+def check_exposure(host: str, *, tls: bool, tokens: bool, insecure: bool) -> None:
+    """Refuse an address that others can reach, unless callers are kept apart.
+
+    Args:
+        host: address to listen on.
+        tls: whether connections are encrypted.
+        tokens: whether callers need a token.
+        insecure: whether that was said to be fine.
+
+    Raises:
+        ConfigError: the address is not loopback, and TLS or tokens are missing.
+        UsageError: the host has no address.
+    """
+    if insecure or is_loopback(host):
+        return
+    missing = [
+        *([] if tls else ["TLS (--tls-cert FILE --tls-key FILE)"]),
+        *([] if tokens else ["tokens (--tokens FILE, made by `rf token add`)"]),
+    ]
+    if missing:
+        raise ConfigError(
+            f"--host {host} can be reached by others, and there is no {' and no '.join(missing)}; add what is missing, "
+            f"listen on 127.0.0.1, or say --insecure if a proxy or the network protects this port"
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -120,3 +153,23 @@ def is_loopback(host: str) -> bool:
             f"--host {host} has no address: {error.strerror}; give a name or an address of this machine"
         ) from error
     return all(ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+
+
+def is_own_name(host: str, own: str) -> bool:
+    """Say whether a ``Host`` is this machine by its own address.
+
+    Without tokens, a page of another site could call a server that only this machine reaches, if its name were made to lead
+    here (DNS rebinding).
+
+    Args:
+        host: the header, with or without a port.
+        own: address that the server listens on.
+    """
+    name = host.rpartition(":")[0] if host.rpartition("]")[2].count(":") else host
+    name = name.strip("[]").lower()
+    if name in ("", "localhost", own.lower()):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

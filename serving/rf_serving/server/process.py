@@ -32,6 +32,8 @@ def run_alone(settings: Settings, options: ServeOptions) -> int:
     configure_logs(options.log_level)
     # Before the libraries are imported, which takes seconds.
     check_free(options.host, options.port)
+    if options.http_port is not None:
+        check_free(options.host, options.http_port, "--http-port")
     from rf_serving.server.run import serve
 
     return 0 if _run(serve(settings, options)) else 1

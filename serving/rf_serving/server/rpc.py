@@ -7,13 +7,14 @@ the tables in ``docs/operations.md`` and ``docs/serving.md`` are generated from 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import ServiceDescriptor
 
 from rf_platform.errors import RfError
+from rf_serving.server.quick_calls import QuickMethod
 
 
 class Meaning(NamedTuple):
@@ -53,8 +54,8 @@ STATUSES: Mapping[str, Meaning] = {
 
 _ANY = tuple(name for name in STATUSES if name not in ("FAILED_PRECONDITION", "DATA_LOSS"))
 METHOD_STATUSES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "RetrievalService": {"Retrieve": tuple(STATUSES)},
-    "CatalogService": {"UpsertItems": _ANY, "DeleteItems": _ANY, "GetItems": _ANY},
+    "RetrievalService": {"Retrieve": tuple(STATUSES), "SimilarItems": _ANY},
+    "CatalogService": {"UpsertItems": _ANY, "DeleteItems": _ANY, "GetItems": _ANY, "ListItems": _ANY},
     "FeedbackService": {"RecordEvents": _ANY},
     "DeploymentService": {"GetDeployment": _ANY},
 }
@@ -73,8 +74,13 @@ class Role(IntEnum):
 
 
 METHOD_ROLES: Mapping[str, Mapping[str, Role]] = {
-    "RetrievalService": {"Retrieve": Role.READ},
-    "CatalogService": {"UpsertItems": Role.WRITE, "DeleteItems": Role.WRITE, "GetItems": Role.READ},
+    "RetrievalService": {"Retrieve": Role.READ, "SimilarItems": Role.READ},
+    "CatalogService": {
+        "UpsertItems": Role.WRITE,
+        "DeleteItems": Role.WRITE,
+        "GetItems": Role.READ,
+        "ListItems": Role.READ,
+    },
     "FeedbackService": {"RecordEvents": Role.WRITE},
     "DeploymentService": {"GetDeployment": Role.ADMIN},
 }
@@ -94,6 +100,8 @@ class Service:
     """Answers the calls with coroutines; raises :class:`~rf_platform.errors.RfError` for what is not possible."""
     add: Callable[[Any, Any], None]
     """The generated function that adds the servicer to a server."""
+    quick: Mapping[str, QuickMethod] = field(default_factory=dict)
+    """Answers messages of a method without a task, by the method's name."""
 
     def __post_init__(self) -> None:
         """Make sure that every method has a role: nothing is open by omission."""

@@ -69,6 +69,7 @@ async def serve(
             "address": server.address,
             "host": options.host,
             "port": server.port,
+            **({"http_port": server.http_port} if server.http_port is not None else {}),
             "bundle": bundle.name,
             "items": len(bundle.item_ids),
             "index": bundle.manifest.index.kind,

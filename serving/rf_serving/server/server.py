@@ -1,4 +1,4 @@
-"""The gRPC server: services, health, reflection, drain."""
+"""The server: its ports, services, health, reflection, drain."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,10 +18,12 @@ from rf_serving.retrieval.retriever import Retriever
 from rf_serving.server.admission import Admission
 from rf_serving.server.authentication import Authentication
 from rf_serving.server.http2_port import Http2Port
+from rf_serving.server.http_port import HttpPort
 from rf_serving.server.interceptor import CallInterceptor
 from rf_serving.server.metrics import ServerMetrics
+from rf_serving.server.open_files import room_for
 from rf_serving.server.options import ServeOptions
-from rf_serving.server.shared_port import joined
+from rf_serving.server.shared_port import explained, joined
 from rf_serving.server.tls import ServerCertificates
 from rf_serving.server.tracing import NO_TRACING, Tracing
 from rf_serving.server.wiring import ServerComponents
@@ -68,6 +70,8 @@ class RetrievalServer:
         """
         options.check()
         self._options, self._metrics = options, metrics
+        ports = 1 if options.http_port is None else 2
+        connections = room_for(options.max_connections * ports) // ports
         authentication = Authentication(options.tokens) if options.tokens is not None else None
         self._interceptor = CallInterceptor(
             metrics,
@@ -85,6 +89,7 @@ class RetrievalServer:
                 ("grpc.max_receive_message_length", options.limits.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", _STREAMS),
+                ("grpc.max_allowed_incoming_connections", connections),
                 *_connection_options(options),
                 # A loop that cannot keep up even with refusing would otherwise answer only calls that are too old.
                 ("grpc.server.max_pending_requests", options.max_pending),
@@ -93,9 +98,12 @@ class RetrievalServer:
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
         self._certificates = None if options.tls is None else ServerCertificates(options.tls, metrics.certificate_ends)
-        self._shared_port = shared_port
-        self.port = options.port
-        self._http2 = Http2Port(options, self._certificates) if options.front == "http2" else None
+        self._shared_port, self._draining = shared_port, False
+        self.port, self.http_port = options.port, options.http_port
+        self._http = None
+        if options.http_port is not None:
+            self._http = HttpPort(options, self._certificates, metrics, connections)
+        self._http2 = Http2Port(options, self._certificates, metrics, connections) if options.front == "http2" else None
         if not shared_port:
             self._bind()
 
@@ -123,6 +131,8 @@ class RetrievalServer:
         await self._server.start()
         if self._http2 is not None:
             await self._http2.start(self._interceptor, parts.services, (health.SERVICE_NAME, *REFLECTION_SERVICES))
+        if self._http is not None:
+            self._http.answer(self._interceptor, parts.services, lambda: not self._draining)
 
     @property
     def address(self) -> str:
@@ -132,16 +142,20 @@ class RetrievalServer:
     @property
     def active(self) -> int:
         """Number of calls in flight."""
-        return self._interceptor.active
+        return self._interceptor.reports.active
 
     async def cut(self) -> None:
         """Cancel the calls in flight, while the server drains."""
-        if self._http2 is not None:
-            await self._http2.close()
+        for port in self._own_ports():
+            await port.close()
         await self._server.stop(None)
 
     def _bind(self) -> None:
         address = self.address
+        if self._http is not None:
+            assert self._options.http_port is not None
+            with explained(self._options.host, self._options.http_port, "--http-port"):
+                self.http_port = self._http.bind(self._options.host, self._options.http_port, shared=self._shared_port)
         try:
             if self._http2 is not None:
                 self.port = self._http2.bind(self._options.host, self.port, shared=self._shared_port)
@@ -156,25 +170,30 @@ class RetrievalServer:
 
     async def drain(self, seconds: float) -> bool:
         """Report NOT_SERVING, accept no more calls, finish those in flight; return whether all were finished in time."""
+        self._draining = True
         await self._health.enter_graceful_shutdown()
         stopping = asyncio.create_task(self._server.stop(seconds + _LINGER_SECONDS))
-        if self._http2 is not None:
-            self._http2.retire()
+        for port in self._own_ports():
+            port.retire()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle(), seconds)
-        finished = not self._interceptor.active
+        finished = not self._interceptor.reports.active
         # Left are replies on their way out, and health watches and reflection streams, which end when the caller pleases.
         await self._server.stop(_LINGER_SECONDS if finished else None)
         await stopping
-        if self._http2 is not None:
-            await self._http2.close()
+        for port in self._own_ports():
+            await port.close()
         return finished
 
     async def _idle(self) -> None:
         """Return when no call is being answered."""
-        await self._interceptor.wait_until_idle()
-        if self._http2 is not None:
-            await self._http2.wait_until_answered()
+        await self._interceptor.reports.wait_until_idle()
+        for port in self._own_ports():
+            await port.wait_until_answered()
+
+    def _own_ports(self) -> list[Http2Port | HttpPort]:
+        """Return the ports that gRPC's server does not look after."""
+        return [port for port in (self._http2, self._http) if port is not None]
 
 
 def _connection_options(options: ServeOptions) -> list[tuple[str, int]]:

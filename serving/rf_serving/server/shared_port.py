@@ -14,19 +14,24 @@ def joined(host: str, port: int) -> str:
     return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
 
-def check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int, option: str = "--port") -> None:
     """Check that no process listens on a port, not even one that would share it.
+
+    Args:
+        host: to listen on.
+        port: to listen on.
+        option: that gave the port.
 
     Raises:
         UsageError: the address is taken or not ours.
     """
-    with _explained(host, port), _socket(host, port) as (probe, address):
+    with explained(host, port, option), _socket(host, port) as (probe, address):
         probe.bind(address)
         probe.listen()
 
 
 @contextmanager
-def shared_port(host: str, port: int) -> Iterator[int]:
+def shared_port(host: str, port: int, option: str = "--port") -> Iterator[int]:
     """Hold a port for processes that share it (``SO_REUSEPORT``), and give its number; 0 chooses a free one.
 
     The kernel hands each new connection to one of the listeners; this process is none. Another server is refused the port,
@@ -36,8 +41,8 @@ def shared_port(host: str, port: int) -> Iterator[int]:
         UsageError: the address is taken or not ours.
     """
     if port:
-        check_free(host, port)
-    with _explained(host, port), _socket(host, port) as (held, address):
+        check_free(host, port, option)
+    with explained(host, port, option), _socket(host, port) as (held, address):
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(address)
         yield int(held.getsockname()[1])
@@ -55,11 +60,16 @@ def _socket(host: str, port: int) -> Iterator[tuple[socket.socket, Any]]:
 
 
 @contextmanager
-def _explained(host: str, port: int) -> Iterator[None]:
+def explained(host: str, port: int, option: str = "--port") -> Iterator[None]:
+    """Say of an address that cannot be bound what to change.
+
+    Raises:
+        UsageError: it cannot be bound.
+    """
     try:
         yield
     except OSError as error:
         raise UsageError(
             f"the address {joined(host, port)} cannot be bound: it is in use or not this machine's; choose another --host or "
-            f"--port"
+            f"{option}"
         ) from error

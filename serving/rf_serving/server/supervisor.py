@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from multiprocessing import connection, get_context
@@ -44,10 +44,18 @@ def supervise(settings: Settings, options: ServeOptions) -> int:
         RfError: a worker cannot start, or ends before all of them serve; the others are ended.
     """
     configure_logs(options.log_level)
-    with shared_port(options.host, options.port) as port, _wakes_at_signals() as wake:
-        workers = _Workers(settings, replace(options, port=port), wake)
+    with (
+        shared_port(options.host, options.port) as port,
+        _shared_http_port(options) as http_port,
+        _wakes_at_signals() as wake,
+    ):
+        workers = _Workers(settings, replace(options, port=port, http_port=http_port), wake)
         with exposed(workers.metrics.registry, options.metrics_host, options.metrics_port) as metrics_port:
             return workers.run({} if metrics_port is None else {"metrics_port": metrics_port})
+
+
+def _shared_http_port(options: ServeOptions) -> AbstractContextManager[int | None]:
+    return nullcontext() if options.http_port is None else shared_port(options.host, options.http_port, "--http-port")
 
 
 @dataclass(eq=False)

@@ -1,7 +1,7 @@
 """Certificates of the server, and of its callers where these have to show one."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,8 @@ import structlog
 
 from rf_platform.errors import ConfigError
 
+PROTOCOLS = ("h2", "http/1.1")
+"""Protocols of ports, as TLS names them (ALPN)."""
 _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x17, 0x18, 0xA0
 
 
@@ -106,7 +108,7 @@ class ServerCertificates:
         self._files, self._seen, self._refused = files, self._signature(files), ""
         self._observe, self._clock = observe, now
         self._log = structlog.get_logger("rf_serving")
-        self._configuration, self._context, self._valid = self._read()
+        self._configuration, self._contexts, self._valid = self._read()
         self._said(self._valid)
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -115,13 +117,18 @@ class ServerCertificates:
             self._configuration, self._now, require_client_authentication=self._files.client_ca is not None
         )
 
-    def context(self) -> ssl.SSLContext:
-        """Return the context of a port of ours, for HTTP/2; each handshake takes the certificates as they are by then."""
-        _, context, _ = self._read()
+    def context(self, protocol: str) -> ssl.SSLContext:
+        """Return the context of a port of ours; each handshake takes the certificates as they are by then.
+
+        Args:
+            protocol: of the port, one of :data:`PROTOCOLS`.
+        """
+        _, contexts, _ = self._read()
+        context = contexts[protocol]
 
         def renew(connection: Any, name: str | None, first: ssl.SSLContext) -> None:
             self._now()
-            connection.context = self._context
+            connection.context = self._contexts[protocol]
 
         context.sni_callback = renew  # called for every handshake, also for those that name no server
         return context
@@ -139,7 +146,7 @@ class ServerCertificates:
                 self._log.error("certificates not read again", error=refused)
         return self._configuration
 
-    def _take(self, configuration: Any, context: ssl.SSLContext, valid: Validity) -> None:
+    def _take(self, configuration: Any, contexts: Mapping[str, ssl.SSLContext], valid: Validity) -> None:
         now = self._clock()
         if self._valid.holds(now) and not valid.holds(now):
             begins, ends = _dates(valid).values()
@@ -147,7 +154,7 @@ class ServerCertificates:
                 f"the certificate {self._files.certificate} is valid from {begins} to {ends}, and the one that is shown is valid "
                 f"now; it stays until the files have one that is valid, too"
             )
-        self._configuration, self._context, self._valid = configuration, context, valid
+        self._configuration, self._contexts, self._valid = configuration, contexts, valid
         self._log.info("certificates read again", certificate=str(self._files.certificate), **_dates(valid))
         self._said(valid)
 
@@ -157,16 +164,16 @@ class ServerCertificates:
             shown = str(self._files.certificate)
             self._log.error("certificate is not valid", certificate=shown, **_dates(valid), remedy="replace the files")
 
-    def _read(self) -> tuple[Any, ssl.SSLContext, Validity]:
+    def _read(self) -> tuple[Any, Mapping[str, ssl.SSLContext], Validity]:
         files = self._files
         try:
-            context = _context(files)
+            contexts = {protocol: _context(files, protocol) for protocol in PROTOCOLS}
             certificate = files.certificate.read_bytes()
             configuration = grpc.ssl_server_certificate_configuration(
                 [(files.key.read_bytes(), certificate)],
                 root_certificates=files.client_ca.read_bytes() if files.client_ca is not None else None,
             )
-            return configuration, context, validity_of(certificate.decode("ascii", "replace"))
+            return configuration, contexts, validity_of(certificate.decode("ascii", "replace"))
         except (OSError, ssl.SSLError, ValueError) as error:
             named = ", ".join(str(path) for path in (files.certificate, files.key, files.client_ca) if path is not None)
             raise ConfigError(
@@ -185,8 +192,8 @@ class ServerCertificates:
         return [(state.st_mtime_ns, state.st_ino) for state in states]
 
 
-def _context(files: TlsFiles) -> ssl.SSLContext:
-    """Return a context for HTTP/2 (RFC 9113, section 9.2) with these files.
+def _context(files: TlsFiles, protocol: str) -> ssl.SSLContext:
+    """Return a context with these files, as HTTP/2 wants it (RFC 9113, section 9.2).
 
     No session is resumed: it would go on without the certificates that are asked for now.
     """
@@ -194,7 +201,7 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = 0
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([protocol])
     context.load_cert_chain(files.certificate, files.key)
     if files.client_ca is not None:
         context.load_verify_locations(files.client_ca)

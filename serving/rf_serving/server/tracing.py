@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import grpc
 
 from rf_platform.errors import ConfigError
+from rf_platform.redaction import without_password
 from rf_platform.settings import Settings
 from rf_serving.server.call_context import Call
 
@@ -60,7 +61,7 @@ def open_tracing(settings: Settings) -> Tracing:
         from rf_serving.server.opentelemetry_tracing import OpenTelemetryTracing
     except ImportError as error:
         raise ConfigError(
-            f"RF_OTEL_ENDPOINT={settings.otel_endpoint!r} is set, but OpenTelemetry is not installed ({error}); run `pip install "
-            f"'retrievalformer[otel]'`, or unset it"
+            f"RF_OTEL_ENDPOINT={without_password(settings.otel_endpoint)!r} is set, but OpenTelemetry is not installed "
+            f"({error}); run `pip install 'retrievalformer[otel]'`, or unset it"
         ) from error
     return OpenTelemetryTracing.exporting(settings.otel_endpoint, settings.otel_sample)

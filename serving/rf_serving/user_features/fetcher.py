@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,10 @@ import structlog
 from rf_platform.errors import CorruptError, UnavailableError
 from rf_platform.features.dtype import Dtype
 from rf_platform.features.expiry import now_us
-from rf_platform.features.seen import ITEMS, VIEW, decode_ids, seen_view
+from rf_platform.features.seen import COUNTS, ITEMS, TIMES, TYPES, VIEW, decode_ids, decode_times, seen_view
 from rf_platform.features.spec import FeatureSpec, FieldSpec
-from rf_serving.bundle.served import ServedBundle
-from rf_serving.user_features.features import UserFeatures
-from rf_serving.user_features.online_rows import OnlineRows, Row, plain
+from rf_serving.user_features.features import SeenEvents, SeenRead, UserFeatures
+from rf_serving.user_features.online_rows import READ_AT, OnlineRows, Row, plain
 from rf_serving.user_features.online_store import WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ _MICROSECONDS = 1_000_000
 _NO_TIME = -(2**63)
 """Feast's value for a missing time."""
 _SEEN = f"{VIEW}__{ITEMS}"
+_MORE = {SeenRead.NOTHING: (), SeenRead.ITEMS: (ITEMS,), SeenRead.EVENTS: (ITEMS, TYPES, COUNTS, TIMES)}
+
+
+class Described(Protocol):
+    """Anything with a FeatureSpec, such as a bundle."""
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """Says which features are read."""
 
 
 class FeatureFetcher:
@@ -34,7 +43,7 @@ class FeatureFetcher:
     Not safe for several threads at once: an online store's connection belongs to one.
     """
 
-    def __init__(self, store: "FeatureStore", bundle: ServedBundle, clock: Callable[[], int] = now_us) -> None:
+    def __init__(self, store: "FeatureStore", bundle: Described, clock: Callable[[], int] = now_us) -> None:
         """Resolve the views.
 
         Args:
@@ -45,7 +54,8 @@ class FeatureFetcher:
         spec = bundle.spec
         self._profile, self._context, self._items = _read_by(spec)
         fields = [(f.view, f.field) for f in (*self._profile, *spec.history)]
-        self._rows = OnlineRows(store, fields, clock, more=(seen_view(store, spec), [ITEMS]))
+        self._rows = OnlineRows(store, fields, clock, more=seen_view(store, spec))
+        self._views = sorted({view for view, _ in fields})
         self._told = Event()
 
     def reads_as(self, other: "FeatureFetcher") -> bool:
@@ -68,12 +78,12 @@ class FeatureFetcher:
         other._rows = self._rows.connected(wait_seconds)
         return other
 
-    def fetch(self, user_id: int | str, *, seen: bool = False) -> UserFeatures:
+    def fetch(self, user_id: int | str, *, seen: int = SeenRead.NOTHING) -> UserFeatures:
         """Return the features of a user; of an unknown user, none.
 
         Args:
             user_id: the user.
-            seen: whether to read the seen set as well.
+            seen: what to read of the seen set as well (:class:`SeenRead`).
 
         Raises:
             UnavailableError: the online store cannot be read.
@@ -81,18 +91,26 @@ class FeatureFetcher:
         """
         return self.fetch_many([user_id], seen=seen)[0]
 
-    def fetch_many(self, user_ids: Sequence[int | str], *, seen: bool = False) -> list[UserFeatures]:
-        """Return the features of users, in order, read in one round trip; see :meth:`fetch`."""
-        return [self.decode(user, row) for user, row in zip(user_ids, self.read(user_ids, seen=seen), strict=True)]
+    def fetch_many(
+        self, user_ids: Sequence[int | str], *, seen: int = SeenRead.NOTHING, timed: bool = False
+    ) -> list[UserFeatures]:
+        """Return the features of users, in order, read in one round trip; see :meth:`fetch` and :meth:`read`."""
+        rows = self.read(user_ids, seen=seen, timed=timed)
+        return [self.decode(user, row) for user, row in zip(user_ids, rows, strict=True)]
 
-    def read(self, user_ids: Sequence[int | str], *, seen: bool = False) -> list[Row]:
+    def read(self, user_ids: Sequence[int | str], *, seen: int = SeenRead.NOTHING, timed: bool = False) -> list[Row]:
         """Return what the store has of users, for :meth:`decode`.
+
+        Args:
+            user_ids: the users.
+            seen: what to read of the seen set as well.
+            timed: whether to read the event timestamps of the rows, too.
 
         Raises:
             UnavailableError: the online store cannot be read.
         """
         try:
-            rows = self._rows.read(user_ids, more=seen)
+            rows = self._rows.read(user_ids, more=_MORE[SeenRead(seen)], timed=timed)
         except Exception as error:  # each online store raises its own classes
             whose = f"user_id {user_ids[0]!r}" if len(user_ids) == 1 else f"{len(user_ids)} users"
             raise UnavailableError(
@@ -111,8 +129,11 @@ class FeatureFetcher:
         profile = {f.name: _scalar(f.type, row.get(f.name)) for f in self._profile}
         items = plain(row.get(self._items.name)) if self._items else None
         seen = decode_ids(row[_SEEN]) if _SEEN in row else None
+        events = _events(row, len(seen)) if seen is not None else None
+        read_us = row.get(READ_AT, 0)
+        moments = {view: row[view] for view in self._views if view in row} if read_us else None
         if not items:
-            return UserFeatures(profile=profile, seen=seen)
+            return UserFeatures(profile=profile, seen=seen, seen_events=events, moments=moments, read_us=read_us)
         context: dict[str, list[Any]] = {}
         timestamps: npt.NDArray[np.int64] | None = None
         for f in self._context:
@@ -130,7 +151,29 @@ class FeatureFetcher:
                 timestamps = np.array(array, np.int64) * _MICROSECONDS
             else:
                 context[f.name] = array
-        return UserFeatures(profile=profile, items=items, timestamps=timestamps, context=context, seen=seen)
+        return UserFeatures(
+            profile=profile,
+            items=items,
+            timestamps=timestamps,
+            context=context,
+            seen=seen,
+            seen_events=events,
+            moments=moments,
+            read_us=read_us,
+        )
+
+    def moments(self, user_id: int | str) -> dict[str, datetime]:
+        """Return when what the store has of a user was true, by view.
+
+        Raises:
+            UnavailableError: the online store cannot be read.
+        """
+        try:
+            return self._rows.moments(user_id)
+        except Exception as error:  # each online store raises its own classes
+            raise UnavailableError(
+                f"the features of user_id {user_id!r} cannot be read: the online store does not answer"
+            ) from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -153,6 +196,17 @@ class FeatureFetcher:
 
 def _read_by(spec: FeatureSpec) -> tuple[tuple[FieldSpec, ...], tuple[FieldSpec, ...], FieldSpec | None]:
     return spec.inputs("user"), spec.inputs("context"), spec.history_items
+
+
+def _events(row: Row, count: int) -> SeenEvents | None:
+    """Return the types and times of a seen set; None where only its ids were read."""
+    names = row.get(f"{VIEW}__{TYPES}")
+    if names is None:
+        return None
+    held = {name.removeprefix(f"{VIEW}__"): value for name, value in row.items() if name.startswith(f"{VIEW}__")}
+    counts = held[COUNTS].int64_list_val.val
+    types = np.repeat(np.array(list(names.string_list_val.val), object), list(counts))
+    return SeenEvents(types, decode_times(held, count)) if len(types) == count else None
 
 
 def _scalar(dtype: Dtype, value: Any) -> Any:

@@ -68,6 +68,27 @@ class EntityKeys:
         (sample,) = python_values_to_proto_values(["x" if value_type.name == "STRING" else 1], value_type)
         self._field = str(sample.WhichOneof("val"))
         self._value, self._key, self._serialize = Value, EntityKey, serialize_entity_key
+        self._head = self._common_head()
+
+    def bytes_of(self, each: int | str) -> bytes | None:
+        """Return the key of an id; None for an id that the entity cannot have."""
+        if self._head is not None and type(each) is int and each.bit_length() < 64:
+            return self._head + each.to_bytes(8, "little", signed=True)
+        key = self.of(each)
+        return None if key is None else key[0]
+
+    def _common_head(self) -> bytes | None:
+        """Return what the keys of all integers begin with, if the integer itself is all that follows; None if it is not."""
+        if self._field != "int64_val":
+            return None
+        heads: set[bytes] = set()
+        for each in (0, 1, -1, 2**63 - 1, -(2**63)):
+            key = self.of(each)
+            end = each.to_bytes(8, "little", signed=True)
+            if key is None or not key[0].endswith(end):
+                return None
+            heads.add(key[0].removesuffix(end))
+        return heads.pop() if len(heads) == 1 else None
 
     def of(self, each: int | str) -> "tuple[bytes, EntityKey] | None":
         """Return the key of an id, as bytes and as a message; None for an id that the entity cannot have."""

@@ -18,7 +18,7 @@ from rf_protos.v1.retrieval_pb2 import Interaction, Session
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
-from rf_serving.user_features.features import UserFeatures
+from rf_serving.user_features.features import SeenEvents, UserFeatures
 from rf_serving.user_features.offered import OfferedFeatures
 from rf_serving.wire.ids import parse_id
 from rf_serving.wire.values import ValueReader
@@ -39,28 +39,32 @@ class SessionReader:
         self._meanings = meanings = _Meanings(spec, now)
         self._context = ValueReader(context_rules, lambda: {**meanings.unkept(), **now.context})
 
-    def read(self, session: Session, catalog: CatalogSnapshot) -> UserFeatures:
+    def read(self, session: Session, catalog: CatalogSnapshot, *, events: bool = False) -> UserFeatures:
         """Return the session's features: in the history are the wanted interactions, those that were only seen beside it.
 
         Args:
             session: what came with the request.
-            catalog: has to know its items.
+            catalog: knows its items; others are unknown, or refused where the session is strict.
+            events: whether types and times of what was seen are needed.
 
         Raises:
-            UsageError: an item, a feature name, a value or the order of times is wrong; the message begins with the field's path,
+            UsageError: an id, a feature name, a value or the order of times is wrong; the message begins with the field's path,
                 such as ``session.history[3].item_id``.
         """
         history = session.history
-        items = [self._item(i, each.item_id, catalog) for i, each in enumerate(history)]
+        items = [
+            parse_id(each.item_id, self._bundle.spec.item.id_type, f"session.history[{i}].item_id")
+            for i, each in enumerate(history)
+        ]
+        unknown = self._unknown(items, catalog, strict=session.strict)
         profile, timestamps = self._profile.values(session.profile, "session.profile"), _timestamps(list(history))
         context = self._context.columns([each.context for each in history], "session.history[{}].context")
-        if not self._meanings.rules:
-            return UserFeatures(profile=profile, items=items, timestamps=timestamps, context=context)
+        if not self._meanings.rules and not events:
+            return UserFeatures(profile=profile, items=items, timestamps=timestamps, context=context, unknown=unknown)
         meanings = self._meanings.of(context, len(items))
         kept = [meaning == "wanted" for meaning in meanings]
-        beside = [
-            item for item, meaning in zip(items, meanings, strict=True) if meaning != "wanted" and meaning in SEEN
-        ]
+        seen = [m in SEEN and (events or m != "wanted") for m in meanings]
+        beside = list(compress(items, seen))
         ids = self._bundle.spec.item.id_type
         return UserFeatures(
             profile=profile,
@@ -68,14 +72,30 @@ class SessionReader:
             timestamps=None if timestamps is None else timestamps[kept],
             context={name: list(compress(column, kept)) for name, column in context.items()},
             seen=np.array(beside, np.int64) if ids == "int64" else [str(item) for item in beside],
+            seen_events=self._events(context, timestamps, seen) if events else None,
+            unknown=unknown,
         )
 
-    def _item(self, position: int, text: str, catalog: CatalogSnapshot) -> int | str:
-        path = f"session.history[{position}].item_id"
-        item = parse_id(text, self._bundle.spec.item.id_type, path)
-        if catalog.row_of(item) == NO_ROW:
-            raise UsageError(f"{path}: {shown(text)} is not an item of the catalog of bundle '{self._bundle.name}'")
-        return item
+    def _events(
+        self, context: Mapping[str, Sequence[Any]], timestamps: npt.NDArray[np.int64] | None, seen: Sequence[bool]
+    ) -> SeenEvents:
+        types = [event[EVENT_TYPE] for event in self._meanings.events(context, len(seen))]
+        seconds = np.zeros(len(seen), np.int64) if timestamps is None else timestamps // 1_000_000
+        return SeenEvents(np.array(list(compress(types, seen)), object), seconds[np.array(seen, np.bool_)])
+
+    def _unknown(self, items: Sequence[int | str], catalog: CatalogSnapshot, *, strict: bool) -> list[str]:
+        """Return the ids of which the catalog never had an item, in order, each once."""
+        unknown: dict[int | str, int] = {}
+        for position, item in enumerate(items):
+            if catalog.row_of(item) == NO_ROW:
+                unknown.setdefault(item, position)
+        if strict and unknown:
+            item, position = next(iter(unknown.items()))
+            raise UsageError(
+                f"session.history[{position}].item_id: {shown(str(item))} is not an item of the catalog of bundle "
+                f"'{self._bundle.name}'; without `strict` such interactions are left out"
+            )
+        return [str(item) for item in unknown]
 
 
 class _Meanings:
@@ -103,13 +123,18 @@ class _Meanings:
 
     def of(self, context: Mapping[str, Sequence[Any]], count: int) -> list[Meaning]:
         """Return the meaning of each of ``count`` interactions, by the columns of their contexts."""
-        columns, rules = self._columns, self.rules
+        rules = self.rules
+        return [meaning_of(rules, event) for event in self.events(context, count)]
+
+    def events(self, context: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
+        """Return the columns of each of ``count`` interactions, the type of event among them."""
+        columns = self._columns
         events: list[dict[str, Any]] = [{} for _ in range(count)]
         for name, values in context.items():
             for event, value in zip(events, values, strict=True):
                 if value is not None:
                     event[columns.get(name, name)] = value
-        return [meaning_of(rules, {EVENT_TYPE: DEFAULT_TYPE, **event}) for event in events]
+        return [{EVENT_TYPE: DEFAULT_TYPE, **event} for event in events]
 
 
 def _timestamps(history: list[Interaction]) -> npt.NDArray[np.int64] | None:

@@ -25,3 +25,16 @@ def parse_id(text: str, id_type: IdType, field: str) -> int | str:
     if number is None or str(number) != text or number not in _INT64:
         raise UsageError(f"{field}: {shown(text)} is not an id here; ids are whole numbers, written like 42")
     return number
+
+
+def id_of(text: str, id_type: IdType) -> int | str | None:
+    """Return a recorded id in the catalog's type; None for one that was recorded when ids were of another type."""
+    try:
+        return parse_id(text, id_type, "id")
+    except UsageError:
+        return None
+
+
+def typed(text: str, id_type: IdType) -> int | str:
+    """Return a recorded id in the catalog's type."""
+    return int(text) if id_type == "int64" else text

@@ -91,6 +91,8 @@ def value_path(path: str, name: str) -> str:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """Return what may have been meant by a name that is not known."""
+    if own := [each for each in known if each.endswith(f"__{name}")]:  # a field without its view
+        return f"did you mean {' or '.join(own[:3])}?"
     if close := get_close_matches(name[:200], known, n=1):
         return f"did you mean {close[0]}?"
     more = ", …" if len(known) > _SHOWN_NAMES else ""
@@ -110,9 +112,15 @@ def plain_value(value: FeatureValue, rule: FieldRule) -> Any:
     case, fits = value.WhichOneof("value"), rule.dtype.case
     if case is None:
         return None
-    if case not in (fits, WHOLE.get(fits)):
+    if case not in (fits, WHOLE.get(fits), *_as_text(rule.dtype)):
         raise UnfitError(f"{case} is given, but the feature is {rule.dtype}: set {fits}")
     return rule.of(given_value(value))
+
+
+def _as_text(dtype: Dtype) -> tuple[str, ...]:
+    """Return the cases that hold values in another form, which :mod:`rf_platform.literals` reads: texts, and ids as numbers."""
+    whole = ("int_list" if dtype.is_list else "int_value",) if dtype.element == "String" else ()
+    return ("string_value", "string_list", *whole) if dtype.is_list else ("string_value", *whole)
 
 
 def given_value(value: FeatureValue) -> Any:
@@ -134,7 +142,7 @@ def given_elements(value: FeatureValue, element: Dtype) -> list[Any]:
         UnfitError: the value is of another type, or an empty list.
     """
     case, fits = value.WhichOneof("value"), (element.case, Dtype(element.element, is_list=True).case)
-    if case not in fits:
+    if case not in (*fits, *_as_text(Dtype(element.element, is_list=True)), *_as_text(element)):
         raise UnfitError(f"{case or 'nothing'} is given, but the feature holds {element}: set {' or '.join(fits)}")
     found = given_value(value)
     if found == []:

@@ -35,6 +35,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Encoding requests: CPU of one alone and of many together.",
         "benchmarks.md#encoding-requests",
     ),
+    "text": Benchmark(
+        "rf_bench.text.command:app",
+        "Sentence encoders: texts a second together, alone and from the cache.",
+        "text.md#cost",
+    ),
     "fetch": Benchmark(
         "rf_bench.fetch.command:app",
         "The online store: one read per request beside Feast's own call.",
@@ -50,6 +55,21 @@ BENCHMARKS: dict[str, Benchmark] = {
         "Live catalog: from an upsert to the answers of another server.",
         "live-catalog.md#measured",
     ),
+    "rules": Benchmark(
+        "rf_bench.rules.command:app",
+        "Rules of a placement: cost of each kind in an answer, and the trade of diversity.",
+        "policies.md#measured",
+    ),
+    "experiments": Benchmark(
+        "rf_bench.experiments.command:app",
+        "Experiments: false alarms, coverage and power on simulated users.",
+        "experiments.md#measured",
+    ),
+    "arrivals": Benchmark(
+        "rf_bench.arrivals.command:app",
+        "First events: from an event to the answers of another server, and what learning costs.",
+        "live-catalog.md#measured",
+    ),
     "rerank": Benchmark(
         "rf_bench.rerank.command:app",
         "Re-ranking: cost by candidates and history, LIME beside the full ranker.",
@@ -59,6 +79,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "rf_bench.rerank_served.command:app",
         "Re-ranking in answers: what each order adds to a request of a bundle.",
         "benchmarks.md#re-ranking",
+    ),
+    "console": Benchmark(
+        "rf_bench.console.command:app",
+        "Pages of the console, and what a busy one costs the answers beside it.",
+        "console.md#measured",
     ),
     "train": Benchmark(
         "rf_bench.train.command:app",

@@ -80,7 +80,7 @@ def _command_line(context: typer.Context) -> str:
 
 
 def _public(value: Any) -> Any:
-    from rf_platform.doctor.reach import without_password
+    from rf_platform.redaction import without_password
 
     if isinstance(value, list):
         return [_public(each) for each in value]

@@ -46,7 +46,7 @@ def _other_content(path: Path) -> None:
             path.write_bytes(b"")
 
 
-_TEXT = frozenset({".yaml", ".json", ".csv", ".py"})
+_TEXT = frozenset({".yaml", ".json", ".csv", ".py", ".pem", ".pub"})
 _TABLE, _DATABASE = frozenset({".parquet"}), frozenset({".db"})
 _LINES, _WEIGHTS = frozenset({".jsonl", ".txt"}), frozenset({".pt", ".npy"})  # half of some lines is fewer lines
 

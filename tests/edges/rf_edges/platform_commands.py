@@ -9,6 +9,7 @@ _FEAST = "feast/registry.db"
 _REGISTRY = "registry.db"
 _ONLINE = "feast/online.db"
 _IMPORTS, _FEATURES = ("import", "rf_platform.data."), ("import", "rf_platform.features.")
+_SIGNATURE = ("import", "rf_platform.bundle.signature")
 _EXCHANGE = ("ctypes.dlsym", "renameat2")
 """Two directories are about to change places."""
 
@@ -44,6 +45,14 @@ EDGES = (
         writes=_REPLACED,
     ),
     Edge(name="data show", moments=(_IMPORTS, ("open", "import.json")), reads=(_RECORD,)),
+    Edge(
+        name="data guess",
+        arguments="{home}/inbox/log.csv {home}/inbox/items.parquet --out {home}/guessed.yaml",
+        reads=("inbox/log.csv", "inbox/items.parquet"),
+        passes=frozenset({("inbox/log.csv", "truncated"), ("inbox/items.parquet", "content")}),
+        writes=("guessed.yaml",),
+        moments=(_IMPORTS, ("os.rename", "guessed.yaml")),
+    ),
     Edge(
         name="data init-repo",
         needs_room=True,
@@ -101,6 +110,65 @@ EDGES = (
         reads=(_REGISTRY,),
         passes=_half(_REGISTRY),
         writes=("registry.db*",),
+    ),
+    Edge(
+        name="dataset list",
+        moments=(("import", "rf_platform.registry"), ("sqlite3.connect", "registry.db")),
+        reads=(_REGISTRY,),
+        passes=_half(_REGISTRY),
+        writes=("registry.db*",),
+    ),
+    *(
+        Edge(
+            name=f"runs {name}",
+            arguments=arguments,
+            moments=(("import", "rf_platform.registry"), ("sqlite3.connect", "registry.db")),
+            writes=("registry.db*",),
+        )
+        for name, arguments in (("list", ""), ("show", "done"), ("diff", "done begun"))
+    ),
+    Edge(
+        name="runs rm",
+        arguments="begun",
+        moments=(("import", "rf_platform.registry"), ("sqlite3.connect", "registry.db")),
+        writes=("registry.db*", "runs/*"),
+        after="runs list",
+        overtaken="the files of run 'begun' were removed before",
+    ),
+    Edge(
+        name="bundle keygen",
+        arguments="{home}/new.pem",
+        needs_room=True,
+        writes=("new.pem", "new.pem.pub"),
+        moments=(_SIGNATURE, ("os.link", "new.pem")),
+        after="bundles",
+        overtaken="new.pem exists already",
+    ),
+    Edge(
+        name="bundle sign",
+        arguments="first --key {home}/release.pem",
+        needs_room=True,
+        reads=("release.pem", "bundles/first/vectors.npy"),
+        writes=("bundles/first/*", "registry.db*"),
+        moments=(_SIGNATURE, ("os.rename", "signature.json")),
+    ),
+    Edge(
+        name="bundle verify",
+        arguments="second --key {home}/release.pem.pub",
+        reads=("release.pem.pub", "bundles/second/signature.json", "bundles/second/vectors.npy"),
+        writes=("registry.db*",),
+        moments=(_SIGNATURE, ("open", "manifest.json")),
+    ),
+    Edge(
+        name="skew replay",
+        alone=False,
+        moments=(("import", "rf_platform.skew"),),
+    ),
+    Edge(
+        name="skew monitor",
+        alone=False,
+        writes=("registry.db*",),
+        moments=(("import", "rf_platform.skew"),),
     ),
     Edge(
         name="doctor",

@@ -76,6 +76,14 @@ EDGES = (
         waits=True,
     ),
     Edge(
+        name="tune",
+        arguments=f"--recipe demo --name found --trials 1 --space train.learning_rate=0.001,0.002 {_ONE} {SMALL}",
+        reads=(_DATASET,),
+        writes=("tunings", "tunings/*", *_RUNS),
+        moments=(IMPORTS, ("open", "state.pt"), ("os.rename", "recipe.yaml")),
+        pause=("open", "state.pt"),
+    ),
+    Edge(
         name="rerank train",
         arguments=f"--run done --name other {RERANK}",
         reads=("runs/done/best/weights.pt",),

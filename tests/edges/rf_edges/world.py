@@ -27,10 +27,13 @@ items: {file: items.parquet, item: i, attributes: {title: name}}
 _GIVEN = {
     "inbox/shop.yaml": _SHOP,
     "inbox/events.csv": "u,i,t\n" + "".join(f"{n % 7},{n % 5},{1_500_000_000 + n}\n" for n in range(300)),
+    "inbox/log.csv": "user_id,item_id,timestamp\n"
+    + "".join(f"{n % 7},{n % 5},{1_500_000_000 + n}\n" for n in range(300)),
     "items.jsonl": '{"item_id": 9001, "item_attributes__genres": ["Drama"]}\n',
     "events.jsonl": '{"user_id": 1, "item_id": 101, "event_type": "rating", "rating": 5.0}\n',
     "users.txt": "1\n2\n3\n",
     "grid.yaml": "groups: {history: {variants: {short: {model.max_history: 4}}}}\n",
+    "policy.yaml": "placements: {home: {pins: [{item: 101, place: 1}], caps: [{feature: item_attributes__genres, most: 2}]}}\n",
     "filter.json": '{"deny_items": ["101"]}',
 }
 _STEPS = (
@@ -43,6 +46,9 @@ _STEPS = (
     "index build done --name second --kind exact",
     *("promote first", "promote second") * 2,
     "token add reader",
+    "policy apply {home}/policy.yaml",
+    "bundle keygen {home}/release.pem",
+    "bundle sign second --key {home}/release.pem",
 )
 _BEGUN = f"train --recipe demo --name begun --set train.epochs=3 {SMALL}"
 
@@ -73,7 +79,7 @@ class World:
         self.run(f"data import custom --mapping {self.home}/inbox/shop.yaml".split()).check(0)
         self._other_tables(write_tables)
         for step in _STEPS:
-            self.run(step.split()).check(0)
+            self.run(step.format(home=self.home).split()).check(0)
         self.start(_BEGUN.split(), at=("os.rename", "step-00000002"), do=signal.SIGINT).ended().check(130)
         copy(self.home, self._kept)
 

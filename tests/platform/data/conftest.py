@@ -28,7 +28,7 @@ def inbox(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bring(workspace: Workspace, inbox: Path) -> Callable[..., ImportReport]:
-    """Put files and a mapping into the inbox and import them; times after 2025 lie in the future."""
+    """Put files and a mapping into the inbox and import them on the last day of 2024; times after 2025 lie in the future."""
 
     def run(
         mapping: str | None = None,
@@ -53,7 +53,7 @@ def bring(workspace: Workspace, inbox: Path) -> Callable[..., ImportReport]:
             on_error=OnError(on_error),
             replace=replace,
             threads=threads,
-            now=datetime(2025, 1, 1, tzinfo=UTC),
+            now=datetime(2024, 12, 31, tzinfo=UTC),
         )
 
     return run

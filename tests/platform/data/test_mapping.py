@@ -1,5 +1,6 @@
 """Mapping files: what they may say, and what is said when they are wrong."""
 
+import gzip
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,10 @@ interactions:
     ("text", "said"),
     [
         (f"name: a\n{_LOG}, usr: x}}\n", "unknown key 'interactions.usr'; did you mean 'user'?"),
-        (f"name: a\n{_LOG}, zzz: x}}\n", "unknown key 'interactions.zzz'; known keys: file, format, csv, user, item"),
+        (
+            f"name: a\n{_LOG}, zzz: x}}\n",
+            "unknown key 'interactions.zzz'; known keys: file, format, csv, timezone, decimal, user, item",
+        ),
         (f"nam: a\n{_LOG}}}\n", "name is missing; unknown key 'nam'; did you mean 'name'?"),
         (
             f"name: a\n{_LOG}, rating: {{column: r, maximum: 5}}}}\n",
@@ -75,8 +79,8 @@ interactions:
         (f"name: a\n{_LOG}, sorted: perhaps}}\n", "interactions.sorted: Input should be a valid boolean"),
         (
             "name: a\ninteractions: {file: e, user: u, item: i, timestamp: {column: t, format: minutes}}\n",
-            "interactions.timestamp.format: Input should be 'auto', 'seconds', 'ms', 'us', 'ns', 'iso' or 'position' "
-            "(given: 'minutes')",
+            "interactions.timestamp.format: Input should be 'auto', 'seconds', 'ms', 'us', 'ns', 'iso' or 'position', or a "
+            "pattern such as '%d.%m.%Y %H:%M' (given: 'minutes')",
         ),
         (f"name: a\n{_LOG}, context: [rating]}}\n", "interactions: 'rating' is taken"),
         (f"name: a\n{_LOG}, context: {{d: d, D: e}}}}\n", "interactions: 'D' is taken"),
@@ -93,7 +97,7 @@ interactions:
         ),
         (f"name: a\nname: b\n{_LOG}}}\n", "is not valid YAML: the key 'name' is given twice"),
         ("name: [", "is not valid YAML"),
-        ("- name", "must be a mapping with the keys name, interactions, items, users"),
+        ("- name", "must be a mapping with the keys name, timezone, decimal, interactions, items, users"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
@@ -208,13 +212,21 @@ def test_the_example_in_the_documentation_works(bring: Bring, rows: Rows, inbox:
     text = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
     example = text.split("```yaml\n")[1].split("```")[0]
     (inbox / "events").mkdir()
-    events = "customer,sku,at,action,stars,device,channel\n7,00a,2024-05-31T18:00:00+02:00,buy,5,ios,app\n"
+    events = "customer,session,sku,at,action,stars,device,channel\n7,s1,00a,31.05.2024 18:00,buy,5,ios,app\n"
     (inbox / "events" / "1.csv").write_text(events)
     products = {"sku": ["00a"], "valid_from": ["2024-01-01"], "product_name": ["A thing"], "price": [1.5], "stock": [3]}
     products |= {"tags": ["x|y"], "vector": ["0.5,1"], "released": [1_700_000_000]}
     pq.write_table(pa.table(products), inbox / "products.parquet")
+    products["path"] = ["Shoes > Boots"]
+    pq.write_table(pa.table(products), inbox / "products.parquet")
+    (inbox / "image_vectors.jsonl.gz").write_bytes(gzip.compress(b'{"sku": "00a", "vector": [0.5, 1.0]}\n', mtime=0))
     report = bring(example, {"customers.csv": "id,segment,country\n7,gold,FR\n"})
     assert report.counts == {"interactions": 1, "items": 1, "users": 1, "active_users": 1, "quarantined": 0}
     assert report.display == ("title",)
-    (item,) = rows("items")
-    assert (item["title"], item["tags"], item["embedding"], item["stock"]) == ("A thing", ["x", "y"], [0.5, 1.0], 3)
+    (item,) = rows("items")  # the part without a time adds none
+    assert (item["title"], item["category"], item["image"], item["stock"]) == (
+        "A thing",
+        ["Shoes", "Boots"],
+        [0.5, 1.0],
+        3,
+    )

@@ -55,6 +55,7 @@ def declared(warning: str) -> Any:
         "dislike", "Disliked", "DISLIKE", "unlike", "skip", "song_skipped", "songSkip", "hide", "item-hidden", "report",
         "Reported", "return", "product_return", "refund", "refunded", "thumbs_down", "thumbsDown", "thumbs-down",
         "not_interested", "notInterested", "Not Interested", "downvote", "dismiss", "swipe_left", "event:reject",
+        "retourniert", "Rücksendung", "storniert", "gefällt_nicht", "retourné", "Devolución",
     ],
 )  # fmt: skip
 def test_names_of_refusals(bring: Bring, kind: str) -> None:
@@ -68,7 +69,7 @@ def test_names_of_refusals(bring: Bring, kind: str) -> None:
     "kind",
     [
         "impression", "Impressions", "ad_impression", "itemImpression", "view-only", "viewOnly", "VIEW_ONLY", "exposure",
-        "exposed", "shown", "displayed",
+        "exposed", "shown", "displayed", "angezeigt", "affiché",
     ],
 )  # fmt: skip
 def test_names_of_what_was_only_shown(bring: Bring, kind: str) -> None:

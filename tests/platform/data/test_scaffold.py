@@ -78,6 +78,7 @@ def test_the_repository_round_trips_through_feast(shop: ImportReport, workspace:
     assert (spec.user.id_type, spec.item.id_type) == ("int64", "string")
     assert {(f.side, f.field): (f.dtype, f.kind, f.role, f.domain) for f in spec.fields if f.role != "history"} == {
         ("item", "name"): ("String", "categorical", "display", None),
+        ("item", "recommendable"): ("Int64", "categorical", "recommendable", None),
         ("item", "color"): ("String", "categorical", "feature", "color"),
         ("item", "size"): ("Int64", "categorical", "feature", "item_attributes__size"),
         ("item", "weight"): ("Float64", "numeric", "feature", None),
@@ -146,7 +147,7 @@ def test_the_declared_display_column_wins(bring: Bring, workspace: Workspace, tm
     bring(mapping + "{name: {column: name, display: true}, title: title}}\n", files)
     init_repo(workspace, tmp_path / "repo")
     tags = {f.name: f.tags for f in _run(tmp_path / "repo")["item_attributes"].schema}
-    assert tags == {"name": {"role": "display"}, "title": {}}
+    assert tags == {"name": {"role": "display"}, "title": {}, "recommendable": {"role": "recommendable"}}
 
 
 def test_nothing_is_overwritten(bring: Bring, workspace: Workspace, tmp_path: Path) -> None:

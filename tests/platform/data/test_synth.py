@@ -1,6 +1,7 @@
 """The synthetic catalog: as skewed as a real one, and the same for the same seed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,16 @@ def test_another_catalog_is_not_replaced_unasked(tmp_path: Path) -> None:
         synthesise(options, workspace=Workspace(tmp_path))
     synthesise(options, workspace=Workspace(tmp_path), replace=True)
     assert load_report(tables).name == "synthetic"
+
+
+def test_users_buy_other_things_than_they_view(catalog: SynthCatalog) -> None:
+    """Purchases that follow a taste are of the cheapest style of its category; times and users do not change."""
+    users = make_users(LARGE, catalog, tastes(LARGE, catalog), activity(LARGE), 0)
+    plain = make_events(LARGE, catalog, users, 0)
+    made = make_events(replace(LARGE, behaviours=True), catalog, users, 0)
+    assert np.array_equal(plain.timestamp, made.timestamp)
+    cell = catalog.cell[made.item]
+    cheapest = cell == catalog.cheapest[cell // catalog.styles]
+    assert catalog.premium[catalog.cheapest[3]] == catalog.premium[3 * catalog.styles : 4 * catalog.styles].min()
+    assert cheapest[made.event_type == 2].mean() > 0.7 > 0.3 > cheapest[made.event_type == 0].mean()
+    assert SynthOptions(behaviours=True).describe().endswith("--seed 0 --behaviours")

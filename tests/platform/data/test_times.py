@@ -36,6 +36,12 @@ def _times(rows: Rows) -> list[datetime]:
     return [r["event_timestamp"] for r in rows("interactions")]
 
 
+def test_a_finer_unit_than_that_of_the_others_is_named(bring: Bring) -> None:
+    times = [*(_SECONDS * 1000 + n for n in range(9)), _SECONDS * 1_000_000]
+    with pytest.raises(DataError, match=r"row 10, .* \(microseconds where milliseconds are due, it seems\)"):
+        bring(_MAPPING % ("e.csv", "auto"), _csv(*times))
+
+
 @pytest.mark.parametrize(
     ("written", "form"),
     [

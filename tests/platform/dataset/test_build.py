@@ -18,6 +18,7 @@ from rf_platform.dataset import Dataset
 from rf_platform.dataset.build import BuildOptions, build_dataset
 from rf_platform.errors import ConfigError, DataError, NotFoundError, RfError
 from rf_platform.features.dtype import Kind
+from rf_platform.features.meanings import MeaningRule
 from rf_platform.features.read import FeatureDefinitions, ViewSource
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec, Side
 
@@ -423,3 +424,37 @@ def test_what_is_missing_is_named(
     change(tmp_path / "tables")
     with pytest.raises(kind, match=message):
         build(tmp_path)
+
+
+def test_shares_by_hand(tmp_path: Path) -> None:
+    coverage = build(tmp_path, tables())[0].manifest["coverage"]
+    # Items 10 and 11 have four events each, 12, 13, 14 one, 15 has no event; user 4's third event is of item 14, user 3's of 13.
+    assert coverage["items__price"] == {"events": pytest.approx(19 / 20), "items": pytest.approx(6 / 7)}
+    assert coverage["items__year"] == {"events": 1.0, "items": 1.0}
+    assert coverage["users__age_group"] == {"events": 1.0, "users": 1.0}
+    assert coverage["past__ratings"] == {"events": 1.0}
+
+
+def test_a_view_that_is_newer_than_all_events_is_named(tmp_path: Path) -> None:
+    content = tables()
+    content["items"]["event_timestamp"] = [START + timedelta(days=300)] * 7
+    dataset = build(tmp_path, content)[0]
+    assert dataset.manifest["coverage"]["items__price"] == {"events": 0.0, "items": pytest.approx(6 / 7)}
+    [said] = dataset.manifest["warnings"]
+    assert said.startswith(
+        "view 'items': all 7 rows are newer than the events (the first of 2024-10-27 00:00, the last event"
+    )
+
+
+def test_a_feature_without_any_value_is_named(tmp_path: Path) -> None:
+    content = tables()
+    content["items"]["price"] = [None] * 7
+    assert any(
+        w.startswith("items__price: no event has a value") for w in build(tmp_path, content)[0].manifest["warnings"]
+    )
+
+
+def test_a_meaning_of_a_type_that_no_event_has_is_named(tmp_path: Path) -> None:
+    spec = replace(SPEC, meanings=(MeaningRule(meaning="unwanted", types=("veiw",)),))
+    warnings = build(tmp_path, tables(), spec)[0].manifest["warnings"]
+    assert "a meaning names the event type 'veiw', which no event has; did you mean 'view'?" in warnings

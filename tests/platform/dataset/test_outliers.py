@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rf_platform.dataset.statistics import Moments, usual_moments
@@ -56,6 +56,7 @@ def test_ordinary_numbers_have_the_plain_mean_and_deviation(db: duckdb.DuckDBPyC
 def test_a_few_values_that_are_none_decide_nothing(
     db: duckdb.DuckDBPyConnection, few: list[float], many: list[float]
 ) -> None:
+    assume(np.ptp(np.quantile([*few, *many], [0.25, 0.75])) > 1)  # else the far ones of the many are among the few
     found = moments(db, [*few, *many])
     assert found.mean == pytest.approx(np.mean(many), abs=1e-6)
     assert found.std == pytest.approx(np.std(many), rel=1e-6)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from rf_platform.doctor.reach import online_store_url, problem_of, without_password
+from rf_platform.doctor.reach import online_store_url, problem_of
 from rf_platform.errors import ConfigError
+from rf_platform.redaction import without_password
 
 
 @pytest.fixture

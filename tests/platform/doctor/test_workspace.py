@@ -23,8 +23,8 @@ def tables(settings: Settings) -> Path:
 
 def test_a_workspace_that_is_there_or_will_be(settings: Settings) -> None:
     fresh = check_workspace(settings)
-    assert fresh.status is Status.OK
-    assert "will be created" in fresh.detail
+    assert fresh.status is Status.WARN
+    assert fresh.detail == f"there is no workspace at {settings.workspace.root}"
     assert not settings.workspace.root.exists()
     settings.workspace.root.mkdir()
     assert check_workspace(settings).detail == str(settings.workspace.root)

@@ -10,7 +10,8 @@ import pytest
 from rf_platform.errors import DataError
 from rf_platform.features.columns import PlainColumn
 from rf_platform.features.dtype import MISSING_INTEGER
-from rf_platform.features.encode import EncodedTable, FeatureEncoder, Jagged, NumericStats, time_gaps
+from rf_platform.features.encode import FeatureEncoder, NumericStats, time_gaps
+from rf_platform.features.jagged import EncodedTable, Jagged
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import Vocabulary
 

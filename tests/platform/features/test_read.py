@@ -9,7 +9,7 @@ from feast.types import Array, Bool, Bytes, Float32, Int64, String, UnixTimestam
 
 from rf_platform.errors import ConfigError, NotFoundError
 from rf_platform.features.read import FeatureDefinitions, parse_definitions
-from rf_platform.features.spec import FeatureSpec
+from rf_platform.features.spec import FeatureSpec, SemanticSpec
 
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
 ITEM = Entity(name="item", join_keys=["item_id"], value_type=ValueType.STRING)
@@ -65,6 +65,41 @@ def test_tags_override() -> None:
     assert spec.domain("genre").policy == "hash:100"  # said once, meant for the whole domain
     assert spec.item.id_type == "string"
     assert spec.user.id_type == "int64"
+
+
+def test_texts_are_features_of_items_alone() -> None:
+    spec = parse(view("v", ITEM, field("title", String, kind="text"))).spec
+    assert (spec.field("v__title").kind, spec.field("v__title").domain) == ("text", None)
+    with pytest.raises(ConfigError, match=r"p\.bio has kind=text and belongs to 'user'"):
+        parse(view("p", USER, field("bio", String, kind="text")))
+    with pytest.raises(
+        ConfigError, match=r"v\.n has the tag kind='text'; allowed for dtype Int64: categorical, numeric"
+    ):
+        parse(view("v", ITEM, field("n", Int64, kind="text")))
+    with pytest.raises(ConfigError, match=r"v\.t has the tag domain='x', but a text feature has no embedding table"):
+        parse(view("v", ITEM, field("t", String, kind="text", domain="x")))
+
+
+def test_a_service_asks_for_semantic_ids() -> None:
+    one = view("v", ITEM, field("x", Array(Float32)), field("g", String, domain="semantic_id_2"))
+
+    def tagged(**tags: str) -> FeatureSpec:
+        service = FeatureService(name="retrieval", features=[one], tags=tags)
+        return parse_definitions("p", [USER, ITEM], [one], [service], "retrieval").spec
+
+    assert tagged(team="search").semantic is None
+    assert tagged(semantic_ids="1x8").semantic == SemanticSpec(levels=1, codes=8)
+    assert [d.name for d in tagged(semantic_ids="1x8").embedding_domains] == [
+        "semantic_id_2",
+        "semantic_id_1",
+        "item_id",
+    ]
+    with pytest.raises(ConfigError, match=r"v\.g has the domain 'semantic_id_2', which is that of the semantic ids"):
+        tagged(semantic_ids="2x8")
+    with pytest.raises(ConfigError, match=r"'retrieval' has the tag semantic_ids='many'; write LEVELSxCODES"):
+        tagged(semantic_ids="many")
+    with pytest.raises(ConfigError, match=r"unknown tag 'semantic_id'; did you mean 'semantic_ids'"):
+        tagged(semantic_id="2x8")
 
 
 def test_history_fields_become_context() -> None:

@@ -29,9 +29,9 @@ def test_a_row_is_the_same_whatever_order_its_events_came_in(id_type: IdType) ->
     assert list(decode_ids(row[ITEMS])) == [*every, *last, *every]
 
 
-def test_ten_thousand_ids_take_eight_bytes_each() -> None:
+def test_ten_thousand_ids_take_twelve_bytes_each() -> None:
     row = SeenSet("int64", {"rating": range(10_000), "view": range(10_000)}).row()
-    assert sum(value.ByteSize() for value in row.values()) < 160_100
+    assert sum(value.ByteSize() for value in row.values()) < 240_100
     ids = decode_ids(row[ITEMS])
     assert isinstance(ids, np.ndarray)
     assert ids.tolist() == [*range(10_000), *range(10_000)]
@@ -59,17 +59,24 @@ def test_rows_of_a_log_are_those_of_its_events(
     rng = np.random.default_rng(4)
     kinds: dict[str, Any] = {"int64": int, "string": lambda number: f"☂{number}"}
     events = [
-        (kinds[user](u), kinds[item](int(i)), [None, "view", "buy"][int(rng.integers(3))])
+        (
+            kinds[user](u),
+            kinds[item](int(i)),
+            [None, "view", "buy"][int(rng.integers(3))],
+            int(rng.integers(2**32 * 10**6)),
+        )
         for u, count in enumerate([1, 2, 30, 1, 7])
         for i in rng.integers(0, 12, count)
     ]
     sets: dict[int | str, SeenSet] = {}
-    for who, what, how in events:
-        sets.setdefault(who, SeenSet(item)).add(what, how or "")
+    for who, what, how, when in events:
+        sets.setdefault(who, SeenSet(item)).add(what, how or "", when // 1_000_000)
     types = {"int64": "BIGINT", "string": "VARCHAR"}
     with duckdb.connect() as log:
-        log.execute(f"CREATE TABLE log (user_id {types[user]}, item_id {types[item]}, event_type VARCHAR)")
+        log.execute(f"CREATE TABLE log (user_id {types[user]}, item_id {types[item]}, event_type VARCHAR, us BIGINT)")
+        log.execute("ALTER TABLE log RENAME TO raw")
+        log.execute("CREATE VIEW log AS SELECT *, make_timestamptz(us) AS event_timestamp FROM raw")
         assert list(made.seen_rows(log, spec(user, item), "log")) == []
-        log.executemany("INSERT INTO log VALUES (?, ?, ?)", events)
+        log.executemany("INSERT INTO raw VALUES (?, ?, ?, ?)", events)
         found = list(made.seen_rows(log, spec(user, item), "log"))
     assert found == [(who, sets[who].row()) for who in sorted(sets)]

@@ -229,7 +229,7 @@ def test_an_unknown_bundle_is_a_usage_error(rf: Run, make_bundle: MakeBundle) ->
 
 
 def test_bundles_are_listed_with_their_state(rf: Run, make_bundle: MakeBundle, with_run: Registry, home: Path) -> None:
-    assert "no bundles yet" in rf("bundles").out
+    assert f"no bundles in {home} yet" in rf("bundles").out
     for name in ("demo-1", "demo-2", "demo-3"):
         make_bundle(name)
     promote(with_run, "demo-1", note="[first]")
@@ -279,3 +279,42 @@ def test_bundles_as_json(rf: Run, make_bundle: MakeBundle, with_run: Registry, h
 )
 def test_headline_of_metrics(metrics: dict[str, Any], shown: str) -> None:
     assert headline(metrics) == shown
+
+
+def test_only_signed_bundles_are_promoted_where_that_is_required(
+    rf: Run, make_bundle: MakeBundle, with_run: Registry, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("demo-1", "demo-2", "demo-3"):
+        make_bundle(name)
+    for name in ("demo-2", "demo-1"):  # demo-2 is what a rollback returns to
+        promote(with_run, name)
+    key = home.parent / "release"
+    assert rf("bundle", "keygen", str(key)).code == 0
+    assert rf("bundle", "sign", "demo-3", "--key", str(key)).out.startswith("demo-3 is signed by the key ")
+    verified = rf("bundle", "verify", "demo-3", "--key", f"{key}.pub", "--json")
+    assert (verified.code, verified.json["bundle"], verified.json["files"]) == (0, "demo-3", 2)
+    refused = rf("bundle", "verify", "demo-1", "--key", f"{key}.pub")
+    assert (refused.code, refused.out) == (1, "")
+    assert "'demo-1' is not signed" in refused.err
+
+    monkeypatch.setenv("RF_REQUIRE_SIGNATURE", f"{key}.pub")
+    get_settings.cache_clear()
+    for command in (
+        ("promote", "demo-2"),
+        ("promote", "demo-2", "--percent", "5"),
+        ("rollback",),
+        ("shadow", "demo-2"),
+    ):
+        refused = rf(*command)
+        assert (refused.code, "'demo-2' is not signed" in refused.err) == (1, True), refused
+    assert rf("promote", "demo-3").code == 0
+    assert [bundle["signed_by"] is not None for bundle in rf("bundles", "--json").json["bundles"]] == [
+        True,
+        False,
+        False,
+    ]
+    (home / "bundles" / "demo-3" / "vectors.npy").write_bytes(b"x" * 600)
+    refused = rf("bundle", "sign", "demo-3", "--key", str(key))
+    assert "vectors.npy (checksum differs)" in refused.err
+    refused = rf("bundle", "verify", "demo-3")  # the key is that of the variable
+    assert "vectors.npy (checksum differs)" in refused.err

@@ -31,7 +31,7 @@ def put(item: str, features: str = "1") -> list[Change]:
 
 def test_what_waits_for_one_commit_shares_the_next(journal: CatalogJournal, file: Path) -> None:
     commits = []
-    event.listen(journal._engine, "commit", lambda _: commits.append(1))
+    event.listen(journal.engine, "commit", lambda _: commits.append(1))
     writer = GroupCommit(journal)
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -119,7 +119,7 @@ def test_a_commit_is_on_disk(registry_url: str, tmp_path: Path) -> None:
     journal = CatalogJournal.open(registry_url if sqlite else f"{registry_url}%20-csynchronous_commit%3Doff")
     query = "PRAGMA synchronous" if sqlite else "SHOW synchronous_commit"
     settings: list[Any] = []
-    engine = journal._engine
+    engine = journal.engine
     event.listen(engine, "commit", lambda connection: settings.append(connection.exec_driver_sql(query).scalar()))
     record(journal, put("a", "1"))
     assert settings == [2 if sqlite else "on"]

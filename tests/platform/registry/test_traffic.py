@@ -25,7 +25,7 @@ def test_nothing_stands_beside_the_served_bundle_at_first(served: Registry) -> N
     assert served.traffic.now() == TrafficRecord()
     plan = served.traffic.plan()
     assert plan.active is not None
-    assert (plan.active.name, plan.challenger, plan.shadow, plan.revision) == ("demo-1", None, None, (1, 0))
+    assert (plan.active.name, plan.challenger, plan.shadow, plan.revision) == ("demo-1", None, None, (1, 0, 0))
 
 
 def test_a_split_keeps_its_salt_while_it_grows(served: Registry) -> None:
@@ -36,7 +36,7 @@ def test_a_split_keeps_its_salt_while_it_grows(served: Registry) -> None:
     assert served.traffic.split("demo-3", 10).salt != first.salt
     plan = served.traffic.plan()
     assert plan.challenger is not None
-    assert (plan.challenger.name, plan.revision) == ("demo-3", (1, 3))
+    assert (plan.challenger.name, plan.revision) == ("demo-3", (1, 3, 0))
 
 
 @pytest.mark.parametrize("percent", [0, -1, 100, 250])

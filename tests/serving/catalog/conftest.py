@@ -6,7 +6,7 @@ import pytest
 
 from rf_platform.registry.journal import CatalogJournal, Change
 from rf_platform.settings import Settings
-from rf_protos.v1.catalog_pb2 import Item
+from rf_protos.v1.catalog_pb2 import DeleteItemsRequest, Item, ListItemsRequest
 from rf_protos.v1.catalog_pb2_grpc import CatalogServiceStub
 from rf_protos.v1.features_pb2 import FeatureValue, StringList
 
@@ -90,6 +90,14 @@ def running(workspace: Path, start_server: Callable[..., Any]) -> Iterator[Any]:
     limits = Limits(max_k=1000, max_batch=100)
     with start_server(Settings(home=workspace, feature_repo=REPOSITORY), limits=limits) as running:
         yield running
+
+
+@pytest.fixture
+def without_others(catalog: Any) -> None:
+    """Delete the items of other tests, whichever came before."""
+    others = [item for item in catalog.ListItems(ListItemsRequest()).item_ids if not 1 <= int(item) <= 60]
+    for start in range(0, len(others), 100):
+        catalog.DeleteItems(DeleteItemsRequest(item_ids=others[start : start + 100]))
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,7 @@ def test_wrong_items_are_rejected_by_field_and_the_others_go_in(
     for place, message in {
         1: "items[1].item_id: 'abc' is not an id here",
         2: 'items[2].features["item_attributes__price"]: there is no such feature',
-        3: 'items[3].features["item_attributes__genres"]: string_value is given, but the feature is Array(String)',
+        3: "items[3].features[\"item_attributes__genres\"]: 'War' is no list, which Array(String) is",
         4: "items[4].item_id: '130' is given before, as items[0].item_id; give each id once",
         5: "items[5].item_id: must not be empty",
     }.items():
@@ -187,6 +187,7 @@ def test_requests_that_are_wrong_as_a_whole(catalog: Any, method: str, request_:
     assert (raised.value.details() or "").startswith(message)
 
 
+@pytest.mark.usefixtures("without_others")
 def test_many_callers_at_once_all_find_their_items(catalog: Any, make_item: MakeItem, running: Any) -> None:
     calls = [
         catalog.UpsertItems.future(UpsertItemsRequest(items=[make_item(1000 + 10 * n + i, **WAR) for i in range(10)]))

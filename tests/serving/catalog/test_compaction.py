@@ -1,22 +1,29 @@
 """Compaction by a real builder process, while changes and searches go on."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from structlog.testing import LogCapture
 
+from rf_platform.bundle import files, write_manifest
+from rf_platform.features.spec import FieldSpec
 from rf_platform.registry.journal import CatalogJournal, Change
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.compaction.compactor import Compaction
+from rf_serving.catalog.item_schema import ItemSchema
 from rf_serving.catalog.live import LiveCatalog
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
@@ -84,7 +91,7 @@ def test_compaction_changes_no_answer_and_all_processes_share_its_files(
     (built,) = (tmp_path / "cache").glob("tiny-run-1-*/*25")
     assert built == first.snapshot.base.path
     assert isinstance(first.snapshot.base.vectors_ND, np.memmap)
-    assert isinstance(first.snapshot.base.tokens_ND, np.memmap)
+    assert isinstance(first.snapshot.base.tokens_ND.base, np.memmap)
 
     put({n: values(n + 1) for n in range(100, 130)} | {1: None})
     wait(lambda: first.snapshot.base.sequence == second.snapshot.base.sequence == 56)
@@ -252,3 +259,67 @@ def test_the_builder_does_not_import_torch() -> None:
     program = "import sys, rf_serving.catalog.compaction.builder; print(sorted({'torch', 'feast'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(found.stdout.replace("'", '"')) == []
+
+
+@pytest.fixture
+def with_hidden(bundle: ServedBundle, tmp_path: Path) -> ServedBundle:
+    """The bundle with a field that says which items are recommended: all but 5 and 6."""
+    target = tmp_path / "bundle"
+    shutil.copytree(bundle.path, target)
+    field = FieldSpec(
+        view="item_attributes", field="on_sale", side="item", kind="categorical", role="recommendable", dtype="Int64"
+    )
+    spec = replace(bundle.spec, fields=tuple(sorted([*bundle.spec.fields, field], key=lambda f: f.name)))
+    spec.save(target / files.SPEC)
+    items = pq.read_table(target / files.ITEMS)
+    said = [int(item not in (5, 6)) for item in items["item_id"].to_pylist()]
+    pq.write_table(items.append_column("item_attributes__on_sale", pa.array(said)), target / files.ITEMS)
+    of = bundle.manifest
+    (target / "manifest.json").unlink()
+    write_manifest(
+        target,
+        name=of.name,
+        run=of.run,
+        dataset_fingerprint=of.dataset_fingerprint,
+        spec_hash=spec.hash,
+        metrics={},
+        index=of.index.model_dump(),
+    )
+    return ServedBundle.open(target)
+
+
+def test_items_that_are_not_recommended_stay_in_the_catalog_and_out_of_answers(
+    with_hidden: ServedBundle, journal: CatalogJournal, tmp_path: Path
+) -> None:
+    schema = ItemSchema.of(with_hidden.encoder)
+    given = {
+        n: {"item_attributes__genres": ["War"], "item_attributes__on_sale": n % 2} for n in (*range(100, 130), 7, 8)
+    }
+    journal.record([[Change(item_id=str(n), features=schema.text(each)) for n, each in given.items()]])
+    query = np.ones((1, with_hidden.vectors_ND.shape[1]), np.float32)
+
+    def seen(snapshot: CatalogSnapshot) -> tuple[list[str], list[str], list[str]]:
+        found = snapshot.search(query, 1000).rows[0]
+        listed = np.flatnonzero(snapshot.listed)
+        return tuple(  # type: ignore[return-value]
+            sorted(snapshot.texts(rows.tolist()))
+            for rows in (found[found != NO_ROW], listed, snapshot.scan(query[0]).rows)
+        )
+
+    with closing(LiveCatalog.open(with_hidden, journal)) as plain:
+        before = seen(plain.snapshot)
+    assert before[0] == before[2]
+    assert not {"5", "6", "8", "100", "128"} & set(before[0])
+    assert {"7", "101", "129"} <= set(before[0])
+    assert {"5", "8", "100"} <= set(before[1])
+    with closing(LiveCatalog.open(with_hidden, journal, tmp_path / "cache", compaction=SOON)) as catalog:
+        catalog.follow()
+        wait(lambda: catalog.snapshot.base.sequence == journal.last())
+        assert seen(catalog.snapshot) == before
+        back = Change(
+            item_id="5", features=schema.text({"item_attributes__genres": ["War"], "item_attributes__on_sale": 1})
+        )
+        journal.record([[back]])
+        catalog.catch_up()
+        assert seen(catalog.snapshot)[0] == sorted([*before[0], "5"])
+        assert catalog.snapshot.alive == len(before[0]) + 1

@@ -88,9 +88,7 @@ def test_a_display_field_of_a_type_without_values_in_requests_is_left_out() -> N
 
 
 def test_a_text_from_another_spec_is_read_as_far_as_it_fits() -> None:
-    other = (
-        '{"item__gone":1,"item__title":5,"item__genres":["a",1],"item__text":[1.0],"item__price":2,"item__added":true}'
-    )
+    other = '{"item__gone":1,"item__title":5.5,"item__genres":["a",{}],"item__text":[1.0],"item__price":2,"item__added":true}'
     misfits = ["item__title", "item__genres", "item__text"]
     assert SCHEMA.parse(other) == ({"item__price": 2.0, "item__added": 1}, misfits, {"item__new"})
 

@@ -2,27 +2,27 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rf_platform.cli import main
+from rf_platform.settings import get_settings
+from rf_protos.v1.catalog_pb2 import Item
+from rf_serving.client import end_of_part
 
 GENRES, TITLE, YEAR = "item_attributes__genres", "item_attributes__title", "item_attributes__release_year"
 
 
 @pytest.fixture
-def rf(running: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def rf(running: Any, monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., tuple[int, str, str]]) -> Any:
     """Run ``rf items`` on the server; returns exit code, standard output and standard error."""
     monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rf", "items", *arguments, "--address", running.server.address])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
+        return run_command("items", *arguments, "--address", running.server.address)
 
     return run
 
@@ -46,13 +46,36 @@ def test_items_go_in_come_out_as_they_went_and_are_deleted(rf: Any, tmp_path: Pa
 
 
 def test_what_is_rejected_is_told_by_line(rf: Any, tmp_path: Path) -> None:
-    file = lines(tmp_path / "items.jsonl", {"item_id": 510, YEAR: 1990}, {"item_id": 511, YEAR: "1990"})
+    file = lines(tmp_path / "items.jsonl", {"item_id": 510, YEAR: 1990}, {"item_id": 511, YEAR: "nineties"})
     code, out, _ = rf("upsert", file)
     assert code == 1
-    assert f'{file}, line 2: features["{YEAR}"]: string_value is given, but the feature is Int64' in out
+    assert f"{file}, line 2: features[\"{YEAR}\"]: 'nineties' is no Int64: expected a whole number" in out
     assert out.endswith("1 added, 0 changed, 0 unchanged, 1 rejected\n")
     code, out, _ = rf("delete", "x", "510")
     assert (code, out.endswith("1 deleted, 0 absent, 1 rejected\n")) == (1, True)
+
+
+def test_texts_are_read_as_a_file_has_them(rf: Any, tmp_path: Path) -> None:
+    assert rf("upsert", lines(tmp_path / "a.jsonl", {"item_id": 515, GENRES: '["War"]', YEAR: "1990"}))[0] == 0
+    code, out, _ = rf("get", "515")
+    assert (code, json.loads(out)) == (0, {"item_id": "515", GENRES: ["War"], YEAR: 1990})
+
+
+def test_an_answer_can_be_upserted_again(
+    rf: Any, running: Any, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("RF_HOME", str(workspace))
+    get_settings.cache_clear()
+    monkeypatch.setattr(
+        sys, "argv", ["rf", "query", "--history", "3,9", "-k", "4", "--json", "--address", running.server.address]
+    )
+    with pytest.raises(SystemExit):
+        main()
+    answer = capsys.readouterr().out
+    assert all(item["score"] and item[TITLE] for item in json.loads(answer)["items"])
+    (tmp_path / "answer.json").write_text(answer)
+    assert rf("upsert", str(tmp_path / "answer.json"))[1] == "0 added, 0 changed, 4 unchanged, 0 rejected\n"
+    get_settings.cache_clear()
 
 
 def test_neighbours_and_json(rf: Any, tmp_path: Path) -> None:
@@ -87,3 +110,23 @@ def test_a_line_that_is_no_item_stops_everything(rf: Any, tmp_path: Path, text: 
     code, out, err = rf("upsert", str(file))
     assert (code, out) == (2, "")
     assert message in " ".join(err.split())
+
+
+def test_many_items_go_in_as_many_requests_as_the_server_wants(rf: Any, tmp_path: Path) -> None:
+    """The server takes a hundred at once, and says so."""
+    ids = [str(number) for number in range(5000, 5130)]
+    lines = [json.dumps({"item_id": item, "item_attributes__release_year": 1990}) for item in ids]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines))
+    found = json.loads(rf("upsert", str(tmp_path / "items.jsonl"), "--json")[1])
+    assert (found["ADDED"], found["items"][129]["at"]) == (130, f"{tmp_path / 'items.jsonl'}, line 130")
+    assert rf("set", *ids, "release_year=1991")[1] == "130 changed, 0 unchanged, 0 rejected\n"
+    shown = [json.loads(line) for line in rf("get", *ids)[1].splitlines()]
+    assert [(each["item_id"], each["item_attributes__release_year"]) for each in shown] == [(i, 1991) for i in ids]
+    assert rf("delete", *ids)[1] == "130 deleted, 0 absent, 0 rejected\n"
+
+
+def test_large_items_go_a_few_at_a_time() -> None:
+    small, large = Item(item_id="1"), Item(item_id="x" * 700_000)
+    assert [end_of_part(values, 0, 3) for values in ([small] * 2, [small] * 9, [large] * 9, [small, large, large])] == [
+        2, 3, 2, 3,
+    ]  # fmt: skip

@@ -115,7 +115,7 @@ def test_what_a_bundle_cannot_read_is_left_out(
         [
             [
                 Change(item_id="not a number", features="{}"),
-                Change(item_id="100", features='{"gone__feature":1,"item_attributes__release_year":"1990"}'),
+                Change(item_id="100", features='{"gone__feature":1,"item_attributes__release_year":"nineties"}'),
                 Change(item_id="also none", features=None),
             ]
         ]

@@ -18,7 +18,7 @@ from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from rf_serving.background_server import BackgroundServer
 
 ENVIRONMENT = {"RF_FEATURE_REPO": str(Path(__file__).parents[3] / "feature_repo" / "movielens")}
-KILLS, WRITERS, ITEMS = 3, 3, 30
+KILLS, WRITERS, ITEMS = 2, 3, 30
 
 
 @dataclass

@@ -47,7 +47,7 @@ def test_a_line_becomes_an_event(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{", r"line 1: not a JSON object"),
-        ("[1]", r"line 1: not a JSON object but list"),
+        ("[1]", r"item 1: not a JSON object but int"),
         ('{"user_id": 1}', r"line 1: item_id is missing"),
         ('{"user_id": 1, "item_id": 2, "timestamp": "noon"}', r"line 1: timestamp: 'noon' is not a time"),
         ('{"user_id": 1, "item_id": 2, "timestamp_us": 1.5}', r"line 1: timestamp_us: 1.5 is not a whole number"),
@@ -95,12 +95,12 @@ def test_record_sends_a_file(workspace: Path, home_copy: Path, start_server: Cal
 
     file = workspace / "events.jsonl"
     good = {"event_id": "line", "user_id": 801, "item_id": 3, "event_type": "rating", "rating": 5.0}
-    file.write_text("\n".join(json.dumps(e) for e in (good, good, {**good, "event_id": "bad", "rating": "5"})))
+    file.write_text("\n".join(json.dumps(e) for e in (good, good, {**good, "event_id": "bad", "rating": "five"})))
     with start_server(Settings(home=home_copy, feature_repo=REPOSITORY)) as running:
         address = running.server.address
         result = CliRunner().invoke(app, ["record", str(file), "--address", address, "--json"], catch_exceptions=False)
     said = json.loads(result.stdout)
     assert (said["RECORDED"], said["DUPLICATE"], said["REJECTED"]) == (1, 1, 1)
     assert said["messages"][0]["event"] == 3
-    assert said["messages"][0]["message"].startswith('values["rating"]: string_value is given')
+    assert said["messages"][0]["message"].startswith("values[\"rating\"]: 'five' is no Float32")
     assert result.exit_code == 1

@@ -215,7 +215,7 @@ def test_features_are_left_out_of_the_score_of_lime(
     from rf_serving.explain.user_causes import latest
     from rf_serving.user_features.features import KnownFeatures
 
-    known, rows = latest(people[0], 12), np.arange(3)
+    known, rows = latest(people[0], 12), np.arange(20)
     without = KnownFeatures(
         {k: v for k, v in known.profile.items() if k != GENDER}, known.rows, known.timestamps, known.context
     )

@@ -6,9 +6,11 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
+import uvloop
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, SettingsAcknowledged, StreamEnded
@@ -16,8 +18,9 @@ from h2.events import DataReceived, Event, SettingsAcknowledged, StreamEnded
 from rf_serving.front.call import Call, Kind
 from rf_serving.front.front import Front
 from rf_serving.front.limits import FrontLimits
-from rf_serving.front.messages import MessageFaultError, framed
+from rf_serving.front.messages import MessageFaultError, Packed, framed
 
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
 ECHO, HOLD, STREAM = "/test.Echo/Echo", "/test.Echo/Hold", "/test.Echo/Stream"
 
 
@@ -27,6 +30,8 @@ class EchoApplication:
     def __init__(self) -> None:
         self.held: list[Call] = []
         self.left: list[int] = []
+        self.faults: list[int] = []
+        """Streams with a message that could not be used."""
         self.answered = 0
         self.relaying: set[asyncio.Task[None]] = set()
 
@@ -35,22 +40,33 @@ class EchoApplication:
 
     def answer(self, call: Call) -> None:
         self.answered += 1
-        if isinstance(call.message, MessageFaultError):
-            call.finish(call.message.status, call.message.message)
-        elif not isinstance(call.message, bytes):
-            call.finish(3, repr(call.message))
+        message = call.message
+        try:
+            if isinstance(message, Packed):
+                message = call.unpacked(message)
+            elif isinstance(message, MessageFaultError):
+                raise message
+        except MessageFaultError as fault:
+            call.finish(fault.status, fault.message)
+            return
+        if not isinstance(message, bytes):
+            call.finish(3, repr(message))
         elif call.head.path == HOLD:
             self.held.append(call)
             call.cancelled = lambda: self.left.append(call.number)
         else:
-            call.reply(call.message)
+            call.reply(message)
 
     def relay(self, call: Call) -> None:
         async def echo() -> None:
             call.begin([("first", "1")])
-            while (message := await call.receive()) is not None:
-                await call.send(message)
-            call.finish(0, "")
+            try:
+                while (message := await call.receive()) is not None:
+                    await call.send(message)
+                call.finish(0, "")
+            except MessageFaultError as fault:
+                self.faults.append(call.number)
+                call.finish(fault.status, fault.message)
 
         task = asyncio.get_running_loop().create_task(echo())
         self.relaying.add(task)
@@ -62,6 +78,11 @@ class RunningFront:
 
     def __init__(self, front: Front, application: EchoApplication, port: int, loop: asyncio.AbstractEventLoop) -> None:
         self.front, self.application, self.port, self.loop = front, application, port, loop
+        self.refused = 0
+        """Connections that were closed because there were too many."""
+
+    def refuse(self) -> None:
+        self.refused += 1
 
     def do(self, work: Callable[[], Any]) -> Any:
         """Do something in the front's event loop."""
@@ -74,15 +95,15 @@ class RunningFront:
     def run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
-    def client(self, **settings: int) -> "Client":
-        return Client(self.port, settings)
+    def client(self) -> "Client":
+        return Client(self.port)
 
 
 class Client:
     """The other end: `h2` on a blocking socket."""
 
-    def __init__(self, port: int, settings: dict[str, int] | None = None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 20, (source, 0))
         self.h2 = H2Connection(
             H2Configuration(client_side=True, header_encoding="utf-8", validate_outbound_headers=False)
         )
@@ -198,17 +219,20 @@ def request_headers(path: str, *more: tuple[str, str]) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def running_front(context: ssl.SSLContext | None = None, **limits: Any) -> Iterator[RunningFront]:
+def running_front(
+    context: ssl.SSLContext | None = None, new_loop: NewLoop = uvloop.new_event_loop, **limits: Any
+) -> Iterator[RunningFront]:
     """Run a front; ``limits`` are fields of :class:`FrontLimits`."""
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def start() -> RunningFront:
-        front, application = Front(FrontLimits(**limits), context), EchoApplication()
-        port = front.bind("127.0.0.1", 0)
-        await front.start(application)
-        return RunningFront(front, application, port, loop)
+        application = EchoApplication()
+        front = Front(FrontLimits(**limits), context, lambda: running.refuse())
+        running = RunningFront(front, application, front.bind("127.0.0.1", 0), loop)
+        front.start(application)
+        return running
 
     running = asyncio.run_coroutine_threadsafe(start(), loop).result(20)
     try:
@@ -220,10 +244,10 @@ def running_front(context: ssl.SSLContext | None = None, **limits: Any) -> Itera
         loop.close()
 
 
-@pytest.fixture(scope="session")
-def start_front() -> Callable[..., Any]:
-    """:func:`running_front`, for tests that need one of their own."""
-    return running_front
+@pytest.fixture(scope="session", params=[uvloop, asyncio], ids=["uvloop", "asyncio"])
+def start_front(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """:func:`running_front` on either event loop, for tests that need one of their own."""
+    return partial(running_front, new_loop=request.param.new_event_loop)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
 """Floods and stalls: what costs the other end nothing costs the front little, and has an end."""
 
+import gzip
 import socket
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -82,6 +83,20 @@ def test_rapid_resets_are_ended_and_reach_no_handler(start_front: Callable[..., 
             pass
         assert running.application.answered < 100  # their resets came with a later read
         assert not running.do(lambda: any(connection.calls for connection in running.front.connections))
+
+
+def test_streams_that_are_reset_count_for_more(start_front: Callable[..., Any]) -> None:
+    """Each begins a call to another server."""
+    with start_front() as running:
+        client, encoder = spoken_with(running, 0)
+        rapid = (
+            frame(frames.HEADERS, 4, number, encoder.encode(request_headers(STREAM)))
+            + frame(frames.RST_STREAM, 0, number, (8).to_bytes(4, "big"))
+            for number in range(1, 2_000, 2)
+        )
+        calls, reason, _ = ended_by(client, rapid)
+        assert reason.startswith("too many calls are reset")
+        assert 100 <= calls < 300
 
 
 def test_callers_may_give_up_on_many_calls(start_front: Callable[..., Any]) -> None:
@@ -316,3 +331,185 @@ def test_a_drain_takes_the_calls_that_are_on_their_way_and_no_later_ones(start_f
         assert (3).to_bytes(4, "big") + bytes(4) in got  # the last call that was taken
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", running.port), timeout=20).close()
+
+
+def test_a_drain_never_takes_back_which_call_was_the_last(start_front: Callable[..., Any]) -> None:
+    """RFC 9113, section 6.8: a later GOAWAY with a higher number would say that a call is taken which is not."""
+    with start_front() as running:
+        client, encoder = spoken_with(running, 1)
+        while not running.application.held:
+            time.sleep(0.005)
+        (connection,) = running.front.connections
+        running.do(running.front.retire)
+        running.do(connection.lifetime.finalise)
+        client.raw(frame(frames.HEADERS, 4, 3, encoder.encode(request_headers(HOLD))))
+        client.raw(frame(frames.DATA, 1, 3, framed(b"")))
+        while connection.last < 3:
+            time.sleep(0.005)
+        running.do(lambda: running.application.held[0].reply(b"answered"))
+        got = client.rest()
+        goaway = b"\0\0\x08\x07\0" + bytes(4)
+        assert framed(b"answered") in got
+        assert got.count(goaway + (1).to_bytes(4, "big") + bytes(4)) == 2
+        assert goaway + (3).to_bytes(4, "big") not in got
+
+
+def spoken_with(running: Any, calls: int, path: str = HOLD) -> tuple[Client, Encoder]:
+    """Connect and hold calls open whose messages have come, without `h2`, which would stop at what follows."""
+    client, encoder = running.client(), Encoder()
+    client.settle()
+    for number in range(1, 2 * calls, 2):
+        client.raw(frame(frames.HEADERS, 4, number, encoder.encode(request_headers(path))))
+        client.raw(frame(frames.DATA, 1, number, framed(b"")))
+    return client, encoder
+
+
+def ended_by(client: Client, pieces: Iterable[bytes]) -> tuple[int, str, bytes]:
+    """Send pieces until the front ends the connection; return how many calls it took, its reason, and all it said."""
+    got = b""
+    client.socket.settimeout(0.001)
+    with suppress(OSError):
+        for piece in pieces:
+            client.socket.sendall(piece)
+            with suppress(TimeoutError):
+                got += client.socket.recv(1 << 16)
+            if b"too many" in got:
+                break
+    client.socket.settimeout(20)
+    with suppress(OSError):
+        got += client.rest()
+    at = got.find(b"too many ")
+    assert at > 0, "it took all of it"
+    assert int.from_bytes(got[at - 4 : at], "big") == CALM
+    return (int.from_bytes(got[at - 8 : at - 4], "big") + 1) // 2, got[at:].decode("ascii", "replace"), got
+
+
+def test_calls_that_the_front_has_to_reset_are_resets(start_front: Callable[..., Any]) -> None:
+    """A client makes the server reset its calls while handlers go on (CVE-2025-8671): it runs out of them as with its own."""
+    with start_front(resets=50) as running:
+        client, encoder = spoken_with(running, 0)
+        wrong = [
+            frame(frames.HEADERS, 4, number, encoder.encode(request_headers(HOLD)))
+            + frame(frames.DATA, 1, number, framed(b""))
+            + frames.window_update(number, 0)
+            for number in range(1, 4_000, 2)
+        ]
+        calls, reason, _ = ended_by(client, wrong)
+        assert reason.startswith("too many calls are reset")
+        assert 50 < calls < 1_000
+        assert not running.do(lambda: running.front.callers.calls)
+
+
+def test_a_change_of_all_windows_costs_as_much_as_there_are_calls(start_front: Callable[..., Any]) -> None:
+    """Each change goes through every call, and may make a frame of each."""
+    with start_front(idle_frames=1_000) as running:
+        client, _ = spoken_with(running, 400)
+        changes = (frames.settings([(frames.INITIAL_WINDOW_SIZE, 60_000 + n % 2)]) for n in range(2_000))
+        _, reason, got = ended_by(client, changes)
+        assert reason.startswith("too many frames")
+        assert got.count(frame(frames.SETTINGS, 1, 0)) < 60  # 4,000 and more without calls
+
+
+def test_of_many_windows_in_one_frame_the_last_one_counts(front: Any) -> None:
+    client = front.client()
+    client.settle()
+    many = [(frames.INITIAL_WINDOW_SIZE, n % 2) for n in range(2_500)]
+    client.raw(frames.settings([*many, (frames.INITIAL_WINDOW_SIZE, 70_000)]))
+    assert len(client.replied(client.large_call(60_000))) == 60_000
+
+
+def test_replies_that_are_taken_too_slowly_are_given_up(start_front: Callable[..., Any]) -> None:
+    """One byte now and then is no progress: a reply would be held for ever."""
+    with start_front(message_seconds=0.5, least_bytes_a_second=1000) as running:
+        client = running.client()
+        client.h2.update_settings({4: 0})
+        client.settle()
+        stream = client.large_call(60_000)
+        begin = time.monotonic()
+        client.socket.settimeout(0.05)
+        while not any(isinstance(event, StreamReset) for event in client.events):
+            client.h2.increment_flow_control_window(1, stream)
+            client.flush()
+            with suppress(TimeoutError):
+                client.step()
+            assert time.monotonic() < begin + 10
+            time.sleep(0.05)
+        client.socket.settimeout(20)
+        assert running.do(lambda: running.front.callers.bytes) == 0
+
+
+@pytest.mark.parametrize("piece", [frame(frames.DATA, 0, 1, b"x"), frame(frames.DATA, 8, 1, b"\x05" + b"x" * 100)])
+def test_data_in_drops_are_ended(front: Any, piece: bytes) -> None:
+    client = front.client()
+    client.open(HOLD)
+    assert flooded(client, piece) == (CALM, "too many frames that carry nothing")
+
+
+def test_trailers_of_calls_that_have_ended_are_ended(front: Any) -> None:
+    client = front.client()
+    client.settle()
+    client.raw(frame(frames.HEADERS, 4, 1, Encoder().encode(request_headers("/no/Method"))))
+    _, reason, _ = ended_by(client, [frame(frames.HEADERS, 4, 1, b"\x82" * 1_000)] * 4_000)
+    assert reason.startswith("too many frames")
+
+
+def test_header_blocks_in_crumbs_are_ended(front: Any) -> None:
+    """Each block ends, and none is too long; a call is worth some frames, and not as many."""
+    client, encoder = front.client(), Encoder()
+    client.settle()
+    crumbs = (
+        frame(frames.HEADERS, 1, number, encoder.encode(request_headers("/no/Method")))
+        + frame(frames.CONTINUATION, 0, number) * 14
+        + frame(frames.CONTINUATION, 4, number)
+        for number in range(1, 4_000, 2)
+    )
+    calls, reason, _ = ended_by(client, crumbs)
+    assert reason.startswith("too many frames")
+    assert 200 < calls < 1_500
+
+
+def test_bombs_of_headers_again_and_again_are_ended(front: Any) -> None:
+    client, encoder = front.client(), Encoder()
+    client.settle()
+    entry, head = b"\x40\x01x\x7f\xc1\x1e" + b"y" * 4_000, encoder.encode(request_headers(ECHO))
+    blocks = (
+        frame(frames.HEADERS, 5, n, (head + entry if n == 1 else b"") + b"\xbe" * 4_000) for n in range(1, 2_000, 2)
+    )
+    calls, reason, _ = ended_by(client, blocks)
+    assert reason.startswith("too many frames")
+    assert 90 < calls < 400
+
+
+def test_bombs_of_messages_are_ended_and_honest_ones_are_not(front: Any) -> None:
+    """Four MiB of nothing are four KB in gzip, and some milliseconds of work."""
+    body = gzip.compress(bytes(4 * 1024 * 1024))
+    message = b"\x01" + len(body).to_bytes(4, "big") + body
+    client, encoder = front.client(), Encoder()
+    client.settle()
+    bombs = (
+        frame(frames.HEADERS, 4, n, encoder.encode(request_headers(HOLD, ("grpc-encoding", "gzip"))))
+        + frame(frames.DATA, 1, n, message)
+        for n in range(1, 2_000, 2)
+    )
+    began = time.monotonic()
+    calls, reason, _ = ended_by(client, bombs)
+    assert reason.startswith("too many frames")
+    assert 30 < calls < 60 + 4 * (time.monotonic() - began)  # three a second are forgiven
+
+
+def test_many_clients_that_open_and_leave_cost_nothing_in_the_end(start_front: Callable[..., Any]) -> None:
+    with start_front(connections=50) as running:
+        steady = running.client()
+        assert steady.replied(steady.call(message=b"m")) == b"m"
+        begin = time.monotonic()
+        for turn in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", running.port), timeout=20) as passing:
+                if turn % 3:
+                    passing.sendall(frames.PREFACE[: turn % 24] if turn % 2 else frames.PREFACE + frames.settings([]))
+        assert steady.replied(steady.call(message=b"m")) == b"m"
+        assert time.monotonic() - begin < 60
+        until = time.monotonic() + 20
+        while running.front.callers.connections > 1:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert running.do(lambda: len(running.front.connections)) == 1

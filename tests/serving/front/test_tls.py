@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def connect(port: int, files: TlsFiles, protocols: list[str]) -> ssl.SSLSocket:
 
 
 def test_half_a_handshake_is_closed_and_holds_nobody_up(start_front: Any, files: TlsFiles) -> None:
-    with start_front(context=ServerCertificates(files).context(), message_seconds=0.5) as running:
+    with start_front(context=ServerCertificates(files).context("h2"), message_seconds=0.5) as running:
         begin = time.monotonic()
         silent = [socket.create_connection(("127.0.0.1", running.port), timeout=20) for _ in range(50)]
         silent[0].sendall(b"\x16\x03\x01\x02\x00")  # the beginning of a ClientHello
@@ -48,9 +49,22 @@ def test_half_a_handshake_is_closed_and_holds_nobody_up(start_front: Any, files:
         assert not running.do(lambda: [each for each in running.front.connections if each.closing_since is None])
 
 
+def test_a_handshake_in_drops_is_closed(start_front: Any, files: TlsFiles) -> None:
+    """Its time is that of the whole handshake, not of the silence between bytes."""
+    with start_front(context=ServerCertificates(files).context("h2"), message_seconds=0.5) as running:
+        begin = time.monotonic()
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as slow, suppress(OSError):
+            slow.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+            while time.monotonic() < begin + 15:
+                slow.sendall(b"\0")
+                time.sleep(0.05)
+        assert time.monotonic() < begin + 10
+        assert not running.do(lambda: running.front.callers.connections)
+
+
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"]])
 def test_without_h2_there_is_no_connection(start_front: Any, files: TlsFiles, protocols: list[str]) -> None:
-    with start_front(context=ServerCertificates(files).context()) as running:
+    with start_front(context=ServerCertificates(files).context("h2")) as running:
         try:
             with connect(running.port, files, protocols) as other:
                 other.sendall(frames.PREFACE + frames.settings([]))
@@ -63,7 +77,7 @@ def test_without_h2_there_is_no_connection(start_front: Any, files: TlsFiles, pr
 def test_a_connection_whose_handshake_ends_after_a_drain_began_is_told_to_leave(
     start_front: Any, files: TlsFiles
 ) -> None:
-    with start_front(context=ServerCertificates(files).context()) as running:
+    with start_front(context=ServerCertificates(files).context("h2")) as running:
         begun = socket.create_connection(("127.0.0.1", running.port), timeout=20)
         with connect(running.port, files, ["h2"]):  # the one before it is accepted, too
             pass

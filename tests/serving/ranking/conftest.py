@@ -1,6 +1,5 @@
 """A workspace whose newest bundle has a re-ranker, of random weights: nothing it does is the order of the search."""
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,9 +104,10 @@ def plain(ranked_home: Path) -> "ServedBundle":
 
 
 @pytest.fixture
-def run_rf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
+def run_rf(
+    monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., tuple[int, str, str]]
+) -> Iterator[Callable[..., Any]]:
     """Runs ``rf`` in a workspace, ``run_rf(home, *arguments)``; returns exit code, standard output and standard error."""
-    from rf_platform.cli import main
 
     monkeypatch.setenv("RF_FEATURE_REPO", str(REPOSITORY))
     monkeypatch.setenv("COLUMNS", "160")
@@ -115,11 +115,7 @@ def run_rf(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     def run(home: Path, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setenv("RF_HOME", str(home))
         get_settings.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["rf", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
+        return run_command(*arguments)
 
     yield run
     get_settings.cache_clear()

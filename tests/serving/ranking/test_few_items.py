@@ -19,9 +19,9 @@ from rf_serving.catalog.mem_segment import LiveItems, MemSegment
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding import UserEncoder
 from rf_serving.index import INDEX_KINDS, ApproximateIndex, recall_against_exact, tune
+from rf_serving.retrieval.degraded import popular_answer
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Answer, Query, RankRequest
-from rf_serving.retrieval.retriever import popular_answer
 from rf_serving.search.costs import SearchCosts
 from rf_serving.stage_timer import StageTimer
 from rf_serving.user_features.features import UserFeatures

@@ -302,8 +302,10 @@ def test_rf_serve_passes_on_what_it_is_told(
     monkeypatch.setattr("rf_serving.server.process.run_alone", run)
     monkeypatch.setattr("os._exit", sys.exit)
     monkeypatch.setenv("RF_RERANK", "exact")
-    assert run_rf(ranked_home, "serve", "--rerank", "none", "--rerank-candidates", "30")[0] == 0
+    asked = ("--rerank", "none", "--rerank-candidates", "30", "--require-signature", "a.pub")
+    assert run_rf(ranked_home, "serve", *asked)[0] == 0
     assert run_rf(ranked_home, "serve")[0] == 0
+    assert [s.require_signature for s in given] == [Path("a.pub").resolve(), None]
     assert [(s.rerank, s.rerank_candidates) for s in given] == [("none", 30), ("exact", 1000)]
     assert RerankPolicy.of(given[0]).order(RERANK_UNSPECIFIED, RANKED, reranker=True) == RERANK_NONE
     monkeypatch.setenv("RF_RERANK", "best")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from rf_platform.features.dtype import Dtype
 from rf_serving.search import Condition
-from rf_serving.search.columns import FeatureColumn
-from rf_serving.search.condition import COMPARISONS, PRESENCE, SETS, Operator
+from rf_serving.search.columns import FeatureColumn, ItemColumns
+from rf_serving.search.condition import COMPARISONS, PRESENCE, SETS, Clause, Combination, Operator
 
 COMPARE: dict[Operator, Callable[[Any, Any], bool]] = {
     Operator.LESS: operator.lt,
@@ -118,3 +118,40 @@ def test_a_million_items_take_milliseconds() -> None:
     begin = thread_time()
     column.passes(asked)
     assert thread_time() - begin < 0.02
+
+
+ROWS = {"brand": [None, *"aabbcccccccccccccccc"], "price": [None, *range(20)]}
+SINGLE = st.sampled_from(
+    [
+        Condition(feature="brand", operator=Operator.ANY_OF, values=("a",)),
+        Condition(feature="brand", operator=Operator.NONE_OF, values=("b", "c")),
+        Condition(feature="price", operator=Operator.LESS, values=(3,)),
+        Condition(feature="price", operator=Operator.ABSENT),
+    ]
+)
+CLAUSES: st.SearchStrategy[Clause] = st.recursive(
+    SINGLE,
+    lambda within: st.builds(
+        Combination, parts=st.frozensets(within, min_size=1, max_size=3), any=st.booleans(), negated=st.booleans()
+    ),
+    max_leaves=5,
+)
+
+
+def holds(clause: Clause, row: int) -> bool:
+    if isinstance(clause, Condition):
+        return passes(ROWS[clause.feature][row], clause.operator, clause.values)
+    found = [holds(part, row) for part in clause.parts]
+    return (any(found) if clause.any else all(found)) != clause.negated
+
+
+@settings(max_examples=100, deadline=None)
+@given(clauses=st.frozensets(CLAUSES, min_size=1, max_size=3))
+def test_combinations_hold_as_the_words_say(clauses: frozenset[Clause]) -> None:
+    arrays = {"brand": pa.chunked_array([ROWS["brand"]]), "price": pa.chunked_array([ROWS["price"]])}
+    dtypes = {"brand": Dtype.of("String"), "price": Dtype.of("Int64")}
+    columns = ItemColumns(len(ROWS["brand"]), arrays.__getitem__, dtypes, frozenset())
+    expected = [row for row in range(len(ROWS["brand"])) if all(holds(clause, row) for clause in clauses)]
+    few = columns.few(clauses)  # a list where one of them leaves few rows
+    assert np.flatnonzero(columns.all_pass(clauses)).tolist() == expected
+    assert few is None or few.tolist() == expected

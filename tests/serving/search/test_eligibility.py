@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rf_platform.features.dtype import Dtype
-from rf_serving.search import Condition, Eligibility, ItemFilter
+from rf_serving.search import Condition, Eligibility, ItemFilter, columns
 from rf_serving.search.columns import ItemColumns
 from rf_serving.search.condition import Operator
 
@@ -122,3 +122,43 @@ def test_masks_are_kept_up_to_a_limit(base: Any, make_spec: Callable[..., Any]) 
     assert columns.passes(year("LESS", 1991)) is not first
     with pytest.raises(ValueError, match="read-only"):
         first[0] = True
+
+
+def test_lists_of_values_and_masks_let_the_same_rows_pass(
+    make_base: Callable[..., Any], make_spec: Callable[..., Any], make_snapshot: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Values that few have, combined with ones that many have, one asked for before, ranges, deleted and added items."""
+    draw = np.random.default_rng(0)
+    names = np.array(list("abcdefgh"))
+    many = [[*names[draw.random(8) < 2.0 ** -np.arange(1, 9)]] for _ in range(600)]
+    base = make_base(vectors(600), {"item__tags": many, "item__year": draw.integers(1990, 2000, 600).tolist()})
+    catalog = make_snapshot(
+        base, dead=[*range(0, 600, 7)], added={700: (vectors(1)[0], {"item__tags": ["d", "a", "e"]})}
+    )
+    every = [*many, ["d", "a", "e"]]
+    years = [*base.column("item__year").to_pylist(), None]
+    for looked_up in (0, 4096):
+        monkeypatch.setattr(columns, "LOOKED_UP", looked_up)
+        eligibility = Eligibility(make_spec("item__tags", "item__year"))
+        for first, second, year_, added in (
+            (("d",), ("a",), 2000, True),
+            (("d", "e"), ("b",), 1995, False),
+            (("e",), ("d",), 2000, True),
+            (("h",), ("h",), 1, False),
+        ):
+            asked = ItemFilter(where=frozenset({tags("ANY_OF", *first), tags("ALL_OF", *second), year("LESS", year_)}))
+            passing = eligibility.of(catalog, asked).passing
+            expected = [
+                row
+                for row, (has, made) in enumerate(zip(every, years, strict=True))
+                if catalog.live_mask_N[row]
+                and set(first) & set(has)
+                and set(second) <= set(has)
+                and made is not None
+                and made < year_
+            ]
+            assert passing.listed
+            assert passing.rows.tolist() == np.flatnonzero(passing.mask).tolist() == expected
+            without_year = ItemFilter(where=frozenset({tags("ANY_OF", *first), tags("ALL_OF", *second)}))
+            assert (600 in eligibility.of(catalog, without_year).passing.rows) == added

@@ -13,6 +13,8 @@ from rf_serving.search.condition import Operator
 
 ANY, NONE, ALL = Predicate.ANY_OF, Predicate.NONE_OF, Predicate.ALL_OF
 
+PRESENT = Predicate(feature="item__brand", operator=Predicate.PRESENT)
+
 
 def where(feature: str, how: Any, **value: Any) -> Filter:
     fine = Predicate(feature="item__brand", operator=Predicate.PRESENT)
@@ -50,12 +52,28 @@ REFUSED = {
         "filter.where[1].operator: ANY_OF does not fit; item__text is Array(Float32): use PRESENT, ABSENT",
     ),
     "wrong case": (
-        where("item__year", ANY, string_value="1990"),
-        "filter.where[1].value: string_value is given, but the feature holds Int64: set int_value or int_list",
+        where("item__year", ANY, string_value="1990s"),
+        "filter.where[1].value: '1990s' is no Int64: expected a whole number",
     ),
     "wrong list": (
-        where("item__brand", NONE, int_list=Int64List(values=[1])),
-        "filter.where[1].value: int_list is given, but the feature holds String: set string_value or string_list",
+        where("item__brand", NONE, double_list=DoubleList(values=[1])),
+        "filter.where[1].value: double_list is given, but the feature holds String: set string_value or string_list",
+    ),
+    "a combination of nothing that is known": (
+        Filter(where=[Predicate(any=[PRESENT, Predicate(all=[Predicate(feature="x", operator=ANY)])])]),
+        "filter.where[0].any[1].all[0].feature: 'x' is no feature",
+    ),
+    "both": (
+        Filter(where=[Predicate(any=[PRESENT], all=[PRESENT])]),
+        "filter.where[0]: set one of `any`, `all`, or a feature with its operator",
+    ),
+    "a combination with a feature": (
+        Filter(where=[Predicate(any=[PRESENT], feature="item__brand")]),
+        "filter.where[0]: set one of `any`, `all`, or a feature with its operator",
+    ),
+    "too many within": (
+        Filter(where=[Predicate(any=[PRESENT] * 4)]),
+        "filter.where: 5 conditions are given; the limit is 4",
     ),
     "no value": (where("item__tags", ALL), "filter.where[1].value: nothing is given, but the feature holds String"),
     "empty list": (

@@ -92,7 +92,7 @@ def test_recall_is_99_percent(
     queries = world.queries(QUERIES, 3)
     searches = [Search(query_D=q, k=k, eligible=eligible, seen=NO_ROWS, filtered=True) for q in queries]
     results = Searcher(costs).find(catalog, searches)
-    rows = np.flatnonzero(eligible.passing.mask_N)
+    rows = np.flatnonzero(eligible.passing.mask)
     truth = rows[np.argsort(-(queries @ world.vectors[rows].T), axis=1)[:, :k]]
     recall = [
         len(set(true) & set(found.found.rows.tolist())) / k for true, found in zip(truth.tolist(), results, strict=True)

@@ -15,10 +15,12 @@ from rf_serving.index import ExactIndex, Found, IvfPqIndex, VectorIndex
 from rf_serving.index.hnsw import HnswIndex
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.search import Condition, Eligibility, ItemFilter, searcher
+from rf_serving.search import depths as depths_module
 from rf_serving.search.condition import Operator
 from rf_serving.search.costs import SearchCosts
+from rf_serving.search.depths import depth_of, depths
 from rf_serving.search.eligibility import NO_ROWS
-from rf_serving.search.searcher import Search, Searcher, depth_of
+from rf_serving.search.searcher import Search, Searcher
 
 N, D = 400, 8
 FREE_INDEX = SearchCosts(gathered=1.0, scanned=1.0, index=((100, 1e-9),))
@@ -75,7 +77,8 @@ filters = st.builds(
 @pytest.fixture
 def soon_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have an index asked for few more than wanted, as where a user has seen thousands."""
-    monkeypatch.setattr(searcher, "ENOUGH", 16)
+    for module in (searcher, depths_module):
+        monkeypatch.setattr(module, "ENOUGH", 16)
 
 
 @pytest.mark.usefixtures("soon_enough")
@@ -158,20 +161,56 @@ def test_the_cheaper_way_is_taken(
 
 
 def test_what_is_asked_of_the_index_is_one_of_few_numbers() -> None:
-    assert [depth_of(n) for n in (1, 16, 17, 32, 33, 64, 65, 100)] == [16, 16, 32, 32, 64, 64, 100, 100]
-    assert [depth_of(n) for n in (101, 1000, 1024, 1025, 1152, 1153, 2048, 2049)] == [
-        128,
-        1024,
-        1024,
-        1152,
-        1152,
-        1280,
-        2048,
-        2304,
-    ]
+    assert [depth_of(n) for n in (1, 64, 100, 101, 1000, 1024)] == [100, 100, 100, 128, 1024, 1024]
+    assert [depth_of(n) for n in (1025, 1152, 1153, 2048, 2049)] == [1152, 1152, 1280, 2048, 2304]
     for n in range(1, 5000):
-        assert n <= depth_of(n) <= max(16, 2 * n)
+        assert n <= depth_of(n) <= max(100, 2 * n)
         assert depth_of(depth_of(n)) == depth_of(n)
+
+
+def test_little_is_asked_first_and_more_where_it_does_not_do() -> None:
+    assert depths(20, 0) == depths(20, 80) == (100,)
+    assert depths(20, 81) == (100, 128)
+    assert depths(20, 5000) == (100, 1024)
+    assert depths(100, 0) == (100,)
+    assert depths(100, 50) == (256,)
+    assert depths(100, 5000) == (256, 1024)
+    assert depths(1000, 5000) == (2048,)
+
+
+@pytest.mark.parametrize(("best_seen", "asked"), [(80, [100]), (81, [100, 256]), (150, [100, 256])])
+def test_an_index_is_asked_again_only_where_too_few_are_left(
+    vectors: np.ndarray, columns: dict[str, Any], make_base: Callable[..., Any], make_snapshot: Callable[..., Any],
+    make_spec: Callable[..., Any], best_seen: int, asked: list[int],
+) -> None:  # fmt: skip
+    """A user has seen 150 items, so many of them the best ones."""
+    order = np.argsort(-(vectors @ vectors[0]), kind="stable")
+    seen = np.concatenate([order[:best_seen], order[len(order) - (150 - best_seen) :]])
+    index = _Counted.build(vectors)
+    catalog = make_snapshot(make_base(vectors, columns, index), [], {})
+    search = Search(
+        query_D=vectors[0],
+        k=20,
+        eligible=Eligibility(make_spec("item__year")).of(catalog, ItemFilter()),
+        seen=seen,
+        filtered=False,
+    )
+    (found,) = Searcher(FREE_INDEX).find(catalog, [search])
+    assert index.asked == asked
+    scores = vectors[order[best_seen : best_seen + 20]] @ vectors[0]
+    np.testing.assert_allclose(found.found.scores, scores, atol=1e-5)
+
+
+class _Counted(ExactIndex):
+    """Notes what it is asked for."""
+
+    def __init__(self, vectors_ND: Any) -> None:
+        super().__init__(vectors_ND)
+        self.asked: list[int] = []
+
+    def search(self, queries_BD: Any, k: int) -> Found:
+        self.asked.append(k)
+        return super().search(queries_BD, k)
 
 
 def test_costs_are_measured_on_the_catalog(

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from rf_platform.dataset import Dataset
     from rf_platform.registry import Registry
 
+CLIENTS = Path(__file__).parents[1] / "clients"
+GO_PATH = Path("/usr/share/gocode")
+"""Where Debian's packages of Go's libraries are."""
 REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 FIRST, SECOND, WIDE = "tiny-run-1", "other-run-1", "wide-run-1"
 
@@ -180,3 +185,39 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def go_build() -> Callable[..., None]:
+    """Compiles a program in Go with what is there: nothing is fetched."""
+    if shutil.which("go") is None:
+        pytest.skip("needs go")
+    if not (GO_PATH / "src/google.golang.org/grpc").exists():
+        pytest.skip("needs apt-get install golang-google-grpc-dev")
+
+    def build(source: Path, made: Path, *roots: Path) -> None:
+        path = os.pathsep.join(map(str, (*roots, GO_PATH)))
+        environment = {**os.environ, "GO111MODULE": "off", "GOPATH": path, "GOFLAGS": "-p=1"}
+        command = ["go", "build", "-o", str(made), str(source)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def go_client(go_build: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client in Go, compiled."""
+    made = tmp_path_factory.mktemp("go") / "client"
+    go_build(CLIENTS / "client.go", made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> str:
+    """A folder where ``npm install @grpc/grpc-js`` was run."""
+    if shutil.which("node") is None:
+        pytest.skip("needs node")
+    if (found := os.environ.get("RF_TEST_NODE_MODULES")) is None:
+        pytest.skip("needs RF_TEST_NODE_MODULES: the node_modules of npm install @grpc/grpc-js")
+    return found

@@ -76,7 +76,7 @@ def test_a_registry_that_fails_removes_nothing(tmp_path: Path, monkeypatch: pyte
     from rf_serving.deployment.deployments import CacheSweep
 
     registry = Registry.open(f"sqlite:///{tmp_path / 'registry.db'}", root=tmp_path)
-    plan = ServingPlan(revision=(0, 0), active=None, challenger=None, shadow=None, traffic=TrafficRecord())
+    plan = ServingPlan(revision=(0, 0, 0), active=None, challenger=None, shadow=None, traffic=TrafficRecord())
     old = tmp_path / "cache" / "old-0123456789ab"
     old.mkdir(parents=True)
     monkeypatch.setattr("rf_serving.deployment.deployments.GRACE_SECONDS", 0)

@@ -2,6 +2,8 @@
 
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -78,6 +80,52 @@ def test_a_connection_that_says_nothing_is_closed(hasty: Any) -> None:
                 pass
 
 
+def test_connections_have_a_largest_number(
+    settings: Settings, home: Any, start_server: Callable[..., Any], wait_until: Callable[..., None], server_front: str
+) -> None:
+    with start_server(settings, max_connections=3) as running:
+        assert running.stub.Retrieve(RetrieveRequest(user_id="1", k=3), timeout=20).items
+
+        def taken() -> bool:
+            try:
+                opened.append(connection := connect(running.server.address))
+                connection.sendall(PREFACE + frame(4))
+                return connection.recv(9)[3:4] == b"\x04"
+            except ConnectionError:
+                return False
+
+        opened: list[socket.socket] = []
+        assert [taken() for _ in range(4)] == [True, True, False, False]
+        assert running.stub.Retrieve(RetrieveRequest(user_id="1", k=3), timeout=20).items
+        value = running.metrics.registry.get_sample_value
+        if server_front == "http2":
+            assert (value("rf_connections"), value("rf_refused_connections_total")) == (3, 2)
+        for connection in opened:
+            connection.close()
+        wait_until(taken)
+        for connection in opened:
+            connection.close()
+
+
+_LIMITS = """
+import resource, sys
+from rf_serving.server.open_files import room_for
+soft, hard, wanted = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+print(room_for(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "fit", "after"), [(256, 4096, 1000, 1512), (2000, 4096, 1000, 2000), (256, 600, 88, 600)]
+)
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may(soft: int, hard: int, fit: int, after: int) -> None:
+    command = [sys.executable, "-c", _LIMITS, str(soft), str(hard), "1000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stderr.split() == [str(fit), str(after)]
+    assert ("fewer connections than --max-connections" in done.stdout) is (fit < 1000)
+
+
 @pytest.mark.parametrize(
     ("method", "answer"),
     [
@@ -109,7 +157,7 @@ def test_calls_without_a_message_are_counted_and_take_no_place(hasty: Any, wait_
         labels = {"method": "Retrieve", "status": "INVALID_ARGUMENT"}
         return hasty.metrics.registry.get_sample_value("rf_requests_total", labels) or 0.0
 
-    wait_until(lambda: not hasty.server._interceptor.active)
+    wait_until(lambda: not hasty.server._interceptor.reports.active)
     before = counted()
     for _ in range(3):
         with pytest.raises(grpc.RpcError):

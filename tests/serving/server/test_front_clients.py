@@ -1,14 +1,13 @@
-"""Clients of all kinds against our own HTTP/2 front: grpcio, curl, Node."""
+"""Clients of all kinds against our own HTTP/2 front: grpcio, curl, Node, Go."""
 
 import asyncio
+import base64
 import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import grpc
@@ -17,16 +16,17 @@ import pytest
 
 from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, RetrieveResponse, Session
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
-from rf_serving.background_server import BackgroundServer
 from rf_serving.front.messages import framed
+from rf_serving.server.rpc import Role
+from rf_serving.server.tls import TlsFiles
+from rf_serving.server.tokens import add_token
 
 from .test_protection import certificate
 
 REPOSITORY = Path(__file__).parents[3] / "feature_repo" / "movielens"
 RETRIEVE = "/retrievalformer.v1.RetrievalService/Retrieve"
 REQUEST = RetrieveRequest(user_id="17", k=3)
-NODE_MODULES = os.environ.get("RF_TEST_NODE_MODULES")
-"""A folder where ``npm install @grpc/grpc-js`` was run."""
+CLIENTS = Path(__file__).parents[1] / "clients"
 
 
 @pytest.fixture(scope="module")
@@ -77,43 +77,9 @@ def test_curl_gets_an_answer(http2: Any, tmp_path: Path) -> None:
     assert "grpc-status: 0" in (tmp_path / "headers").read_text()
 
 
-SCRIPT = """
-const grpc = require('@grpc/grpc-js');
-const [address, path, request, large] = process.argv.slice(1);
-const same = (b) => b;
-const client = new grpc.Client(address, grpc.credentials.createInsecure(), {'grpc.max_receive_message_length': -1});
-const call = (path, body, options = {}) => new Promise((resolve) => {
-  const metadata = new grpc.Metadata();
-  metadata.set('x-request-id', 'from-node');
-  let trailers;
-  const made = client.makeUnaryRequest(path, same, same, body, metadata, options, (error, reply) => {
-    setImmediate(() => resolve({code: error ? error.code : 0, details: error && error.details,
-      reply: reply && reply.toString('base64'), id: trailers && trailers.get('x-request-id')[0]}));
-  });
-  made.on('status', (status) => { trailers = status.metadata; });
-});
-(async () => {
-  const found = {
-    good: await call(path, Buffer.from(request, 'base64')),
-    wrong: await call(path, Buffer.from('ffffff', 'hex')),
-    unknown: await call(path + 'No', Buffer.alloc(0)),
-    large: await call(path, Buffer.alloc(Number(large))),
-    many: (await Promise.all(Array.from({length: 200}, () => call(path, Buffer.from(request, 'base64'))))).map((r) => r.code),
-    health: await call('/grpc.health.v1.Health/Check', Buffer.alloc(0)),
-  };
-  console.log(JSON.stringify(found));
-  client.close();
-})();
-"""
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-@pytest.mark.skipif(NODE_MODULES is None, reason="needs RF_TEST_NODE_MODULES: npm install @grpc/grpc-js")
-def test_node_gets_answers(http2: Any, tmp_path: Path) -> None:
-    import base64
-
+def test_node_gets_answers(http2: Any, node_modules: str, tmp_path: Path) -> None:
     request = base64.b64encode(REQUEST.SerializeToString()).decode()
-    command = ["node", "-e", SCRIPT, "--", http2.server.address, RETRIEVE, request, str(5 * 1024 * 1024)]
+    command = ["node", str(CLIENTS / "client.js"), http2.server.address, RETRIEVE, request, str(5 * 1024 * 1024)]
     done = subprocess.run(
         command,
         check=True,
@@ -121,7 +87,7 @@ def test_node_gets_answers(http2: Any, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
+        env={**os.environ, "NODE_PATH": node_modules},
     )
     found: dict[str, Any] = json.loads(done.stdout)
     assert len(RetrieveResponse.FromString(base64.b64decode(found["good"]["reply"])).items) == 3
@@ -132,42 +98,49 @@ def test_node_gets_answers(http2: Any, tmp_path: Path) -> None:
     assert found["health"]["code"] == 0
 
 
-def test_workers_with_tls_share_the_port_and_no_call_is_lost_at_the_end(home: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+def test_go_gets_answers_over_tls_with_a_token(settings: Any, home: Path, go_client: Path, tmp_path: Path) -> None:
+    from ..conftest import running_server
+
     cert, key = certificate(tmp_path, "server")
-    arguments = ["--front", "http2", "--workers", "2", "--tls-cert", str(cert), "--tls-key", str(key)]
-    credentials = grpc.ssl_channel_credentials(cert.read_bytes())
-    own = [("grpc.use_local_subchannel_pool", 1)]
-    failures: list[str] = []
-    answered: list[int] = []
-    stop = Event()
-
-    def ask_again_and_again() -> None:
-        with grpc.secure_channel(server.address, credentials, own) as channel:
-            stub = RetrievalServiceStub(channel)  # type: ignore[no-untyped-call]
-            while not stop.is_set():
-                try:
-                    answered.append(len(stub.Retrieve(REQUEST, timeout=30).items))
-                except grpc.RpcError as error:
-                    failures.append(str(error))
-                    return
-
-    def workers() -> set[int]:
-        lines = [json.loads(line) for line in list(server.output) if '"event": "answered"' in line]
-        return {line["worker"] for line in lines}
-
-    with BackgroundServer(home, arguments, {"RF_FEATURE_REPO": str(REPOSITORY)}, 280) as server:
-        threads = [Thread(target=ask_again_and_again) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        until = time.monotonic() + 60
-        while workers() != {0, 1} and time.monotonic() < until:
-            time.sleep(0.05)
-        assert workers() == {0, 1}
-        assert server.stop() == 0
-        for thread in threads:
-            thread.join(60)
-    assert set(answered) == {3}
-    # Each ends when nobody listens any more, none because its call was taken and not answered.
-    assert len(failures) == 8
-    assert all("UNAVAILABLE" in failure and "connect" in failure.lower() for failure in failures), failures
-    assert not any("closed" in failure.lower() or "goaway" in failure.lower() for failure in failures), failures
+    tokens = tmp_path / "tokens.json"
+    session = Session(history=[Interaction(item_id=str(1 + n % 60), timestamp_us=1 + n) for n in range(60_000)])
+    asked = {
+        "Address": "",
+        "Authority": str(cert),
+        "Path": RETRIEVE,
+        "Token": add_token(tokens, "go", Role.READ),
+        "Request": base64.b64encode(REQUEST.SerializeToString()).decode(),
+        "Long": base64.b64encode(RetrieveRequest(session=session, k=3).SerializeToString()).decode(),
+        "TooLong": base64.b64encode(bytes(5 * 1024 * 1024)).decode(),
+    }
+    tls = TlsFiles(certificate=cert, key=key)
+    with running_server(settings, front="http2", tls=tls, tokens=tokens) as running:
+        given = json.dumps(asked | {"Address": running.server.address})
+        done = subprocess.run([str(go_client)], input=given, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    codes = {name: each["Code"] for name, each in found.items() if isinstance(each, dict)}
+    late = codes.pop("late")
+    assert codes == {
+        "good": 0,
+        "after": 0,
+        "gzip": 0,
+        "long": 0,
+        "too long": 8,
+        "wrong": 3,
+        "unknown": 12,
+        "stranger": 16,
+    }
+    assert late in (0, 4)
+    for name in ("good", "gzip", "long"):
+        reply = RetrieveResponse.FromString(base64.b64decode(found[name]["Reply"]))
+        assert len(reply.items) == 3
+    assert found["good"]["Id"] == ["from-go"]
+    assert "no message that Retrieve takes" in found["wrong"]["Details"]
+    assert "larger than max" in found["too long"]["Details"]
+    assert set(found["many"]) <= {0, 8}
+    assert found["many"].count(0) >= 100
+    assert found["health"] == ["SERVING", "SERVING"]
+    assert {"grpc.health.v1.Health", "retrievalformer.v1.RetrievalService"} <= set(found["services"])
+    assert found["cancelled"] == 1

@@ -188,6 +188,7 @@ class Client:
         self.history.append(Operation(begin, perf_counter(), value, self._server, bundle))
 
 
+@pytest.mark.both_fronts
 def test_two_servers_with_two_bundles_each_keep_the_promise(
     pair: Settings,
     pair_registry: "Registry",

@@ -23,6 +23,9 @@ from rf_protos.v1.catalog_pb2_grpc import CatalogServiceStub
 from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
 from rf_protos.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from rf_serving.client import RetrievalClient
+from rf_serving.front import receiver
+from rf_serving.front.messages import Packed, unpacked
+from rf_serving.retrieval.engine import Engine
 from rf_serving.server.options import Limits, ServeOptions, is_loopback
 from rf_serving.server.rpc import Role
 from rf_serving.server.tls import TlsFiles
@@ -72,7 +75,9 @@ def test_without_a_known_token_nothing_is_answered(guarded: Any, metadata: list[
 
 METHODS = {
     "RetrievalService/Retrieve": Role.READ,
+    "RetrievalService/SimilarItems": Role.READ,
     "CatalogService/GetItems": Role.READ,
+    "CatalogService/ListItems": Role.READ,
     "CatalogService/UpsertItems": Role.WRITE,
     "CatalogService/DeleteItems": Role.WRITE,
     "FeedbackService/RecordEvents": Role.WRITE,
@@ -369,6 +374,7 @@ class Slow:
             return await retrieve(query)
 
         monkeypatch.setattr(running.retriever, "retrieve", slowly)
+        monkeypatch.setattr(running.retriever, "take", lambda *_: None)  # nothing is quick
 
     def release(self, running: Any) -> None:
         running.loop.call_soon_threadsafe(self.free.set)
@@ -396,6 +402,29 @@ def test_work_is_dropped_when_its_time_is_up(
         wait_until(lambda: value("rf_requests_total", labels) == 2)
 
 
+def test_an_answer_that_is_ready_too_late_counts_as_no_success(
+    settings: Settings,
+    home: Path,
+    start_server: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until: Callable[..., None],
+) -> None:
+    rank = Engine.rank_quick
+
+    def slowly(self: Engine, *given: Any) -> Any:
+        time.sleep(0.3)
+        return rank(self, *given)
+
+    with start_server(settings) as running:
+        monkeypatch.setattr(Engine, "rank_quick", slowly)
+        with pytest.raises(grpc.RpcError) as raised:
+            running.stub.Retrieve(REQUEST, timeout=0.15)
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        value = running.metrics.registry.get_sample_value
+        wait_until(lambda: value("rf_requests_total", {"method": "Retrieve", "status": "DEADLINE_EXCEEDED"}) == 1)
+        assert value("rf_requests_total", {"method": "Retrieve", "status": "OK"}) is None
+
+
 def test_what_is_too_much_is_refused_at_once(
     settings: Settings,
     home: Path,
@@ -405,13 +434,28 @@ def test_what_is_too_much_is_refused_at_once(
     logs: LogCapture,
 ) -> None:
     logs.entries.clear()  # of other tests
+    inflated: list[bytes] = []
+
+    def unpack(packed: Packed, encoding: str, most: int) -> bytes:
+        inflated.append(packed.body)
+        return unpacked(packed, encoding, most)
+
+    monkeypatch.setattr(receiver, "unpacked", unpack)
     with start_server(settings, max_in_flight=4) as running:
-        slow = Slow(running, monkeypatch)
+        slow, full = Slow(running, monkeypatch), threading.Event()
+
+        def late() -> Iterator[bytes]:
+            full.wait(20)
+            yield REQUEST.SerializeToString()
+
+        let_through = running.channel.stream_unary("/retrievalformer.v1.RetrievalService/Retrieve").future(late())
         taken = [running.stub.Retrieve.future(REQUEST) for _ in range(4)]
         wait_until(lambda: slow.begun == 4)
-        for _ in range(20):
+        full.set()
+        assert let_through.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for _ in range(19):
             with pytest.raises(grpc.RpcError) as raised:
-                running.stub.Retrieve(REQUEST)
+                running.stub.Retrieve(REQUEST, compression=grpc.Compression.Gzip)
             error: Any = raised.value
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert error.details() == (
@@ -421,12 +465,14 @@ def test_what_is_too_much_is_refused_at_once(
             assert 50 <= int(trailers["grpc-retry-pushback-ms"]) <= 150
             assert trailers["x-request-id"]
         assert slow.begun == 4
+        assert not inflated  # what is refused costs nothing
         # health is answered whatever there is to do
         assert health_pb2_grpc.HealthStub(running.channel).Check(health_pb2.HealthCheckRequest()).status == 1
         value = running.metrics.registry.get_sample_value
         assert value("rf_shed_requests_total", {"method": "Retrieve"}) == 20
         assert value("rf_requests_total", {"method": "Retrieve", "status": "RESOURCE_EXHAUSTED"}) == 20
         assert sum(entry["event"] == "shedding" for entry in logs.entries) <= 3
+        assert not [entry for entry in logs.entries if entry.get("status") == "RESOURCE_EXHAUSTED"]
         slow.release(running)
         assert all(len(call.result(timeout=30).items) == 3 for call in taken)
         assert len(running.stub.Retrieve(REQUEST).items) == 3

@@ -12,12 +12,20 @@ from rf_platform.settings import Settings
 from rf_protos.v1.deployment_pb2 import GetDeploymentRequest, GetDeploymentResponse
 from rf_protos.v1.deployment_pb2_grpc import DeploymentServiceStub
 from rf_protos.v1.retrieval_pb2 import Interaction, RetrieveRequest, Session
-from rf_serving.retrieval.routing import bucket, subject_key
+from rf_serving.retrieval import inline_batcher
+from rf_serving.retrieval.query import subject_key
+from rf_serving.retrieval.routing import bucket
 
 if TYPE_CHECKING:
     from rf_platform.registry import Registry
 
 FIRST, SECOND = "tiny-run-1", "other-run-1"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep quick requests in the event loop, however busy the machine is."""
+    monkeypatch.setattr(inline_batcher, "_SLOW_SECONDS", 60.0)
 
 
 def deployment(running: Any) -> GetDeploymentResponse:
@@ -82,6 +90,8 @@ def test_users_stay_with_their_bundle_while_the_split_grows(
         value = running.metrics.registry.get_sample_value
         assert value("rf_answers_total", {"bundle": FIRST}) > 0
         assert value("rf_answers_total", {"bundle": SECOND}) > 0
+        assert value("rf_answer_paths_total", {"path": "quick"}) == 3 * len(users) + 5
+        assert value("rf_answer_paths_total", {"path": "full"}) is None
 
 
 def test_a_shadow_compares_and_stays_unseen(
@@ -118,6 +128,7 @@ def test_a_shadow_compares_and_stays_unseen(
         value = running.metrics.registry.get_sample_value
         assert value("rf_shadow_requests_total", {"outcome": "answered"}) == 11
         assert value("rf_shadow_overlap_sum") == pytest.approx(11 * expected, abs=1e-6)
+        assert value("rf_answer_paths_total", {"path": "quick"}) == 22
 
 
 def test_a_shadow_that_fails_or_hangs_harms_nobody(
@@ -135,7 +146,7 @@ def test_a_shadow_that_fails_or_hangs_harms_nobody(
         engine = running.parts.deployments.serving.shadow.loaded.route.engine
         released: list[bool] = []
 
-        def hanging(*_: Any) -> None:
+        def hanging(*_: Any, **__: Any) -> None:
             while not released:
                 time.sleep(0.01)
             raise RuntimeError("no answer")

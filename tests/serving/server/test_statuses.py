@@ -45,6 +45,7 @@ def test_all_statuses_are_grpcs_and_have_a_meaning() -> None:
     assert used == set(STATUSES) <= {status.name for status in grpc.StatusCode}
 
 
+@pytest.mark.both_fronts
 @pytest.mark.parametrize(
     ("error", "status"),
     [
@@ -55,13 +56,24 @@ def test_all_statuses_are_grpcs_and_have_a_meaning() -> None:
         (UnsupportedError, "FAILED_PRECONDITION"),
     ],
 )
+@pytest.mark.parametrize("quick", [True, False])
 def test_no_method_answers_with_another_status(
-    server: Any, monkeypatch: pytest.MonkeyPatch, error: type[RfError], status: str
+    server: Any, monkeypatch: pytest.MonkeyPatch, error: type[RfError], status: str, quick: bool
 ) -> None:
+    if quick and error is UnavailableError:
+        pytest.skip("answered degraded")
+
     async def fails(*_: Any) -> Any:
         raise error("no /srv/secret")
 
-    monkeypatch.setattr(server.retriever, "retrieve", fails)
+    def fails_at_once(*_: Any) -> Any:
+        raise error("no /srv/secret")
+
+    if quick:
+        monkeypatch.setattr(server.retriever.engine, "rank_quick", fails_at_once)
+    else:
+        monkeypatch.setattr(server.retriever, "retrieve", fails)
+        monkeypatch.setattr(server.retriever, "take", lambda *_: None)
     with pytest.raises(grpc.RpcError) as raised:
         server.stub.Retrieve(RetrieveRequest(user_id="1", k=1))
     assert raised.value.code() is grpc.StatusCode[status]

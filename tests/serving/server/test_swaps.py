@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rf_platform.registry import Registry
 
 FIRST, SECOND = "tiny-run-1", "other-run-1"
-SWAPS = 100
+SWAPS = {"grpc": 100, "http2": 25}
 USERS = [str(user) for user in range(1, 31)]
 
 
@@ -90,14 +90,16 @@ class Clients:
                     self.wrong.append(f"{user}: {reply}")
 
 
-def test_a_hundred_swaps_under_load(
+@pytest.mark.both_fronts
+def test_many_swaps_under_load(
+    server_front: str,
     pair: Settings,
     pair_registry: "Registry",
     start_server: Callable[..., Any],
     wait_until: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # As urgent as the answers: on a machine with much to do, a hundred loads would take forever otherwise.
+    # As urgent as the answers: on a machine with much to do, so many loads would take forever otherwise.
     monkeypatch.setattr("rf_serving.threads.NICE", 0)
     with start_server(pair, poll_seconds=0.02, fetch_seconds=30) as running:
         serving = running.parts.deployments
@@ -110,7 +112,7 @@ def test_a_hundred_swaps_under_load(
         bundles = []
         handles = threads = 0
         with Clients(running.server.address, expected) as clients:
-            for swap in range(SWAPS):
+            for swap in range(SWAPS[server_front]):
                 name = (FIRST, SECOND)[swap % 2]
                 pair_registry.promote(name)
                 wait_until(lambda name=name: serving.serving.active.name == name, 60)
@@ -123,7 +125,7 @@ def test_a_hundred_swaps_under_load(
         assert min(clients.replies[FIRST], clients.replies[SECOND]) > 20
         # Some more where more bundles happen to be open: each maps a few files. One left behind by each swap would be ninety.
         assert later <= handles + 25
-        assert deployment(running).swaps == SWAPS + 2
+        assert deployment(running).swaps == SWAPS[server_front] + 2
         # Freed at once, not by the next collection: memory and mapped files would add up until then.
         assert sum(bundle() is not None for bundle in bundles) <= 3
 

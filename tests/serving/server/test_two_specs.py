@@ -69,6 +69,7 @@ def test_events_reach_both_though_the_store_keeps_more_than_one_knows(
     wider: Settings, start_server: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
     """From definitions that are applied and not loaded, over the first events, to a materialisation."""
+    wider = wider.model_copy(update={"first_events": False})  # else they move the items for all
     registry = Registry.of(wider)
     with start_server(wider, poll_seconds=0.02) as running:
         feedback = FeedbackServiceStub(running.channel)  # type: ignore[no-untyped-call]
@@ -155,7 +156,7 @@ def test_an_item_keeps_values_for_bundles_that_know_them(
         a24 = FeatureValue(string_value="A24")
         asked = [
             item("900", a24),
-            item("901", FeatureValue(int_value=4)),
+            item("901", FeatureValue(string_list=StringList(values=["A24"]))),
             item("902", a24, "item_attributes__stduio"),
         ]
         added, wrong, misspelt = catalog.UpsertItems(UpsertItemsRequest(items=asked)).statuses
@@ -164,7 +165,7 @@ def test_an_item_keeps_values_for_bundles_that_know_them(
             f"items[0].features: bundle '{OLD}' is older than {STUDIO}; recorded for bundles that know it"
         )
         assert wrong.outcome == misspelt.outcome == UpsertStatus.REJECTED
-        assert f'items[1].features["{STUDIO}"]: int_value is given, but the feature is String' in wrong.message
+        assert f'items[1].features["{STUDIO}"]: string_list is given, but the feature is String' in wrong.message
         assert "there is no such feature" in misspelt.message
         again = catalog.UpsertItems(UpsertItemsRequest(items=asked[:1])).statuses[0]
         assert (again.outcome, again.sequence) == (UpsertStatus.UNCHANGED, added.sequence)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from select import select
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import grpc
 import pytest
@@ -44,7 +44,9 @@ def workspace(
 
 @pytest.fixture(scope="module")
 def server(workspace: Path) -> Iterator[BackgroundServer]:
-    with BackgroundServer(workspace, ["--workers", "2", "--metrics-port", "0"], ENVIRONMENT, 280) as server:
+    with BackgroundServer(
+        workspace, ["--workers", "2", "--metrics-port", "0", "--http-port", "0"], ENVIRONMENT, 280
+    ) as server:
         yield server
 
 
@@ -60,6 +62,13 @@ def ask(server: BackgroundServer, request_id: str = "x") -> None:
         request = RetrieveRequest(user_id="17", k=3)
         metadata = [("x-request-id", request_id)]
         assert len(stub.Retrieve(request, timeout=30, wait_for_ready=True, metadata=metadata).items) == 3
+
+
+def ask_over_http(server: BackgroundServer, request_id: str) -> None:
+    headers = {"content-type": "application/json", "x-request-id": request_id}
+    url = f"http://127.0.0.1:{server.serving['http_port']}/retrievalformer.v1.RetrievalService/Retrieve"
+    with urlopen(Request(url, b'{"userId": "17", "k": 3}', headers)) as reply:
+        assert len(json.loads(reply.read())["items"]) == 3
 
 
 def metrics(server: BackgroundServer) -> str:
@@ -84,6 +93,13 @@ def test_workers_share_the_port_and_the_metrics_page(server: BackgroundServer) -
     assert answered == {0, 1}
     line = next(line for line in lines(server, "answered") if line["request_id"] == "shared-0")
     assert (line["method"], line["status"], line["bundle"]) == ("Retrieve", "OK", "tiny-run-1")
+    called: set[int] = set()
+    for turn in range(60):
+        ask_over_http(server, f"http-{turn}")
+        called = {line["worker"] for line in lines(server, "answered") if line["request_id"].startswith("http-")}
+        if called == {0, 1}:
+            break
+    assert called == {0, 1}
     text = metrics(server)
     for worker in (0, 1):
         assert f'rf_stage_seconds_count{{stage="encode",worker="{worker}"}}' in text

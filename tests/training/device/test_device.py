@@ -15,9 +15,9 @@ from rf_training import device, loss
 from rf_training.config import Recipe, TrainConfig
 from rf_training.device import device_of, numbers_at_once, prefer_determinism
 from rf_training.loading.batches import BatchLoader
+from rf_training.model.blocks.transformer import attention
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.model.user_tower import attention
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 CPU, META = torch.device("cpu"), torch.device("meta")

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -218,3 +219,31 @@ def test_no_cases_are_ranked() -> None:
     ranks = rank_targets(scorer, none, seed=0)
     assert all(len(each) == 0 for each in vars(ranks).values())
     assert scorer.batches == []
+
+
+def test_items_that_are_not_recommendable_are_no_candidates() -> None:
+    # Target 0 scores 4; 1 was seen, 2 and 3 score higher, 3 and 4 are not recommendable; 5 has no training event and ties.
+    log = replace(EventSequences.leave_one_out([[1, 1, 0], [1, 1, 3]]), hidden=np.array([0, 0, 0, 1, 1, 0], bool))
+    cases = EvaluationCases.from_sequences(log, n_items=6, split=Split.TEST)
+    scorer = RowScorer(lambda user, history: [4, 9, 8, 7, 1, 3])
+    ranks = rank_targets(scorer, cases, seed=0)
+    # The second case asks for item 3, which stays in its ranking alone.
+    assert ranks.kept.tolist() == [3, 3]
+    assert ranks.excluded.tolist() == [2, 2]
+    assert ranks.n_kept.tolist() == [4, 5]
+    assert ranks.n_excluded.tolist() == [3, 4]
+    # Cold are 0, 2, 3, 4 and 5.
+    assert ranks.among_cold.tolist() == [2, 2]
+    assert ranks.n_among_cold.tolist() == [3, 4]
+    # Against the same without those items, score by score.
+    rng = np.random.default_rng(1)
+    users = random_users(20, 30, seed=3)
+    hidden = rng.random(30) < 0.3
+    plain = cases_of(users, 30)
+    masked = replace(plain, hidden=hidden)
+    lowered = RowScorer(lambda user, history: np.where(hidden, -np.inf, by_history(user, history)))
+    wanted = rank_targets(lowered, plain, seed=5)
+    found = rank_targets(RowScorer(by_history), masked, seed=5)
+    shown = ~masked.hidden_target
+    assert found.kept[shown].tolist() == wanted.kept[shown].tolist()
+    assert found.excluded[shown].tolist() == wanted.excluded[shown].tolist()

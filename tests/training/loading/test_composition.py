@@ -3,7 +3,7 @@
 import numpy as np
 
 from rf_platform.dataset import Dataset
-from rf_platform.features.encode import EncodedTable, Jagged
+from rf_platform.features.jagged import EncodedTable, Jagged
 from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
 from rf_training.loading.order import compose, item_categories, window_strata

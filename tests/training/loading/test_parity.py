@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from rf_training.config import Recipe, TrainConfig
 from rf_training.loading.batches import BatchLoader
 from rf_training.loading.order import WholeShuffle
 from rf_training.loading.windows import Windows
+from rf_training.model.blocks import TOWERS
 from rf_training.model.config import Layout, ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model_scorer import ModelScorer
@@ -160,9 +161,9 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return dataset
 
 
-def moved_model(dataset: Dataset, layout: Layout) -> RetrievalFormer:
+def moved_model(dataset: Dataset, layout: Layout, tower: str = "transformer") -> RetrievalFormer:
     torch.manual_seed(0)
-    model = RetrievalFormer(ModelConfig(dim=16, max_history=HISTORY, layout=layout), dataset.encoder)
+    model = RetrievalFormer(ModelConfig(dim=16, max_history=HISTORY, layout=layout, tower=tower), dataset.encoder)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.4)
@@ -216,12 +217,14 @@ def one_target_each(dataset: Dataset, loader: BatchLoader) -> None:
     loader.order = WholeShuffle(windows, batch_size=32, seed=0)
 
 
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+FORMS = [(tower, layout) for tower, kind in TOWERS.items() for layout in kind.layouts]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_prefix_gives_the_same_query(changing: Dataset, monkeypatch: pytest.MonkeyPatch, layout: Layout) -> None:
-    model = moved_model(changing, layout)
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
+def test_every_prefix_gives_the_same_query(
+    changing: Dataset, monkeypatch: pytest.MonkeyPatch, tower: str, layout: Layout
+) -> None:
+    model = moved_model(changing, layout, tower)
     loader = make_loader(changing, model)
     one_target_each(changing, loader)
     target = training_events(changing)
@@ -232,13 +235,13 @@ def test_every_prefix_gives_the_same_query(changing: Dataset, monkeypatch: pytes
     assert apart.min() > 1e-2  # else equality would say nothing
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
 @pytest.mark.parametrize("overlap", [0.0, 0.8])
 def test_the_last_position_of_the_loaders_own_windows(
-    changing: Dataset, monkeypatch: pytest.MonkeyPatch, layout: Layout, overlap: float
+    changing: Dataset, monkeypatch: pytest.MonkeyPatch, tower: str, layout: Layout, overlap: float
 ) -> None:
     """Windows with many targets; in all layouts but ``cls`` tokens share the oldest profile: there it has to be the newest."""
-    model = moved_model(changing, layout)
+    model = moved_model(changing, layout, tower)
     loader = make_loader(changing, model, overlap)
     windows = all_windows(loader)
     target = windows.stop - 1
@@ -250,13 +253,13 @@ def test_the_last_position_of_the_loaders_own_windows(
     torch.testing.assert_close(found[comparable], wanted[comparable], atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
 @pytest.mark.parametrize("positions", ["all", "one"])
 def test_a_state_of_a_user_reaches_the_position_that_knows_it_and_none_before(
-    changing: Dataset, layout: Layout, positions: Literal["all", "one"]
+    changing: Dataset, tower: str, layout: Layout, positions: Literal["all", "one"]
 ) -> None:
     """From the loader to the query: change what is known of users just before one of their events, event by event."""
-    model = moved_model(changing, layout)
+    model = moved_model(changing, layout, tower)
     loader = make_loader(changing, model)
     loader.recipe = replace(loader.recipe, train=replace(loader.recipe.train, positions=positions))
     windows, version, users = all_windows(loader), np.asarray(changing.sequences.user_version), loader.sides.users
@@ -268,7 +271,9 @@ def test_a_state_of_a_user_reaches_the_position_that_knows_it_and_none_before(
         batch = loader.batch(windows, np.random.default_rng(0))
         p_PD = model.encode_profiles(batch.sides["user"])
         z_VD = torch.randn(len(batch.item_V), 16, generator=torch.Generator().manual_seed(0))
-        return model.encode_users(z_VD, batch.length_B, p_PD[batch.profile_BR], batch.read_BR)[batch.real_BR]
+        seconds_V = model.seconds(batch.numbers)
+        u_BRD = model.encode_users(z_VD, batch.length_B, p_PD[batch.profile_BR], batch.read_BR, seconds_V=seconds_V)
+        return u_BRD[batch.real_BR]
 
     with torch.inference_mode():
         before = queries()
@@ -294,14 +299,14 @@ def test_a_window_does_not_depend_on_the_batch_it_is_in(changing: Dataset, monke
         torch.testing.assert_close(alone[0], together[row], atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("tower", "layout"), FORMS)
 def test_what_items_become_after_the_log_changes_nothing(
-    changing: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: Layout
+    changing: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tower: str, layout: Layout
 ) -> None:
     """The scorer reads a history with the items as they were, not with values from the future."""
     later = make(tmp_path, late_change=True)
     assert later.items.num_rows > changing.items.num_rows
-    model = moved_model(changing, layout)
+    model = moved_model(changing, layout, tower)
     loader = make_loader(later, model)
     one_target_each(later, loader)
     target = training_events(later)

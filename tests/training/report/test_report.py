@@ -109,6 +109,21 @@ def test_every_section_has_its_content(written: tuple[Page, list[Path]]) -> None
         assert expected in page.text
 
 
+def test_example_users_are_shown_with_titles(full: RunReport, written: tuple[Page, list[Path]]) -> None:
+    assert 1 < len(full.examples) <= 5
+    lengths = [user.events for user in full.examples]
+    assert lengths == sorted(lengths)
+    assert full.dataset is not None
+    for user in full.examples:
+        assert len(user.best) == 10
+        assert not {each.item for each in user.best} & {each.item for each in user.latest}
+        hits = [place for place, each in enumerate(user.best, 1) if each.hit]
+        assert hits == ([user.rank] if user.rank <= 10 else [])
+        assert user.target.item in {str(each) for each in full.dataset.item_ids}
+        assert all(each.title in written[0].text for each in (*user.latest, *user.best, user.target))
+    assert full.to_dict()["users"][0]["best"][0]["title"] == full.examples[0].best[0].title
+
+
 def test_figures_are_those_of_the_evaluation(full: RunReport, written: tuple[Page, list[Path]]) -> None:
     assert full.test is not None
     assert len(full.test["results"][0]["metrics"]) == 14
@@ -263,7 +278,7 @@ def test_an_unfinished_run_without_files(copied: Settings) -> None:
     report = collect(copied)
     write_page(report, copied.workspace.root / "early.html")
     page = Page(copied.workspace.root / "early.html")
-    assert set(report.missing) == {"settings", "training", "validation", "model", "test", "map"}
+    assert set(report.missing) == {"settings", "training", "validation", "model", "test", "map", "users"}
     assert not [tag for tag, _ in page.tags if tag == "svg"]
     assert "failed : the loss is nan <b>" in page.text
     assert not [tag for tag, _ in page.tags if tag == "b"]
@@ -276,7 +291,7 @@ def test_a_run_whose_dataset_is_gone(copied: Settings) -> None:
     shutil.rmtree(copied.workspace.datasets / "full-v1")
     report = collect(copied, "full")
     write_page(report, copied.workspace.root / "gone.html")
-    assert set(report.missing) == {"dataset", "map"}
+    assert set(report.missing) == {"dataset", "map", "users"}
     assert report.test is not None  # what was evaluated stays with the run
     assert "no dataset at" in Page(copied.workspace.root / "gone.html").text
     assert report.size is not None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import retrievalformer
 from rf_platform.cli.app import app
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.protocols import ColdItems, SplitProtocol
@@ -26,6 +27,7 @@ from rf_training.loading.tables import EncodedSides
 from rf_training.model.config import ModelConfig
 from rf_training.model.inputs import FeatureTensors
 from rf_training.model.storage import load_model
+from rf_training.model_scorer import ModelScorer
 from rf_training.report.collect import collect
 from rf_training.run import continue_run, resume_run, start_run
 from rf_training.trainer import INITIAL, Trainer
@@ -107,6 +109,9 @@ def test_before_the_first_step_nothing_known_has_moved(
     started = Validation(RECIPE, ours, run, EncodedSides.of(ours)).metrics(load_model(run / INITIAL, ours.encoder))
     assert history[0]["ndcg@20"] == started["ndcg@20"]
     assert result.best_epoch == 0
+    scorer = retrievalformer.Workspace(workspace.home).scorer("second")  # reads the dataset by the run's ids, too
+    assert isinstance(scorer, ModelScorer)
+    assert torch.equal(scorer.vectors_ND, ModelScorer(load_model(run / "best", ours.encoder), ours).vectors_ND)
 
 
 def test_it_learns_on_and_writes_down_where_its_ids_come_from(workspace: Settings, dataset: Dataset) -> None:

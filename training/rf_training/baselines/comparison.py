@@ -115,4 +115,6 @@ def compare(
         exact_of=exact_of,
         served=served,
         trained=data.trained,
+        types=data.types,
+        weights=data.weights,
     )

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rf_platform.errors import UsageError
+from rf_platform.errors import ConfigError, UsageError
+from rf_platform.parts import Parts
 from rf_training.baselines.als import ALS
 from rf_training.baselines.content_knn import ContentKNN
 from rf_training.baselines.gru4rec import GRU4Rec, GRU4RecSettings
@@ -44,7 +45,14 @@ class Baseline:
         }
 
 
-BASELINES: dict[str, Baseline] = {
+def _made(found: Any) -> Baseline | None:
+    if isinstance(found, Baseline):
+        return found
+    fit = getattr(found, "fit", found)
+    return Baseline(fit) if callable(fit) else None
+
+
+_OWN: dict[str, Baseline] = {
     Popularity.name: Baseline(lambda data: Popularity.fit(data.sequences, n_items=data.n_items)),
     Recency.name: Baseline(Recency.fit),
     ItemKNN.name: Baseline(lambda data: ItemKNN.fit(data.sequences, n_items=data.n_items)),
@@ -64,6 +72,9 @@ BASELINES: dict[str, Baseline] = {
         asdict(BERT4REC),
     ),
 }
+BASELINES: Parts[Baseline] = Parts("baselines", _OWN, _made)
+"""All baselines by name. One of another package is a :class:`Baseline`, a class with ``fit(TrainingData) -> Scorer``, or such a
+function."""
 SIMPLE = tuple(name for name, baseline in BASELINES.items() if baseline.package is None)
 """Baselines that need no extra and fit in seconds."""
 
@@ -78,7 +89,12 @@ def baseline_names(text: str) -> Sequence[str]:
         return SIMPLE if text == "simple" else tuple(BASELINES)
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in BASELINES or names.count(name) > 1:
-            problem = "is listed twice" if name in BASELINES else "is no baseline"
-            raise UsageError(f"--baselines: '{name}' {problem}; choose from {', '.join(BASELINES)}, or simple, or all")
+        try:
+            BASELINES.find(name, "--baselines")
+        except ConfigError as error:
+            raise UsageError(f"{error}; simple and all stand for several") from error
+        if names.count(name) > 1:
+            raise UsageError(
+                f"--baselines: '{name}' is listed twice; choose from {', '.join(BASELINES)}, or simple, or all"
+            )
     return names

@@ -10,6 +10,8 @@ from scipy import sparse
 from rf_platform.dataset import Dataset
 from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.evaluation.sequences import Sequences
+from rf_training.targets.event_types import EventTypes
+from rf_training.targets.weights import TargetWeights
 
 NUMERIC_BINS = 10
 """Quantile bins of a numeric feature or timestamp."""
@@ -68,18 +70,26 @@ class TrainingData:
     """``[n_items, n_values]``: which values each item has, see :func:`content_matrix`."""
     trained: npt.NDArray[np.bool_] | None = None
     """``[n_items]``: items that are not cold in the evaluation; default: those with a training event."""
+    types: EventTypes | None = None
+    """Types of the events, for figures by the type of the target."""
+    weights: TargetWeights | None = None
+    """Weights of targets, for figures in which they count as much; baselines are fitted without."""
     threads: int = 1
     """CPU threads that a fit may use."""
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset, *, threads: int = 1) -> "TrainingData":
-        """Collect what the baselines need of a dataset version."""
+    def from_dataset(
+        cls, dataset: Dataset, *, threads: int = 1, weights: TargetWeights | None = None
+    ) -> "TrainingData":
+        """Collect what the baselines need of a dataset version; ``weights``: of targets, for figures by weight."""
         return cls(
             sequences=dataset.sequences,
             n_items=len(dataset.item_ids),
             timestamps=dataset.sequences.timestamp,
             content=content_matrix(dataset),
             trained=dataset.trained_items,
+            types=EventTypes.of(dataset),
+            weights=weights,
             threads=threads,
         )
 

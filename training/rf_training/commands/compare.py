@@ -60,6 +60,7 @@ def compare(
     from rf_training.model_scorer import ModelScorer
     from rf_training.run import completed_run, use_threads
     from rf_training.run_model import load_run_model
+    from rf_training.targets.weights import TargetWeights
 
     if run is not None and dataset is not None:
         raise UsageError("--dataset ranks the baselines alone: leave it out, or leave out the run")
@@ -76,7 +77,9 @@ def compare(
     report = compare_scorers(
         models,
         names,
-        TrainingData.from_dataset(opened, threads=settings.threads or 1),
+        TrainingData.from_dataset(
+            opened, threads=settings.threads or 1, weights=TargetWeights.of(opened, opened.spec.weights)
+        ),
         split=Split.TEST if split == "test" else Split.VALIDATION,
         seed=seed,
         fitted=FittedBaselines(settings.workspace.root / "baselines", fingerprint=opened.fingerprint),

@@ -39,6 +39,7 @@ def show(
     from there to tables that no longer fit one machine.
     """
     from rf_platform.dataset import Dataset
+    from rf_platform.dataset.coverage import coverage_table
     from rf_platform.errors import UsageError
     from rf_platform.registry import Registry
 
@@ -72,6 +73,8 @@ def show(
     for key, value in rows.items():
         table.add_row(escape(key), escape(value))
     out_console().print(table)
+    if coverage := dataset.manifest.get("coverage"):
+        out_console().print(coverage_table(coverage))
 
 
 def _show_memory(dataset: "Dataset", dim: int | None, as_json: bool) -> None:

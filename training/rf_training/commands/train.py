@@ -25,7 +25,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Named configuration to start from: {recipes}; default: default.",
+            help="Named configuration to start from: {recipes}; or a YAML file, such as `rf tune` writes; default: default.",
             show_default=False,
         ),
     ] = None,
@@ -50,6 +50,13 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of run --name; default: the last run.")
     ] = False,
+    callback: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also tell of the training: mlflow, wandb, or package.module:name of your own. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     nproc: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +76,8 @@ def train(
     as unknown ones, and what became of every vocabulary is shown.
 
     An interrupted run goes on with --resume and ends with the same metrics. Watch it with `tensorboard --logdir` on the
-    workspace's runs/ directory. docs/training.md explains recipes and all settings.
+    workspace's runs/ directory, or in MLflow or Weights & Biases with --callback. docs/training.md explains recipes and all
+    settings.
     """
     if resume:
         given = {"--recipe": recipe, "--dataset": dataset, "--set": settings, "--from": bundle}
@@ -83,20 +91,22 @@ def train(
         )
     if nproc is not None and nproc > 1:
         raise typer.Exit(_launch(context, nproc))
+    from rf_training.callbacks import make_callbacks
     from rf_training.distributed.process_group import World
     from rf_training.run import baselines_ahead, continue_run, recipe_for, recipe_from_dict, resume_run, start_run
     from rf_training.validation import SELECTION_METRIC
 
     world = World.join(hint="`rf train --resume` goes on from the last complete checkpoint.")
     try:
+        told = make_callbacks(callback or ()) if world.main else []
         if resume:
-            result = resume_run(get_settings(), name, world)
+            result = resume_run(get_settings(), name, world, told)
         elif bundle is not None:
-            result = continue_run(get_settings(), bundle, dataset, name, settings or (), world)
+            result = continue_run(get_settings(), bundle, dataset, name, settings or (), world, told)
         else:
             named = recipe or "default"
             chosen = world.on_main(lambda: asdict(recipe_for(get_settings(), named, dataset, settings or ())))
-            result = start_run(get_settings(), recipe_from_dict(chosen), dataset, name, world)
+            result = start_run(get_settings(), recipe_from_dict(chosen), dataset, name, world, told)
     finally:
         world.leave()
     if not world.main:
@@ -111,7 +121,7 @@ def train(
         acted = " (played by known items with their ids forgotten)" if result.cold.pretended else ""
         say(
             f"cold items{acted}: scores raised by {result.cold.shift:g}; validation recall@20 {result.cold.before}"
-            + (f" -> {result.cold.after}" if result.cold.shift else "")
+            + (f" -> {result.cold.after}; ndcg@20 {result.cold.price}" if result.cold.shift else "")
         )
     say(
         f"run {result.name}: best epoch {result.best_epoch}, validation {SELECTION_METRIC} "

@@ -14,12 +14,18 @@ from rf_platform.interrupts import LIFELINE, held
 GRACE = 10.0
 """Seconds that the others have to end by themselves when one has failed, before they are told to; then until they are killed."""
 POLL = 0.1
+_STDERR = 2
 
 
-def launch(arguments: Sequence[str], processes: int) -> int:
+def launch(arguments: Sequence[str], processes: int, *, quiet: bool = False) -> int:
     """Run `rf` with ``arguments`` in several processes that meet on this host, until all have ended.
 
     When one ends in failure the others are stopped, and none outlives this process.
+
+    Args:
+        arguments: of the command.
+        processes: how many.
+        quiet: what they print goes to standard error, since standard output is the caller's.
 
     Returns:
         The exit code: 0, or that of the first process that failed by itself, which has said why.
@@ -39,7 +45,8 @@ def launch(arguments: Sequence[str], processes: int) -> int:
                 LIFELINE: "1",
             }
             command = [sys.executable, "-m", "rf_platform.cli", *arguments]
-            started.append(subprocess.Popen(command, env=env, stdin=subprocess.PIPE))
+            out = _STDERR if quiet else None
+            started.append(subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=out))
         first = _wait(started)
     finally:
         with held():  # a second interrupt would leave processes behind; it takes as long as they may

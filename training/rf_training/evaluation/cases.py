@@ -44,6 +44,8 @@ class EvaluationCases:
     """``[n_events]``: item row of each event of the dataset; may be memory-mapped."""
     aside: Aside | None = None
     """Events that are in no history, of items that their users have seen."""
+    hidden: npt.NDArray[np.bool_] | None = None
+    """``[n_items]``: items that are not recommendable: no candidates, but for a case that asks for one; None: there are none."""
 
     @classmethod
     def from_sequences(
@@ -90,6 +92,7 @@ class EvaluationCases:
             stops=target_rows,
             event_items=sequences.item,
             aside=sequences.aside,
+            hidden=sequences.hidden,
         )
 
     def __len__(self) -> int:
@@ -124,6 +127,11 @@ class EvaluationCases:
         found = np.zeros(len(self), np.bool_)
         found[rows[items == self.targets[rows]]] = True
         return found
+
+    @cached_property
+    def hidden_target(self) -> npt.NDArray[np.bool_]:
+        """``[n_cases]``: whether the target is an item that is not recommendable."""
+        return np.zeros(len(self), np.bool_) if self.hidden is None else self.hidden[self.targets]
 
     @cached_property
     def repeated(self) -> npt.NDArray[np.bool_]:

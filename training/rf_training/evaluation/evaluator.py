@@ -19,7 +19,10 @@ from rf_training.evaluation.sampled import Key, Sampled, metric_values
 from rf_training.evaluation.scorer import Scorer
 from rf_training.evaluation.segments import popularity_bands, segments
 from rf_training.evaluation.sequences import Sequences, Split, training_items
+from rf_training.evaluation.target_kinds import target_kinds
 from rf_training.evaluation.warm_cold import warm_cold
+from rf_training.targets.event_types import EventTypes
+from rf_training.targets.weights import TargetWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +40,16 @@ class Served:
 def served_values(ranks: TargetRanks, cases: EvaluationCases) -> npt.NDArray[np.float64]:
     """All metrics of each case, ``[n_cases, n_metrics]``, where an answer never has an item of the seen set.
 
-    The target of a case may be such an item: the evaluation keeps it in the ranking, a server does not, and no list has it.
+    The target of a case may be such an item, or one that is not recommendable: the evaluation keeps it in the ranking, a server
+    does not, and no list has it.
 
     Args:
         ranks: of the scorer that finds what a server finds.
         cases: the cases, which know the seen sets.
     """
-    nowhere = max(cases.n_items, *CUTOFFS) + 1
-    rank = np.where(cases.seen_before, nowhere, ranks.excluded)
-    return metric_values(rank, np.where(cases.seen_before, nowhere, ranks.n_excluded))
+    nowhere, never = max(cases.n_items, *CUTOFFS) + 1, cases.seen_before | cases.hidden_target
+    rank = np.where(never, nowhere, ranks.excluded)
+    return metric_values(rank, np.where(never, nowhere, ranks.n_excluded))
 
 
 RESAMPLES = 1000
@@ -64,6 +68,8 @@ def evaluate(
     served: Served | None = None,
     resamples: int = RESAMPLES,
     trained: npt.NDArray[np.bool_] | None = None,
+    types: EventTypes | None = None,
+    weights: TargetWeights | None = None,
 ) -> EvaluationReport:
     """Rank the full catalog for every held-out event with every scorer and report the metrics (rows R16, R17).
 
@@ -82,6 +88,8 @@ def evaluate(
         served: What a server would return, for the line "as served".
         resamples: Number of bootstrap samples.
         trained: Items that are not cold, see :meth:`EvaluationCases.from_sequences`.
+        types: Types of the events, for figures by the type of the target.
+        weights: Weights of targets in training, for figures in which they count as much; None where all weigh the same.
 
     Raises:
         ValueError: If there is no scorer, two share a name, or ``reference`` or a name in ``exact_of`` is none of them.
@@ -91,12 +99,12 @@ def evaluate(
     exact_of = exact_of or {}
     _check_names([scorer.name for scorer in scorers], reference, exact_of)
     cases = EvaluationCases.from_sequences(sequences, n_items=n_items, split=split, trained=trained)
-    tie_seed, bootstrap_seed, warm_seed, cold_seed = np.random.SeedSequence(seed).spawn(4)
+    tie_seed, bootstrap_seed, warm_seed, cold_seed, kinds_seed = np.random.SeedSequence(seed).spawn(5)
 
     ranks: dict[str, TargetRanks] = {}
     tops: dict[str, npt.NDArray[np.int64]] = {}
     for scorer in scorers:
-        recorded = RecordedTop(scorer, TOP)
+        recorded = RecordedTop(scorer, TOP, cases.hidden)
         with track(f"Ranking {n_items} items for {len(cases)} users: {scorer.name}", total=len(cases)) as tracker:
             ranks[scorer.name] = rank_targets(recorded, cases, seed=tie_seed, progress=tracker)
         tops[scorer.name] = recorded.items
@@ -115,6 +123,9 @@ def evaluate(
         resamples=resamples,
         reference=reference,
         results=whole.results(reference),
+        target_kinds=target_kinds(
+            cases, types, blocks, reference=reference, resamples=resamples, seed=kinds_seed, weights=weights
+        ),
         warm_cold=warm_cold(
             cases,
             blocks,

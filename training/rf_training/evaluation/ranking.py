@@ -40,7 +40,7 @@ class TargetRanks:
             kept=np.zeros(n, np.int64),
             excluded=np.zeros(n, np.int64),
             among_cold=np.zeros(n, np.int64),
-            n_kept=np.full(n, cases.n_items, np.int64),
+            n_kept=cases.n_items - _hidden_others(cases),
             n_excluded=np.zeros(n, np.int64),
             n_among_cold=np.zeros(n, np.int64),
         )
@@ -68,6 +68,9 @@ def rank_targets(
     A cold target, an item without any training event, is ranked a third time, among the cold items outside the history alone:
     that tells whether a scorer orders new items well from whether it lets them come up among the items it was trained on.
 
+    Items that are not recommendable are no candidates either: a server never returns them. A target that is one stays, as its
+    case asks for it.
+
     Args:
         scorer: What is evaluated; called with consecutive chunks of cases.
         cases: The cases; the ranks keep their order.
@@ -80,7 +83,8 @@ def rank_targets(
     """
     tie_draws = np.random.default_rng(seed).random(len(cases))
     ranks = TargetRanks.empty(cases)
-    cold_items = np.flatnonzero(~cases.trained)
+    shown = np.ones(cases.n_items, np.bool_) if cases.hidden is None else ~cases.hidden
+    cold_items, hidden_items = np.flatnonzero(~cases.trained & shown), np.flatnonzero(~shown)
     step = max(1, min(chunk_users, MAX_SCORES // max(1, cases.n_items)))
     for start in range(0, len(cases), step):
         chunk = slice(start, min(start + step, len(cases)))
@@ -90,27 +94,38 @@ def rank_targets(
         _check_scores(scorer, scores, users, cases.n_items)
         target_scores = scores[np.arange(len(users)), targets]
         rows, items = cases.seen(chunk.start, chunk.stop)
-        others = items != targets[rows]
+        others = (items != targets[rows]) & shown[items]
         rows, items = rows[others], items[others]
 
         every = _compare(scores, target_scores)
+        if len(hidden_items):
+            never = _compare(scores[:, hidden_items], target_scores)
+            every = _Counts(every.greater - never.greater, every.equal - never.equal + cases.hidden_target[chunk])
         seen = _compare_pairs(scores, target_scores, rows, items)
         ranks.kept[chunk] = _place(every.greater, every.equal - 1, draws)
         ranks.excluded[chunk] = _place(every.greater - seen.greater, every.equal - 1 - seen.equal, draws)
-        ranks.n_excluded[chunk] = cases.n_items - np.bincount(rows, minlength=len(users))
+        ranks.n_excluded[chunk] = ranks.n_kept[chunk] - np.bincount(rows, minlength=len(users))
 
         cold = np.flatnonzero(cases.cold[chunk])
         if len(cold):
             new = _compare(scores[np.ix_(cold, cold_items)], target_scores[cold])
             pairs = ~cases.trained[items]
             seen = _compare_pairs(scores, target_scores, rows[pairs], items[pairs])
-            places = _place(new.greater - seen.greater[cold], new.equal - 1 - seen.equal[cold], draws[cold])
+            apart = cases.hidden_target[chunk][cold]  # the target is not among the columns
+            equal = new.equal - ~apart - seen.equal[cold]
+            places = _place(new.greater - seen.greater[cold], equal, draws[cold])
             ranks.among_cold[chunk.start + cold] = places
             n_seen = np.bincount(rows[pairs], minlength=len(users))
-            ranks.n_among_cold[chunk.start + cold] = len(cold_items) - n_seen[cold]
+            ranks.n_among_cold[chunk.start + cold] = len(cold_items) + apart - n_seen[cold]
         if progress is not None:
             progress.advance(len(users))
     return ranks
+
+
+def _hidden_others(cases: EvaluationCases) -> npt.NDArray[np.int64]:
+    """Return the number of items that are no candidates of each case [n_cases]."""
+    count = 0 if cases.hidden is None else int(np.count_nonzero(cases.hidden))
+    return count - cases.hidden_target.astype(np.int64)
 
 
 class _Counts(NamedTuple):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from rf_training.evaluation.scorer import Scorer
 from rf_training.evaluation.segments import BANDS
@@ -57,8 +56,9 @@ class CatalogReach:
 class RecordedTop:
     """A scorer that passes on the scores of another one and keeps each user's best unseen items."""
 
-    def __init__(self, scorer: Scorer, k: int) -> None:
-        self._scorer, self._k = scorer, k
+    def __init__(self, scorer: Scorer, k: int, hidden: npt.NDArray[np.bool_] | None = None) -> None:
+        """``hidden``: items that are not recommendable [items]."""
+        self._scorer, self._k, self._hidden = scorer, k, hidden
         self._parts: list[npt.NDArray[np.int64]] = []
 
     @property
@@ -74,7 +74,8 @@ class RecordedTop:
     def scores(self, users: npt.NDArray[np.int64], histories: Jagged) -> npt.NDArray[np.float32]:
         """Return the other scorer's scores, ``[B, n_items]``."""
         scores = self._scorer.scores(users, histories)
-        self._parts.append(top_unseen(scores, histories, self._k))
+        offered = scores if self._hidden is None else np.where(self._hidden, np.float32(-np.inf), scores)
+        self._parts.append(top_unseen(offered, histories, self._k))
         return scores
 
 
@@ -90,6 +91,8 @@ def top_unseen(scores: npt.NDArray[np.float32], histories: Jagged, k: int) -> np
 
 def popularity_ranks(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return the popularity rank of each item, 1 for the most training events; items that tie share their mean rank."""
+    from scipy.stats import rankdata  # half a second, and servers import this room
+
     ranks: npt.NDArray[np.float64] = rankdata(-counts, method="average")
     return ranks
 

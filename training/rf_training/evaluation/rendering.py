@@ -16,11 +16,15 @@ from rf_training.evaluation.report import EvaluationReport
 from rf_training.evaluation.result import ScorerResult, Seen, find_result
 from rf_training.evaluation.sampled import METRIC_LABELS
 from rf_training.evaluation.segments import SEGMENT_METRICS, Segment
+from rf_training.evaluation.target_kinds import NEW
 from rf_training.evaluation.warm_cold import BALANCED_METRIC, WarmCold
 
 NONE = "–"  # noqa: RUF001
 """Stands where there is no figure."""
 TREATMENTS: tuple[Seen, ...] = ("kept", "excluded")
+
+KIND_METRIC = "Recall@20"
+"""Metric that kinds of targets are compared by."""
 
 Cell = Estimate | str
 
@@ -43,7 +47,8 @@ def sections(report: EvaluationReport, labels: Sequence[str], *, groups: bool) -
     Args:
         report: the report.
         labels: the metrics that the tables of scorers show.
-        groups: whether the warm and the cold targets get tables of all these metrics, beside the one that compares them.
+        groups: whether kinds of targets (warm and cold, by type) get tables of all these metrics, beside those that compare
+            them.
     """
     split = report.split.capitalize()
     for seen in TREATMENTS:
@@ -51,6 +56,7 @@ def sections(report: EvaluationReport, labels: Sequence[str], *, groups: bool) -
         if report.served is not None and seen == report.served.seen:
             results.append(report.served)
         yield _metrics(f"{split}, seen items {seen}", results, labels)
+    yield from _target_kinds(report, labels, groups)
     if report.warm_cold is not None:
         yield _warm_cold(report, report.warm_cold)
         if groups:
@@ -68,6 +74,28 @@ def sections(report: EvaluationReport, labels: Sequence[str], *, groups: bool) -
 def _metrics(title: str, results: Sequence[ScorerResult], labels: Sequence[str]) -> Section:
     rows = tuple((each.scorer, tuple(each.metrics[label.lower()] for label in labels)) for each in results)
     return Section(title=title, columns=tuple(labels), rows=rows)
+
+
+def _target_kinds(report: EvaluationReport, labels: Sequence[str], groups: bool) -> Iterator[Section]:
+    """All metrics of the targets that are new to their users, and a column for every kind."""
+    kinds, split = report.target_kinds, report.split.capitalize()
+    for kind in kinds:
+        if kind.name == NEW or groups:
+            results = [each for each in kind.results if each.seen == "excluded"]
+            yield _metrics(f"{split}, {kind.cases:,} targets: {kind.name}, seen items excluded", results, labels)
+    if not kinds:
+        return
+    key = KIND_METRIC.lower()
+    rows = []
+    for whole in (each for each in report.results if each.seen == "excluded"):
+        own = [find_result(kind.results, whole.scorer, whole.seen) for kind in kinds]
+        cells = [NONE if result is None else result.metrics[key] for result in own]
+        rows.append((whole.scorer, (whole.metrics[key], *cells)))
+    yield Section(
+        title=f"{KIND_METRIC} by kind of target, seen items excluded",
+        columns=(f"all ({report.cases:,})", *(f"{kind.name} ({kind.cases:,})" for kind in kinds)),
+        rows=tuple(rows),
+    )
 
 
 def _differences(title: str, results: Sequence[ScorerResult], labels: Sequence[str]) -> Section:
@@ -188,7 +216,7 @@ def report_tables(report: EvaluationReport) -> RenderableType:
     for section in sections(report, TERMINAL_LABELS, groups=False):
         parts += [
             Text(section.title, style="italic"),
-            _table(section),
+            section_table(section),
         ]  # the title of a table is no wider than the table
     return Group(*parts, _caption(report, "± is half the width of"))
 
@@ -196,7 +224,8 @@ def report_tables(report: EvaluationReport) -> RenderableType:
 def report_markdown(report: EvaluationReport) -> str:
     """Return the same tables in Markdown with all metrics, each value with the bounds of its interval."""
     tables = [
-        f"### {section.title}\n\n{_markdown_table(section)}" for section in sections(report, METRIC_LABELS, groups=True)
+        f"### {section.title}\n\n{section_markdown(section)}"
+        for section in sections(report, METRIC_LABELS, groups=True)
     ]
     return "\n\n".join([*tables, _caption(report, "Brackets are")]) + "\n"
 
@@ -209,7 +238,8 @@ def _caption(report: EvaluationReport, interval: str) -> str:
     )
 
 
-def _table(section: Section) -> Table:
+def section_table(section: Section) -> Table:
+    """Return a section for the terminal, half the width of each interval below its figure."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("")
     for column in section.columns:
@@ -230,7 +260,8 @@ def _terminal_cell(cell: Cell, signed: bool) -> str:
     return escape(cell.replace(" [", "\n["))
 
 
-def _markdown_table(section: Section) -> str:
+def section_markdown(section: Section) -> str:
+    """Return a section as a Markdown table, with the bounds of each interval."""
     lines = [[name, *(_markdown_cell(cell, section.signed) for cell in cells)] for name, cells in section.rows]
     return markdown_table(["", *section.columns], lines).rstrip("\n")
 

@@ -8,6 +8,7 @@ from rf_training.evaluation.bootstrap import CONFIDENCE
 from rf_training.evaluation.reach import CatalogReach
 from rf_training.evaluation.result import ScorerResult, Seen, find_result
 from rf_training.evaluation.segments import Segments
+from rf_training.evaluation.target_kinds import KindOfTarget
 from rf_training.evaluation.warm_cold import WarmCold
 
 
@@ -35,6 +36,9 @@ class EvaluationReport:
     """Scorer that differences are taken against."""
     results: tuple[ScorerResult, ...]
     """On all cases, by scorer in the order given, seen items kept first."""
+    target_kinds: tuple[KindOfTarget, ...]
+    """Targets by their weights in training, those that are new to their users or seen before, and by the type of their events;
+    empty where all weigh the same, are new and of one type."""
     served: ScorerResult | None
     """The model as served: with the server's index and length of history, without items of the seen set, the target included. Its
     differences are those from the exact ranking, seen items excluded. None if it was not asked for."""

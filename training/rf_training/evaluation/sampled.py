@@ -17,6 +17,9 @@ METRIC_KEYS = tuple(label.lower() for label in METRIC_LABELS)
 LABELS = dict(zip(METRIC_KEYS, METRIC_LABELS, strict=True))
 """Names in tables by those in JSON."""
 
+_NO_WEIGHT = 1e-12
+"""Divisor of a sample without any weight, with means of 0."""
+
 Key = tuple[str, Seen]
 """A scorer under one treatment of seen items."""
 
@@ -39,7 +42,12 @@ class Sampled:
 
     @classmethod
     def draw(
-        cls, blocks: Mapping[Key, npt.NDArray[np.float64]], *, resamples: int, seed: int | np.random.SeedSequence
+        cls,
+        blocks: Mapping[Key, npt.NDArray[np.float64]],
+        *,
+        resamples: int,
+        seed: int | np.random.SeedSequence,
+        weights: npt.NDArray[np.float64] | None = None,
     ) -> "Sampled":
         """Resample the users once for all scorers, treatments and metrics.
 
@@ -47,11 +55,16 @@ class Sampled:
             blocks: ``[n_cases, n_metrics]`` of each scorer and treatment, see :func:`metric_values`.
             resamples: number of bootstrap samples.
             seed: source of the draws.
+            weights: ``[n_cases]``, not negative: means become weighted ones, in every sample by the weights of those drawn.
         """
         values = np.concatenate(list(blocks.values()), axis=1)
         width = len(METRIC_KEYS)
         columns = {key: slice(index * width, (index + 1) * width) for index, key in enumerate(blocks)}
-        return cls(columns, values, bootstrap_means(values, resamples=resamples, seed=seed))
+        if weights is None:
+            return cls(columns, values, bootstrap_means(values, resamples=resamples, seed=seed))
+        weighed = np.column_stack([values * weights[:, None], weights])
+        means = bootstrap_means(weighed, resamples=resamples, seed=seed)
+        return cls(columns, weighed[:, :-1] / weights.mean(), means[:, :-1] / np.maximum(means[:, -1:], _NO_WEIGHT))
 
     def results(self, reference: str | None) -> tuple[ScorerResult, ...]:
         """Means and intervals in the order of the blocks, with paired differences from the reference."""

@@ -84,6 +84,10 @@ class Sequences(Protocol):
     def aside(self) -> Aside | None:
         """Events that are in no history, of items that their users have seen; None where there are no such."""
 
+    @property
+    def hidden(self) -> npt.NDArray[np.bool_] | None:
+        """``[n_items]``: items that are not recommendable, which no ranking has; None where there are none."""
+
 
 @dataclass(frozen=True, eq=False)
 class EventSequences:
@@ -96,6 +100,8 @@ class EventSequences:
     split: npt.NDArray[np.int8]
     """See :attr:`Sequences.split`."""
     aside: Aside | None = None
+    """See :attr:`Sequences.aside`."""
+    hidden: npt.NDArray[np.bool_] | None = None
     """See :attr:`Sequences.aside`."""
 
     @classmethod

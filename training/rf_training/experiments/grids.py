@@ -2,6 +2,7 @@
 
 from rf_platform.errors import NotFoundError
 from rf_training.experiments.grid import Group, known
+from rf_training.model.blocks import TOWERS
 from rf_training.model.fusion import FUSIONS
 from rf_training.rerank.kinds import RERANKERS
 from rf_training.rerank.ranker import DOT
@@ -103,11 +104,46 @@ WARM_COLD = _grid(
 """Trade-offs between warm and cold items (R11); meant for a dataset with cold targets."""
 
 ARCHITECTURE = _grid(
+    Group(
+        name="tower",
+        title="User tower",
+        # In a layout that the tower can read, whatever the recipe's.
+        variants={
+            kind: {"model.tower": kind} | ({} if "cls" in tower.layouts else {"model.layout": tower.layouts[0]})
+            for kind, tower in TOWERS.items()
+        },
+    ),
     Group(name="layout", title="Layout of the sequence", variants=_values("model.layout", "cls", "prefix", "side")),
     Group(name="context", title="Context of interactions", variants=_switch("model.context", "false", "true")),
     Group(name="bags", title="Pooling of bags", variants=_values("model.bag_pooling", "mean", "sum", "attention")),
 )
-"""Shape of the user tower's sequence, what its interactions carry (RQ2 of the paper), and bags (R1, R6, R7, R8)."""
+"""Kind of user tower, shape of its sequence, what its interactions carry (RQ2 of the paper), and bags (R1, R6, R7, R8)."""
+
+_LEVELS = {"none": {"model.semantic_ids": "0"}} | {
+    f"{levels} level{'s'[: levels > 1]}": {"model.semantic_ids": str(levels)} for levels in (1, 2)
+}
+CONTENT = _grid(
+    Group(name="semantic_ids", title="Levels of semantic ids, beside the item id", variants=_LEVELS),
+    Group(
+        name="semantic_only",
+        title="Levels of semantic ids, without the item id",
+        fixed={"model.item_id": "false"},
+        variants=_LEVELS,
+    ),
+)
+"""Semantic ids of items, all levels in the base; for a dataset that has them (the tag ``semantic_ids`` of its service)."""
+
+GOALS = _grid(
+    Group(name="goals", title="Goals", variants=_switch("model.goals", "false", "true")),
+    Group(
+        name="goal_share",
+        title="Targets with weights over goals of their own",
+        fixed={"model.goals": "true"},
+        variants=_values("train.goal_share", "0.25", "0.5", "0.75", "0.9"),
+    ),
+    Group(name="weigh_by", title="Weights of targets", variants=_values("train.weigh_by", "declared", "equal")),
+)
+"""Types of events as goals of one user tower, and as weights of targets; for a dataset with the types in its history."""
 
 RERANKING = _grid(
     Group(
@@ -168,7 +204,9 @@ GRIDS = {
     "objective": OBJECTIVE,
     "warm-cold": WARM_COLD,
     "architecture": ARCHITECTURE,
-    "all": {**OBJECTIVE, **WARM_COLD, **ARCHITECTURE, **TABLE3},
+    "content": CONTENT,
+    "goals": GOALS,
+    "all": {**OBJECTIVE, **WARM_COLD, **ARCHITECTURE, **CONTENT, **GOALS, **TABLE3},
 }
 """By the name that `--grid` takes."""
 

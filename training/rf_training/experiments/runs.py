@@ -151,7 +151,7 @@ def _train(settings: Settings, dataset: str, runs: CellRuns, cell: Cell[Recipe],
             if run is not None:
                 resume_run(settings, name)
             else:
-                start_run(settings, cell.recipe, dataset, name)
+                start_run(settings, cell.recipe, dataset, name, trial=True)
     except InterruptedRunError as error:
         raise KeyboardInterrupt from error
     except Exception as error:  # what one variant runs into says nothing about the others

@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 
 from rf_platform.dataset import Dataset
-from rf_platform.features.encode import EncodedTable, time_gaps
+from rf_platform.features.encode import time_gaps
+from rf_platform.features.jagged import EncodedTable
 from rf_platform.features.spec import Side
 from rf_training.config import Recipe
 from rf_training.device import moved
+from rf_training.loading.goals import GoalDraws
 from rf_training.loading.order import POOL, BlockShuffle, EpochOrder, WholeShuffle, item_categories, window_strata
 from rf_training.loading.tables import EncodedSides
 from rf_training.loading.windows import Cut, Windows, check_training_events, ranges
 from rf_training.model.inputs import FeatureTensors
+from rf_training.objective import SAMPLERS
+from rf_training.targets.weights import TargetWeights, check_types
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,10 @@ class Batch:
     """Row of ``sides["item"]`` of each explicit negative: an item that the user had declared unwanted before the target."""
     refusing_U: Tensor
     """Target that it is a negative of, in the order of ``target_Q``; a target has one at most."""
+    weight_Q: Tensor
+    """Weight of each target, in the order of ``target_Q``; empty where all weigh the same."""
+    goal_QG: Tensor
+    """Weights over goals that each target is trained with; empty in a model without goals."""
     candidates: int
     """Candidates of the whole step."""
     weight: float
@@ -122,12 +130,16 @@ class BatchLoader:
         self.numeric = [(f.name, encoder.numeric[f.name]) for f in numeric]
         self.gaps = [f.name for f in spec.inputs("context") if f.kind == "timestamp"]
         self.frequency: np.ndarray = counts.of_item / counts.of_item.sum()
+        self.sampler = SAMPLERS[recipe.train.sampler](counts.of_item)
         self.negatives = np.flatnonzero(self.frequency)  # items that never occur in training stay out of it altogether
         self.number_of_item = np.cumsum(self.frequency > 0) - 1  # among `negatives`
         self.version = dataset.evaluation_items  # the newest state that training knows of
         self.item_of_version = dataset.item_of_version
         self.order = self._order(counts.of_user)
         self.drawn = self._draw_rate()
+        check_types(dataset, recipe.train.event_weights)
+        self.weights = TargetWeights.of(dataset, recipe.train.weights(spec))
+        self.goals = GoalDraws(dataset, recipe.train.goal_share, self.weights) if recipe.model.goals else None
 
     def _order(self, events: np.ndarray) -> EpochOrder:
         train, log = self.recipe.train, self.sequences
@@ -180,6 +192,7 @@ class BatchLoader:
         contexts, context_row = np.unique(np.asarray(s.context[inputs]), return_inverse=True)
         profiles, profile_row = np.unique(np.asarray(s.user_version[targets]), return_inverse=True)
         real = np.arange(reads.max()) < reads[:, None]
+        goals = self._goals(all_targets, targets, rng)
         return Batch(
             sides={
                 "item": FeatureTensors.from_encoded(self.sides.items.take(versions)),
@@ -201,6 +214,8 @@ class BatchLoader:
             log_weight_C=torch.from_numpy(chosen.log_weight),
             unwanted_U=torch.from_numpy(unwanted),
             refusing_U=torch.from_numpy(refusing),
+            weight_Q=torch.from_numpy(np.zeros(0, np.float32) if self.weights is None else self.weights(targets)),
+            goal_QG=torch.from_numpy(goals),
             candidates=len(chosen.version),
             weight=0.0 if idle else len(targets) / len(all_targets),
         )
@@ -215,8 +230,8 @@ class BatchLoader:
         )
 
     def _sample(self, all_targets: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> "_Candidates":
-        """Return the candidates of this process's ``targets``: the whole step's, as their events saw them, and uniform draws."""
-        drawn = rng.choice(self.negatives, min(self.recipe.train.uniform_negatives, len(self.negatives)))
+        """Return the candidates of this process's ``targets``: the whole step's, as their events saw them, and draws."""
+        drawn = self.sampler.draw(rng, min(self.recipe.train.uniform_negatives, len(self.negatives)))
         target_version = np.asarray(self.sequences.item_version[all_targets], np.int64)
         versions, row = np.unique(np.concatenate([target_version, self.version[drawn]]), return_inverse=True)
         item = self.item_of_version[versions]
@@ -247,6 +262,15 @@ class BatchLoader:
         refusing = np.flatnonzero(item >= 0)
         return refusing, self.version[item[refusing]]
 
+    def _goals(self, all_targets: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the weights over goals of this process's ``targets``, drawn for those of the whole step."""
+        if self.goals is None:
+            return np.zeros((0, 0), np.float32)
+        drawn = self.goals.draw(all_targets, rng)
+        order = np.argsort(all_targets)  # an event is the target of one window
+        own: np.ndarray = drawn[order][np.searchsorted(all_targets, targets, sorter=order)]
+        return own
+
     def _numbers(self, inputs: np.ndarray, lengths: np.ndarray) -> EncodedTable:
         encoded = EncodedTable(rows=len(inputs))
         raw = self.sequences.context_numbers[inputs]
@@ -269,9 +293,9 @@ class BatchLoader:
             np.add.at(rate, self.sequences.item[windows.targets], np.repeat(1 / targets, targets) / len(self.order))
         return rate
 
-    def _log_weights(self, drawn: np.ndarray, candidate_item: np.ndarray, positives: int, uniform: int) -> np.ndarray:
+    def _log_weights(self, drawn: np.ndarray, candidate_item: np.ndarray, positives: int, count: int) -> np.ndarray:
         times = np.bincount(drawn, minlength=len(candidate_item))
-        expected = positives * self.drawn[candidate_item] + uniform / len(self.negatives)
+        expected = positives * self.drawn[candidate_item] + self.sampler.expected(candidate_item, count)
         weights: np.ndarray = np.log(times / expected).astype(np.float32)
         return weights
 

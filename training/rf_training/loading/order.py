@@ -13,7 +13,7 @@ import numpy as np
 
 from rf_platform.dataset.dataset import Sequences
 from rf_platform.dataset.user_chunks import prefetch, release
-from rf_platform.features.encode import EncodedTable
+from rf_platform.features.jagged import EncodedTable
 from rf_platform.features.spec import ITEM_ID_DOMAIN
 from rf_platform.features.vocabulary import UNKNOWN_ID
 from rf_training.loading.windows import Cut, Windows, ranges

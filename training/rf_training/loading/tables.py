@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rf_platform.dataset import Dataset
-from rf_platform.features.encode import EncodedTable, Jagged
+from rf_platform.features.jagged import EncodedTable, Jagged
 from rf_platform.features.spec import ITEM_ID_DOMAIN
 from rf_platform.features.vocabulary import UNKNOWN_ID
 

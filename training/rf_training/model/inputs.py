@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rf_platform.features.encode import EncodedTable
+from rf_platform.features.jagged import EncodedTable
 from rf_training.device import moved
 
 

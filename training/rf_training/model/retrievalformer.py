@@ -3,7 +3,7 @@
 Shapes: N items, V interactions (all users' one after the other), B users, T longest history, R positions read, D width.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from rf_platform.features.spec import ITEM_ID_DOMAIN, FieldSpec, Side
 from rf_training.model.config import ModelConfig
 from rf_training.model.embeddings import FeatureEmbeddings
 from rf_training.model.fusion import make_fusion
+from rf_training.model.goals import Goals, goal_names
 from rf_training.model.inputs import Embedded, FeatureTensors
 from rf_training.model.tokens import FeatureTokens
 from rf_training.model.user_tower import UserTower
@@ -44,8 +45,11 @@ class RetrievalFormer(nn.Module):
             for f in fields:
                 if f.domain is not None:
                     domains[f.name], rates[f.name] = f.domain, config.feature_noise
-        if config.item_id:
-            domains[ITEM_ID_DOMAIN], rates[ITEM_ID_DOMAIN] = ITEM_ID_DOMAIN, config.item_id_noise
+        semantic = [domain.name for domain in spec.semantic_domains][: config.semantic_ids]
+        extra = {ITEM_ID_DOMAIN: config.item_id_noise} if config.item_id else {}
+        extra |= dict.fromkeys(semantic, config.feature_noise)
+        for name, rate in extra.items():
+            domains[name], rates[name] = name, rate
         rows = {name: v.rows for name, v in encoder.vocabularies.items()}
         dims = dict.fromkeys(domains.values(), config.feature_dim or config.dim)
         dims[ITEM_ID_DOMAIN] = config.dim
@@ -56,7 +60,6 @@ class RetrievalFormer(nn.Module):
             raise ConfigError(
                 f"service '{spec.service}' has no item features and the recipe has model.item_id=false: items would be all alike"
             )
-        extra = [ITEM_ID_DOMAIN] if config.item_id else []
         self.item_tokens = _tokens(inputs["item"], encoder.widths, dims, config, extra)
         self.user_tokens = _tokens(inputs["user"], encoder.widths, dims, config)
         self.context_tokens = _tokens(inputs["context"], encoder.widths, dims, config)
@@ -71,6 +74,11 @@ class RetrievalFormer(nn.Module):
             nn.init.zeros_(self.item_bias.weight)
             nn.init.zeros_(self.item_bias.bias)
         self.user_tower = UserTower(config)
+        self.goals = Goals(goal_names(encoder), config.dim) if config.goals else None
+        """Types of events that queries may be conditioned on; None in a model without."""
+        times = [f.name for f in inputs["context"] if f.kind == "timestamp"]
+        self.time = times[0] if times and self.user_tower.reads_time else None
+        """The feature with the times of interactions, where the user tower reads them."""
         self.cold_shift: Tensor
         self.register_buffer("cold_shift", torch.zeros(()))  # set after training, see rf_training.cold
 
@@ -128,6 +136,15 @@ class RetrievalFormer(nn.Module):
         z_VD: Tensor = h_VD + self.interaction_gate * self.interaction_fusion(tokens_VMD, present_VM)
         return z_VD
 
+    def seconds(self, context: FeatureTensors) -> Tensor | None:
+        """Return the time that passed before each interaction [V], for :meth:`encode_users`; unknown times count as none.
+
+        None where interactions have no times, or the user tower reads none.
+        """
+        if self.time is None:
+            return None
+        return seconds_of(context.numbers[self.time])
+
     def encode_profiles(self, users: FeatureTensors, embedded: Mapping[str, Embedded] | None = None) -> Tensor:
         """Return profile vectors [B, D]; a user without any known feature gets a learned vector."""
         if self.user_tokens.count == 0:
@@ -143,6 +160,8 @@ class RetrievalFormer(nn.Module):
         profile_BRD: Tensor,
         read_BR: Tensor | None = None,
         longest: int | None = None,
+        seconds_V: Tensor | None = None,
+        goal_BRG: Tensor | None = None,
     ) -> Tensor:
         """Return the user tower's output [B, R, D] (Eq. 8, R7), not normalised.
 
@@ -152,7 +171,10 @@ class RetrievalFormer(nn.Module):
             profile_BRD: profile at each position read.
             read_BR: positions to read; default: after the last interaction, R = 1.
             longest: the largest of ``length_B``, where it is known: a device would have to be waited for to tell.
+            seconds_V: of :meth:`seconds`, for the same interactions.
+            goal_BRG: weights over goals at each position read; None for those of a request that names none.
         """
+        assert (seconds_V is None) == (self.time is None), "seconds are those that RetrievalFormer.seconds gives"
         if read_BR is None:
             read_BR = (length_B - 1)[:, None]
         if longest is None:
@@ -163,7 +185,11 @@ class RetrievalFormer(nn.Module):
         start_B = length_B.cumsum(0) - length_B
         column_V = torch.arange(len(z_VD), device=z_VD.device) - start_B[row_V]
         z_BTD = z_VD.new_zeros(B, T, z_VD.shape[1]).index_put((row_V, column_V), z_VD)
-        u_BRD: Tensor = self.user_tower(z_BTD, length_B, profile_BRD, read_BR)
+        seconds_BT = None
+        if seconds_V is not None:
+            seconds_BT = seconds_V.new_zeros(B, T).index_put((row_V, column_V), seconds_V).cumsum(1)
+        goal_BRD = None if self.goals is None else self.goals(goal_BRG)
+        u_BRD: Tensor = self.user_tower(z_BTD, length_B, profile_BRD, read_BR, seconds_BT, goal_BRD)
         return u_BRD
 
     def bias(self, h_ND: Tensor) -> Tensor | None:
@@ -199,6 +225,11 @@ class RetrievalFormer(nn.Module):
         return F.pad(x_BD, (0, 1), value=1.0) if self.biased else x_BD
 
 
+def seconds_of(gap_V: Tensor) -> Tensor:
+    """Return the seconds [V], float64, of gaps as :func:`rf_platform.features.encode.time_gaps` encodes them."""
+    return torch.expm1(10 * gap_V.double()).nan_to_num()
+
+
 class _ItemSide(nn.Module):
     """Tables, tokens and fusion of items in histories, in a model with towers that share none."""
 
@@ -208,13 +239,13 @@ class _ItemSide(nn.Module):
         encoder: FeatureEncoder,
         rows: Mapping[str, int],
         dims: Mapping[str, int],
-        extra: list[str],
+        extra: Mapping[str, float],
         sharded: Set[str],
     ) -> None:
         super().__init__()
         fields = encoder.spec.inputs("item")
-        domains = dict.fromkeys(extra, ITEM_ID_DOMAIN) | {f.name: f.domain for f in fields if f.domain is not None}
-        rates = {name: config.item_id_noise if name in extra else config.feature_noise for name in domains}
+        domains = {name: name for name in extra} | {f.name: f.domain for f in fields if f.domain is not None}
+        rates = {name: extra.get(name, config.feature_noise) for name in domains}
         self.embeddings = FeatureEmbeddings(domains, rows, dims, rates, False, config.bag_pooling, sharded)
         self.tokens = _tokens(fields, encoder.widths, dims, config, extra)
         self.fusion = make_fusion(
@@ -233,13 +264,13 @@ def _tokens(
     widths: Mapping[str, int],
     dims: Mapping[str, int],
     config: ModelConfig,
-    extra: list[str] | None = None,
+    extra: Iterable[str] = (),
 ) -> FeatureTokens:
-    ids = dict.fromkeys(extra or [], config.dim)
+    ids = {name: dims[name] for name in extra}
     return FeatureTokens(
         ids=ids | {f.name: dims[f.domain] for f in fields if f.domain is not None},
         numbers=[f.name for f in fields if f.kind in ("numeric", "timestamp")],
-        vectors={f.name: widths[f.name] for f in fields if f.kind == "vector"},
+        vectors={f.name: widths[f.name] for f in fields if f.kind in ("vector", "text")},
         dim=config.dim,
         project=config.fusion != "mean",
     )

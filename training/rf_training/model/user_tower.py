@@ -1,7 +1,6 @@
-"""User tower: a causal transformer of pre-norm blocks over interaction tokens and the profile.
+"""User tower: causal blocks over interaction tokens and the profile.
 
-Shapes: B users, T interactions (padded on the right), S = 1 + T places, R positions read, D width; in a block, T tokens, Q tokens
-that are computed, H heads, E width of a head.
+Shapes: B users, T interactions (padded on the right), S = 1 + T places, R positions read, D width.
 A read position r in -1..T-1 means "after interaction r": -1 sees the profile only, T-1 everything.
 """
 
@@ -9,66 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rf_training.model.config import ModelConfig
+from rf_training.model.blocks import TOWERS, BlockSize, Sight, make_block
+from rf_training.model.config import Layout, ModelConfig
 from rf_training.model.dropout import Dropout
 
-
-class Block(nn.Module):
-    """Attention and feed-forward with residual connections, normalised before each.
-
-    Both branches start close to zero: the tower starts by passing its input on, in the space of the items.
-    """
-
-    def __init__(self, dim: int, heads: int, ffn: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm = nn.LayerNorm(dim)
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
-        self.ffn_norm = nn.LayerNorm(dim)
-        last = nn.Linear(ffn * dim, dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, ffn * dim), nn.GELU(), Dropout(dropout), last)
-        self.dropout = Dropout(dropout)
-        for branch in (self.out, last):
-            nn.init.normal_(branch.weight, std=0.02)
-            nn.init.zeros_(branch.bias)
-
-    def forward(self, asking_BQD: Tensor, mask: Tensor | None, seen_BTD: Tensor | None = None) -> Tensor:
-        """Compute tokens that attend to all tokens that ``mask`` allows.
-
-        Args:
-            asking_BQD: the tokens that are computed.
-            mask: bool, broadcastable to [B, H, Q, T]; None means causal, where tokens attend to each other.
-            seen_BTD: the tokens attended to; default: those that are computed. In the last block only what is read need ask.
-
-        Returns:
-            [B, Q, D].
-        """
-        seen_BTD = asking_BQD if seen_BTD is None else seen_BTD
-        (B, Q, D), T = asking_BQD.shape, seen_BTD.shape[1]
-        normed_BTD = self.attention_norm(seen_BTD)
-        normed_BQD = normed_BTD if seen_BTD is asking_BQD else self.attention_norm(asking_BQD)
-        q = self.query(normed_BQD).view(B, Q, self.heads, D // self.heads).transpose(1, 2)
-        k, v = self.key_value(normed_BTD).view(B, T, 2, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = attention(q, k, v, mask)
-        x_BQD = asking_BQD + self.dropout(self.out(mixed.transpose(1, 2).reshape(B, Q, D)))
-        out: Tensor = x_BQD + self.dropout(self.ffn(self.ffn_norm(x_BQD)))
-        return out
-
-
-def attention(q_BHQE: Tensor, k_BHTE: Tensor, v_BHTE: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the attended values [B, H, Q, E], causal without a mask.
-
-    On a CPU in float32, where attention is slower in bfloat16; elsewhere in the format of the products, as the fast kernels
-    demand it.
-    """
-    if q_BHQE.device.type != "cpu":
-        return F.scaled_dot_product_attention(q_BHQE, k_BHTE, v_BHTE, attn_mask=mask, is_causal=mask is None)
-    with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(
-            q_BHQE.float(), k_BHTE.float(), v_BHTE.float(), attn_mask=mask, is_causal=mask is None
-        )
+PLACES_BESIDE: dict[Layout, int] = {"cls": 3, "prefix": 1, "side": 1}
+"""Places of a request's sequence beside its interactions."""
 
 
 class UserTower(nn.Module):
@@ -83,18 +28,25 @@ class UserTower(nn.Module):
 
     Positions are counted from the end of the history, so that the latest interaction always has the same one.
 
+    The kind of tower (``model.tower``) is the kind of its blocks: how tokens are mixed. All else is the same for every kind.
+
     Requests are answered by the same tower as a graph, :mod:`rf_training.model.served`: a change here is a change there.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.layout = config.layout
+        self.reads_time = TOWERS[config.tower].block.reads_time
+        """Whether times of interactions are read, where there are any."""
         dim = config.dim
         self.position_TD = nn.Parameter(torch.randn(config.max_history, dim) * 0.02)
         self.sep_D = nn.Parameter(torch.randn(dim) * 0.02)
         self.cls_D = nn.Parameter(torch.randn(dim) * 0.02)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.ffn, config.dropout) for _ in range(config.layers))
+        size = BlockSize(
+            config.dim, config.heads, config.ffn, config.dropout, config.max_history + PLACES_BESIDE[config.layout]
+        )
+        self.blocks = nn.ModuleList(make_block(config.tower, size) for _ in range(config.layers))
         self.input_norm = nn.LayerNorm(dim)  # item vectors come in any length, positions do not
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, dim)
@@ -111,7 +63,15 @@ class UserTower(nn.Module):
         if self.read_profile is not None:
             nn.init.zeros_(self.read_profile.weight)
 
-    def forward(self, z_BTD: Tensor, length_B: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
+    def forward(
+        self,
+        z_BTD: Tensor,
+        length_B: Tensor,
+        profile_BRD: Tensor,
+        read_BR: Tensor,
+        seconds_BT: Tensor | None = None,
+        goal_BRD: Tensor | None = None,
+    ) -> Tensor:
         """Return the query vectors [B, R, D], not normalised.
 
         Args:
@@ -119,11 +79,14 @@ class UserTower(nn.Module):
             length_B: interactions of each user.
             profile_BRD: the profile as it was known at each position read, oldest first.
             read_BR: positions to read, -1..T-1.
+            seconds_BT: float64, time of each interaction from any start; None without times.
+            goal_BRD: token of the goal at each position read, or one for all, added to the place that asks the last block.
         """
         if self.layout == "cls":
-            read_BRD = self._read_cls(self._placed(z_BTD, length_B), profile_BRD, read_BR)
+            read_BRD = self._read_cls(self._placed(z_BTD, length_B), profile_BRD, read_BR, seconds_BT, goal_BRD)
         else:
-            read_BRD = self._read_in_place(self.enter(z_BTD, length_B, profile_BRD[:, :1]), profile_BRD, read_BR)
+            x_BSD = self.enter(z_BTD, length_B, profile_BRD[:, :1])
+            read_BRD = self._read_in_place(x_BSD, profile_BRD, read_BR, seconds_BT, goal_BRD)
         out: Tensor = self.project(self.norm(read_BRD))
         return out
 
@@ -147,31 +110,74 @@ class UserTower(nn.Module):
         beside_BTD: Tensor = self.side_token(x_BTD) + self.side_profile(profile_B1D)
         return beside_BTD
 
-    def _read_in_place(self, x_BSD: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
-        """Read every position where it stands, behind one token that stands for no interaction."""
+    def _read_in_place(
+        self,
+        x_BSD: Tensor,
+        profile_BRD: Tensor,
+        read_BR: Tensor,
+        seconds_BT: Tensor | None,
+        goal_BRD: Tensor | None,
+    ) -> Tensor:
+        """Read every position where it stands, behind one token that stands for no interaction and has the time of the first."""
         assert self.read_profile is not None
         x_BSD = self.dropout(x_BSD)
+        S = x_BSD.shape[1]
+        log_seconds_BSS = None if seconds_BT is None else log_seconds(torch.cat([seconds_BT[:, :1], seconds_BT], dim=1))
+        sight = Sight.causal(S, x_BSD.device, log_seconds_BSS)
         for block in self.blocks[:-1]:
-            x_BSD = block(x_BSD, None)
+            x_BSD = block(x_BSD, sight)
         place_BR1 = (read_BR + 1)[:, :, None]
         # Normalised: a mean of embeddings is a hundred times shorter than a token, and would be drowned by it.
         own_BRD = self.read_profile(F.layer_norm(profile_BRD, profile_BRD.shape[-1:]))
+        own_BRD = own_BRD if goal_BRD is None else own_BRD + goal_BRD
         asking_BRD = x_BSD.gather(1, place_BR1.expand(-1, -1, x_BSD.shape[2])) + own_BRD
-        past_BRS = torch.arange(x_BSD.shape[1], device=x_BSD.device) <= place_BR1
-        last: Tensor = self.blocks[-1](asking_BRD, past_BRS.unsqueeze(1), x_BSD)
+        past_BRS = sight.place_BT <= place_BR1
+        if log_seconds_BSS is not None:
+            log_seconds_BSS = log_seconds_BSS.gather(1, place_BR1.expand(-1, -1, S))
+        asked = Sight(place_BR1.squeeze(2), sight.place_BT, past_BRS.unsqueeze(1), log_seconds_BSS)
+        last: Tensor = self.blocks[-1](asking_BRD, asked, x_BSD)
         return last
 
-    def _read_cls(self, z_BTD: Tensor, profile_BRD: Tensor, read_BR: Tensor) -> Tensor:
-        """Append SEP, profile and CLS once per position read; each triple sees its own past and itself only."""
+    def _read_cls(
+        self,
+        z_BTD: Tensor,
+        profile_BRD: Tensor,
+        read_BR: Tensor,
+        seconds_BT: Tensor | None,
+        goal_BRD: Tensor | None,
+    ) -> Tensor:
+        """Append SEP, profile and CLS once per position read; each triple sees its own past and itself only.
+
+        It stands behind the position read, and has its time.
+        """
         R = read_BR.shape[1]
         sep_BRD, cls_BRD = self.sep_D.expand_as(profile_BRD), self.cls_D.expand_as(profile_BRD)
         x = self.dropout(torch.cat([z_BTD, sep_BRD, profile_BRD, cls_BRD], dim=1))
         mask = cls_mask(z_BTD.shape[1], read_BR)
+        history_1T = torch.arange(z_BTD.shape[1], device=z_BTD.device)[None]
+        place = torch.cat([history_1T.expand(len(read_BR), -1), *(read_BR + n for n in (1, 2, 3))], dim=1)
+        log_seconds_BSS = None
+        if seconds_BT is not None:
+            read_at_BR = seconds_BT.gather(1, read_BR.clamp(min=0))
+            log_seconds_BSS = log_seconds(torch.cat([seconds_BT, *(3 * [read_at_BR])], dim=1))
+        sight = Sight(place, place, mask, log_seconds_BSS)
         for block in self.blocks[:-1]:
-            x = block(x, mask)
+            x = block(x, sight)
         first = x.shape[1] - R
-        last: Tensor = self.blocks[-1](x[:, first:], mask[:, :, first:], x)
+        log_seconds_BRS = None if log_seconds_BSS is None else log_seconds_BSS[:, first:]
+        asked = Sight(place[:, first:], place, mask[:, :, first:], log_seconds_BRS)
+        asking_BRD = x[:, first:] if goal_BRD is None else x[:, first:] + goal_BRD
+        last: Tensor = self.blocks[-1](asking_BRD, asked, x)
         return last
+
+
+def log_seconds(at_BS: Tensor) -> Tensor:
+    """Return log(1 + seconds) from each token to each [B, S, S], those that are computed first; 0 from a later one.
+
+    Args:
+        at_BS: float64, their times.
+    """
+    return torch.log1p((at_BS[:, :, None] - at_BS[:, None, :]).clamp(min=0).float())
 
 
 def cls_mask(T: int, read_BR: Tensor) -> Tensor:

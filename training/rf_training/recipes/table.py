@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from rf_platform.errors import NotFoundError
 from rf_training.config import Recipe, TrainConfig
 from rf_training.model.config import ModelConfig
+from rf_training.recipes.recipe_file import is_recipe_file, read_recipe
 
 if TYPE_CHECKING:
     from rf_platform.dataset import Dataset
@@ -169,15 +171,19 @@ def _power_of_two(limit: int) -> int:
 
 
 def get_recipe(name: str, data: DatasetStatistics = TYPICAL) -> Recipe:
-    """Return a recipe by name.
+    """Return a recipe by name, or from a file.
 
     Args:
-        name: one of :data:`RECIPES`.
+        name: one of :data:`RECIPES`, or the path of a YAML file, see :func:`read_recipe`.
         data: what its sizes are chosen by.
 
     Raises:
         NotFoundError: there is none of that name.
+        UsageError: the file has another form, or a setting that is not one.
+        ConfigError: its values contradict each other.
     """
+    if is_recipe_file(name):
+        return read_recipe(Path(name), lambda base: get_recipe(base, data))
     if name not in RECIPES:
         close = get_close_matches(name, RECIPES)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(RECIPES)}"

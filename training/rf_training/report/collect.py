@@ -20,6 +20,7 @@ from rf_training.evaluation import training_items
 from rf_training.model_scorer import ModelScorer
 from rf_training.notes import read_notes
 from rf_training.recipes import TYPICAL, DatasetStatistics, get_recipe
+from rf_training.report.example_users import ExampleUser, example_users
 from rf_training.report.item_map import ItemMap, item_map
 from rf_training.report.model_size import ModelSize, model_size
 from rf_training.run_model import load_run_model
@@ -147,6 +148,7 @@ class RunReport:
     history: list[dict[str, Any]] = field(default_factory=list)
     size: ModelSize | None = None
     item_map: ItemMap | None = None
+    examples: list[ExampleUser] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     """By section: the sentence that stands in its place."""
 
@@ -155,6 +157,12 @@ class RunReport:
         """Report of `rf evaluate` on the test split; None without one, or with one of a form without segments."""
         found: dict[str, Any] | None = self.run.metrics.get("test")
         return found if found is not None and "segments" in found else None
+
+    @property
+    def goals(self) -> dict[str, Any] | None:
+        """Trade-off of goals on the test split, as `rf evaluate` leaves it; None for a model without goals."""
+        found: dict[str, Any] | None = self.run.metrics.get("goals")
+        return found
 
     @property
     def scorers(self) -> list[str]:
@@ -192,7 +200,9 @@ class RunReport:
             "training_seconds": None if self.recorded is None else self.recorded.seconds,
             "validation": self.run.metrics.get("validation"),
             "test": self.test,
+            "goals": self.goals,
             "model": None if self.size is None else {**asdict(self.size), "parameters": self.size.parameters},
+            "users": [asdict(each) for each in self.examples],
             "changed_settings": {s.name: s.value for s in self.settings if s.changed},
             "missing": self.missing,
         }
@@ -261,8 +271,12 @@ def _compute(report: RunReport, registry: Registry, directory: Path, seed: int) 
     except RfError as error:
         if report.dataset is None:
             missing["dataset"] = f"The dataset cannot be read: {error}."
-        missing["map"] = f"Not computed: {error}."
+        missing["map"] = missing["users"] = f"Not computed: {error}."
         return
+    try:
+        report.examples = example_users(model, report.dataset)
+    except RfError as error:
+        missing["users"] = f"Not computed: {error}."
     report.item_map = _map(model, report.dataset, seed)
 
 

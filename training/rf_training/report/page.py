@@ -21,6 +21,7 @@ from rf_training.report.charts import (
 )
 from rf_training.report.collect import RunReport
 from rf_training.report.drawing import INKS, Chart
+from rf_training.report.goal_charts import goal_charts
 
 CHARTED_METRICS = ("recall@20", "ndcg@20")
 SHOWN_METRICS = tuple(label.lower() for label in TERMINAL_LABELS)
@@ -49,6 +50,8 @@ def draw(report: RunReport) -> dict[str, list[Chart]]:
         charts["test"] = [result_chart(test["results"], metric) for metric in CHARTED_METRICS]
         if test["warm_cold"] is not None:
             charts["warm-cold"] = [warm_cold_chart(test["warm_cold"], metric) for metric in CHARTED_METRICS]
+        if report.goals is not None:
+            charts["goals"] = goal_charts(report.goals)
         segments = test["segments"]
         charts["segments"] = [
             segment_chart("segments-popularity", "By popularity of the item", segments["popularity"], report.scorers),

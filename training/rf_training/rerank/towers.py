@@ -152,10 +152,10 @@ class Towers:
                     own = slice(begin[some][0], begin[some][-1] + count[some][-1])
                     first = np.minimum.reduceat(places.length[own] - read[own], begin[some] - begin[some][0])
                     last = np.maximum.reduceat(places.length[own], begin[some] - begin[some][0])
-                    z_VD = self._tokens(users[some], first, last, noise)
+                    z_VD, seconds_V = self._tokens(users[some], first, last, noise)
                     base = np.cumsum(last - first) - (last - first)
                     start = np.repeat(base - first, count[some]) + places.length[own] - read[own]
-                    outputs.append(self._outputs(z_VD, start, read[own], places.take(own)))
+                    outputs.append(self._outputs(z_VD, seconds_V, start, read[own], places.take(own)))
                     tokens.append(z_VD)
                     starts.append(start + known)
                     known += len(z_VD)
@@ -176,23 +176,29 @@ class Towers:
         first: npt.NDArray[np.int64],
         last: npt.NDArray[np.int64],
         noise: Noise | None,
-    ) -> Tensor:
-        """Return the tokens of the users' events ``first`` to ``last``, one user after the other."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the tokens of the users' events ``first`` to ``last``, one user after the other, and the seconds before each."""
         sequences = self.dataset.sequences
         begin = np.asarray(sequences.offsets)[users]
         events, lengths = ranges(begin + first, begin + last), last - first
         oldest = np.zeros(len(events), bool)
         oldest[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
-        context = encode_context_rows(self.dataset, events, oldest)
+        rows = encode_context_rows(self.dataset, events, oldest)
+        context = FeatureTensors.from_encoded(rows).to(self.device)
         item_V = np.asarray(sequences.item[events], np.int64)
         h_VD = self.scorer.history_tokens(item_V)
         if noise is not None and noise.unknown and self._nameless is not None:
             lost_V = torch.rand(len(item_V), device=self.device) < noise.unknown
             h_VD = torch.where(lost_V[:, None], self._nameless(item_V), h_VD)
-        return self.model.encode_interactions(h_VD, FeatureTensors.from_encoded(context).to(self.device))
+        return self.model.encode_interactions(h_VD, context), self.model.seconds(context)
 
     def _outputs(
-        self, z_VD: Tensor, start: npt.NDArray[np.int64], read: npt.NDArray[np.int64], places: Positions
+        self,
+        z_VD: Tensor,
+        seconds_V: Tensor | None,
+        start: npt.NDArray[np.int64],
+        read: npt.NDArray[np.int64],
+        places: Positions,
     ) -> Tensor:
         """Return the user tower's output at places with tokens in ``z_VD`` from ``start`` on."""
         sequences = self.dataset.sequences
@@ -204,10 +210,14 @@ class Towers:
         order = np.argsort(read, kind="stable")  # histories of similar length together: little padding
         parts = []
         for rows in np.array_split(order, range(USERS_AT_ONCE, len(order), USERS_AT_ONCE)):
-            own_VD = z_VD[torch.from_numpy(ranges(start[rows], start[rows] + read[rows])).to(self.device)]
+            own_V = torch.from_numpy(ranges(start[rows], start[rows] + read[rows])).to(self.device)
             length_B, place_B = (torch.from_numpy(each).to(self.device) for each in (read[rows], rows))
             u_BRD = self.model.encode_users(
-                own_VD, length_B, p_PD[place_B][:, None], longest=int(read[rows].max(initial=0))
+                z_VD[own_V],
+                length_B,
+                p_PD[place_B][:, None],
+                longest=int(read[rows].max(initial=0)),
+                seconds_V=None if seconds_V is None else seconds_V[own_V],
             )
             parts.append(u_BRD[:, 0])
         found_PD = torch.cat(parts)

@@ -49,9 +49,10 @@ def open_source(registry: Registry, name: str) -> SourceBundle:
     Raises:
         NotFoundError: there is no such bundle, or its directory is gone.
         CorruptError: a file of it is damaged.
+        UntrustedError: it has to be signed, and is not.
     """
     record = _bundle(registry, name)
-    manifest: BundleManifest = check_bundle(record)
+    manifest: BundleManifest = check_bundle(record, signed_by=registry.signed_by)
     encoder = FeatureEncoder.load(FeatureSpec.load(record.path / SPEC), record.path / ENCODER)
     told = record.path / LINEAGE
     return SourceBundle(

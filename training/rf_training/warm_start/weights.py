@@ -64,6 +64,8 @@ class _Names:
                 self._tokens(path, module)
             elif isinstance(module, FeatureEmbeddings) and module.query_FD is not None:
                 self.rows[f"{path}.query_FD"] = tuple(module.keys)
+        if model.goals is not None:
+            self.rows |= dict.fromkeys(("goals.goal_GD", "goals.mix_G"), model.goals.names)
         own = model.history_items
         for path, fusion, labels in (
             ("item_fusion", model.item_fusion, _labels(model.item_tokens)),

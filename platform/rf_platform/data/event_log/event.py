@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+ANSWER = "rf_request_id"
+"""Value of an event with the request id of the answer that had shown the item: in the log, and in no table of interactions."""
 ORDER_OFFSET = 1 << 48
 """Added to an event's number it gives its ``input_order``: among interactions of one moment, the imported ones come first."""
 
@@ -21,7 +23,7 @@ class Event:
     timestamp_us: int
     """Time of the event: microseconds since 1970, UTC."""
     values: dict[str, Any] = field(default_factory=dict)
-    """Further columns of the interactions table, ``event_type`` among them; a missing value is left out."""
+    """Further columns of the interactions table, ``event_type`` among them, and :data:`ANSWER`; a missing value is left out."""
 
     @property
     def digest(self) -> bytes:

@@ -100,7 +100,9 @@ class EventLog:
 
     @classmethod
     def open(cls, settings: Settings) -> "EventLog":
-        """Open the log of a workspace; see :func:`open_database` for what is raised."""
+        """Open the log of a workspace; see :func:`open_database` for what is raised, and NotFoundError: there is no workspace."""
+        if settings.registry_url is None:
+            settings.workspace.check_exists()
         return cls(open_database(log_url(settings)))
 
     @classmethod
@@ -217,6 +219,16 @@ class EventLog:
             write_state(connection, fault=fault)
         return True
 
+    def learned(self) -> int:
+        """Return the number of the last event that items have learned from, or were not to."""
+        with self._transaction(self.engine) as connection:
+            return int(connection.scalar(select(STATE.c.value).where(STATE.c.name == "learned")) or 0)
+
+    def note_learned(self, number: int) -> None:
+        """Note how far items have learned."""
+        with self._transaction(self._writer) as connection:
+            write_state(connection, learned=number)
+
     def loading(self, sealed: int) -> int:
         """Note that the online store is going to be loaded from the events up to ``sealed``, or later ones.
 
@@ -251,6 +263,12 @@ class EventLog:
             )
             if epoch:
                 write_state(connection, epoch=epoch, pending=0, fault=StoreFault.NONE, whole_at=0)
+
+    def forget(self, user_id: str) -> int:
+        """Remove the events of a user; return how many there were. The digests of event ids stay, which say nothing of users."""
+        with self._transaction(self._writer) as connection:
+            of_user = EVENTS.c.user_id == user_id
+            return connection.execute(delete(EVENTS).where(of_user)).rowcount
 
     def trim(self, sealed: int) -> int:
         """Remove the events up to ``sealed`` that the online store has; return how many there were."""

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rf_platform.data.event_log.event import LoggedEvent
@@ -91,18 +93,42 @@ class EventParts:
     def add(self, events: Sequence[LoggedEvent]) -> None:
         """Write a file of events that follow the last one there is, and name it in the manifest; needs :meth:`writing`."""
         parts = self.parts
-        table = events_table(events)
+        table, merged = events_table(events), None
         if parts and parts[-1].rows + len(events) <= MERGED_ROWS:
-            last = parts.pop()
-            old = pq.read_table(self._directory / last.file)
+            merged = parts.pop()
+            old = pq.read_table(self._directory / merged.file)
             table = pa.concat_tables([old, table], promote_options="permissive")
-        first, newest = (int(table[SEQUENCE][row].as_py()) for row in (0, -1))
+        first, newest = events[0].sequence, events[-1].sequence
+        if merged is not None:
+            first = merged.first
         part = Part(f"events-{first:015d}-{newest:015d}.parquet", first, newest, table.num_rows)
         with new_file(self._directory / part.file) as file:
             pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP)
         manifest = {"format": _FORMAT, "parts": [asdict(each) for each in (*parts, part)]}
         replace_text(self._directory / "manifest.json", json.dumps(manifest, indent=2) + "\n")
         if_unlocked(self._directory / _READERS, self._remove_unnamed, os.O_CREAT)  # else the next one that adds does it
+
+    def forget(self, user_id: str) -> int:
+        """Write the files that have events of a user again without them; needs :meth:`writing`. Returns how many these were.
+
+        The ranges of numbers stay: what is gone counts as moved.
+        """
+        removed, parts = 0, self.parts
+        for place, part in enumerate(parts):
+            table = pq.read_table(self._directory / part.file)
+            kept = table.filter(pc.not_equal(table[USER], user_id))
+            if kept.num_rows == table.num_rows:
+                continue
+            name = f"events-{part.first:015d}-{part.last:015d}-{uuid4().hex[:8]}.parquet"
+            with new_file(self._directory / name) as file:
+                pq.write_table(kept, file, compression="zstd", row_group_size=_ROW_GROUP)
+            removed += table.num_rows - kept.num_rows
+            parts[place] = Part(name, part.first, part.last, kept.num_rows)
+        if removed:
+            manifest = {"format": _FORMAT, "parts": [asdict(each) for each in parts]}
+            replace_text(self._directory / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        if_unlocked(self._directory / _READERS, self._remove_unnamed, os.O_CREAT)
+        return removed
 
     def _remove_unnamed(self, _: Path) -> None:
         named = {part.file for part in self.parts}

@@ -117,9 +117,9 @@ _SECOND = timedelta(seconds=1)
 class EventWindow:
     """First and last time that an event may have: ``RF_EVENTS_SINCE`` and ``RF_EVENTS_AHEAD_SECONDS``."""
 
-    since: date = date(1980, 1, 1)
+    since: date = date(1990, 1, 1)
     """The first day; earlier times are most likely in another unit. In 1970: times count from anywhere, and no unit is told."""
-    ahead_seconds: float = 60.0
+    ahead_seconds: float = 86_400.0
     """Tolerance for a caller's clock that runs ahead."""
     clock: Callable[[], float] = time
     """Seconds since 1970."""

@@ -130,4 +130,11 @@ def _first_values(connection: Connection, there: Mapping[str, int]) -> dict[str,
     zeros = dict.fromkeys(("applied", "replay_until", "reset", "epoch", "pending", "fault", "whole_at"), 0)
     oldest = connection.scalar(select(func.min(EVENTS.c.sequence)))
     trimmed = there.get("applied", 0) if oldest is None else int(oldest) - 1
-    return {"format": FORMAT, **zeros, "loading": -1, "log": secrets.randbits(62), "trimmed": trimmed}
+    return {
+        "format": FORMAT,
+        **zeros,
+        "loading": -1,
+        "log": secrets.randbits(62),
+        "trimmed": trimmed,
+        "learned": there.get("applied", 0),
+    }

@@ -71,6 +71,13 @@ class SynthCatalog:
         mass: npt.NDArray[np.float64] = np.diff(self.reach[self.cell_start])
         return mass
 
+    @property
+    def cheapest(self) -> npt.NDArray[np.int64]:
+        """[categories]: cell of the style with the lowest price level."""
+        premium = self.premium.reshape(self.categories, self.styles)
+        cells: npt.NDArray[np.int64] = np.arange(self.categories) * self.styles + premium.argmin(axis=1)
+        return cells
+
     def draw(self, cells: npt.NDArray[np.integer], uniform: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
         """Draw an item of each cell by popularity, given numbers from [0, 1)."""
         first, last = self.cell_start[cells], self.cell_start[cells + 1] - 1

@@ -25,7 +25,7 @@ _MEANT = np.cumsum([0.7, 0.16])
 _CASUAL = np.cumsum([0.9, 0.07])
 """Shares of views and carts among events that follow a taste, and among the others; the rest are purchases."""
 
-_EVENTS = 6
+_EVENTS, _BEHAVIOURS = 6, 7
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,10 +57,16 @@ def make_events(options: SynthOptions, catalog: SynthCatalog, users: SynthUsers,
     meant = kind < TOPIC + OTHER_TASTE
     favourite = users.favourites[user, np.where(kind < TOPIC, topic, other)]
     popular = catalog.cell[catalog.by_cell[_anywhere(catalog, rng.random(n))]]
+    if options.behaviours:
+        uniform = options.random(_BEHAVIOURS, block).random(n)
+        types = np.where(meant, np.searchsorted(_MEANT, uniform), np.searchsorted(_CASUAL, uniform))
+        bought = types == EVENT_TYPES.index("purchase")
+        favourite = np.where(bought, catalog.cheapest[favourite // catalog.styles], favourite)
     cell = np.where(meant, favourite, popular)
     item = _choose(catalog, cell, user, sessions.timestamp, rng)
-    uniform = rng.random(n)
-    types = np.where(meant, np.searchsorted(_MEANT, uniform), np.searchsorted(_CASUAL, uniform))
+    if not options.behaviours:
+        uniform = rng.random(n)
+        types = np.where(meant, np.searchsorted(_MEANT, uniform), np.searchsorted(_CASUAL, uniform))
     return SynthEvents(
         user=user + users.first,
         item=item,

@@ -34,6 +34,8 @@ class SynthOptions:
     seed: Whole = 0
     browsing: bool = False
     """Whether there is a fourth table: the category that a user opened just before each choice."""
+    behaviours: bool = False
+    """Whether users buy other things than they view: the cheapest style of a category they like."""
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -64,5 +66,5 @@ class SynthOptions:
     def describe(self) -> str:
         """Return the command line that makes the same tables."""
         sizes = asdict(self)
-        flag = " --browsing" if sizes.pop("browsing") else ""
-        return "rf data synth " + " ".join(f"--{name} {value}" for name, value in sizes.items()) + flag
+        flags = [f" --{name}" for name in ("browsing", "behaviours") if sizes.pop(name)]
+        return "rf data synth " + " ".join(f"--{name} {value}" for name, value in sizes.items()) + "".join(flags)

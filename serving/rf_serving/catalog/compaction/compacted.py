@@ -79,7 +79,7 @@ class CompactedCatalogs:
             row_of={item: row for row, item in enumerate(ids)},
             index=open_index(manifest.index.kind, path / files.INDEX, vectors_ND, settings, self._device),
             vectors_ND=vectors_ND,
-            tokens_ND=np.load(path / files.TOKENS, mmap_mode="r"),
+            tokens_ND=np.asarray(np.load(path / files.TOKENS, mmap_mode="r")),
             item_states_NW=self._item_states(path),
             read_items=lambda: items,
             sequence=sequence,

@@ -58,7 +58,7 @@ class Compaction:
     def due(self, snapshot: CatalogSnapshot) -> bool:
         """Whether it is time; an empty catalog has nothing to index."""
         base = snapshot.base.rows
-        delta, dead = snapshot.rows - base, base - snapshot.alive_base
+        delta, dead = snapshot.rows - base, base - snapshot.listed_base
         crowded = delta >= max(self.rows, self.share * base)
         return snapshot.alive > 0 and (crowded or (dead >= self.deleted_ratio * base and dead >= self.rows / 10))
 
@@ -92,7 +92,9 @@ class Compactor:
             self._adopt(catalog, newest)
         elif newest is not None and newest > self._journal.last():
             self._remove_foreign(newest)
-        elif self._when.due(snapshot) and monotonic() >= self._not_before:
+        elif (
+            snapshot.sequence > snapshot.base.sequence and self._when.due(snapshot) and monotonic() >= self._not_before
+        ):
             try:
                 self._child = self._start(snapshot)
             except OSError as error:
@@ -193,8 +195,8 @@ class _Child:
 def write_input(snapshot: CatalogSnapshot, directory: Path) -> None:
     """Write what a builder needs to know of a snapshot beside the files of its base."""
     base = snapshot.base
-    np.save(directory / builder.ALIVE, snapshot.live_mask_N[: base.rows])
-    rows = base.rows + np.flatnonzero(snapshot.live_mask_N[base.rows :])
+    np.save(directory / builder.ALIVE, snapshot.listed[: base.rows])
+    rows = base.rows + np.flatnonzero(snapshot.listed[base.rows :])
     np.save(directory / builder.LIVE_VECTORS, snapshot.vectors(rows))
     np.save(directory / builder.LIVE_TOKENS, snapshot.tokens(rows))
     if base.item_states_NW is not None:

@@ -41,7 +41,7 @@ async def record(
         users: users of the events; each in turn, since the online store keeps whole seconds only.
         items: ids of the catalog, two at least.
         rate: events a second, at most.
-        until: when to stop, as :func:`time.perf_counter` has it.
+        until: when to stop, as :func:`time.perf_counter` has it; each server records one event at least.
 
     Raises:
         RunError: an event was not recorded, or never arrived.
@@ -51,7 +51,7 @@ async def record(
     recorders = {name: FeedbackServiceStub(channel) for name, channel in servers.items()}  # type: ignore[no-untyped-call]
     readers = {name: RetrievalServiceStub(channel) for name, channel in servers.items()}  # type: ignore[no-untyped-call]
     for turn in range(10**9):
-        if time.perf_counter() >= until:
+        if time.perf_counter() >= until and turn >= len(servers):
             break
         here, there = ("first", "second") if turn % 2 == 0 else ("second", "first")
         user, other = users[turn % len(users)], readers[there]

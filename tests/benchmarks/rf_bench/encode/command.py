@@ -5,16 +5,23 @@ from typing import Annotated
 import typer
 
 from rf_bench.invocation import Invocation, Output
-from rf_platform.cli.options import Json
+from rf_platform.cli.options import Json, listing
 
 app = typer.Typer()
 
 
-@app.command()
+def _fusions() -> list[str]:
+    from rf_training.model.fusion import FUSIONS
+
+    return list(FUSIONS)
+
+
+@app.command(cls=listing(fusions=_fusions))
 def encode(
     context: typer.Context,
     history: Annotated[int, typer.Option(min=1, help="Interactions of each request.")] = 50,
     dim: Annotated[int, typer.Option(min=8, help="Width of the model.")] = 64,
+    fusion: Annotated[str, typer.Option(help="Fusion of the model, of {fusions}.")] = "mean",
     repeats: Annotated[int, typer.Option(min=3, help="How often each is timed; the medians count.")] = 50,
     output: Output = None,
     as_json: Json = False,
@@ -33,7 +40,7 @@ def encode(
     from rf_bench.report import Report, Table
 
     call = Invocation.of(context)
-    found = measure(history, dim, repeats)
+    found = measure(history, dim, fusion, repeats)
     columns = {
         "context": "{0.context} features",
         "together": "{0.together}",
@@ -47,5 +54,5 @@ def encode(
         title="Encoding requests",
         lead="CPU milliseconds of one request on one thread: as training encodes it, and as the server does.",
         results=found,
-        tables=[Table.of(f"CPU milliseconds per request, history {history}, d={dim}", found, columns)],
+        tables=[Table.of(f"CPU milliseconds per request, history {history}, d={dim}, {fusion} fusion", found, columns)],
     ).publish(call)

@@ -22,7 +22,7 @@ from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.served import ServedTower
 
-TOGETHER = (1, 4, 16, 32)
+TOGETHER = (1, 8, 32)
 ITEMS = 10_000
 _FIELDS: dict[str, tuple[Side, Kind, str, int]] = {
     "gender": ("user", "categorical", "String", 3),
@@ -64,21 +64,23 @@ class Measured:
         return self.before_ms / self.total_ms
 
 
-def measure(history: int, dim: int, repeats: int) -> list[Measured]:
+def measure(history: int, dim: int, fusion: str, repeats: int) -> list[Measured]:
     """Measure both ways, with and without context, for growing batches."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [each for with_context in (False, True) for each in _measure(with_context, history, dim, repeats)]
+        return [
+            each for with_context in (False, True) for each in _measure(with_context, history, dim, fusion, repeats)
+        ]
     finally:
         torch.set_num_threads(threads)
 
 
-def _measure(with_context: bool, history: int, dim: int, repeats: int) -> list[Measured]:
+def _measure(with_context: bool, history: int, dim: int, fusion: str, repeats: int) -> list[Measured]:
     names = [name for name, (side, *_) in _FIELDS.items() if with_context or side == "user"]
     encoder = _encoder(names)
     torch.manual_seed(0)
-    model = RetrievalFormer(ModelConfig(dim=dim, max_history=history), encoder).eval()
+    model = RetrievalFormer(ModelConfig(dim=dim, max_history=history, fusion=fusion), encoder).eval()
     with torch.no_grad():
         # As training leaves it: open.
         model.interaction_gate.fill_(0.5)

@@ -121,7 +121,7 @@ def _curve(
     tuned = index.efforts.of(RESULTS)
     singles = _singles(queries_BD)
     points: list[dict[str, Any]] = []
-    for probes in index.probes(RESULTS):
+    for probes in sorted({*index.probes(RESULTS), tuned.probes}):
         effort = Effort(k=RESULTS, probes=probes, refine_k=tuned.refine_k)
 
         def search(query_BD: npt.NDArray[np.float32], effort: Effort = effort) -> Found:

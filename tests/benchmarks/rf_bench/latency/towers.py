@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from rf_bench.latency.world import Histories, World, feature_encoder
 from rf_platform.cli.console import track
-from rf_platform.features.encode import EncodedTable
+from rf_platform.features.jagged import EncodedTable
 from rf_training.loss import info_nce
 from rf_training.model.config import ModelConfig
 from rf_training.model.inputs import FeatureTensors

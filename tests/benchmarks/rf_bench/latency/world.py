@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rf_platform.features.encode import EncodedTable, FeatureEncoder, Jagged, NumericStats
+from rf_platform.features.encode import FeatureEncoder, NumericStats
+from rf_platform.features.jagged import EncodedTable, Jagged
 from rf_platform.features.spec import DomainSpec, EntitySpec, FeatureSpec, FieldSpec
 from rf_platform.features.vocabulary import FIRST_ID, Vocabulary
 

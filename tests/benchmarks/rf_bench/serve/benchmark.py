@@ -17,8 +17,8 @@ from rf_bench.serve.rounds import ECHO, FLOOR, Rounds, run_rounds
 from rf_bench.serve.soak import Changes, Soak, soak
 from rf_bench.serve.stretch import Stretch, Target, stretch
 from rf_bench.serve.workspace import Service
-from rf_platform.doctor.reach import without_password
 from rf_platform.errors import UsageError
+from rf_platform.redaction import without_password
 from rf_platform.registry import Registry
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest
 from rf_serving.background_server import BackgroundServer

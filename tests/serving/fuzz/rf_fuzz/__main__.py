@@ -13,7 +13,8 @@ app = typer.Typer()
 
 @app.command()
 def fuzz(
-    requests: Annotated[int, typer.Option(min=1, help="How many requests.")] = 20_000,
+    requests: Annotated[int, typer.Option(min=0, help="How many requests over gRPC.")] = 20_000,
+    http_requests: Annotated[int, typer.Option(min=0, help="How many over HTTP with JSON.")] = 8_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same requests.")] = 0,
     together: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.", show_default=False)] = None,
@@ -22,7 +23,7 @@ def fuzz(
     """Send random and malformed requests to all services of a server: none may crash it, and none may be called its own error.
 
     The server is started for this, on a copy of the workspace: some of the requests are valid, and change the catalog and record
-    events. Exit code 1 if an answer is INTERNAL, UNKNOWN, UNAVAILABLE or DATA_LOSS, tells of the code inside, or does not come.
+    events. Exit code 1 if an answer is INTERNAL, UNKNOWN, UNAVAILABLE, DATA_LOSS or 5xx, tells of the code inside, or is none.
     """
     import json
 
@@ -30,7 +31,7 @@ def fuzz(
     from rf_platform.cli.console import print_json
     from rf_platform.settings import get_settings
 
-    result = run(get_settings(), requests, seed, together)
+    result = run(get_settings(), requests, http_requests, seed, together)
     if output is not None:
         output.write_text(json.dumps(result, indent=2) + "\n")
     if as_json:

@@ -24,8 +24,9 @@ def random_message(kind: type[Message], rng: random.Random, words: Words, depth:
     message = kind()
     # Sparse messages get further; full ones have more that can be wrong.
     filled = rng.choice((0.3, 0.6, 0.9))
+    plain = depth == 0 and rng.random() < 0.3
     for field in kind.DESCRIPTOR.fields:
-        if rng.random() > filled:
+        if rng.random() > (0.95 if plain else filled) or (plain and field.message_type is not None):
             continue
         if field.is_repeated:
             _fill(message, field, rng, words, depth)
@@ -43,9 +44,14 @@ def _fill(message: Message, field: Any, rng: random.Random, words: Words, depth:
     count = rng.choice((0, 1, 1, 2, 3, 10)) if rng.random() < 0.97 else rng.choice((200, 1500))
     container: Any = getattr(message, field.name)
     kind = field.message_type
+    if kind is message.DESCRIPTOR:
+        count = min(count, 1)  # a tree would grow without end
     if kind is not None and kind.GetOptions().map_entry:
-        key = kind.fields_by_name["key"]
+        key, value = kind.fields_by_name["key"], kind.fields_by_name["value"]
         for _ in range(min(count, 10)):
+            if value.message_type is None:
+                container[_value(key, rng, words)] = _value(value, rng, words)
+                continue
             child = container[_value(key, rng, words)]
             child.CopyFrom(random_message(type(child), rng, words, depth + 1))
     elif kind is not None:
@@ -68,7 +74,7 @@ def _value(field: Any, rng: random.Random, words: Words) -> Any:
     if kind == FieldDescriptor.TYPE_BOOL:
         return rng.random() < 0.5
     if kind in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT):
-        return words.double(rng)
+        return rng.random() if field.name.endswith("share") and rng.random() < 0.6 else words.double(rng)
     if kind == FieldDescriptor.TYPE_ENUM:
         # Unknown numbers are legal on the wire.
         return rng.choice([value.number for value in field.enum_type.values] + [77, -1])

@@ -12,6 +12,8 @@ import psutil
 import pyarrow.parquet as pq
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from rf_fuzz.json_requests import json_requests
+from rf_fuzz.json_verdict import ask_all_json
 from rf_fuzz.requests import requests
 from rf_fuzz.verdict import Verdict, ask_all
 from rf_fuzz.words import Words
@@ -27,8 +29,15 @@ _SEEN_ITEMS = 50
 _MIB = 2**20
 
 
-def run(settings: Settings, count: int, seed: int, together: int) -> dict[str, Any]:
+def run(settings: Settings, count: int, http_count: int, seed: int, together: int) -> dict[str, Any]:
     """Send the requests and return everything as plain values.
+
+    Args:
+        settings: of the workspace that is copied.
+        count: requests over gRPC.
+        http_count: requests over HTTP.
+        seed: of all of them.
+        together: requests at a time.
 
     Raises:
         ConfigError: the workspace is kept in databases, of which there is no copy.
@@ -55,12 +64,16 @@ def run(settings: Settings, count: int, seed: int, together: int) -> dict[str, A
             elif source.exists():
                 shutil.copy2(source, home / name)
         environment = {} if settings.feature_repo is None else {"RF_FEATURE_REPO": str(settings.feature_repo)}
-        with BackgroundServer(home, ["--fetch-ms", "1000"], environment) as server:
+        with BackgroundServer(home, ["--fetch-ms", "1000", "--http-port", "0"], environment) as server:
             process = psutil.Process(server.process.pid)
             before, begin = process.memory_info().rss, perf_counter()
-            with track("requests", count) as tracker:
+            with track("requests", count + http_count) as tracker:
                 verdict: Verdict = asyncio.run(
                     ask_all(server.address, requests(seed, count, words), together, tracker.advance)
+                )
+                http = ("127.0.0.1", int(server.serving["http_port"]))
+                verdict += asyncio.run(
+                    ask_all_json(http, json_requests(seed, http_count, words), together, tracker.advance)
                 )
             seconds = perf_counter() - begin
             if server.process.poll() is not None:

@@ -23,7 +23,7 @@ _ALLOWED = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """What a caller's mistake, or a caller's haste, may be answered with."""
-_LEAKS = ("Traceback", 'File "', ".py", "site-packages", " object at 0x")
+LEAKS = ("Traceback", 'File "', ".py", "site-packages", " object at 0x")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,13 @@ class Verdict:
     statuses: Counter[str] = field(default_factory=Counter)
     """By method and status."""
     violations: list[Violation] = field(default_factory=list)
+
+    def __add__(self, other: "Verdict") -> "Verdict":
+        return Verdict(
+            requests=self.requests + other.requests,
+            statuses=self.statuses + other.statuses,
+            violations=self.violations + other.violations,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -95,7 +102,7 @@ async def _ask(channel: Any, request: WireRequest, verdict: Verdict, token: str 
     verdict.requests += 1
     verdict.statuses[f"{request.path.rpartition('/')[2]} {status.name}"] += 1
     hasty = status is grpc.StatusCode.DEADLINE_EXCEEDED and request.timeout is not None
-    if (status not in _ALLOWED and not hasty) or any(leak in details for leak in _LEAKS):
+    if (status not in _ALLOWED and not hasty) or any(leak in details for leak in LEAKS):
         verdict.violations.append(
             Violation(
                 number=request.number,

@@ -44,10 +44,10 @@ class Words:
 
     def string(self, rng: random.Random, field: str) -> str:
         """Return a text for a field of this name."""
-        if rng.random() < 0.5:
+        if rng.random() < 0.7:
             if field == "user_id":
                 return rng.choice(self.users)
-            if field in ("item_id", "item_ids", "allow_items", "deny_items"):
+            if field in ("item_id", "item_ids", "allow_items", "deny_items", "candidate_items"):
                 return rng.choice(self.items)
             if field in ("feature", "key"):
                 return rng.choice((*self.features, *self.values))

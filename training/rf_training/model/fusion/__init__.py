@@ -5,7 +5,7 @@ from rf_training.model.fusion.attention_pool import AttentionPoolFusion
 from rf_training.model.fusion.concat import ConcatFusion
 from rf_training.model.fusion.cross_attention import CrossAttentionFusion
 from rf_training.model.fusion.fusion import Fusion
-from rf_training.model.fusion.make import FUSIONS, make_fusion
+from rf_training.model.fusion.make import FUSIONS, FusionSize, make_fusion
 from rf_training.model.fusion.mean import MeanFusion
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ConcatFusion",
     "CrossAttentionFusion",
     "Fusion",
+    "FusionSize",
     "MeanFusion",
     "make_fusion",
 ]

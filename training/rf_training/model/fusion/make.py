@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from rf_platform.parts import Parts
 from rf_training.model.fusion.attention import AttentionFusion
 from rf_training.model.fusion.attention_pool import AttentionPoolFusion
 from rf_training.model.fusion.concat import ConcatFusion
@@ -25,14 +26,19 @@ class FusionSize(NamedTuple):
     """Number of them."""
 
 
-FUSIONS: dict[str, Callable[[FusionSize], Fusion]] = {
-    "mean": lambda size: MeanFusion(size.dim),
-    "attention": lambda size: AttentionFusion(size.dim, size.heads, size.ffn, size.dropout),
-    "attention-pool": lambda size: AttentionPoolFusion(size.dim),
-    "cross-attention": lambda size: CrossAttentionFusion(size.dim, size.heads),
-    "concat": lambda size: ConcatFusion(size.dim, size.features),
-}
-"""All fusions by name: what recipes and the ablation choose from. Each has a form in ``model/served/fusions.py``."""
+FUSIONS: Parts[Callable[[FusionSize], Fusion]] = Parts(
+    "fusions",
+    {
+        "mean": lambda size: MeanFusion(size.dim),
+        "attention": lambda size: AttentionFusion(size.dim, size.heads, size.ffn, size.dropout),
+        "attention-pool": lambda size: AttentionPoolFusion(size.dim),
+        "cross-attention": lambda size: CrossAttentionFusion(size.dim, size.heads),
+        "concat": lambda size: ConcatFusion(size.dim, size.features),
+    },
+    lambda found: found if callable(found) else None,
+)
+"""All fusions by name: what recipes and the ablation choose from. Each has a form in ``model/served/fusions.py``; one of another
+package is served by its own module."""
 
 
 def make_fusion(kind: str, dim: int, heads: int, ffn: int, dropout: float, count: int) -> Fusion:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rf_platform.features.encode import EncodedTable
+from rf_platform.features.jagged import EncodedTable
 from rf_platform.features.spec import FieldSpec, Side
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.served.onnx_graph import Inputs
@@ -66,6 +66,7 @@ class FoldedTokens:
             dense += [F.pad(projection.weight.t(), (0, 1)), _counted(bias_D[None])]
         self.sum_dense_NE = torch.cat(dense) if self._numbers or self._vectors else None
         """Factors of the dense ones of :meth:`inputs`; None where there are none."""
+        self._dense_width = sum(len(each) for each in dense)
 
     def __call__(self, features: EncodedTable) -> tuple[Tensor, Tensor]:
         """Return tokens [R, M, D] and which of them are present [R, M]; the value of one that is not present means nothing."""
@@ -95,7 +96,7 @@ class FoldedTokens:
         if self.sum_table_VE is not None:
             inputs[f"{side}_ids"] = self._ids(features)
         if self.sum_dense_NE is not None:
-            inputs[f"{side}_dense"] = self._dense(features, len(self.sum_dense_NE))
+            inputs[f"{side}_dense"] = self._dense(features, self._dense_width)
         return inputs
 
     def _dense(self, features: EncodedTable, width: int) -> npt.NDArray[np.float32]:

@@ -117,36 +117,48 @@ LAYOUTS: dict[Layout, type[ServedLayout]] = {"prefix": PrefixLayout, "cls": ClsL
 """Served form of every layout."""
 
 
-def places(lengths: Sequence[int], layout: Layout) -> Inputs:
-    """Return the inputs that say where everything stands, for requests of so many interactions each."""
+def places(lengths: Sequence[int], layout: Layout, timed: bool = False) -> Inputs:
+    """Return the inputs that say where everything stands, and perhaps when, for requests of so many interactions each."""
     lengths = tuple(lengths)
     # Of a few requests they are kept, which is most of what their inputs take to make: many histories are as long.
-    return (_kept_places if len(lengths) <= _KEPT_REQUESTS else _places)(lengths, layout)
+    return (_kept_places if len(lengths) <= _KEPT_REQUESTS else _places)(lengths, layout, timed)
 
 
 @lru_cache(_KEPT_PLACES)
-def _kept_places(lengths: tuple[int, ...], layout: Layout) -> Inputs:
-    return _places(lengths, layout)
+def _kept_places(lengths: tuple[int, ...], layout: Layout, timed: bool) -> Inputs:
+    return _places(lengths, layout, timed)
 
 
-def _places(lengths: tuple[int, ...], layout: Layout) -> Inputs:
+def _places(lengths: tuple[int, ...], layout: Layout, timed: bool) -> Inputs:
     form = LAYOUTS[layout]
     length_B1 = np.array(lengths, np.int64)[:, None]
     column_S = np.arange(form.before + max(lengths) + form.behind)
-    interaction_BS = column_S - form.before
-    is_interaction_BS = (interaction_BS >= 0) & (interaction_BS < length_B1)
+    interaction_S = column_S - form.before
+    is_interaction_BS = (interaction_S >= 0) & (interaction_S < length_B1)
     first_B1 = np.cumsum(length_B1)[:, None] - length_B1
     others_BS = form.others(column_S, length_B1, sum(lengths))
-    place_BS = np.where(is_interaction_BS, first_B1 + interaction_BS, others_BS)
+    place_BS = np.where(is_interaction_BS, first_B1 + interaction_S, others_BS)
     last_B1 = form.before + length_B1 + form.behind - 1
     return {
         "place_BS": place_BS,
         # -1 is where the positions end: none.
-        "from_end_BS": np.where(is_interaction_BS, length_B1 - 1 - interaction_BS, -1),
+        "from_end_BS": np.where(is_interaction_BS, length_B1 - 1 - interaction_S, -1),
         "last_B11": last_B1[:, None],
         "seen_B11S": np.where(column_S <= last_B1, 0, -np.inf).astype(np.float32)[:, None, None],
         **form.inputs(place_BS),
+        **({"moment_BS": _moments(interaction_S, length_B1, first_B1)} if timed else {}),
     }
+
+
+def _moments(interaction_S: Places, length_B1: Places, first_B1: Places) -> Places:
+    """Return the interaction with the time of each place [B, S]; where a place is none, the first or the last of the request.
+
+    Of a request without interactions it is the number of all interactions.
+    """
+    moment_BS: Places = np.where(
+        length_B1 > 0, first_B1 + np.clip(interaction_S, 0, np.maximum(length_B1 - 1, 0)), length_B1.sum()
+    )
+    return moment_BS
 
 
 def _enter_placed(

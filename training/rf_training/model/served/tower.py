@@ -3,6 +3,7 @@
 Shapes: B requests, V interactions of all requests, D width.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,15 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rf_platform.features.encode import EncodedTable
+from rf_platform.features.jagged import EncodedTable
 from rf_platform.features.spec import FeatureSpec, Side
 from rf_training.model.inputs import FeatureTensors
-from rf_training.model.retrievalformer import RetrievalFormer
+from rf_training.model.retrievalformer import RetrievalFormer, seconds_of
+from rf_training.model.served import blocks
+from rf_training.model.served.exported import ExportedForm
 from rf_training.model.served.folded_tokens import FoldedTokens
 from rf_training.model.served.fusions import FORMS
 from rf_training.model.served.layouts import LAYOUTS, places
-from rf_training.model.served.onnx_graph import OnnxSession
-from rf_training.model.served.tower_graph import TowerGraph
+from rf_training.model.served.onnx_graph import Inputs, OnnxSession
+from rf_training.model.served.tower_graph import TowerGraph, centred
+
+Goals = Sequence[npt.NDArray[np.float32] | None] | None
+"""Weights over goals [G] of requests that name some."""
 
 
 class Encoded(NamedTuple):
@@ -56,24 +62,30 @@ class ServedTower:
         sides: tuple[Side, ...] = ("user", "context")
         self._folded = {side: FoldedTokens.of(model, side, spec.inputs(side)) for side in sides}
         self._fuses = model.context_tokens.count > 0 and model.interaction_gate.item() != 0
-        form, used = FORMS[model.config.fusion], {"user": model.user_tokens.count > 0, "context": self._fuses}
+        fuse, used = FORMS.get(model.config.fusion), {"user": model.user_tokens.count > 0, "context": self._fuses}
         self._added: dict[Side, FoldedTokens] = {}
         """Folded tokens that the graph fuses, by side."""
         graph, D = TowerGraph(), model.config.dim
         z_VD = h_VD = graph.numbers("h_VD", "V", D)
         fused: dict[Side, str] = {}
         for side, folded in self._folded.items():
-            if form is not None and folded is not None and used[side]:
+            if fuse is not None and folded is not None and used[side]:
                 first, fusion = (h_VD, model.interaction_fusion) if side == "context" else (None, model.profile_fusion)
-                self._added[side], fused[side] = folded, form(graph, side, folded, first, fusion.empty_D)
+                self._added[side], fused[side] = folded, fuse(graph, side, folded, first, fusion.empty_D)
         if "context" in fused:
             z_VD = graph("Add", h_VD, graph("Mul", fused["context"], graph.weight(model.interaction_gate)))
         p_BD = fused["user"] if "user" in fused else graph.numbers("p_BD", "B", D)
         entered = LAYOUTS[model.config.layout].enter(graph, model.user_tower, z_VD, p_BD)
-        u_BD = graph.read(model.user_tower, *entered, p_BD)
+        form = blocks.FORMS.get(model.config.tower, ExportedForm)(graph, model.time is not None)
+        goal_BD = None
+        if (goals := model.goals) is not None:
+            goal_BG = graph.numbers("goal_BG", "B", len(goals.names))
+            goal_BD = graph("MatMul", goal_BG, graph.weight(centred(goals.goal_GD.t()).t()))
+        u_BD = graph.read(model.user_tower, form, *entered, p_BD, goal_BD)
         query_BD = graph("LpNormalization", u_BD, axis=-1, p=2)
         if model.biased:
             query_BD = graph("Pad", query_BD, graph.indices_of(0, 0, 0, 1), graph.weight(np.array(1, np.float32)))
+        self._placed = graph.inputs
         self._session: OnnxSession = graph.session([query_BD, u_BD, *([z_VD] if "context" in fused else [])])
 
     def __call__(
@@ -82,6 +94,7 @@ class ServedTower:
         length_B: npt.NDArray[np.int64],
         users: EncodedTable,
         context: EncodedTable,
+        goals: Goals = None,
     ) -> Encoded:
         """Encode requests.
 
@@ -90,8 +103,41 @@ class ServedTower:
             length_B: interactions of each request, at most the model's ``max_history``.
             users: profiles [B].
             context: of the interactions [V].
+            goals: weights over goals of each request; None for those of a request that names none. A model without goals
+                ignores them.
         """
-        inputs = dict(places(length_B.tolist(), self._model.config.layout))
+        inputs = self._inputs(h_VD, length_B, users, context, goals)
+        query_BD, u_BD, *z_VD = self._session(inputs)
+        return Encoded(query_BD, z_VD[0] if z_VD else inputs["h_VD"], u_BD)
+
+    def queries(
+        self,
+        h_VD: npt.NDArray[np.float32],
+        length_B: npt.NDArray[np.int64],
+        users: EncodedTable,
+        context: EncodedTable,
+        goals: Goals = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return the vectors to search with alone [B, D]; see :meth:`__call__`."""
+        return self._session(self._inputs(h_VD, length_B, users, context, goals), only_first=True)[0]
+
+    def _inputs(
+        self,
+        h_VD: npt.NDArray[np.float32],
+        length_B: npt.NDArray[np.int64],
+        users: EncodedTable,
+        context: EncodedTable,
+        goals: Goals,
+    ) -> Inputs:
+        placed = places(length_B.tolist(), self._model.config.layout, self._model.time is not None)
+        inputs = {name: placed[name] for name in placed.keys() & self._placed}
+        if (time := self._model.time) is not None:
+            # Requests one after the other: only times of one are compared. Behind them, that of a request without interactions.
+            inputs["seconds_V"] = np.append(np.cumsum(seconds_of(torch.from_numpy(context.numbers[time])).numpy()), 0)
+        if self._model.goals is not None:
+            mix_G = self._model.goals.mix_G.numpy()
+            asked = [None] * len(length_B) if goals is None else goals
+            inputs["goal_BG"] = np.stack([mix_G if weight_G is None else weight_G for weight_G in asked])
         features: dict[Side, EncodedTable] = {"user": users, "context": context}
         for side, folded in self._added.items():
             inputs |= folded.inputs(side, features[side])
@@ -99,8 +145,8 @@ class ServedTower:
             h_VD = self._interactions(torch.from_numpy(h_VD), context).numpy()
         if "user" not in self._added:
             inputs["p_BD"] = self._profiles(users, len(length_B)).numpy()
-        query_BD, u_BD, *z_VD = self._session({**inputs, "h_VD": h_VD})
-        return Encoded(query_BD, z_VD[0] if z_VD else h_VD, u_BD)
+        inputs["h_VD"] = h_VD
+        return inputs
 
     @torch.inference_mode()
     def _interactions(self, h_VD: Tensor, context: EncodedTable) -> Tensor:

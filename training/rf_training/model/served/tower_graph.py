@@ -2,7 +2,7 @@
 
 A request alone has some fifty tokens of 64 numbers, which is less work than calling forty operations from Python: here they
 are one call, and the last block computes the one position that is read. Each method is the served form of a part of
-:class:`UserTower` or :class:`Block`.
+:class:`UserTower` or :class:`Block`; how a kind of block mixes tokens is in ``blocks.py``.
 
 Shapes: B requests, V interactions of all requests, S places of a request, D width, W another width.
 """
@@ -14,8 +14,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from rf_training.model.blocks import Block
+from rf_training.model.served.blocks import BlockForm
 from rf_training.model.served.onnx_graph import CONTRIB, OnnxGraph
-from rf_training.model.user_tower import Block, UserTower
+from rf_training.model.user_tower import UserTower
 
 
 class TowerGraph(OnnxGraph):
@@ -26,15 +28,17 @@ class TowerGraph(OnnxGraph):
     to which its mean over D is nothing: so all that is added to it has its mean taken out, where it can be in the weights.
     """
 
-    def read(self, tower: UserTower, x_BSD: str, normed_BSD: str, p_BD: str) -> str:
-        """Write the tower's output [B, D], from what the first block gets, it normalised, and the profiles."""
+    def read(
+        self, tower: UserTower, form: BlockForm, x_BSD: str, normed_BSD: str, p_BD: str, goal_BD: str | None = None
+    ) -> str:
+        """Write the tower's output [B, D], from what the first block gets, it normalised, the profiles and the goals' tokens."""
         blocks = blocks_of(tower)
         for block, following in pairwise(blocks):
-            x_BSD, normed_BSD = self._rest(block, x_BSD, self._attend(block, normed_BSD), following.attention_norm)
+            x_BSD, normed_BSD = self._rest(block, x_BSD, form.mix(block, normed_BSD), following.attention_norm)
         # Of the last block, the one place that is read.
         last = blocks[-1]
-        x_B1D, normed_B1D = self._asking(tower, last, x_BSD, normed_BSD, p_BD)
-        _, read_B1D = self._rest(last, x_B1D, self._attend_last(last, normed_B1D, normed_BSD), tower.norm)
+        x_B1D, normed_B1D = self._asking(tower, last, x_BSD, normed_BSD, p_BD, goal_BD)
+        _, read_B1D = self._rest(last, x_B1D, form.mix_last(last, normed_B1D, normed_BSD), tower.norm)
         read_BD = self("Squeeze", read_B1D, self.indices_of(1))
         return self("Gemm", read_BD, self.weight(tower.project.weight.t()), self.weight(tower.project.bias))
 
@@ -60,36 +64,29 @@ class TowerGraph(OnnxGraph):
         """Write a value without its mean over D."""
         return self("Sub", x_VD, self("ReduceMean", x_VD, self.indices_of(-1), keepdims=1))
 
-    def _asking(self, tower: UserTower, last: Block, x_BSD: str, normed_BSD: str, p_BD: str) -> tuple[str, str]:
+    def _asking(
+        self, tower: UserTower, last: Block, x_BSD: str, normed_BSD: str, p_BD: str, goal_BD: str | None
+    ) -> tuple[str, str]:
         """Return what the place that is read asks the last block with [B, 1, D], and it normalised."""
         last_B11 = self.indices("last_B11", "B", 1, 1)
         x_B1D = self("GatherND", x_BSD, last_B11, batch_dims=1)
-        if tower.read_profile is None:
+        added = [] if goal_BD is None else [goal_BD]
+        if tower.read_profile is not None:
+            one_D, zero_D = torch.ones(tower.norm.normalized_shape), torch.zeros(tower.norm.normalized_shape)
+            added.append(self.product(self.normed(p_BD, one_D, zero_D, 1e-5), centred(tower.read_profile.weight)))
+        if not added:
             return x_B1D, self("GatherND", normed_BSD, last_B11, batch_dims=1)
-        one_D, zero_D = torch.ones(tower.norm.normalized_shape), torch.zeros(tower.norm.normalized_shape)
-        own_BD = self.product(self.normed(p_BD, one_D, zero_D, 1e-5), centred(tower.read_profile.weight))
+        own_BD = self("Add", *added) if len(added) == 2 else added[0]
         return self.sum(x_B1D, self("Unsqueeze", own_BD, self.indices_of(1)), last.attention_norm)
 
-    def _attend(self, block: Block, normed_BSD: str) -> str:
-        """Return what attention gives all places, each of those before it and of itself [B, S, D]."""
-        weight = self.weight(torch.cat([block.query.weight, block.key_value.weight]).t())
-        bias = self.weight(_bias(block))
-        return self("Attention", normed_BSD, weight, bias, domain=CONTRIB, num_heads=block.heads, unidirectional=1)
-
-    def _attend_last(self, block: Block, normed_B1D: str, normed_BSD: str) -> str:
-        """Return what attention gives the place that is read [B, 1, D]."""
-        inputs = [normed_B1D, normed_BSD, normed_BSD]
-        weights = [block.query.weight, *block.key_value.weight.chunk(2)]
-        qkv = [self.product(each, weight) for each, weight in zip(inputs, weights, strict=True)]
-        bias, seen_B11S = self.weight(_bias(block)), self.numbers("seen_B11S", "B", 1, 1, "S")
-        return self("MultiHeadAttention", *qkv, bias, "", seen_B11S, domain=CONTRIB, num_heads=block.heads)
-
     def _rest(self, block: Block, x_BSD: str, mixed_BSD: str, following: nn.LayerNorm) -> tuple[str, str]:
-        """Return a block's output from its input and what attention gave, and it normalised for what follows."""
+        """Return a block's output from its input and what it mixed, and it normalised for what follows."""
+        out_BSD = self.product(mixed_BSD, centred(block.out.weight))
+        if not block.feeds_forward:
+            return self.sum(out_BSD, x_BSD, following, centred(block.out.bias))
         up, down = block.ffn[0], block.ffn[-1]
         assert isinstance(up, nn.Linear)
         assert isinstance(down, nn.Linear)
-        out_BSD = self.product(mixed_BSD, centred(block.out.weight))
         x_BSD, normed_BSD = self.sum(out_BSD, x_BSD, block.ffn_norm, centred(block.out.bias))
         hidden = self("BiasGelu", self.product(normed_BSD, up.weight), self.weight(up.bias), domain=CONTRIB)
         down_BSD = self.product(hidden, centred(down.weight))
@@ -99,10 +96,6 @@ class TowerGraph(OnnxGraph):
 def centred(weight: Tensor) -> Tensor:
     """Return a bias [D], or the weights [D, W] of a layer, such that what it gives has mean zero over D."""
     return weight - weight.mean(0, keepdim=True)
-
-
-def _bias(block: Block) -> Tensor:
-    return torch.cat([block.query.bias, block.key_value.bias])
 
 
 def blocks_of(tower: UserTower) -> Sequence[Block]:

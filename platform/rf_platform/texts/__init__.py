@@ -1,0 +1,1 @@
+"""Texts of items as dense vectors: sentence encoders, their cache, and whitening."""

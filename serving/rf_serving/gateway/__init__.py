@@ -1,0 +1,1 @@
+"""Gateway: calls as HTTP with JSON, turned into the calls that an application answers."""

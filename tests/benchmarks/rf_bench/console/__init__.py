@@ -1,0 +1,1 @@
+"""Pages of the console, timed as a browser sees them."""

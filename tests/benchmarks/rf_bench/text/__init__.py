@@ -1,0 +1,1 @@
+"""``rf bench text``: sentence encoders and their cache."""
