@@ -20,6 +20,8 @@ from rf_serving.user_features.fetcher import FeatureFetcher
 from rf_serving.user_features.online_reader import FETCH_SECONDS, OnlineReader
 
 _MOST_SHARE_SECONDS, _GAP_SECONDS = 0.01, 0.25e-3
+_SHARE = 0.3
+"""Share of a batch's time that a busy loop then accepts calls for."""
 _LONG_GAP_SECONDS, _LARGE_BATCH = 1e-3, 8
 _BUSY_LOAD = 0.8
 """Share of the time that the loop works from which on it is busy."""
@@ -61,7 +63,7 @@ class InlineBatcher:
 
     A batch waits for requests with reads in progress, at most :attr:`BatchLimits.collect_seconds`. After a batch the loop first
     accepts the calls that arrived meanwhile, one a turn. An idle loop ends that after a quarter of a millisecond without a call,
-    or a whole one after a large batch; a busy loop after as long as the last batch took, or with a full batch. So batches
+    or a whole one after a large batch; a busy loop after a third of the time that the last batch took, or with a full batch. So batches
     grow with the load, and there is time for load shedding. Later calls are computed at once.
     """
 
@@ -222,7 +224,7 @@ class InlineBatcher:
         end = perf_counter()
         self._latest = len(jobs)
         self._measure_load(end)
-        self._share_until = end + min(end - begin, _MOST_SHARE_SECONDS)
+        self._share_until = end + min(_SHARE * (end - begin), _MOST_SHARE_SECONDS)
         if end - begin >= _SLOW_SECONDS:
             self._slow_until = end + _PAUSE_SECONDS
 

@@ -8,8 +8,10 @@ from torch.nn import functional as F
 
 from rf_platform.errors import ConfigError
 from rf_training.model.blocks import TOWERS, BlockSize, Sight, make_block
+from rf_training.model.blocks.attentive_filter import AttentiveFilterBlock
 from rf_training.model.blocks.filter import FilterBlock
 from rf_training.model.blocks.hstu import HstuBlock
+from rf_training.model.blocks.transformer import TransformerBlock
 from rf_training.model.config import ModelConfig
 from rf_training.model.user_tower import UserTower, log_seconds
 
@@ -48,6 +50,17 @@ def test_a_place_that_asks_by_another_value_is_filtered_with_it() -> None:
     found = block.mix(asking, x, Sight(place, torch.arange(4)[None], (torch.arange(4) <= 2)[None, None, None]))
     replaced = torch.cat([x[:, :2], asking, x[:, 3:]], dim=1)
     torch.testing.assert_close(found[:, 0], block.mix(replaced, replaced, Sight.causal(4))[:, 2])
+
+
+def test_attention_and_filters_are_added_up() -> None:
+    block, x = AttentiveFilterBlock(SIZE), torch.randn(2, 3, 4)
+    attention, filters = TransformerBlock(SIZE), FilterBlock(SIZE)
+    attention.load_state_dict(block.state_dict(), strict=False)
+    filters.load_state_dict(block.state_dict(), strict=False)
+    sight = Sight.causal(3)
+    torch.testing.assert_close(block.mix(x, x, sight), attention.mix(x, x, sight) + filters.mix(x, x, sight))
+    names = {name for name, _ in block.named_parameters()}
+    assert names == {name for other in (attention, filters) for name, _ in other.named_parameters()}
 
 
 def test_pointwise_attention_by_hand() -> None:
@@ -98,7 +111,7 @@ def test_only_times_between_interactions_that_are_seen_count(layout: str) -> Non
 
 
 def test_an_unknown_tower_and_one_that_cannot_read_the_layout_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model.tower='lstm' must be 'transformer', 'hstu' or 'filter'"):
+    with pytest.raises(ConfigError, match=r"model.tower='lstm' must be 'transformer', 'hstu', 'filter' or"):
         ModelConfig(tower="lstm")
     with pytest.raises(ConfigError, match=r"'filter' has no form for model.layout='cls': choose 'prefix' or 'side'"):
         ModelConfig(tower="filter", layout="cls")

@@ -26,7 +26,8 @@ class ModelConfig:
     tower: str = "transformer"
     """Name in :data:`rf_training.model.blocks.TOWERS`, or ``package.module:name`` of your own block: how the user tower mixes
     interactions. ``transformer``: softmax attention (R7); ``hstu``: pointwise attention with relative positions and, where
-    interactions have times, the time between them; ``filter``: learned frequency filters, causal, not with ``layout=cls``."""
+    interactions have times, the time between them; ``filter``: learned frequency filters, causal, not with ``layout=cls``;
+    ``attentive-filter``: softmax attention and filters side by side."""
 
     layers: Count = 2
     """Blocks of the user tower (R7)."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rf_platform.parts import Parts
+from rf_training.model.blocks.attentive_filter import AttentiveFilterBlock
 from rf_training.model.blocks.block import Block, BlockSize
 from rf_training.model.blocks.filter import FilterBlock
 from rf_training.model.blocks.hstu import HstuBlock
@@ -31,6 +32,7 @@ TOWERS: Parts[TowerKind] = Parts(
         "hstu": TowerKind(HstuBlock),
         # In `cls` a place is taken by a token of every position read, which a filter over places cannot tell apart.
         "filter": TowerKind(FilterBlock, ("prefix", "side")),
+        "attentive-filter": TowerKind(AttentiveFilterBlock, ("prefix", "side")),
     },
     _made,
 )

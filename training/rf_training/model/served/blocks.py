@@ -180,7 +180,25 @@ class FilterForm(BlockForm):
         return graph("Add", graph("ReduceSum", weighed, graph.indices_of(1), keepdims=1), own_B1D)
 
 
-FORMS: dict[str, type[BlockForm]] = {"transformer": TransformerForm, "hstu": HstuForm, "filter": FilterForm}
+class AttentiveFilterForm(TransformerForm, FilterForm):
+    """Attention and filters, added up."""
+
+    def mix(self, block: Block, normed_BSD: str) -> str:
+        """Return what attention and filters give all places."""
+        return self._graph("Add", TransformerForm.mix(self, block, normed_BSD), FilterForm.mix(self, block, normed_BSD))
+
+    def mix_last(self, block: Block, normed_B1D: str, normed_BSD: str) -> str:
+        """Return what attention and filters give the place that is read."""
+        each = [form.mix_last(self, block, normed_B1D, normed_BSD) for form in (TransformerForm, FilterForm)]
+        return self._graph("Add", *each)
+
+
+FORMS: dict[str, type[BlockForm]] = {
+    "transformer": TransformerForm,
+    "hstu": HstuForm,
+    "filter": FilterForm,
+    "attentive-filter": AttentiveFilterForm,
+}
 """Served form of every user tower by name."""
 
 
