@@ -432,8 +432,8 @@ def test_the_load_is_known_where_the_system_does_not_tell_who_waits_for_a_core(m
     before = thread_time()
     told = threads.busy_seconds()
     assert threads.busy_seconds() >= told > 0
-    monkeypatch.setattr("rf_serving.threads._own", threading.local())
-    monkeypatch.setattr("builtins.open", missing)
+    monkeypatch.setattr(threads, "_own", threading.local())
+    monkeypatch.setattr("os.open", missing)
     untold = threads.busy_seconds()
     monkeypatch.undo()
     assert told >= 0.9 * before

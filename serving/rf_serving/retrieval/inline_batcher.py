@@ -63,8 +63,8 @@ class InlineBatcher:
 
     A batch waits for requests with reads in progress, at most :attr:`BatchLimits.collect_seconds`. After a batch the loop first
     accepts the calls that arrived meanwhile, one a turn. An idle loop ends that after a quarter of a millisecond without a call,
-    or a whole one after a large batch; a busy loop after a third of the time that the last batch took, or with a full batch. So batches
-    grow with the load, and there is time for load shedding. Later calls are computed at once.
+    or a whole one after a large batch; a busy loop after a third of the time that the last batch took, or with a full batch. So
+    batches grow with the load, and there is time for load shedding. Later calls are computed at once.
     """
 
     def __init__(
