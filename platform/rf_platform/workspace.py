@@ -57,6 +57,16 @@ class Workspace:
         return self.root / "serving-log"
 
     @property
+    def skew(self) -> Path:
+        """Results of skew replays and monitors, the newest of which the console shows."""
+        return self.root / "skew"
+
+    @property
+    def refresh(self) -> Path:
+        """Record of the refresh that is going on, or was the last one."""
+        return self.root / "refresh.json"
+
+    @property
     def feast(self) -> Path:
         """Feast's own state: SQL registry and SQLite online store."""
         return self.root / "feast"

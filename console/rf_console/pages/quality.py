@@ -10,8 +10,11 @@ from rf_platform.errors import NotFoundError, RfError
 from rf_platform.failures import read_json
 from rf_platform.features.lineage import LINEAGE, NOTABLE_SHIFT, NOTABLE_STRETCH
 from rf_platform.registry import BundleRecord, RunRecord
+from rf_platform.skew.difference import Status
+from rf_platform.skew.monitors import limits_text
+from rf_platform.skew.results import SkewResults
 
-_SHOWN = 20
+_SHOWN, _EARLIER = 20, 12
 
 
 def read(visit: Visit) -> Mapping[str, Any]:
@@ -27,7 +30,12 @@ def read(visit: Visit) -> Mapping[str, Any]:
     experiments = registry.experiments.history()[::-1]
     if (name := visit.value("experiment")) and name not in {each.name for each in experiments}:
         raise NotFoundError(f"there is no experiment '{name[:40]}'; this page lists those that there are")
+    measured = SkewResults(visit.console.settings.workspace.skew)
     return {
+        "replays": measured.newest("replay", _EARLIER),
+        "monitors": measured.newest("monitor", _EARLIER),
+        "statuses": [status.value for status in Status],
+        "limits_text": limits_text,
         "index": [(each, _index(each), _kept(each)) for each in bundles],
         "drift": [found for each in bundles if (found := _drift(each, runs.get(each.run))) is not None],
         "experiments": [each for each in experiments if name in ("", each.name)],

@@ -22,6 +22,24 @@ Markdown = Annotated[
 Note = Annotated[str, typer.Option(help="Why, for the history.")]
 
 
+class SkewGate(StrEnum):
+    """Values of ``--skew``."""
+
+    OFF = "off"
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+Skew = Annotated[
+    SkewGate | None,
+    typer.Option(
+        help="Replay the last logged requests first, and say (warn) or refuse where they differ from what training sees; "
+        "default: RF_SKEW_GATE, else off.",
+        show_default=False,
+    ),
+]
+
+
 class Order(StrEnum):
     """The names that commands have for orders; see :mod:`rf_serving.ranking.policy`."""
 

@@ -1,4 +1,4 @@
-"""``rf dataset build`` and ``rf dataset list``."""
+"""``rf dataset build``, ``rf dataset doctor`` and ``rf dataset list``."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -123,6 +123,54 @@ def build(
         f"{counts['items']:,} items ({counts['train']:,} train, {counts['validation']:,} validation, {counts['test']:,} test)\n"
         f"{_described(dataset)}"
     )
+
+
+@app.command()
+def doctor(
+    view: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this view; repeatable. Default: all of users and items.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the events that are drawn, and of what they are held against.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Look for leaks in the times of your views: move each by a day, ahead and behind, and see what that does to the validation.
+
+    A view is measured by itself: how often its values, counted on training events, score the item that was taken in a
+    validation event above one that is as popular (50% is chance). Events are split by the protocol of the newest dataset. If a
+    day ahead lifts that and a day behind changes nothing, the view is made of what happens, and its times keep it out. If a
+    day behind lowers it, the view lives from the last day: fresh if it is written before the event, a leak if it is counted
+    after it.
+
+    [bold]Examples[/]
+
+        rf dataset doctor
+        rf dataset doctor --view user_counts --json
+
+    Exit code 1 if a view lives from the last day. docs/data.md reads the table with you.
+    """
+    from rich.table import Table
+
+    from rf_platform.dataset.canaries.workspace import workspace_canaries
+
+    found = workspace_canaries(get_settings(), view or (), seed)
+    if as_json:
+        print_json([each.to_dict() for each in found])
+    else:
+        table = Table("view", "knows", "a day ahead", "other rows", "a day behind", "other rows", "finding")
+        for each in found:
+            moved = [
+                text
+                for shift in (each.ahead, each.behind)
+                for text in (f"{shift.value:+.3f} [{shift.low:+.3f}, {shift.high:+.3f}]", f"{shift.moved:.0%}")
+            ]
+            color = "[bold red]" if each.finding.suspect else ""
+            table.add_row(each.view, f"{each.knows:.1%}", *moved, f"{color}{each.finding}")
+        out_console().print(table)
+        for each in found:
+            say(each.sentence)
+    if any(each.finding.suspect for each in found):
+        raise typer.Exit(1)
 
 
 @app.command("list")

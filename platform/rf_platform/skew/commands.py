@@ -106,7 +106,8 @@ def monitor(
 
     For each feature: the population stability index and the Jensen-Shannon distance, the share of missing values, the share that
     the vocabulary does not know; the age of rows when they were read, the length of histories; scores, popularity and coverage of
-    the items of answers. A limit is what one in a hundred samples of as many users of the training split exceeds.
+    the items of answers. A limit is what one in a hundred samples of as many users of the training split exceeds; ages and
+    figures of items have limits from their own past, the results that are kept of every call.
 
     [bold]Examples[/]
 
@@ -123,6 +124,7 @@ def monitor(
     from rf_platform.serving_log import ServingParts
     from rf_platform.settings import get_settings
     from rf_platform.skew import monitors
+    from rf_platform.skew.results import SkewResults
 
     check_output_file("--prometheus", prometheus)
     settings = get_settings()
@@ -130,6 +132,7 @@ def monitor(
     opened = Dataset.open(Registry.of(settings).dataset(dataset).path)
     store = open_store(settings) if users else None
     report = monitors.monitor(ServingParts(settings.workspace.serving_log), opened, store, options)
+    SkewResults(settings.workspace.skew).keep("monitor", report.to_dict())
     if prometheus is not None:
         replace_text(prometheus, monitors.prometheus(report))
     if as_json:

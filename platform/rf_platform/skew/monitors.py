@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from rich.table import Table
 
 from rf_platform.dataset import Dataset
@@ -13,9 +14,10 @@ from rf_platform.errors import NotFoundError
 from rf_platform.features.expiry import now_us
 from rf_platform.features.spec import FieldSpec
 from rf_platform.features.vocabulary import UNKNOWN_ID
-from rf_platform.serving_log import ServingParts, moment_column
+from rf_platform.serving_log import ServingParts
+from rf_platform.skew.answers import Answers, Limits, past_limits
 from rf_platform.skew.distances import Bins, Sample, jensen_shannon, limits, psi, rate_limit, unknown_limit
-from rf_platform.skew.samples import ServedSamples, TrainingSamples, stored, watched
+from rf_platform.skew.samples import ServedSamples, TrainingSamples, earlier_answers, stored, watched
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -33,12 +35,16 @@ class Gauge:
     labels: Mapping[str, str]
     value: float
     limit: float | None = None
-    """None: the training split says nothing of it; compare it with its own past."""
+    """Largest value that chance explains; None: nothing says what it is."""
+    least: float | None = None
+    """The same on the other side."""
 
     @property
     def over(self) -> bool:
-        """Whether it lies beyond the limit."""
-        return self.limit is not None and self.value > self.limit
+        """Whether it lies beyond a limit."""
+        return (self.limit is not None and self.value > self.limit) or (
+            self.least is not None and self.value < self.least
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +94,16 @@ def monitor(
         NotFoundError: nothing was logged.
     """
     options = options or MonitorOptions()
-    found = parts.parts(since_us=now_us() - int(options.hours * _HOUR_US))
-    served = ServedSamples(found, dataset.spec, options.most, options.seed)
+    now, length = now_us(), int(options.hours * _HOUR_US)
+    served = ServedSamples(parts, now - length, dataset.spec, options.most, options.seed)
     if served.table is None:
         raise NotFoundError(
             f"no answer of the last {options.hours:g} hours is in the serving log {parts.directory}; run the server with "
             f"`rf serve --log-share 1`, or look further back with --hours"
         )
     measuring = _Monitor(dataset, served, np.random.default_rng(options.seed))
-    gauges = [*measuring.fields(), *measuring.ages(), *measuring.items()]
+    past = earlier_answers(parts, now - length, length, options.most, options.seed)
+    gauges = [*measuring.fields(), *measuring.answers(past)]
     if store is not None:
         gauges += measuring.store(store, options.users)
     return MonitorReport(dataset=dataset.name, answers=served.table.num_rows, gauges=gauges)
@@ -131,43 +138,21 @@ class _Monitor:
             gauges += self._distances(name, "stored", self._training.newest(f), sample, numeric=f.domain is None)
         return gauges
 
-    def ages(self) -> list[Gauge]:
-        """Return how old the rows of each view were when they were read: median and 99th percentile."""
-        table = self._served.table
-        assert table is not None
+    def answers(self, past: Sequence[pa.Table]) -> list[Gauge]:
+        """Return the ages of rows when they were read, and scores, popularity and coverage of the items of answers."""
+        spec, counts = self._dataset.spec, self._dataset.training_counts.of_item
+        views = sorted({f.view for f in (*spec.inputs("user"), *spec.history)})
+        popular = np.argsort(-counts, kind="stable")[: max(1, len(counts) // 100)]
+        ids = [str(each) for each in self._dataset.item_ids[popular].tolist()]
+        assert self._served.table is not None
+        now, *before = (Answers.of(table, views, ids, len(counts)) for table in (self._served.table, *past))
+        limited = past_limits(now, before, self._random)
         gauges = []
-        for view in sorted({f.view for f in (*self._dataset.spec.inputs("user"), *self._dataset.spec.history)}):
-            if (name := moment_column(view)) not in table.column_names:
-                continue
-            read = table.filter(table[name].is_valid())
-            if not read.num_rows:
-                continue
-            ages = (read["time"].cast("int64").to_numpy() - read[name].cast("int64").to_numpy()) / 1e6
-            for quantile in (0.5, 0.99):
-                labels = {"view": view, "quantile": str(quantile)}
-                gauges.append(Gauge(name="age_seconds", labels=labels, value=float(np.quantile(ages, quantile))))
+        for figure, value in now.figures().items():
+            labels = {"view": figure.view, "quantile": str(figure.quantile)} if figure.view else {}
+            least, most = limited.get(figure, Limits())
+            gauges.append(Gauge(name=figure.name, labels=labels, value=value, limit=most, least=least))
         return gauges
-
-    def items(self) -> list[Gauge]:
-        """Return scores, popularity and coverage of the items of answers."""
-        table = self._served.table
-        assert table is not None
-        flat = table["items"].combine_chunks().flatten()
-        ids, scores = flat.field("item_id").to_pylist(), flat.field("score").to_numpy(zero_copy_only=False)
-        if not ids:
-            return []
-        of_item = self._dataset.training_counts.of_item
-        row = {str(item): n for n, item in enumerate(self._dataset.item_ids.tolist())}
-        shown = np.array([row.get(each, -1) for each in ids])
-        popular = np.argsort(-of_item, kind="stable")[: max(1, len(of_item) // 100)]
-        figures = {
-            "score_mean": float(scores.mean()),
-            "score_deviation": float(scores.std()),
-            "popular_share": float(np.isin(shown, popular).mean()),
-            "item_coverage": len(set(ids)) / max(1, len(of_item)),
-            "cold_answers_share": float(np.mean(table["cold"].to_numpy(zero_copy_only=False))),
-        }
-        return [Gauge(name=name, labels={}, value=value) for name, value in figures.items()]
 
     def _distances(self, name: str, of: str, training: Sample, sample: Sample, *, numeric: bool) -> list[Gauge]:
         bins = Bins.of(training, numeric=numeric)
@@ -204,9 +189,17 @@ def monitor_table(report: MonitorReport) -> Table:
     table = Table("figure", "of", "value", "limit", "")
     for each in sorted(report.gauges, key=lambda gauge: not gauge.over):
         of = ", ".join(each.labels.values())
-        limit = "" if each.limit is None else f"{each.limit:.4g}"
-        table.add_row(each.name, of, f"{each.value:.4g}", limit, "[bold red]over[/]" if each.over else "")
+        limits_of = limits_text(each.least, each.limit)
+        table.add_row(each.name, of, f"{each.value:.4g}", limits_of, "[bold red]over[/]" if each.over else "")
     return table
+
+
+def limits_text(least: float | None, most: float | None) -> str:
+    """Return limits in words."""
+    if least is not None and most is not None:
+        return f"{least:.4g} to {most:.4g}"
+    return f"at least {least:.4g}" if least is not None else "" if most is None else f"{most:.4g}"
+
 
 
 _HELP = {
@@ -224,11 +217,11 @@ _HELP = {
 
 
 def prometheus(report: MonitorReport) -> str:
-    """Return the figures in Prometheus' text format, for the textfile collector of node_exporter; limits as ``_limit``."""
+    """Return the figures in Prometheus' text format, for the textfile collector of node_exporter; limits as ``_limit`` and ``_least``."""
     lines: list[str] = []
     for name, said in _HELP.items():
         gauges = [each for each in report.gauges if each.name == name]
-        for suffix, of in (("", "value"), ("_limit", "limit")):
+        for suffix, of in (("", "value"), ("_limit", "limit"), ("_least", "least")):
             shown = [(each.labels, getattr(each, of)) for each in gauges if getattr(each, of) is not None]
             if not shown:
                 continue

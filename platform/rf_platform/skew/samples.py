@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.protocols.event_log import TRAIN
 from rf_platform.features.spec import FeatureSpec, FieldSpec
-from rf_platform.serving_log import LogPart, value_column
+from rf_platform.serving_log import LogPart, ServingParts, value_column
+from rf_platform.serving_log.schema import VALUE
 from rf_platform.skew.difference import plain
 from rf_platform.skew.distances import Sample
 from rf_platform.sql import identifier, literal
@@ -19,7 +21,7 @@ from rf_platform.sql import identifier, literal
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-_MOST_USERS = 20_000
+_MOST_USERS, _STRETCHES = 20_000, 7
 
 
 def watched(spec: FeatureSpec) -> list[FieldSpec]:
@@ -75,11 +77,14 @@ class TrainingSamples:
 
 
 class ServedSamples:
-    """Values of the serving log."""
+    """Values of the serving log since a moment, in microseconds since 1970."""
 
-    def __init__(self, parts: Sequence[LogPart], spec: FeatureSpec, most: int, seed: int = 0) -> None:
-        tables = [pq.read_table(part.path) for part in parts]
+    def __init__(self, parts: ServingParts, since_us: int, spec: FeatureSpec, most: int, seed: int = 0) -> None:
+        tables = [pq.read_table(part.path) for part in parts.parts(since_us=since_us)]
         table = pa.concat_tables(tables, promote_options="permissive") if tables else None
+        if table is not None:
+            table = table.filter(pc.greater_equal(table["time"].cast(pa.int64()), since_us))
+            table = table if table.num_rows else None
         if table is not None and table.num_rows > most:
             drawn = np.random.default_rng(seed).choice(table.num_rows, most, replace=False)
             table = table.take(pa.array(np.sort(drawn)))
@@ -105,6 +110,38 @@ class ServedSamples:
         if items is None or value_column(items.name) not in self.table.column_names:
             return None
         return Sample(self.users, [len(v or ()) for v in self.table[value_column(items.name)].to_pylist()])
+
+
+def earlier_answers(parts: ServingParts, until_us: int, length_us: int, most: int, seed: int = 0) -> list[pa.Table]:
+    """Return the answers of the seven stretches of the log before a moment, those without answers left out.
+
+    Args:
+        parts: the serving log.
+        until_us: the moment, in microseconds since 1970.
+        length_us: of a stretch.
+        most: most answers of a stretch; of more, as many are drawn.
+        seed: of the draw.
+    """
+    random, found = np.random.default_rng(seed), []
+    for end in range(until_us, until_us - _STRETCHES * length_us, -length_us):
+        begin = end - length_us
+        tables = [_answers(part) for part in parts.parts(since_us=begin, until_us=end)]
+        if not tables:
+            continue
+        table = pa.concat_tables(tables, promote_options="permissive")
+        times = table["time"].cast(pa.int64()).to_numpy()
+        rows = np.flatnonzero((times >= begin) & (times < end))
+        if len(rows) > most:
+            rows = np.sort(random.choice(rows, most, replace=False))
+        if len(rows):
+            found.append(table.take(pa.array(rows)))
+    return found
+
+
+def _answers(part: LogPart) -> pa.Table:
+    """Read a file without the values of features."""
+    names = [name for name in pq.read_schema(part.path).names if not name.startswith(VALUE)]
+    return pq.read_table(part.path, columns=names)
 
 
 def stored(

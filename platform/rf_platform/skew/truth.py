@@ -3,17 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
-from rf_platform.data.event_log import EventParts, has_clock, seal
-from rf_platform.data.replacing import reading_tables
 from rf_platform.dataset.asof import join_sql
-from rf_platform.dataset.build import BuildOptions, DatasetBuilder, rows_table
+from rf_platform.dataset.build import DatasetBuilder, rows_table
+from rf_platform.dataset.workspace_builder import workspace_builder
 from rf_platform.errors import ConfigError, DataError, NotFoundError
 from rf_platform.features.read import FeatureDefinitions
 from rf_platform.features.sources import view_columns
@@ -143,32 +139,18 @@ def truth_of(settings: Settings, definitions: FeatureDefinitions) -> Iterator[Tr
     Raises:
         NotFoundError, DataError, ConfigError, UnavailableError: as for a dataset build.
     """
-    interactions = settings.workspace.tables / "interactions.parquet"
-    if not interactions.exists():
-        raise NotFoundError(f"no interaction log at {interactions}; run `rf data import` first")
-    parts: EventParts = seal(settings)
-    with (
-        TemporaryDirectory() as work,
-        reading_tables(interactions.parent),
-        parts.reading() as files,
-        duckdb.connect(str(Path(work) / "truth.duckdb")) as db,
-    ):
-        db.execute("SET TimeZone = 'UTC'")
-        if settings.threads:
-            db.execute(f"SET threads = {settings.threads}")
-        options = BuildOptions(events=tuple(files), clock=has_clock(settings))
+    with workspace_builder(settings, definitions) as builder:
         problems: dict[str, str] = {}
         sources = []
         for source in definitions.sources:
             if source.side == "user":
                 try:
-                    view_columns(db, source, definitions.spec)
+                    view_columns(builder.db, source, definitions.spec)
                 except (ConfigError, DataError, NotFoundError) as error:
                     problems[source.view] = str(error)
                     continue
             if source.side != "item":  # what is served of items is in the bundle
                 sources.append(source)
-        some = FeatureDefinitions(spec=definitions.spec, sources=tuple(sources))
-        builder = DatasetBuilder(db, some, interactions, Path(work), options)
+        builder.sources = tuple(sources)
         builder.read_log()
         yield Truth(builder, problems)

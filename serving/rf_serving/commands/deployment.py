@@ -2,27 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rf_platform.cli.console import out_console, print_json, say
-from rf_platform.cli.options import SERVER, Address, Json, Note
+from rf_platform.cli.options import SERVER, Address, Json, Note, Skew
 
 if TYPE_CHECKING:
     from rf_platform.features.spec import FeatureSpec
     from rf_platform.registry import BundleRecord, DeploymentRecord, TrafficRecord
     from rf_platform.settings import Settings
-
-
-class SkewGate(StrEnum):
-    """Values of ``--skew``."""
-
-    OFF = "off"
-    WARN = "warn"
-    REFUSE = "refuse"
 
 
 promote_app = typer.Typer(add_completion=False)
@@ -38,14 +29,7 @@ def promote(
         float | None,
         typer.Option(help="Only for this percentage of the users, beside the served bundle.", show_default="all users"),
     ] = None,
-    skew: Annotated[
-        SkewGate | None,
-        typer.Option(
-            help="Replay the last logged requests first, and say (warn) or refuse where they differ from what training sees; "
-            "default: RF_SKEW_GATE, else off.",
-            show_default=False,
-        ),
-    ] = None,
+    skew: Skew = None,
     note: Note = "",
     as_json: Json = False,
 ) -> None:

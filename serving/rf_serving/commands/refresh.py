@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rf_platform.cli.options import SERVER, Json
+from rf_platform.cli.options import SERVER, Json, Skew
 
 app = typer.Typer()
 
@@ -79,6 +79,7 @@ def refresh(
     most_days: Annotated[
         float, typer.Option(help="With --percent: days after which a bundle that has shown nothing is refused.")
     ] = 14.0,
+    skew: Skew = None,
     no_promote: Annotated[bool, typer.Option("--no-promote", help="Everything but the promotion.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     as_json: Json = False,
@@ -89,21 +90,24 @@ def refresh(
     same held-out items for the same users, and the new one is promoted only if it is not worse by more than --margin, with the
     whole 95% interval of the difference. Servers follow within seconds; `rf rollback` goes back.
 
-    With --shadow-hours and --percent the new bundle is tried on real traffic before. A refresh does not wait for that: it ends
-    (`waiting`), and the same command, run by cron every hour or so, goes on with the trial, and takes back what does harm.
+    With --skew the last requests are replayed first, before an import rewrites what was true then: what was served has to be
+    what training sees (docs/skew.md). With --shadow-hours and --percent the new bundle is tried on real traffic before it is
+    promoted. A refresh does not wait for that: it ends (`waiting`), and the same command, run by cron every hour or so, goes on
+    with the trial, and takes back what does harm.
 
-    What was done by an interrupted refresh is not done again: the same command goes on. Two at once are refused. A bundle that
-    was promoted and rolled back is not promoted again. docs/nightly.md has a crontab and a Kubernetes CronJob.
+    Each step is recorded in `refresh.json` of the workspace, and what an interrupted refresh has done is not done again: the same
+    command goes on. Two at once are refused. A bundle that was promoted and rolled back is not promoted again. docs/nightly.md
+    has a crontab and a Kubernetes CronJob.
 
     [bold]Examples[/]
 
         rf refresh custom --mapping shop.yaml
         rf refresh --margin 0.05 --json
         rf refresh custom --mapping shop.yaml --no-promote
-        rf refresh custom --mapping shop.yaml --shadow-hours 2 --percent 10 --outcome purchase
+        rf refresh custom --mapping shop.yaml --skew refuse --shadow-hours 2 --percent 10 --outcome purchase
 
     Exit code 0: promoted, unchanged, ready, or waiting for the trial; 1: a step failed, or another refresh is at work; 2: wrong
-    arguments or settings; 3: trained, and refused by a gate or in the trial.
+    arguments or settings; 3: refused by a gate or in the trial.
     """
     from functools import partial
 
@@ -150,6 +154,7 @@ def refresh(
             gates=(NotWorse(margin=margin),),
             stages=tuple(stages),
             promote=not no_promote,
+            skew=settings_now.skew_gate if skew is None else skew.value,
         ),
     )
     if dry_run:

@@ -1,4 +1,4 @@
-"""A refresh: import → materialise → dataset → train → compare → gates → bundle → trial → promote.
+"""A refresh: skew → import → materialise → dataset → train → compare → gates → bundle → trial → promote.
 
 Each step is that of the command of its name. What a step makes has a name that follows from the dataset version
 (``<dataset>-refresh``), so a refresh that was interrupted, or is repeated, finds what is there and goes on behind it.
@@ -22,10 +22,12 @@ from rf_platform.features.materialize import materialize
 from rf_platform.locks import claimed, holder
 from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus, features_now, promote
 from rf_platform.settings import Settings
+from rf_platform.skew.gate import OFF, judge_skew
 from rf_serving.bundle.build import IndexOptions, build_bundle
 from rf_serving.deployment.rehearsal import Rehearsal
 from rf_serving.refresh.comparison import Comparison, compare_with_served
 from rf_serving.refresh.gates import Candidate, Gate, NotWorse, Verdict, judge_all
+from rf_serving.refresh.record import RefreshRecord
 from rf_serving.refresh.trial import NOTE, Progress, Stage
 from rf_training.distributed.launcher import launch
 from rf_training.run import continue_run, read_metrics, recipe_for, resume_run, start_run, use_threads, write_metrics
@@ -34,6 +36,9 @@ T = TypeVar("T")
 Result = Literal["promoted", "unchanged", "refused", "ready", "waiting"]
 METRICS, TRIAL = "refresh", "trial"
 """Keys among a run's metrics: of the comparison, and of the stages of the trial that have ended."""
+SKEW = "skew"
+"""Name of the replay among steps and verdicts."""
+_ON_SKEW = {"warn": "say so", "refuse": "stop"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,8 @@ class RefreshOptions:
     promote: bool = True
     """Whether a bundle that passes is promoted."""
     index: IndexOptions = field(default_factory=IndexOptions)
+    skew: str = OFF
+    """Policy of the skew replay, before anything is imported: ``off``, ``warn`` or ``refuse``."""
 
 
 @dataclass(kw_only=True)
@@ -68,6 +75,8 @@ class Outcome:
     run: str | None = None
     bundle: str | None = None
     served_before: str | None = None
+    skew: str = OFF
+    """Policy of the replay."""
     verdicts: list[Verdict] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
     """Name, seconds and effect of each step."""
@@ -83,6 +92,7 @@ class Refresh:
     def __init__(self, settings: Settings, options: RefreshOptions) -> None:
         self._settings, self._options = settings, options
         self._registry = Registry.of(settings)
+        self._record = RefreshRecord(settings.workspace.refresh)
         self.outcome = Outcome()
 
     def plan(self) -> list[str]:
@@ -91,8 +101,10 @@ class Refresh:
         start = f"on from bundle '{served.name}'" if served is not None and not options.recipe else "anew"
         by = f" by recipe '{options.recipe or 'default'}'" if start == "anew" else ""
         together = f", {options.processes} processes" if options.processes > 1 else ""
+        replayed = served is not None and options.skew != OFF
         last = "promote the bundle" if options.promote else "leave the promotion to you"
         return [
+            *([f"replay the last logged requests, and {_ON_SKEW[options.skew]} where they differ"] if replayed else []),
             f"import {options.source.source}" if options.source else "no import: the tables stay as they are",
             "materialize all views",
             f"build the next dataset version, protocol {self._protocol().name}; if it is unchanged, stop",
@@ -117,6 +129,7 @@ class Refresh:
             if not mine:
                 raise UnavailableError(f"another refresh is at work, {holder(lock)}; wait until it has ended")
             self._go()
+            self._record.write(self.outcome.to_dict(), self.outcome.result)
         return self.outcome
 
     def _go(self) -> None:
@@ -127,6 +140,8 @@ class Refresh:
             self._finish(tried, served)
             return
         self._check_split()
+        if served is not None and not self._passes_skew():
+            return
         if self._options.source is not None:
             self._step("import", self._import)
         self._step("materialize", self._materialize)
@@ -138,13 +153,31 @@ class Refresh:
         run = self._step("train", lambda: self._train(dataset, served))
         outcome.run = run.name
         found = None if served is None else self._step("compare", lambda: self._compare(run, served))
-        outcome.verdicts = judge_all(self._options.gates, Candidate(run=run, comparison=found))
+        outcome.verdicts += judge_all(self._options.gates, Candidate(run=run, comparison=found))
         if refused := [each for each in outcome.verdicts if not each.passed]:
             self._end("refused", "; ".join(f"{each.gate}: {each.said}" for each in refused))
             return
         bundle = self._step("index", lambda: self._index(run))
         outcome.bundle = bundle.name
         self._finish(bundle, served)
+
+    def _passes_skew(self) -> bool:
+        """Replay what was served, before an import rewrites what was true, and return whether to go on."""
+        self.outcome.skew = policy = self._options.skew
+        if policy == OFF:
+            return True
+        before = self._record.interrupted()
+        kept = [each for each in before.get("verdicts", ()) if each["gate"] == SKEW and before["skew"] == policy]
+        verdict = Verdict(**kept[0]) if kept else self._step(SKEW, self._replay)
+        self.outcome.verdicts.append(verdict)
+        self._record.write(self.outcome.to_dict(), "")
+        if not verdict.passed:
+            self._end("refused", f"skew: {verdict.said}; `rf skew replay` has examples")
+        return verdict.passed
+
+    def _replay(self) -> tuple[Verdict, str]:
+        found = judge_skew(self._settings, self._options.skew)
+        return Verdict(gate=SKEW, passed=found.passed, said=found.said), found.said
 
     def _tried(self) -> BundleRecord | None:
         """Return the bundle with a trial that an earlier call has begun: no other one is made meanwhile."""
@@ -190,6 +223,7 @@ class Refresh:
         begin = perf_counter()
         found, said = work()
         self.outcome.steps.append({"step": name, "seconds": round(perf_counter() - begin, 2), "said": said})
+        self._record.write(self.outcome.to_dict(), "")
         say(f"{name}: {said}", err=True)
         return found
 

@@ -99,6 +99,11 @@ EDGES = (
         makes=("datasets",),
     ),
     Edge(
+        name="dataset doctor",
+        moments=(("import", "rf_platform.dataset"), ("sqlite3.connect", "registry.db")),
+        writes=("registry.db*", "feast/*", "events", "events/*"),
+    ),
+    Edge(
         name="dataset show",
         moments=(("import", "rf_platform.dataset"), ("open", "manifest.json")),
         reads=(_REGISTRY, "datasets/tiny-v1/manifest.json", "datasets/tiny-v1/spec.json"),
@@ -162,12 +167,13 @@ EDGES = (
     Edge(
         name="skew replay",
         alone=False,
+        writes=("skew/*",),
         moments=(("import", "rf_platform.skew"),),
     ),
     Edge(
         name="skew monitor",
         alone=False,
-        writes=("registry.db*",),
+        writes=("registry.db*", "skew/*"),
         moments=(("import", "rf_platform.skew"),),
     ),
     Edge(

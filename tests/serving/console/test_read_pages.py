@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +188,59 @@ def test_quality_has_experiments(trained: Browser, browser: Browser) -> None:
     assert "There was no experiment yet" in trained.get("/quality").words
     assert "1: the search is exact" in browser.get("/quality").words
     assert trained.get("/quality?experiment=x").status == 404
+
+
+def test_quality_has_the_results_that_commands_keep(trained: Browser, tmp_path: Path) -> None:
+    from rf_platform.skew.difference import Difference, Status
+    from rf_platform.skew.monitors import Gauge, MonitorReport
+    from rf_platform.skew.report import Example, FieldReport, ReplayReport
+    from rf_platform.skew.results import SkewResults
+
+    assert "No replay is kept" in trained.get("/quality").words
+    assert "No monitoring is kept" in trained.get("/quality").words
+    settings = Settings(home=tmp_path, feature_repo=REPOSITORY)
+    Registry.of(settings)
+    results = SkewResults(settings.workspace.skew)
+    never, example = Difference(status=Status.NEVER), {"request_id": "r", "time": "", "served": "x", "truth": "y"}
+    for differences in ([Difference(status=Status.EQUAL)] * 4, [never, *[Difference(status=Status.EQUAL)] * 3]):
+        field = FieldReport.of(
+            "profile__job",
+            differences,
+            history=False,
+            grace_seconds=60,
+            allowed=0.1,
+            examples=[Example(user_id="a private person", status="never true", seconds=0, **example)],
+        )
+        results.keep(
+            "replay",
+            ReplayReport(
+                requests=4, sessions=0, unread=0, since="", until="", bundles=["b"], fields=[field], notes=[MARKUP]
+            ).to_dict(),
+        )
+    gauges = [
+        Gauge(name="psi", labels={"field": "profile__job", "of": "served"}, value=0.5, limit=0.25),
+        Gauge(name="item_coverage", labels={}, value=0.75, least=0.5),
+    ]
+    results.keep("monitor", MonitorReport(dataset="d-v1", answers=1234, gauges=gauges).to_dict())
+    with running_console(settings, address="127.0.0.1:1") as port:
+        shown = Browser(port).get("/quality")
+    assert "4 requests held against what training sees" in shown.words
+    assert "overwritten in the store, or wrong join or code" in shown.words
+    assert "25.0%" in shown.words
+    assert "all fields equal" in shown.words  # the replay before
+    assert "1,234 answers beside d-v1 , 1 of 2 figures beyond their limits" in shown.words
+    assert "at least 0.5" in shown.words
+    assert MARKUP not in shown.text
+    assert not any("a private person" in path.read_text() for path in settings.workspace.skew.iterdir())
+
+
+def test_only_the_newest_results_are_kept(tmp_path: Path) -> None:
+    from rf_platform.skew.results import SkewResults
+
+    results = SkewResults(tmp_path / "skew")
+    assert results.newest("monitor") == []
+    for number in range(63):
+        results.keep("monitor", {"number": number})
+    results.keep("replay", {"number": -1})
+    assert [each.report["number"] for each in results.newest("monitor", 100)] == list(range(62, 2, -1))
+    assert results.newest("replay", 5)[0].report == {"number": -1}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,85 @@ def test_nights(rf: Any, refresh: Any, settings: Settings, monkeypatch: pytest.M
     code, back = refresh("--margin", "1")
     assert (code, back["result"]) == (0, "unchanged")
     assert "was promoted and taken back" in back["said"]
+
+
+def log_answer(settings: Settings, occupation: str | None) -> None:
+    """Log an answer to a user that no table has; nothing but an occupation, if any, was read."""
+    from rf_platform.features.read import read_definitions
+    from rf_platform.features.store import open_store
+    from rf_platform.serving_log import ServingParts, record_schema, value_column
+
+    spec = read_definitions(open_store(settings), settings.feature_service).spec
+    record = {
+        "request_id": "r",
+        "time": datetime.now(UTC),
+        "user_id": "999",
+        "bundle": "b",
+        "path": "quick",
+        "spec_hash": spec.hash,
+        value_column("user_profile__occupation"): occupation,
+    }
+    parts = ServingParts(settings.workspace.serving_log)
+    parts.remove(parts.parts())
+    parts.add(pa.Table.from_pylist([record], record_schema(spec)))
+
+
+def test_what_was_served_has_to_be_what_training_sees(
+    rf: Any, refresh: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rf_platform.skew.results import SkewResults
+    from rf_serving.refresh import nightly
+
+    registry = Registry.of(settings)
+    if registry.active_bundle() is None:
+        refresh(*SETS)
+    next_day(settings, 2)
+    datasets = len(registry.datasets())
+    assert "replay the last logged requests, and stop" in rf("refresh", "--skew", "refuse", "--dry-run")[1]
+
+    # A value that was never true: refused before anything is imported or trained.
+    log_answer(settings, "astronaut")
+    code, refused = refresh("--skew", "refuse")
+    assert (code, refused["result"], steps(refused)) == (3, "refused", ["skew"])
+    assert "user_profile__occupation in 100.0% of 1 requests" in refused["said"]
+    assert len(registry.datasets()) == datasets
+    assert SkewResults(settings.workspace.skew).newest("replay")[0].report["failed"] == ["user_profile__occupation"]
+    assert json.loads(settings.workspace.refresh.read_text())["result"] == "refused"
+
+    # With `warn` it is said. What an interrupted refresh has replayed is not replayed against what it has imported.
+    def killed(*_: Any) -> None:
+        raise RunError("power cut")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nightly, "compare_with_served", killed)
+        assert rf("refresh", "--skew", "warn", "--set", "train.epochs=1")[0] == 1
+    recorded = json.loads(settings.workspace.refresh.read_text())
+    assert (recorded["result"], steps(recorded)) == ("", ["skew", "materialize", "dataset", "train"])
+    log_answer(settings, None)
+    code, done = refresh("--skew", "warn", "--margin", "1")
+    assert (code, done["result"], "skew" in steps(done)) == (0, "promoted", False)
+    assert done["verdicts"][0]["gate"] == "skew"
+    assert "user_profile__occupation" in done["verdicts"][0]["said"]
+
+    # A refresh that came to a result is over: the next one replays anew, and all is equal now.
+    code, same = refresh("--skew", "refuse")
+    assert (code, same["result"], steps(same)) == (0, "unchanged", ["skew", "materialize", "dataset"])
+    assert "what was served is what training sees" in same["verdicts"][0]["said"]
+
+    # Without a log it is passed, and says why.
+    parts = list(settings.workspace.serving_log.iterdir())
+    for part in parts:
+        part.unlink()
+    assert "nothing was replayed" in refresh("--skew", "refuse")[1]["verdicts"][0]["said"]
+
+
+def test_a_damaged_record_is_named(rf: Any, settings: Settings) -> None:
+    if Registry.of(settings).active_bundle() is None:
+        rf("refresh", *SETS)
+    settings.workspace.refresh.write_text('{"begun": "yesterday"}')
+    code, _, err = rf("refresh", "--skew", "warn")
+    assert (code, "refresh.json" in err, "remove it" in err) == (1, True, True)
+    settings.workspace.refresh.unlink()
 
 
 def test_one_at_a_time(rf: Any, settings: Settings) -> None:

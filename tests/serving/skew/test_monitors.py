@@ -58,8 +58,14 @@ def people(tables: Path) -> list[dict[str, Any]]:
     return [row for row in pq.read_table(tables / "users.parquet").to_pylist() if row["user_id"] <= 30]
 
 
-def measured(directory: Path, dataset: Any, people: list[dict[str, Any]], **changed: Any) -> MonitorReport:
-    """Return what monitors say of requests of all users, in proportion to their training events."""
+def measured(
+    directory: Path, dataset: Any, people: list[dict[str, Any]], past: int = 0, **changed: Any
+) -> MonitorReport:
+    """Return what monitors say of requests of all users, in proportion to their training events.
+
+    ``past`` earlier days had the same requests, without what is ``changed``, and other items, ages and scores by chance.
+    """
+    random = np.random.default_rng(5)
     spec, now = dataset.spec, datetime.now(UTC)
     counts = dict(zip(dataset.user_ids.tolist(), dataset.training_counts.of_user.tolist(), strict=True))
     rows = []
@@ -74,11 +80,22 @@ def measured(directory: Path, dataset: Any, people: list[dict[str, Any]], **chan
             moment_column("user_profile"): now - timedelta(hours=2),
             "items": [{"item_id": "1", "score": 0.5, "place": 1, "source": "model", "propensity": 0.0}],
             **values,
-            **changed,
         }
         rows += [row] * counts.get(person["user_id"], 0)
+
+    def of_day(row: dict[str, Any], days: int) -> dict[str, Any]:
+        at = now - timedelta(days=days, hours=float(random.uniform(0.1, 23)))
+        moment = at - timedelta(hours=float(random.uniform(1, 3)))
+        items = [
+            {"item_id": str(item), "score": float(random.normal(0.5, 0.1)), "place": place}
+            for place, item in enumerate(random.integers(1, 60, 3).tolist(), 1)
+        ]
+        return {**row, "time": at, moment_column("user_profile"): moment, "items": items}
+
     parts = ServingParts(directory)
-    parts.add(pa.Table.from_pylist(rows, record_schema(spec)))
+    rows = [of_day(row, 0) for row in rows] if past else rows
+    earlier = [of_day(row, days) for days in range(1, past + 1) for row in rows]
+    parts.add(pa.Table.from_pylist([*earlier, *({**row, **changed} for row in rows)], record_schema(spec)))
     return monitor(parts, dataset, None)
 
 
@@ -101,6 +118,62 @@ def test_a_shift_is_over_in_its_field_alone(tmp_path: Path, dataset: Any, people
     assert ("missing_share", JOB) in {(g.name, g.labels["field"]) for g in gone.over}
 
 
+def test_ages_and_items_have_limits_from_the_log_before(tmp_path: Path, dataset: Any, people: Any) -> None:
+    def answer_gauges(report: MonitorReport) -> dict[str, Any]:
+        return {g.name + g.labels.get("quantile", ""): g for g in report.gauges if "field" not in g.labels}
+
+    names = ("score_mean", "score_deviation", "popular_share", "item_coverage", "cold_answers_share")
+    alone = answer_gauges(measured(tmp_path / "alone", dataset, people))
+    assert {alone[name].limit for name in (*names, "age_seconds0.5")} == {None}
+
+    alike = answer_gauges(measured(tmp_path / "alike", dataset, people, past=3))
+    assert [name for name, gauge in alike.items() if gauge.over] == []
+    assert alike["item_coverage"].least is not None
+    assert alike["score_mean"].least < alike["score_mean"].value < alike["score_mean"].limit
+    assert alike["age_seconds0.5"].limit == pytest.approx(7200, rel=0.3)
+
+    now = datetime.now(UTC)
+    one_item = [{"item_id": "1", "score": 0.9, "place": 1}]
+    other = measured(
+        tmp_path / "other",
+        dataset,
+        people,
+        past=3,
+        items=one_item,
+        cold=True,
+        time=now,
+        **{moment_column("user_profile"): now - timedelta(hours=9)},
+    )
+    over = {name for name, gauge in answer_gauges(other).items() if gauge.over}
+    assert {"score_mean", "score_deviation", "item_coverage", "cold_answers_share"} < over
+    assert {"age_seconds0.5", "age_seconds0.99"} < over
+
+
+def test_a_view_that_never_changes_only_grows_older(tmp_path: Path, dataset: Any, people: Any) -> None:
+    from rf_platform.skew.answers import AGE, Answers, Figure, past_limits
+
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    rows = {
+        "user_id": [str(n) for n in range(200)],
+        "session_id": pa.nulls(200, pa.string()),
+        "items": pa.array([[{"item_id": "1", "score": 0.5}]] * 200),
+        "cold": [False] * 200,
+    }
+
+    def stretch(day: int, written: datetime) -> Answers:
+        time = pa.array([datetime(2024, 2, day, tzinfo=UTC)] * 200, pa.timestamp("us", tz="UTC"))
+        read = pa.array([written] * 200, pa.timestamp("us", tz="UTC"))
+        return Answers.of(pa.table({**rows, "time": time, moment_column("v"): read}), ["v"], ["1"], 10)
+
+    random = np.random.default_rng(0)
+    still = past_limits(stretch(9, moment), [stretch(8, moment), stretch(7, moment)], random)
+    assert Figure(AGE, "v", 0.5) not in still
+    moved = past_limits(stretch(9, moment), [stretch(8, moment), stretch(7, moment - timedelta(days=1))], random)
+    most = moved[Figure(AGE, "v", 0.5)].most
+    assert most is not None
+    assert stretch(9, moment).figures()[Figure(AGE, "v", 0.5)] > most
+
+
 def test_prometheus_reads_the_figures(tmp_path: Path, dataset: Any, people: Any) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -121,7 +194,7 @@ def test_alert_rules_name_metrics_that_exist(tmp_path: Path, dataset: Any, peopl
     rules = yaml.safe_load((Path(__file__).parents[3] / "infra" / "alerts" / "skew.yml").read_text())
     registry = CollectorRegistry()
     LogMetrics(registry)
-    there = prometheus(measured(tmp_path, dataset, people)) + generate_latest(registry).decode()
+    there = prometheus(measured(tmp_path, dataset, people, past=2)) + generate_latest(registry).decode()
     names = [
         name for group in rules["groups"] for rule in group["rules"] for name in re.findall(r"rf_\w+", rule["expr"])
     ]
