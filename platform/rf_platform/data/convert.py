@@ -3,6 +3,7 @@
 Two steps: the *base* value is the raw one with every spelling of "no value" made NULL; the value proper is computed from it.
 """
 
+import re
 from dataclasses import dataclass, replace
 
 from rf_platform.data.bad_rows import Reason
@@ -139,7 +140,7 @@ def convert(raw: RawFile, field: Field, base: str, value: str, now: str) -> Conv
     elif field.kind in _LISTS:
         sql = _list(field, kind_of_raw, base)
     else:
-        sql = scalar(field.kind, kind_of_raw, base, field.writing)
+        sql = scalar(field.kind, kind_of_raw, _without_units(base, kind_of_raw, field.units), field.writing)
     if sql is None:
         raise DataError(
             f"{raw.file.name}: column {field.column!r} has the type {column.type}, which cannot be read as {field.kind} "
@@ -198,6 +199,14 @@ def _passes(field: Field, condition: str, duck_type: str, base: str) -> str | No
     return passes_sql(
         condition, base, text or "CAST(NULL AS VARCHAR)", number or "NULL", truth or "NULL", time, field.writing
     )
+
+
+def _without_units(text: str, of_raw: str, units: tuple[str, ...]) -> str:
+    """Return the SQL of a text without a unit at its beginning or end."""
+    if of_raw != "text" or not units:
+        return text
+    any_unit = "|".join(re.escape(unit) for unit in sorted(units, key=len, reverse=True))
+    return trimmed_sql(f"regexp_replace({text}, {literal(f'^({any_unit})|({any_unit})$')}, '')")
 
 
 def with_point(text: str, writing: Writing) -> str:

@@ -26,6 +26,9 @@ _POSITION_STEP = "3600000000"  # one hour
 _SCALES = {TimeFormat.SECONDS: 1_000_000, TimeFormat.MS: 1_000, TimeFormat.US: 1}
 SMALLEST = {TimeFormat.MS: 10**11, TimeFormat.US: 10**14, TimeFormat.NS: 10**17}
 """Numbers from which on a time is taken for one in this unit: the year 1973."""
+_SERIAL_DAYS = 2_958_465  # 9999-12-31, where spreadsheets end
+SERIAL = (25_569, 73_050)
+"""Numbers that days of spreadsheets are likely to be: 1970 to 2099."""
 _MOST_MICROSECONDS = 900_000_000_000_000_000  # beyond this DuckDB's own range is near; far in the future either way
 _UNITS = {
     TimeFormat.SECONDS: "seconds",
@@ -41,6 +44,7 @@ _EXPECTED = {
     TimeFormat.ISO: "expected an ISO 8601 time such as 2024-05-31T18:00:00Z; a zone is an offset or a name like Europe/Berlin, "
     "whose clocks did not skip it; other forms need a pattern, such as `format: '%d.%m.%Y %H:%M'`",
     TimeFormat.POSITION: "expected a whole number from 0",
+    TimeFormat.EXCEL: "expected days as spreadsheets count them, such as 45292.5 for noon of 2024-01-01",
 }
 
 
@@ -78,6 +82,12 @@ def time_value(field: Field, column: RawColumn, family: str, base: str, file: st
         moment = f"TRY_STRPTIME(CAST({base} AS VARCHAR), {literal(field.time_pattern)})"
         zoned = "%z" in field.time_pattern or "%Z" in field.time_pattern
         return moment if zoned else local_sql(moment, field.writing.timezone)
+    if written is TimeFormat.EXCEL:
+        text = base if family != "text" or field.writing.decimal == "." else f"replace({base}, ',', '.')"
+        days = _bounded(_numbers(text, family)[1], _SERIAL_DAYS)
+        # The fraction of a day is a rounded one: half a millisecond is none.
+        wall = f"TIMESTAMP '1899-12-30' + to_milliseconds(CAST(round({days} * 86400000) AS BIGINT))"
+        return local_sql(f"({wall})", field.writing.timezone)
     whole, number = _numbers(base, family)
     if written is TimeFormat.POSITION:
         even = f"CASE WHEN {number} = floor({number}) THEN CAST({_bounded(number, 100_000_000)} AS BIGINT) END"

@@ -69,6 +69,7 @@ def custom(path: Path | None, scratch: Path, mapping: Path | None) -> SourceSpec
                 kind=Kind.FLOAT,
                 minimum=log.rating.min,
                 maximum=log.rating.max,
+                units=log.rating.unit,
                 writing=_writing(log.rating, log, wanted),
             )
         )
@@ -164,9 +165,10 @@ def _extra(name: str, given: ExtraColumn, part: AnyPart, wanted: Mapping) -> Fie
     return Field(
         name=name,
         column=given.column,
-        kind=Kind.STRINGS if multi else Kind(given.type),
+        kind=Kind.STRINGS if multi else Kind.FLOAT if given.unit and given.type == "auto" else Kind(given.type),
         time_format=form,
         time_pattern=pattern,
+        units=given.unit,
         writing=_writing(given, part, wanted),
     )
 

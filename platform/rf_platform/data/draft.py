@@ -114,7 +114,15 @@ def _is_unread(column: GuessedColumn) -> bool:
 def _extra(feature: str, column: GuessedColumn, unsure: list[str], *, display: bool) -> str:
     p, name = column.profile, column.name
     said, doubt = {"column": _yaml(name)}, ""
-    if column.type == "TEXT" or column.type == "VARCHAR":
+    if column.serial:
+        return f"{_yaml(feature)}: {_time(column, unsure, extra=True)}"
+    if column.units:
+        said["unit"] = _yaml(column.units[0]) if len(column.units) == 1 else json.dumps(column.units, ensure_ascii=False)
+        said["decimal"] = '","' if column.comma else '"."'
+        doubt = f"the unit {column.units[0]!r} is taken off, and {p.example!r} becomes a number"
+        if len(column.units) > 1:
+            doubt = f"numbers in {', '.join(column.units)} do not compare: bring them to one unit, or leave the column out"
+    elif column.type == "TEXT" or column.type == "VARCHAR":
         if p.most("iso") or (p.date_patterns and not p.most("number")):
             return f"{_yaml(feature)}: {_time(column, unsure, extra=True)}"
         if p.distinct <= 6 and p.most("truth") and not p.most("number"):
@@ -131,7 +139,7 @@ def _extra(feature: str, column: GuessedColumn, unsure: list[str], *, display: b
             said["display"], doubt = "true", "a text of its own in nearly every row, so no category"
     elif column.type in ("BIGINT", "INTEGER") and p.most("seconds") and re.search(r"time|date|_at$|ts$", name.lower()):
         said |= {"type": "time", "format": "seconds"}
-    if column.type in ("TEXT", "VARCHAR") and p.most("thousands"):
+    if column.type in ("TEXT", "VARCHAR") and p.most("thousands") and not column.units:
         doubt = (
             f"{p.example!r} may be thousands or a fraction; say `decimal:`, or write it without the mark of thousands"
         )
@@ -146,7 +154,11 @@ def _time(column: GuessedColumn, unsure: list[str], *, extra: bool = False) -> s
     p, said, doubt = column.profile, {"column": _yaml(column.name)}, ""
     if extra:
         said["type"] = "time"
-    plain = column.type not in ("TEXT", "VARCHAR") or any(p.most(check) for check in ("iso", "seconds", "ms"))
+    if column.serial:
+        said["format"] = "excel"
+        doubt = f"{p.example!r} is taken for days as spreadsheets count them (45292 is 2024-01-01)"
+        unsure.append(f"{column.name}: {doubt}")
+    plain = column.serial or column.type not in ("TEXT", "VARCHAR") or any(p.most(check) for check in ("iso", "seconds", "ms"))
     patterns = [] if plain else p.date_patterns
     if patterns:
         said["format"] = json.dumps(patterns[0])
@@ -161,10 +173,10 @@ def _timezone(files: Sequence[GuessedFile], unsure: list[str]) -> list[str]:
     for file in files:
         for column in file.columns:
             p = column.profile
-            local = (p.most("iso") and not p.most("zoned")) or bool(p.date_patterns and not p.most("number"))
+            local = column.serial or (p.most("iso") and not p.most("zoned")) or bool(p.date_patterns and not p.most("number"))
             if column.type == "TIMESTAMP WITH TIME ZONE":
                 continue
-            if (local and (p.share("clock") > 0.5 or p.share("hours") > 0.5)) or column.type == "TIMESTAMP":
+            if (local and (column.serial or p.share("clock") > 0.5 or p.share("hours") > 0.5)) or column.type == "TIMESTAMP":
                 unsure.append(
                     f"the times of {column.name} ({file.raw.file.name}) have no zone: UTC is taken; or say `timezone:`"
                 )

@@ -18,12 +18,12 @@ from rf_platform.data.custom import text_suffix
 from rf_platform.data.doubtful_ids import alike_sql, missing_sql
 from rf_platform.data.draft import write_draft
 from rf_platform.data.guessed import GuessedColumn, GuessedFile
-from rf_platform.data.profile import condition, profile
+from rf_platform.data.profile import UNIT, condition, profile
 from rf_platform.data.raw import EMPTY, TEXT, RawFile, load_file
 from rf_platform.data.specs import InputFile, JsonFormat, Kind, ParquetFormat, TableSpec, TextFormat
 from rf_platform.data.text_stream import TextStream
 from rf_platform.errors import NotFoundError, UsageError
-from rf_platform.sql import identifier
+from rf_platform.sql import identifier, literal
 from rf_platform.text import trimmed_sql
 
 _NAMES = {
@@ -96,10 +96,21 @@ def _read(db: duckdb.DuckDBPyConnection, base: Path, file: Path, number: int) ->
         of_raw = family(at.type)
         text_sql = None if at.type == EMPTY else scalar(Kind.STRING, of_raw, base_value(raw, at, Kind.STRING))
         shown = text_sql or ("CAST(NULL AS VARCHAR)" if at.type == EMPTY else f"CAST({at.sql} AS VARCHAR)")
-        columns.append(
-            GuessedColumn(name=column, type=at.type, text=shown, profile=profile(db, identifier(raw.relation), shown))
-        )
+        columns.append(_column(db, raw, column, at.type, shown))
     return GuessedFile(raw=raw, format=written, columns=columns, encoding=encoding, refused=_refused(bad))
+
+
+def _column(db: duckdb.DuckDBPyConnection, raw: RawFile, name: str, kind: str, text: str) -> GuessedColumn:
+    relation = identifier(raw.relation)
+    found = GuessedColumn(name=name, type=kind, text=text, profile=profile(db, relation, text))
+    if not found.profile.measured:
+        return found
+    units = db.execute(
+        f"SELECT regexp_extract(v, {literal(UNIT)}) AS unit FROM (SELECT {text} AS v FROM {relation}) WHERE v IS NOT NULL "
+        f"GROUP BY unit HAVING unit <> '' ORDER BY count(*) DESC, unit"
+    ).fetchall()
+    bare = profile(db, relation, f"trim(regexp_replace({text}, {literal(UNIT)}, ''))")
+    return replace(found, units=tuple(row[0] for row in units), comma=bare.counts["decimal_comma"] > bare.counts["thousands"])
 
 
 def _missing(db: duckdb.DuckDBPyConnection, raw: RawFile) -> tuple[str, ...]:
@@ -219,7 +230,7 @@ def _odd_times(db: duckdb.DuckDBPyConnection, log: GuessedFile) -> list[str]:
     """Name the times of events that are written otherwise than most."""
     column = log.column(log.roles["timestamp"])
     p = column.profile
-    checks = ["iso", "ms", "seconds", *(f"date {pattern.split(' ')[0]}" for pattern in p.date_patterns)]
+    checks = ["iso", "ms", "seconds", "excel", *(f"date {pattern.split(' ')[0]}" for pattern in p.date_patterns)]
     best = max(checks, key=p.share)
     odd = p.looked_at - p.counts[best]
     if not odd or column.type not in (TEXT, "VARCHAR", "BIGINT") or not p.most(best):
@@ -301,7 +312,7 @@ def _time_columns(file: GuessedFile) -> list[str]:
     for column in file.columns:
         p, named = column.profile, _sounds(column.name, "time")
         text_time = p.most("iso") or (bool(p.date_patterns) and not p.most("number"))
-        number_time = named and (p.most("seconds") or p.most("ms"))
+        number_time = named and (p.most("seconds") or p.most("ms") or p.most("excel"))
         if p.values and (family(column.type) == "time" or text_time or number_time):
             found.append((not named, column.name))
     return [name for _, name in sorted(found, key=lambda each: each[0])]

@@ -1,10 +1,16 @@
 """Files and columns as a guess sees them."""
 
+import re
 from dataclasses import dataclass, field
 
 from rf_platform.data.profile import Profile
 from rf_platform.data.raw import RawFile
 from rf_platform.data.specs import JsonFormat, ParquetFormat, TextFormat
+
+NAMED_TIME = re.compile(
+    r"time|date|datum|zeit|fecha|moment|created|updated|since|until|occurred|when|_at$|_on$|ts$|^at$|^day$", re.I
+)
+"""Names of columns with times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +23,15 @@ class GuessedColumn:
     text: str
     """SQL of its values as text."""
     profile: Profile
+    units: tuple[str, ...] = ()
+    """Units that its numbers have."""
+    comma: bool = False
+    """Whether numbers with a unit have a decimal comma."""
+
+    @property
+    def serial(self) -> bool:
+        """Whether it looks like a time in days as spreadsheets count them."""
+        return bool(NAMED_TIME.search(self.name)) and self.profile.most("excel")
 
 
 @dataclass(kw_only=True)

@@ -86,10 +86,11 @@ def _time_format(value: Any) -> Any:
     return value
 
 
-_FORMATS = ("auto", "seconds", "ms", "us", "ns", "iso", "position")
+_FORMATS = ("auto", "seconds", "ms", "us", "ns", "iso", "excel", "position")
 _Column = Annotated[str, BeforeValidator(_number)]
 _Type = Annotated[str, Field(min_length=1), AfterValidator(_unpadded)]
 _Zone = Annotated[str, AfterValidator(_zone)]
+_Units = Annotated[tuple[Annotated[str, Field(min_length=1), AfterValidator(str.strip)], ...], BeforeValidator(_listed)]
 _Format = Annotated[str, BeforeValidator(_time_format)]
 
 
@@ -168,6 +169,8 @@ class RatingColumn(_Part):
 
     column: _Column
     decimal: Decimal | None = None
+    unit: _Units = ()
+    """Text before or behind the number that is taken off, such as ``stars``, or several."""
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)
 
@@ -187,12 +190,18 @@ class ExtraColumn(_Part):
     timezone: _Zone | None = None
     decimal: Decimal | None = None
     separator: str | None = Field(default=None, min_length=1)
+    unit: _Units = ()
+    """Text before or behind a number that is taken off, such as ``EUR``, or several; a value with another one is refused."""
     display: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExtraColumn":
         if self.separator is not None and self.type not in ("auto", *_LISTS):
             raise ValueError(f"'separator' is for multi-valued types ({', '.join(_LISTS)}), not for {self.type!r}")
+        if self.unit and self.type not in ("auto", "int", "float"):
+            raise ValueError(f"'unit' is for numbers (int, float), not for {self.type!r}")
+        if self.unit and self.separator is not None:
+            raise ValueError("'unit' is for single numbers, and 'separator' for several values")
         for name in ("format", "timezone"):
             if getattr(self, name) is not None and self.type != "time":
                 raise ValueError(f"'{name}' is for columns of type 'time'")

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from rf_platform.data.convert_time import ISO_TIME
+from rf_platform.data.convert_time import ISO_TIME, SERIAL
 from rf_platform.literals import COMMA_NUMBER, FALSE, NUMBER, TRUE
 from rf_platform.sql import literal
 
 MOST = 0.9
 """Share of the values from which on a column looks like something; the rest may be dirt."""
-_UNIT = r"(€|\$|£|EUR|USD|GBP|CHF|%)"
+UNIT = r"(€|\$|£|¥|EUR|USD|GBP|CHF|SEK|NOK|DKK|PLN|CZK|JPY|kg|g|ml|l|cm|mm|m|%)"
+"""Regular expression of units that numbers in files usually have."""
 _CLOCK = "( [0-9]{1,2}:[0-9]{2}(:[0-9]{2})?( [AaPp][Mm])?)?"
 PATTERNS = {
     "%d.%m.%Y": r"(0?[1-9]|[12][0-9]|3[01])[.](0?[1-9]|1[0-2])[.][0-9]{4}" + _CLOCK,
@@ -31,7 +32,7 @@ _CHECKS = {
     "comma_number": f"regexp_full_match(v, {literal(COMMA_NUMBER)}) AND v <> ''",
     "decimal_comma": f"contains(v, ',') AND regexp_full_match(v, {literal(COMMA_NUMBER)})",
     "thousands": r"regexp_full_match(v, '[-+]?[1-9][0-9]{0,2}([.,][0-9]{3})+')",
-    "with_unit": rf"regexp_full_match(v, '({_UNIT} ?[-+]?[0-9][0-9., ]*|[-+]?[0-9][0-9., ]* ?{_UNIT})')",
+    "with_unit": rf"regexp_full_match(v, '({UNIT} ?[-+]?[0-9][0-9., ]*|[-+]?[0-9][0-9., ]* ?{UNIT})')",
     "leading_zero": "regexp_matches(v, '^0[0-9]')",
     "iso": f"regexp_full_match(v, {literal(ISO_TIME)})",
     "zoned": "regexp_matches(v, '([0-9] ?[Zz]|[+-][0-9]{2}:?[0-9]{2}|[A-Za-z]+/[A-Za-z_]+\\]?)$')",
@@ -41,6 +42,7 @@ _CHECKS = {
     "long": "length(v) > 60",
     "seconds": "TRY_CAST(v AS DOUBLE) BETWEEN 631152000 AND 4102444800",
     "ms": "TRY_CAST(v AS DOUBLE) BETWEEN 631152000000 AND 4102444800000",
+    "excel": f"TRY_CAST(replace(v, ',', '.') AS DOUBLE) BETWEEN {SERIAL[0]} AND {SERIAL[1]}",
     "clock": "regexp_matches(v, '[0-9]:[0-9]{2}:[0-9]{2}')",
     "hours": "regexp_matches(v, ' [0-9]{1,2}:[0-9]{2}')",
     "half_days": "regexp_matches(v, '[0-9] [AaPp][Mm]$')",
@@ -79,6 +81,11 @@ class Profile:
         if clock and self.most("half_days"):
             clock = clock.replace("%H", "%I") + " %p"
         return [f"{pattern}{clock}" for pattern in fitting]
+
+    @property
+    def measured(self) -> bool:
+        """Whether the values are numbers, and some of them have a unit."""
+        return self.counts["with_unit"] > 0 and self.share("with_unit") + self.share("number") >= MOST
 
     @property
     def unique(self) -> bool:

@@ -37,6 +37,8 @@ class TimeFormat(StrEnum):
     ISO = "iso"
     PATTERN = "pattern"
     POSITION = "position"
+    EXCEL = "excel"
+    """Days since 1899-12-30, as spreadsheets count them, on the clocks of the column's time zone."""
 
 
 class EventTime(StrEnum):
@@ -119,6 +121,8 @@ class Field:
     """Name in the file of the column that a missing value is taken from."""
     prefix: str = ""
     """Stands before a value from the fallback."""
+    units: tuple[str, ...] = ()
+    """Texts that may stand before or behind a number, such as ``EUR``, and say nothing."""
     passes: str | None = None
     """A condition on the raw column, as :mod:`rf_platform.data.predicate` has it: the value is whether it holds."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from rf_platform.data.guessed import NAMED_TIME
 from rf_platform.data.log_columns import LOG_COLUMNS, RECOMMENDABLE
 from rf_platform.data.profile import MOST, Profile, condition, profile
 from rf_platform.data.report import ImportReport
@@ -77,8 +78,13 @@ def _suspicion(
             )
     elif p.most("seconds") or p.most("ms"):
         form = "seconds" if p.most("seconds") else "ms"
-        if re.search(r"time|date|datum|_at$|_on$|since|until|created|updated|ts$", column.lower()):
+        if NAMED_TIME.search(column):
             return f"numbers that look like times in {form}", f"say `type: time, format: {form}` in the mapping"
+    elif p.most("excel") and NAMED_TIME.search(column):
+        return (
+            f"numbers that look like days as spreadsheets count them, such as {p.example!r}",
+            "say `type: time, format: excel` in the mapping",
+        )
     if p.values < _RARE * p.rows:
         return f"{p.values:,} of {p.rows:,} rows have a value", "check that it is read from the right column"
     return None
@@ -105,8 +111,11 @@ def _mistyped(p: Profile, exception: Callable[[str], str]) -> tuple[str, str] | 
             )
         if p.most("number"):
             return f"numbers read as text, such as {p.example!r}", f"say `type: float`{exception('number')}"
-        if p.share("with_unit") + p.share("number") >= MOST and p.counts["with_unit"]:
-            return f"numbers with a unit read as text, such as {p.example!r}", "take the unit out of the file"
+        if p.measured:
+            return (
+                f"numbers with a unit read as text, such as {p.example!r}",
+                "say `unit:` with it in the mapping, or take it out of the file",
+            )
     if p.most("json_list"):
         return "lists in JSON read as text", "say `type: strings` (or ints, floats) in the mapping"
     if p.separator is not None and p.share("link") < 0.1 and p.share("long") < 0.5:

@@ -6,6 +6,7 @@ from datetime import date
 import duckdb
 
 from rf_platform.data.bad_rows import BadRows
+from rf_platform.data.convert_time import SERIAL
 from rf_platform.data.doubtful_ids import written_otherwise
 from rf_platform.data.infer import CANONICAL_WHOLE, LoadedTable
 from rf_platform.data.report import FileCounts, ImportReport
@@ -155,7 +156,9 @@ def implausible(connection: duckdb.DuckDBPyConnection, since: date) -> tuple[str
         return ()
     unit = mistaken_unit(number)
     meant = ": is the format of their times right?"
-    if unit is not None:
+    if SERIAL[0] <= number / 1e6 <= SERIAL[1]:
+        meant = f"; {number / 1e6:g} may be a day as spreadsheets count them: is `format: excel` meant?"
+    elif unit is not None:
         meant = f"; {unit.partition(', and')[0]}: is that their `format`?"
     return (f"{count:,} interactions happened before {since}, the first at {first}{meant}",)
 

@@ -13,7 +13,7 @@ import copy
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from time import monotonic
+from time import localtime, monotonic
 from typing import TYPE_CHECKING, Any
 
 from rf_platform.features.expiry import now_us, oldest_alive
@@ -324,16 +324,23 @@ def _timed_rows(
     views: _Views, keys: list[bytes], found: Sequence[tuple[int, Any, str, Any, Any]], moment_of: Callable[[Any], int]
 ) -> list[Row]:
     """Return the rows with the event timestamps of their views; those of the further view, the last one, say nothing."""
-    rows = dict(zip(keys, _rows(views, keys, [each[:4] for each in found]), strict=False))
-    moments = {(tag, key): moment for tag, key, _, _, moment in found if moment is not None}
-    for (tag, key), moment in moments.items():
-        rows[key][views[tag][0].name] = moment_of(moment)
-    return [rows[key] for key in keys]
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    of_key: dict[bytes, Row] = {key: {} for key in keys}
+    of_view = [(view.name, {field: f"{view.name}__{field}" for field in fields}) for view, fields in views]
+    parse = Value.FromString
+    for tag, key, field, value, moment in found:
+        row, (view, names) = of_key[key], of_view[tag]
+        if (name := names.get(field)) is not None:
+            row[name] = parse(value)
+        if moment is not None and view not in row:
+            row[view] = moment_of(moment)
+    return [of_key[key] for key in keys]
 
 
 def _of_local(seconds: int) -> int:
     """Return a time as SQLite has it, in microseconds since 1970: Feast writes it as if UTC were the machine's own zone."""
-    return int(datetime.fromtimestamp(seconds).replace(tzinfo=UTC).timestamp()) * 1_000_000
+    return (int(seconds) + localtime(seconds).tm_gmtoff) * 1_000_000
 
 
 def _microseconds(moment: datetime) -> int:

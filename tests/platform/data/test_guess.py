@@ -14,7 +14,7 @@ from rf_platform.data.guess import guess_mapping
 from rf_platform.data.report import ImportReport
 from rf_platform.data.scaffold import init_repo
 from rf_platform.data.suspicions import find_suspicions
-from rf_platform.errors import NotFoundError, UsageError
+from rf_platform.errors import ConfigError, DataError, NotFoundError, UsageError
 from rf_platform.workspace import Workspace
 
 Bring = Callable[..., ImportReport]
@@ -188,3 +188,69 @@ def test_times_of_parquet_with_a_zone_have_one(inbox: Path) -> None:
     pq.write_table(pa.table({"user_id": ids, "item_id": ids, "at": times}), inbox / "log.parquet")
     draft, _ = guess_mapping([Path("log.parquet")], "shop", inbox)
     assert "timezone" not in draft
+
+
+def test_days_and_prices_of_spreadsheets_are_doubted_and_read(inbox: Path, bring: Bring, rows: Rows) -> None:
+    """2024-01-01 is day 45292; prices have a unit and a decimal comma."""
+    (inbox / "log.csv").write_text(
+        "user;item;Datum\n" + "".join(f"{n % 9};B{n % 8};{45292 + n},{25 if n % 2 else 5}\n" for n in range(40))
+    )
+    (inbox / "items.csv").write_text(
+        "item;Preis;Gewicht;angelegt_date\n" + "".join(f"B{n};{n + 1},90 €;{n} kg;{45000 + n}\n" for n in range(8))
+    )
+    draft, unsure = guess_mapping([Path("log.csv"), Path("items.csv")], "shop", inbox)
+    assert "Datum: '45292,5' is taken for days as spreadsheets count them (45292 is 2024-01-01)" in unsure
+    assert "Preis: the unit '€' is taken off, and '1,90 €' becomes a number" in unsure
+    assert any("the times of Datum (log.csv) have no zone" in each for each in unsure)
+    bring(draft.replace("timezone: UTC", "timezone: Europe/Berlin"))
+    times = [row["event_timestamp"].isoformat() for row in rows("interactions")]
+    assert (min(times), times[0]) == ("2024-01-01T11:00:00+00:00", "2024-01-01T11:00:00+00:00")
+    first = rows("items")[0]
+    assert (first["preis"], first["gewicht"]) == (1.9, 0.0)
+    assert first["angelegt_date"].isoformat().startswith("2023-03-14T23:00")
+
+
+def test_prices_in_two_currencies_do_not_compare(inbox: Path, bring: Bring) -> None:
+    (inbox / "log.csv").write_text(log(str))
+    (inbox / "items.csv").write_text(
+        "sku,price\n" + "".join(f"{n},{f'$ {n}.50' if n % 2 else f'{n}.50 EUR'}\n" for n in range(8))
+    )
+    draft, unsure = guess_mapping([Path("log.csv"), Path("items.csv")], "shop", inbox)
+    (doubt,) = (each for each in unsure if each.startswith("price: "))
+    assert doubt == "price: numbers in $, EUR do not compare: bring them to one unit, or leave the column out"
+    assert 'price: {column: price, unit: ["$", "EUR"], decimal: "."}  # unsure' in draft
+    # A unit that the mapping does not name is refused, with the row.
+    with pytest.raises(DataError, match=r"items\.csv, row 2, column price: wrong type '\$ 1\.50'"):
+        bring(draft.replace('["$", "EUR"]', "EUR"))
+
+
+def test_spreadsheet_days_that_nobody_declared_are_named(bring: Bring, workspace: Workspace) -> None:
+    mapping = "name: shop\ninteractions: {file: e.csv, user: u, item: i, timestamp: t}\n"
+    events = "u,i,t\n" + "".join(f"{n % 5},{n % 4},{45292 + n}\n" for n in range(30))
+    report = bring(mapping, {"e.csv": events})
+    (warning,) = (each for each in report.warnings if "spreadsheets" in each)
+    assert "45292 may be a day as spreadsheets count them: is `format: excel` meant?" in warning
+    items = "items: {file: i.csv, item: i, attributes: [launch_date]}\n"
+    table = "i,launch_date\n" + "".join(f"{n},{45000 + n}\n" for n in range(30))
+    right = mapping.replace("timestamp: t", "timestamp: {column: t, format: excel}")
+    report = bring(right + items, {"e.csv": events, "i.csv": table})
+    assert not any("spreadsheets" in each for each in report.warnings)
+    (found,) = find_suspicions(workspace, report)
+    assert "say `type: time, format: excel` in the mapping" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("{column: p, unit: EUR, type: string}", "'unit' is for numbers"),
+        ("{column: p, unit: EUR, separator: '|'}", "'unit' is for single numbers"),
+        ("{column: p, unit: ''}", "unit"),
+    ],
+)
+def test_units_of_what_is_no_number(bring: Bring, wrong: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        bring(
+            "name: shop\ninteractions: {file: e.csv, user: u, item: i, timestamp: t}\n"
+            f"items: {{file: i.csv, item: i, attributes: {{price: {wrong}}}}}\n",
+            {"e.csv": "u,i,t\n1,1,2024-05-31\n", "i.csv": "i,p\n1,2 EUR\n"},
+        )
