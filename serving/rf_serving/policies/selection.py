@@ -22,6 +22,8 @@ BLOCK = np.float32(4.0)
 """Added to what blocks a candidate by each of its values that are at their most: more than values of candidates differ by."""
 _TAKEN, _FREE = np.float32(1 << 24), np.float32(1 << 23)
 """Blocks of a candidate that has a place, and a bound above all others."""
+_OPEN = np.float32(2.0)
+"""Bound between what candidates lack, 1 at most, and that with a block, 3 at least."""
 Blocks = npt.NDArray[np.float32]
 """[C]: 0 of candidates that may stand at the next place."""
 Fetch = Callable[[slice], npt.NDArray[np.float32]]
@@ -72,6 +74,25 @@ class CapState:
                 if counts[code] == most:
                     blocks_C[self._with(code)] -= BLOCK
                 counts[code] -= 1
+
+    def values(self, part: slice) -> list[list[int]]:
+        """Return the values of a stretch of the candidates, for :meth:`passes` and :meth:`count`."""
+        found: list[list[int]] = self._fetch(part).tolist()
+        return found
+
+    def passes(self, codes: list[int]) -> bool:
+        """Whether a candidate with these values may stand at the next place of a list without windows."""
+        counts, most = self._counts, self.cap.most
+        for code in codes:  # none is never counted
+            if counts.get(code, 0) >= most:
+                return False
+        return True
+
+    def count(self, codes: list[int]) -> None:
+        """Put a candidate with these values at the next place."""
+        for code in {*codes}:
+            if code != NO_VALUE:
+                self._counts[code] += 1
 
     def lets_pass(self) -> npt.NDArray[np.bool_]:
         """Return which candidates the cap does not block [C]."""
@@ -171,6 +192,9 @@ class Selection:
         if not self._caps and self._variety is None:
             yield from range(min(count, self._total))
             return
+        if keep and all(cap.cap.window is None for cap in self._caps):
+            yield from self._scanned(count) if self._variety is None else self._varied(count, self._variety)
+            return
         for _ in range(count):
             candidate = self._next(keep)
             if candidate is None:
@@ -181,6 +205,44 @@ class Selection:
             if self._variety is not None:
                 self._variety.take(candidate)
             yield candidate
+
+    def _scanned(self, count: int) -> Iterator[int]:
+        """Yield the candidates that caps of the whole list let pass, in order: what such a cap keeps out, it keeps out for good."""
+        known = found = 0
+        while found < count and known < self._total:
+            more = slice(known, min(self._total, max(FIRST, 2 * known)))
+            for place, *values in zip(range(more.start, more.stop), *(c.values(more) for c in self._caps), strict=True):
+                if all(cap.passes(codes) for cap, codes in zip(self._caps, values, strict=True)):
+                    for cap, codes in zip(self._caps, values, strict=True):
+                        cap.count(codes)
+                    found += 1
+                    yield place
+                    if found == count:
+                        return
+            known = more.stop
+        self.blocked = found < min(count, self._total)
+
+    def _varied(self, count: int, variety: Variety) -> Iterator[int]:
+        """Yield the candidates of diversity, with caps of the whole list alone: what blocks a candidate is part of what it lacks."""
+        known = found = 0
+        while found < count:
+            best = int(variety.lacks_C.argmin()) if known else 0
+            if known < self._total and (not known or variety.lacks_C[best] > variety.bounds[known]):
+                more = slice(known, min(self._total, max(FIRST, 2 * known)))
+                variety.look_at(more)
+                for cap in self._caps:
+                    cap.look_at(more, variety.lacks_C)
+                known = more.stop
+                continue
+            if not known or variety.lacks_C[best] > _OPEN:
+                self.blocked = found < self._total
+                return
+            variety.lacks_C[best] = _TAKEN
+            variety.take(best)
+            for cap in self._caps:
+                cap.take(best, variety.lacks_C)
+            found += 1
+            yield best
 
     def _next(self, keep: bool) -> int | None:
         """Return the candidate of the next place; None: there is none."""

@@ -66,13 +66,23 @@ def test_what_is_not_looked_at_could_not_have_been_chosen(
     relevance = np.sort(rng.normal(size=total).round(1))[::-1]  # with equal ones
     vectors = rng.normal(size=(total, 3)).astype(np.float32)
     codes = [rng.integers(-1, kinds, (total, 2)).astype(np.int32) for _, _, kinds in caps]
-    states = [
-        CapState(Cap(feature=f"v__{number}", most=most, window=window), of.__getitem__)
-        for number, ((most, window, _), of) in enumerate(zip(caps, codes, strict=True))
-    ]
-    variety = None if trade is None else Variety(trade, relevance, lambda part: vectors[part])
+
+    def selection() -> Selection:
+        states = [
+            CapState(Cap(feature=f"v__{number}", most=most, window=window), of.__getitem__)
+            for number, ((most, window, _), of) in enumerate(zip(caps, codes, strict=True))
+        ]
+        variety = None if trade is None else Variety(trade, relevance, lambda part: vectors[part])
+        return Selection(total, states, variety)
+
+    yielding, strict = selection(), selection()
+    whole, first = list(yielding.fill(places, keep=False)), list(strict.fill(places, keep=True))
+    # As long as all caps can be kept, both say the same; behind that place some cap yields.
+    assert first == whole[: len(first)]
+    assert strict.blocked == (len(first) < min(places, total)) == bool(yielding.yielded)
+    assert not strict.yielded
     chosen: list[int] = []
-    for found in Selection(total, states, variety).fill(places, keep=False):
+    for found in whole:
         open_ = [each for each in range(total) if each not in chosen]
         for (most, window, _), of in zip(caps, codes, strict=True):
             kept = [each for each in open_ if fits(of, most, window, [*chosen, each])]
