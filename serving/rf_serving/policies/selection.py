@@ -207,7 +207,7 @@ class Selection:
             yield candidate
 
     def _scanned(self, count: int) -> Iterator[int]:
-        """Yield the candidates that caps of the whole list let pass, in order: what such a cap keeps out, it keeps out for good."""
+        """Yield the candidates that caps of the whole list let pass, in order: what one keeps out, it keeps out for good."""
         known = found = 0
         while found < count and known < self._total:
             more = slice(known, min(self._total, max(FIRST, 2 * known)))
@@ -223,7 +223,7 @@ class Selection:
         self.blocked = found < min(count, self._total)
 
     def _varied(self, count: int, variety: Variety) -> Iterator[int]:
-        """Yield the candidates of diversity, with caps of the whole list alone: what blocks a candidate is part of what it lacks."""
+        """Yield the candidates of diversity, with caps of the whole list alone: a block is part of what a candidate lacks."""
         known = found = 0
         while found < count:
             best = int(variety.lacks_C.argmin()) if known else 0

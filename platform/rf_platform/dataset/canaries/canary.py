@@ -1,9 +1,9 @@
 """Canary of each view: is what it tells of the taken item there a day later, and what would it tell a day earlier?
 
-Every event is given, beside the row of a view that held just before it, the row of a day later (as if the view's times were a day
-too early) and of a day earlier (as if they were a day late). A view that tells more a day ahead is made of what happens. If it tells
-as much a day behind, nothing of that is seen with the times that it has: they are right. If it tells less, it lives from values
-of the last day, and these have to have been there before the event.
+Every event is given, beside the row of a view that held just before it, the row of a day later (as if the view's times were
+a day too early) and of a day earlier (as if they were a day late). A view that tells more a day ahead is made of what happens. If
+it tells as much a day behind, nothing of that is seen with the times that it has: they are right. If it tells less, it lives from
+values of the last day, and these have to have been there before the event.
 """
 
 from collections.abc import Callable, Sequence
@@ -96,15 +96,15 @@ class Canary:
                 return f"{self.view}: no event sees another row a day later or earlier, so its times cannot be judged"
             case Finding.RECENT:
                 return (
-                    f"{self.view}: a day behind lowers the validation ({behind}): it lives from values of the last day. If they are "
-                    f"written before the event, it is a fresh view; if they are counted or stamped after it, this is a leak. Look "
-                    f"at when its rows become known, and give it a created timestamp"
+                    f"{self.view}: a day behind lowers the validation ({behind}): it lives from values of the last day. If they "
+                    f"are written before the event, it is a fresh view; if they are counted or stamped after it, this is a leak. "
+                    f"Look at when its rows become known, and give it a created timestamp"
                 )
             case Finding.FORESEES:
                 return (
-                    f"{self.view}: a day ahead lifts the validation ({ahead}), and a day behind changes nothing: it is made of what "
-                    f"happens, and its times keep that out. It would leak if they were a day early, such as dates in place of the "
-                    f"time of the load"
+                    f"{self.view}: a day ahead lifts the validation ({ahead}), and a day behind changes nothing: it is made of "
+                    f"what happens, and its times keep that out. It would leak if they were a day early, such as dates in place "
+                    f"of the time of the load"
                 )
             case _:
                 return f"{self.view}: neither a day ahead ({ahead}) nor a day behind ({behind}) changes anything that matters"

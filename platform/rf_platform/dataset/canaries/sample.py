@@ -103,7 +103,9 @@ class Sample:
         """Return the rows of a query over ``place`` and ``rid`` by place, numbered as :meth:`coded` has them."""
         rows = rows_table(source)
         found = self._db.execute(
-            f"""WITH numbers AS (SELECT rid, row_number() OVER (ORDER BY rid) - 1 AS number FROM (SELECT DISTINCT rid FROM {rows}))
+            f"""WITH numbers AS (
+                SELECT rid, row_number() OVER (ORDER BY rid) - 1 AS number FROM (SELECT DISTINCT rid FROM {rows})
+            )
             SELECT coalesce(number, (SELECT count(*) FROM numbers)) AS number
             FROM ({query}) LEFT JOIN numbers USING (rid) ORDER BY place"""
         ).to_arrow_table()
