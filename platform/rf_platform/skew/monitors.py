@@ -217,7 +217,7 @@ _HELP = {
 
 
 def prometheus(report: MonitorReport) -> str:
-    """Return the figures in Prometheus' text format, for the textfile collector of node_exporter; limits as ``_limit`` and ``_least``."""
+    """Return the figures in Prometheus' text format, for the textfile collector; limits as ``_limit`` and ``_least``."""
     lines: list[str] = []
     for name, said in _HELP.items():
         gauges = [each for each in report.gauges if each.name == name]
