@@ -20,7 +20,9 @@ def products(count: int, more: float = 0.0) -> bytes:
     lines = ["Art.Nr;Bezeichnung;Preis;Kategorie;angelegt_date"]
     for n in range(count):
         text = f'"Nr. {n}, \nim Beutel"' if n % 5 == 0 else f"Nr. {n}"
-        lines.append(f"A-{n:03d};{text};{n + more:.2f} €;{KINDS[n % 3]};{45000 + n}".replace(".00", ",00").replace(".50", ",50"))
+        lines.append(
+            f"A-{n:03d};{text};{n + more:.2f} €;{KINDS[n % 3]};{45000 + n}".replace(".00", ",00").replace(".50", ",50")
+        )
     return "\r\n".join(lines).encode("cp1252") + b"\r\n"
 
 
@@ -29,7 +31,9 @@ def events() -> bytes:
     lines = ["Kunde\tSitzung\tArtikel\tDatum\tAktion"]
     for n in range(240):
         user = "" if n % 12 == 0 else str(100 + n % 17)
-        lines.append(f"{user}\ts{n // 6}\tA-{(n * 7 + n // 17) % 24:03d}\t{45200 + n / 4}\t{('klick', 'kauf')[n % 4 == 0]}")
+        lines.append(
+            f"{user}\ts{n // 6}\tA-{(n * 7 + n // 17) % 24:03d}\t{45200 + n / 4}\t{('klick', 'kauf')[n % 4 == 0]}"
+        )
     return gzip.compress("\n".join(lines).encode("utf-8-sig"))
 
 
@@ -80,7 +84,9 @@ def test_from_odd_files_to_a_catalog_that_follows(
         # The next export: two items more, one less, and all are dearer.
         lines = products(26, more=0.5).split(b"\r\n")
         (directory / "produkte2.csv").write_bytes(b"\r\n".join(line for line in lines if not line.startswith(b"A-003")))
-        plan = json.loads(rf("items", "sync", "produkte2.csv", "--mapping", "laden.yaml", "--dry-run", "--json", *address))
+        plan = json.loads(
+            rf("items", "sync", "produkte2.csv", "--mapping", "laden.yaml", "--dry-run", "--json", *address)
+        )
         assert (plan["ADDED"], plan["DELETED"], plan["deleted"]) == (2, 1, ["A-003"])
         done = json.loads(rf("items", "sync", "produkte2.csv", "--mapping", "laden.yaml", "--json", *address))
         assert (done["ADDED"], done["CHANGED"], done["DELETED"], done["REJECTED"]) == (2, 23, 1, 0)

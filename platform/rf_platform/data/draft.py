@@ -117,11 +117,15 @@ def _extra(feature: str, column: GuessedColumn, unsure: list[str], *, display: b
     if column.serial:
         return f"{_yaml(feature)}: {_time(column, unsure, extra=True)}"
     if column.units:
-        said["unit"] = _yaml(column.units[0]) if len(column.units) == 1 else json.dumps(column.units, ensure_ascii=False)
+        said["unit"] = (
+            _yaml(column.units[0]) if len(column.units) == 1 else json.dumps(column.units, ensure_ascii=False)
+        )
         said["decimal"] = '","' if column.comma else '"."'
         doubt = f"the unit {column.units[0]!r} is taken off, and {p.example!r} becomes a number"
         if len(column.units) > 1:
-            doubt = f"numbers in {', '.join(column.units)} do not compare: bring them to one unit, or leave the column out"
+            doubt = (
+                f"numbers in {', '.join(column.units)} do not compare: bring them to one unit, or leave the column out"
+            )
     elif column.type == "TEXT" or column.type == "VARCHAR":
         if p.most("iso") or (p.date_patterns and not p.most("number")):
             return f"{_yaml(feature)}: {_time(column, unsure, extra=True)}"
@@ -158,7 +162,11 @@ def _time(column: GuessedColumn, unsure: list[str], *, extra: bool = False) -> s
         said["format"] = "excel"
         doubt = f"{p.example!r} is taken for days as spreadsheets count them (45292 is 2024-01-01)"
         unsure.append(f"{column.name}: {doubt}")
-    plain = column.serial or column.type not in ("TEXT", "VARCHAR") or any(p.most(check) for check in ("iso", "seconds", "ms"))
+    plain = (
+        column.serial
+        or column.type not in ("TEXT", "VARCHAR")
+        or any(p.most(check) for check in ("iso", "seconds", "ms"))
+    )
     patterns = [] if plain else p.date_patterns
     if patterns:
         said["format"] = json.dumps(patterns[0])
@@ -173,10 +181,16 @@ def _timezone(files: Sequence[GuessedFile], unsure: list[str]) -> list[str]:
     for file in files:
         for column in file.columns:
             p = column.profile
-            local = column.serial or (p.most("iso") and not p.most("zoned")) or bool(p.date_patterns and not p.most("number"))
+            local = (
+                column.serial
+                or (p.most("iso") and not p.most("zoned"))
+                or bool(p.date_patterns and not p.most("number"))
+            )
             if column.type == "TIMESTAMP WITH TIME ZONE":
                 continue
-            if (local and (column.serial or p.share("clock") > 0.5 or p.share("hours") > 0.5)) or column.type == "TIMESTAMP":
+            if (
+                local and (column.serial or p.share("clock") > 0.5 or p.share("hours") > 0.5)
+            ) or column.type == "TIMESTAMP":
                 unsure.append(
                     f"the times of {column.name} ({file.raw.file.name}) have no zone: UTC is taken; or say `timezone:`"
                 )

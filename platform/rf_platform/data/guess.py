@@ -110,7 +110,9 @@ def _column(db: duckdb.DuckDBPyConnection, raw: RawFile, name: str, kind: str, t
         f"GROUP BY unit HAVING unit <> '' ORDER BY count(*) DESC, unit"
     ).fetchall()
     bare = profile(db, relation, f"trim(regexp_replace({text}, {literal(UNIT)}, ''))")
-    return replace(found, units=tuple(row[0] for row in units), comma=bare.counts["decimal_comma"] > bare.counts["thousands"])
+    return replace(
+        found, units=tuple(row[0] for row in units), comma=bare.counts["decimal_comma"] > bare.counts["thousands"]
+    )
 
 
 def _missing(db: duckdb.DuckDBPyConnection, raw: RawFile) -> tuple[str, ...]:

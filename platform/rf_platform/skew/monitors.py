@@ -201,7 +201,6 @@ def limits_text(least: float | None, most: float | None) -> str:
     return f"at least {least:.4g}" if least is not None else "" if most is None else f"{most:.4g}"
 
 
-
 _HELP = {
     "psi": "Population stability index between training split and what was served or is stored.",
     "jensen_shannon": "Jensen-Shannon distance between the same two.",

@@ -83,10 +83,7 @@ class CapState:
     def passes(self, codes: list[int]) -> bool:
         """Whether a candidate with these values may stand at the next place of a list without windows."""
         counts, most = self._counts, self.cap.most
-        for code in codes:  # none is never counted
-            if counts.get(code, 0) >= most:
-                return False
-        return True
+        return max([counts.get(code, 0) for code in codes]) < most  # no value is never counted
 
     def count(self, codes: list[int]) -> None:
         """Put a candidate with these values at the next place."""

@@ -87,9 +87,7 @@ class UserProbe:
         by_value, by_attribute = (np.asarray(each.sum(axis=0)).ravel() for each in (values_EV, of_taken_EA))
         expected = by_value[met.row] * by_attribute[met.col] / len(taken_E)
         evidence = np.log((met.data + _PRIOR) / (expected + _PRIOR))
-        return cls(
-            evidence_VA=csr_matrix((evidence, (met.row, met.col)), shape=met.shape), attributes_IA=attributes_IA
-        )
+        return cls(evidence_VA=csr_matrix((evidence, (met.row, met.col)), shape=met.shape), attributes_IA=attributes_IA)
 
     def scores(self, values_EV: csr_matrix, candidates_EC: Ints) -> Floats:
         """Return the scores of candidates ``[E, C]``."""

@@ -93,9 +93,9 @@ class Sample:
         return self._rows_at(source, ids, part.at.take(pa.array(np.repeat(np.arange(len(part.at)), count))), look_us)
 
     def _rows_at(self, source: ViewSource, keys: pa.Array, at: pa.Array, look_us: int) -> Ints:
-        asked = pa.table({"event": pa.array(np.arange(len(keys))), "key": keys, "at": at})
+        asked = pa.table({"event": pa.array(np.arange(len(keys))), "key": keys, "moment": at})
         self._db.register("asked", asked)
-        log = f"(SELECT event, key, at + to_microseconds({look_us}) AS event_timestamp FROM asked)"
+        log = f"(SELECT event, key, moment + to_microseconds({look_us}) AS event_timestamp FROM asked)"
         joined = join_sql(source, rows_table(source), log, "key")
         return self._numbered(source, f"SELECT event AS place, rid FROM ({joined})")
 
@@ -120,4 +120,3 @@ class Sample:
                 query = f"SELECT x.item AS place, l.rid FROM item_index x LEFT JOIN ({latest}) l ON l.key = x.id"
                 parts.append(self.coded(source).rows[self._numbered(source, query)])
         return hstack(parts, format="csr")
-
