@@ -79,8 +79,8 @@ interactions:
         (f"name: a\n{_LOG}, sorted: perhaps}}\n", "interactions.sorted: Input should be a valid boolean"),
         (
             "name: a\ninteractions: {file: e, user: u, item: i, timestamp: {column: t, format: minutes}}\n",
-            "interactions.timestamp.format: Input should be 'auto', 'seconds', 'ms', 'us', 'ns', 'iso' or 'position', or a "
-            "pattern such as '%d.%m.%Y %H:%M' (given: 'minutes')",
+            "interactions.timestamp.format: Input should be 'auto', 'seconds', 'ms', 'us', 'ns', 'iso', 'excel' or 'position', or "
+            "a pattern such as '%d.%m.%Y %H:%M' (given: 'minutes')",
         ),
         (f"name: a\n{_LOG}, context: [rating]}}\n", "interactions: 'rating' is taken"),
         (f"name: a\n{_LOG}, context: {{d: d, D: e}}}}\n", "interactions: 'D' is taken"),
@@ -215,6 +215,7 @@ def test_the_example_in_the_documentation_works(bring: Bring, rows: Rows, inbox:
     events = "customer,session,sku,at,action,stars,device,channel\n7,s1,00a,31.05.2024 18:00,buy,5,ios,app\n"
     (inbox / "events" / "1.csv").write_text(events)
     products = {"sku": ["00a"], "valid_from": ["2024-01-01"], "product_name": ["A thing"], "price": [1.5], "stock": [3]}
+    products["shipping"] = ["4,90 €"]
     products |= {"tags": ["x|y"], "vector": ["0.5,1"], "released": [1_700_000_000]}
     pq.write_table(pa.table(products), inbox / "products.parquet")
     products["path"] = ["Shoes > Boots"]
@@ -224,6 +225,7 @@ def test_the_example_in_the_documentation_works(bring: Bring, rows: Rows, inbox:
     assert report.counts == {"interactions": 1, "items": 1, "users": 1, "active_users": 1, "quarantined": 0}
     assert report.display == ("title",)
     (item,) = rows("items")  # the part without a time adds none
+    assert item["shipping"] == 4.9
     assert (item["title"], item["category"], item["image"], item["stock"]) == (
         "A thing",
         ["Shoes", "Boots"],

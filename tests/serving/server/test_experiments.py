@@ -104,7 +104,7 @@ def test_from_answers_and_events_to_a_verdict(
         found = status()
         assert found["exposed"] == found["complete"] == shares
         assert found["means"] == pytest.approx([rates[FIRST], rates[SECOND]], abs=0.1)
-        assert not found["ratio"]["mismatch"]
+        assert found["ratio"]["p_value"] > 0.001
         assert found["verdict"]["finding"] == ("better" if better else "harm")
         assert SECOND in found["verdict"]["sentence"]
 
