@@ -1,4 +1,4 @@
-"""Builder over a workspace's tables and event log as they are, for those who ask what a dataset would see and build none."""
+"""Builder over a workspace's tables and event log as they are, for questions about a dataset that is not built."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -66,7 +66,7 @@ class Answers:
 
         Args:
             table: the records.
-            views: whose ages are wanted.
+            views: those with ages that are wanted.
             popular: ids of the popular items.
             catalog: number of items of the catalog.
         """

@@ -1,6 +1,6 @@
-"""Results of skew replays and monitors, kept in the workspace for those who look later, such as the console.
+"""Results of skew replays and monitors, kept in the workspace for later, such as for the console.
 
-A result is a JSON file, named by what was measured and when. Examples are left out: they name users, who may be forgotten.
+A result is a JSON file, named by kind and time. Examples are left out: they name users, and a user may be forgotten.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Leak canaries: views whose times are moved by a day, and what that does to the validation."""
+"""Leak canaries: each view with its times moved by a day, and the effect on the validation."""
 
 from rf_platform.dataset.canaries.canary import Canary, Finding, canaries
 

@@ -26,7 +26,7 @@ _MATTERS = 0.005
 
 
 class Finding(StrEnum):
-    """What moving a view by a day shows."""
+    """Finding of a view that was moved by a day."""
 
     STILL = "does not move"
     """Its rows are the same a day later and a day earlier, so nothing is learned about its times."""
@@ -80,7 +80,7 @@ class Canary:
 
     @property
     def finding(self) -> Finding:
-        """What the two shifts show."""
+        """Finding by the two shifts."""
         if not self.ahead.moved and not self.behind.moved:
             return Finding.STILL
         if self.behind.lowers:

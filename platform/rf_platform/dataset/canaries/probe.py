@@ -117,7 +117,7 @@ class ItemProbe:
         return cls(evidence_V=np.log((taken + _PRIOR) / (others + _PRIOR)))
 
     def scores(self, values_PV: csr_matrix, candidates: int) -> Floats:
-        """Return the scores of candidates ``[E, C]``, whose values come event by event."""
+        """Return the scores of candidates ``[E, C]``; the values come event by event."""
         found: Floats = np.asarray(values_PV @ self.evidence_V).reshape(-1, candidates)
         return found
 

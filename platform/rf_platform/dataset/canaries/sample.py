@@ -32,7 +32,7 @@ class Part:
 
 
 class Sample:
-    """Events of a builder whose log was read, drawn at random, and the views' rows at them."""
+    """Events of a builder that has read its log, drawn at random, and the views' rows at them."""
 
     def __init__(self, builder: DatasetBuilder, seed: int = 0) -> None:
         self._builder, self._db = builder, builder.db
