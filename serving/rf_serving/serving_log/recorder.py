@@ -142,7 +142,7 @@ class Recorder:
                 if table.num_rows:
                     self._parts.add(table)
                 self._metrics.written.inc(table.num_rows)
-            except Exception as error:  # the disk is full, or closed; or nobody can tell who was forgotten
+            except Exception as error:  # the disk is full, or closed; or the list of the forgotten cannot be read
                 self._fail(sum(map(len, group)), error)
         if batches and monotonic() - self._cleaned >= _RETENTION_SECONDS:
             self._cleaned = monotonic()

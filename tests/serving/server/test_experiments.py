@@ -141,7 +141,7 @@ def test_an_estimate_ranks_bundles_as_their_world_does(
 ) -> None:
     """Users buy what the challenger would show them, and view what the served bundle does: better by one, worse by the other."""
     people = [str(user) for user in range(1, 31)]
-    asked = {"k": 5, "exclude_seen": True}
+    asked: dict[str, Any] = {"k": 5, "exclude_seen": True}
     estimate = ("experiment", "estimate", SECOND, "--json", "--outcome")
 
     def shown(running: Any) -> dict[str, set[str]]:

@@ -59,7 +59,7 @@ def people(tables: Path) -> list[dict[str, Any]]:
 
 
 def measured(
-    directory: Path, dataset: Any, people: list[dict[str, Any]], past: int = 0, **changed: Any
+    directory: Path, dataset: Any, people: list[dict[str, Any]], *, past: int = 0, **changed: Any
 ) -> MonitorReport:
     """Return what monitors say of requests of all users, in proportion to their training events.
 
@@ -111,10 +111,10 @@ def test_requests_like_the_training_split_are_within_all_limits(tmp_path: Path, 
 
 
 def test_a_shift_is_over_in_its_field_alone(tmp_path: Path, dataset: Any, people: Any) -> None:
-    report = measured(tmp_path, dataset, people, **{value_column(JOB): "astronaut"})
+    report = measured(tmp_path, dataset, people, past=0, **{value_column(JOB): "astronaut"})
     over = {(g.name, g.labels["field"]) for g in report.over if g.labels["field"].startswith("user_profile")}
     assert over == {("psi", JOB), ("jensen_shannon", JOB), ("unknown_share", JOB)}
-    gone = measured(tmp_path / "gone", dataset, people, **{value_column(JOB): None})
+    gone = measured(tmp_path / "gone", dataset, people, past=0, **{value_column(JOB): None})
     assert ("missing_share", JOB) in {(g.name, g.labels["field"]) for g in gone.over}
 
 

@@ -109,7 +109,8 @@ class Sample:
             SELECT coalesce(number, (SELECT count(*) FROM numbers)) AS number
             FROM ({query}) LEFT JOIN numbers USING (rid) ORDER BY place"""
         ).to_arrow_table()
-        return found["number"].to_numpy().astype(np.int64)
+        numbers: Ints = found["number"].to_numpy().astype(np.int64)
+        return numbers
 
     def attributes(self) -> csr_matrix:
         """Return the attributes of all items: each itself, and the values that it has now in item views."""
