@@ -79,8 +79,8 @@ interactions:
         (f"name: a\n{_LOG}, sorted: perhaps}}\n", "interactions.sorted: Input should be a valid boolean"),
         (
             "name: a\ninteractions: {file: e, user: u, item: i, timestamp: {column: t, format: minutes}}\n",
-            "interactions.timestamp.format: Input should be 'auto', 'seconds', 'ms', 'us', 'ns', 'iso', 'excel' or 'position', or "
-            "a pattern such as '%d.%m.%Y %H:%M' (given: 'minutes')",
+            "interactions.timestamp.format: Input should be 'auto', 'seconds', 'ms', 'us', 'ns', 'iso', 'excel' or 'position', "
+            "or a pattern such as '%d.%m.%Y %H:%M' (given: 'minutes')",
         ),
         (f"name: a\n{_LOG}, context: [rating]}}\n", "interactions: 'rating' is taken"),
         (f"name: a\n{_LOG}, context: {{d: d, D: e}}}}\n", "interactions: 'D' is taken"),
