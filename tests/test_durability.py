@@ -124,7 +124,7 @@ PROMISES: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "a bundle": (bundle, {"bundle-1"}),
     "files of the event log": (events, {"manifest.json"}),
     "a checkpoint": (checkpoint, {"step-00000001", "step-00000002"}),
-    "weights": (weights, {"config.json", "weights.pt"}),
+    "weights": (weights, {"config.json", "weights.safetensors"}),
     "a re-ranker": (reranker, {"lime"}),
     "tokens": (token, {"tokens.json"}),
 }

@@ -42,7 +42,7 @@ def test_a_bundle_holds_everything_that_is_served(home: Path, dataset: Dataset) 
     path = home / "bundles" / "tiny-run-1"
     manifest = read_manifest(path)
     assert {"spec.json", "items.parquet", "item_tokens.npy", "vectors.npy", "metrics.json"} < set(manifest.files)
-    assert {"model/config.json", "model/weights.pt", "encoder/genre.parquet", "encoder/numeric.json"} < set(
+    assert {"model/config.json", "model/weights.safetensors", "encoder/genre.parquet", "encoder/numeric.json"} < set(
         manifest.files
     )
     assert (manifest.run, manifest.spec_hash) == ("tiny-run", dataset.spec.hash)

@@ -38,7 +38,7 @@ def starts(settings: Settings, name: str | None = None) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize(
-    "file", ["vectors.npy", "items.parquet", "model/weights.pt", "encoder/genre.parquet", "spec.json"]
+    "file", ["vectors.npy", "items.parquet", "model/weights.safetensors", "encoder/genre.parquet", "spec.json"]
 )
 def test_a_damaged_file_is_named(workspace: Settings, file: str) -> None:
     path = workspace.workspace.bundles / "tiny-run-1" / file

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rf_platform.errors import CorruptError, RunError
 from rf_platform.interrupts import listening
@@ -121,7 +122,7 @@ def test_at_every_moment_there_are_complete_weights(tmp_path: Path) -> None:
         write = partial(save_weights, directory, ModelConfig(), {"x": torch.ones(3)})
         went_on = killed(operations, write)
         assert ModelConfig(**json.loads((directory / "config.json").read_text())) == ModelConfig()
-        weights = torch.load(directory / "weights.pt", weights_only=True)["x"]
+        weights = load_file(directory / "weights.safetensors")["x"]
         assert weights.tolist() in ([0, 0, 0], [1, 1, 1]), operations
         if not went_on:
             break

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rf_platform.dataset import Dataset
@@ -129,7 +130,7 @@ def averaged(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 def saved(made: Trainer) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(made.directory / "best" / "weights.pt", weights_only=True)
+    state: dict[str, Tensor] = load_file(made.directory / "best" / "weights.safetensors")
     return state
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from rf_platform.dataset import Dataset
@@ -121,7 +122,7 @@ def test_equal_weights_leave_losses_and_weights_as_they_were_to_the_last_bit(typ
         directory = tmp_path / name
         directory.mkdir()
         Trainer(Recipe(name="t", model=ModelConfig(dim=16, max_history=6), train=train), typed, directory).run(False)
-        state = torch.load(directory / "best" / "weights.pt", weights_only=True)
+        state = load_file(directory / "best" / "weights.safetensors")
         states.append((state, (directory / "history.jsonl").read_text()))
     (unweighed, validated), (equal, validated_too), (declared, _) = states
     assert validated == validated_too

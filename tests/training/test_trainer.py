@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rf_platform.dataset import Dataset
 from rf_platform.errors import RunError
@@ -59,7 +60,7 @@ def train(dataset: Dataset, directory: Path, recipe: Recipe = RECIPE, resume: bo
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(directory / "best" / "weights.pt", weights_only=True)
+    state: dict[str, torch.Tensor] = load_file(directory / "best" / "weights.safetensors")
     return state
 
 

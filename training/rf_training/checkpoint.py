@@ -1,8 +1,9 @@
 """Checkpoints: the whole state of a run in one directory, complete or not there at all.
 
-``checkpoints/step-00000120/`` holds ``state.pt`` (what every process has alike: position, weights, optimiser, running average,
-and the random numbers of each), ``tables/`` (sharded tables with their optimiser, written by all processes in parallel) and
-``complete.json`` (all files with their sizes). It is written under another name, and renamed when everything is on disk.
+``checkpoints/step-00000120/`` holds what every process has alike, in ``weights.safetensors`` and ``state.pt`` (position,
+optimiser, running average, and the random numbers of each), ``tables/`` (sharded tables with their optimiser, written by all
+processes in parallel) and ``complete.json`` (all files with their sizes). It is written under another name, and renamed when
+everything is on disk.
 """
 
 import json
@@ -23,12 +24,13 @@ from rf_platform.interrupts import held
 from rf_platform.staging import exchange
 from rf_training.distributed.process_group import World
 from rf_training.distributed.tables import read_parts, write_parts
-from rf_training.tensors import load_tensors, save_tensors
+from rf_training.tensors import WEIGHTS, load_tensors, load_weights_file, save_tensors, save_weights_file
 
 ROOT = "checkpoints"
 COMPLETE = "complete.json"
 _NAME = re.compile(r"step-(\d+)$")
 _TEMPORARY = ".unfinished-"
+_MODEL = "model"
 
 
 @dataclass
@@ -55,7 +57,7 @@ def save_checkpoint(
     Args:
         directory: of the run.
         step: number of steps done.
-        state: what every process has alike; rank 0 writes it.
+        state: what every process has alike, ``model`` being its weights; rank 0 writes it.
         tables: this process's parts of sharded tables and of their optimiser's state.
         world: the processes that call it; default: this one alone.
 
@@ -108,6 +110,8 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
         state = load_tensors(checkpoint / "state.pt", remedy)
         if not isinstance(state, dict):
             raise ValueError("state.pt has no state of a run")
+        if WEIGHTS in sizes:  # not in checkpoints of earlier versions
+            state[_MODEL] = load_weights_file(checkpoint / WEIGHTS, remedy)
         return state
 
 
@@ -125,7 +129,9 @@ def _write_state(temporary: Path, state: dict[str, Any]) -> None:
     for left_over in temporary.parent.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(left_over)
     temporary.mkdir(parents=True)
-    save_tensors(temporary / "state.pt", state)
+    if _MODEL in state:
+        save_weights_file(temporary / WEIGHTS, state[_MODEL])
+    save_tensors(temporary / "state.pt", {name: value for name, value in state.items() if name != _MODEL})
 
 
 def _write_tables(directory: Path, tables: dict[str, Any], world: World) -> None:

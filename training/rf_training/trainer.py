@@ -36,6 +36,7 @@ from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import read_weights
 from rf_training.optimizer import WarmupCosine, WeightAverage, copy_into, make_optimizer, replicated, table_rate
 from rf_training.parallel_model import ParallelModel, place
+from rf_training.tensors import weights_file
 from rf_training.validation import SELECTION_METRIC, Validation
 
 INITIAL = "initial"
@@ -309,10 +310,10 @@ class Trainer:
 
     def _start(self) -> None:
         """Load the weights the run starts from, if any: they are validated, and may be the best in the end."""
-        initial = self.directory / INITIAL / "weights.pt"
+        initial = self.directory / INITIAL
         if self.world.main:
             self.validation.forget_after(-1)
-        if not initial.exists():
+        if not weights_file(initial).exists():
             return
         try:
             self.load_weights(read_weights(initial, self.recipe.model))

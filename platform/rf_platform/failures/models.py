@@ -49,7 +49,7 @@ def of_runtime(error: BaseException) -> Failure | None:
 
 
 def of_torch_file(error: BaseException) -> Failure:
-    """Return the failure of a file that torch cannot read, or may not: it loads weights and plain values only."""
+    """Return the failure of a file of weights that cannot be read, or may not: weights and plain values are loaded only."""
     said = first_line(error).split(". ")[0]
     return Failure(kind=CorruptError, what=f"it holds no weights that can be read: {said}", remedy=RESTORE)
 

@@ -73,6 +73,8 @@ _RULES: Mapping[str, Rule] = {
     "torch.OutOfMemoryError": models.of_device_memory,
     "_pickle.PickleError": models.of_torch_file,
     "pickle.PickleError": models.of_torch_file,
+    "safetensors._safetensors_rust.SafetensorError": models.of_torch_file,
+    "safetensors_rust.SafetensorError": models.of_torch_file,
     **{f"{_ONNX}.{name}": models.of_onnx for name in ("NoSuchFile", "InvalidProtobuf", "InvalidGraph", "Fail")},
     f"{_ONNX}.RuntimeException": models.of_onnx_run,
 }

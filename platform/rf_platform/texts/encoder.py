@@ -124,10 +124,8 @@ def _session(files: EncoderFiles) -> "OnnxSession":
 
 
 def _safetensors(files: EncoderFiles) -> dict[str, npt.NDArray[np.float32]]:
-    try:
-        from safetensors.numpy import load_file
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"the text encoder '{files.name}' needs the package safetensors; {INSTALL}") from error
+    from safetensors.numpy import load_file
+
     try:
         tables: dict[str, npt.NDArray[np.float32]] = load_file(files.weights)
     except Exception as error:  # of a class of its own

@@ -48,7 +48,10 @@ def _other_content(path: Path) -> None:
 
 _TEXT = frozenset({".yaml", ".json", ".csv", ".py", ".pem", ".pub"})
 _TABLE, _DATABASE = frozenset({".parquet"}), frozenset({".db"})
-_LINES, _WEIGHTS = frozenset({".jsonl", ".txt"}), frozenset({".pt", ".npy"})  # half of some lines is fewer lines
+_LINES, _WEIGHTS = (
+    frozenset({".jsonl", ".txt"}),
+    frozenset({".pt", ".safetensors", ".npy"}),
+)  # half of some lines is fewer lines
 
 
 class Fault(NamedTuple):

@@ -12,9 +12,9 @@ EDGES = (
     Edge(
         name="evaluate",
         arguments="done --markdown {home}/found.md",
-        reads=("runs/done/best/weights.pt",),
+        reads=("runs/done/best/weights.safetensors",),
         writes=("found.md", "runs/done/*", "registry.db*"),
-        moments=(_TRAINING, ("open", "weights.pt"), ("os.rename", "metrics.json"), ("os.rename", "found.md")),
+        moments=(_TRAINING, ("open", "weights.safetensors"), ("os.rename", "metrics.json"), ("os.rename", "found.md")),
         pause=("os.rename", "metrics.json"),
     ),
     Edge(
@@ -37,7 +37,7 @@ EDGES = (
     Edge(
         name="promote",
         arguments="first",
-        reads=("bundles/first/model/weights.pt",),
+        reads=("bundles/first/model/weights.safetensors",),
         writes=_REGISTRY,
         needs_room=True,
         moments=(_IMPORTS, _MANIFEST),
@@ -173,7 +173,7 @@ EDGES = (
     Edge(
         name="serve",
         arguments="--port 0",
-        reads=("bundles/second/model/weights.pt",),
+        reads=("bundles/second/model/weights.safetensors",),
         writes=("events", "events/*", "feast/*", "registry.db*"),
         alone=False,
         moments=(("import", "rf_serving.server.run"), ("open", "vectors.npy")),

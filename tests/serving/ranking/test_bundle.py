@@ -31,7 +31,9 @@ def test_a_bundle_has_what_the_re_ranker_keeps_of_each_item(ranked: ServedBundle
     np.testing.assert_allclose(ranked.item_states_NW, expected, rtol=2e-3, atol=1e-6)
     assert isinstance(ranked.item_states_NW, np.memmap)  # shared by the processes of a machine
     names = read_manifest(ranked.path).files
-    assert {"item_sides.npy", "reranker/config.json", "reranker/weights.pt", "reranker/metrics.json"} < set(names)
+    assert {"item_sides.npy", "reranker/config.json", "reranker/weights.safetensors", "reranker/metrics.json"} < set(
+        names
+    )
 
 
 def test_a_bundle_without_a_re_ranker_is_as_before(
@@ -60,7 +62,7 @@ def _missing(bundle: Path) -> None:
 
 
 def _without_weights(bundle: Path) -> None:
-    (bundle / "reranker" / "weights.pt").unlink()
+    (bundle / "reranker" / "weights.safetensors").unlink()
 
 
 @pytest.mark.parametrize(
@@ -94,8 +96,9 @@ def test_a_re_ranker_of_other_weights_is_not_built_in(
     ranked_copy: Settings, registry_of: Callable[[Path], Registry]
 ) -> None:
     home = ranked_copy.workspace.root
-    weights = home / "runs" / "tiny-run" / "best" / "weights.pt"
-    weights.write_bytes(weights.read_bytes() + b"\0")
+    weights = home / "runs" / "tiny-run" / "best" / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(CorruptError, match="was trained on other weights"):
         build_bundle(registry_of(home), home / "bundles", "tiny-run")
     assert build_bundle(registry_of(home), home / "bundles", "tiny-run", reranker=False).reranker is None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from rf_platform.dataset import Dataset
@@ -99,7 +100,7 @@ def test_a_whole_run_is_that_of_the_cpu(dataset: Dataset, tmp_path: Path, accele
         (tmp_path / kind).mkdir()
         results[kind] = Trainer(recipe, dataset, tmp_path / kind, accelerator.world).run()
     same(results)
-    kept = {kind: torch.load(tmp_path / kind / "best" / "weights.pt", weights_only=True) for kind in results}
+    kept = {kind: load_file(tmp_path / kind / "best" / "weights.safetensors") for kind in results}
     for name, weight in kept["cpu"].items():
         close(kept["cuda"][name], weight, atol=0.02)
     longer = replace(RECIPE, train=replace(RECIPE.train, epochs=2))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rf_platform.dataset import Dataset
 from rf_platform.registry import Registry
@@ -166,7 +167,7 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_as_if_nothing_happe
     kill(train("--resume", "--name", "killed"), directory, range(14, 17), victim=0)
     ended(train("--resume", "--name", "killed", by="torchrun"))
     assert (directory / "history.jsonl").read_text() == (whole / "history.jsonl").read_text()
-    mine, theirs = (torch.load(path / "best" / "weights.pt", weights_only=True) for path in (directory, whole))
+    mine, theirs = (load_file(path / "best" / "weights.safetensors") for path in (directory, whole))
     for name, value in theirs.items():
         assert torch.equal(mine[name], value), name
 
@@ -203,7 +204,7 @@ def bundle(whole: Path, workspace: Settings) -> Path:
 def test_what_two_processes_trained_is_served_by_one(whole: Path, bundle: Path) -> None:
     """The bundle holds whole tables, and the vectors of its items are those of the weights that were kept."""
     served = ServedBundle.open(bundle)
-    weights = torch.load(whole / "best" / "weights.pt", weights_only=True)
+    weights = load_file(whole / "best" / "weights.safetensors")
     table = served.model.embeddings.collection.embedding_bags["domain_item_id"].weight
     assert torch.equal(table, weights[ITEM_ID])
     found = served.index.search(served.vectors_ND[:5], 3)
@@ -230,8 +231,8 @@ def test_two_processes_go_on_from_a_bundle_with_new_ids_as_one_does(
     said = ended(started)
     assert "column_wise" in said
     one, two = (workspace.workspace.runs / name for name in ("one", "two"))
-    before = torch.load(bundle / "model" / "weights.pt", weights_only=True)[ITEM_ID]
-    initial = torch.load(two / INITIAL / "weights.pt", weights_only=True)
+    before = load_file(bundle / "model" / "weights.safetensors")[ITEM_ID]
+    initial = load_file(two / INITIAL / "weights.safetensors")
     assert len(initial[ITEM_ID]) > len(before) + 5
     assert torch.equal(initial[ITEM_ID][: len(before)], before)
     mine, theirs = (last_weights(path, initial) for path in (two, one))

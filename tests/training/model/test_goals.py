@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rf_platform.dataset import Dataset
 from rf_platform.errors import ConfigError, UsageError
@@ -92,7 +93,7 @@ def test_training_keeps_the_shares_and_moves_the_tokens(typed: Dataset, tmp_path
     recipe = Recipe(name="t", model=MODEL, train=replace(TRAIN, objective="full", learning_rate=0.05))
     trainer = Trainer(recipe, typed, tmp_path)
     trainer.run(False)
-    state = torch.load(tmp_path / "best" / "weights.pt", weights_only=True)
+    state = load_file(tmp_path / "best" / "weights.safetensors")
     assert state["goals.goal_GD"].abs().max() > 1e-3
     assert trainer.loader.goals is not None
     np.testing.assert_allclose(state["goals.mix_G"], trainer.loader.goals.mix_G, rtol=1e-6)

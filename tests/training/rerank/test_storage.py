@@ -39,18 +39,18 @@ def test_weights_of_another_configuration_are_refused(tmp_path: Path) -> None:
 def test_damaged_weights_are_refused(tmp_path: Path, content: bytes | None) -> None:
     save_ranker(tmp_path, make_ranker(CONFIG, 16))
     if content is None:
-        (tmp_path / "weights.pt").unlink()
+        (tmp_path / "weights.safetensors").unlink()
     else:
-        (tmp_path / "weights.pt").write_bytes(content)
-    with pytest.raises(CorruptError, match=r"weights.pt cannot be read: .*train it again"):
+        (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(CorruptError, match=r"weights.safetensors cannot be read: .*train it again"):
         load_ranker(tmp_path)
 
 
 def test_half_a_file_of_weights_is_refused(tmp_path: Path) -> None:
     save_ranker(tmp_path, make_ranker(CONFIG, 16))
-    whole = (tmp_path / "weights.pt").read_bytes()
-    (tmp_path / "weights.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CorruptError, match=r"weights.pt cannot be read: .*train it again"):
+    whole = (tmp_path / "weights.safetensors").read_bytes()
+    (tmp_path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptError, match=r"weights.safetensors cannot be read: .*train it again"):
         load_ranker(tmp_path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import retrievalformer
@@ -192,9 +193,9 @@ def test_the_name_of_a_run_and_a_damaged_bundle_are_told(workspace: Settings) ->
         continue_run(workspace, "first", None, None)
     with pytest.raises(NotFoundError, match="no bundle 'frist-1'"):
         continue_run(workspace, "frist-1", None, None)
-    weights = workspace.workspace.bundles / "first-1" / "model" / "weights.pt"
+    weights = workspace.workspace.bundles / "first-1" / "model" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(CorruptError, match=r"weights\.pt"):
+    with pytest.raises(CorruptError, match=r"weights\.safetensors"):
         continue_run(workspace, "first-1", None, None)
 
 
@@ -220,7 +221,7 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_from_the_bundle_again(
     resumed = resume_run(workspace, "stopped")
     assert resumed.validation == whole.validation
     runs = workspace.workspace.runs
-    made = [torch.load(runs / name / "best" / "weights.pt", weights_only=True) for name in ("whole", "stopped")]
+    made = [load_file(runs / name / "best" / "weights.safetensors") for name in ("whole", "stopped")]
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from rf_platform.dataset import Dataset
@@ -81,11 +82,12 @@ def test_known_items_and_users_have_the_vectors_they_had(
 
 
 def test_weights_of_an_earlier_version_can_be_gone_on_from(dataset: Dataset, newer: Dataset, tmp_path: Path) -> None:
-    """They had no weights for the profile of a position read: its projection starts at zero, as it does in a new model."""
+    """A file of torch, without weights for the profile of a position read: its projection starts at zero, as in a new model."""
     model = trained(CONFIG, dataset.encoder)
     save_model(tmp_path / "model", model)
     file, name = tmp_path / "model" / "weights.pt", "user_tower.read_profile.weight"
     torch.save({key: weight for key, weight in model.state_dict().items() if key != name}, file)
+    file.with_suffix(".safetensors").unlink()
     ancestor = Ancestor(
         bundle="earlier",
         manifest_sha256="0" * 64,
@@ -96,7 +98,7 @@ def test_weights_of_an_earlier_version_can_be_gone_on_from(dataset: Dataset, new
     )
     parent = SourceBundle(model=file.parent, encoder=dataset.encoder, config={}, ancestor=ancestor)
     WarmStart.of(parent, newer).save(tmp_path / "run", CONFIG)
-    initial = torch.load(tmp_path / "run" / INITIAL / "weights.pt")
+    initial = load_file(tmp_path / "run" / INITIAL / "weights.safetensors")
     assert not initial[name].any()
     for key in ("user_tower.project.weight", "interaction_gate"):
         assert torch.equal(initial[key], model.state_dict()[key])

@@ -24,7 +24,7 @@ from rf_training.experiments.runs import Cost, read_cost
 from rf_training.model_scorer import ModelScorer
 from rf_training.report.model_size import model_size
 from rf_training.run_model import load_run_model
-from rf_training.tensors import load_tensors
+from rf_training.tensors import load_weights_file, weights_file
 from rf_training.validation import SELECTION_METRIC
 
 SEED = 0
@@ -60,7 +60,7 @@ class Measurements:
         Raises:
             CorruptError: its weights are damaged.
         """
-        weights = load_tensors(run.path / "best" / "weights.pt", "train the run again")
+        weights = load_weights_file(weights_file(run.path / "best"), "train the run again")
         return Measured(
             run=run.name,
             ranks=self._ranks(run),
@@ -71,7 +71,7 @@ class Measurements:
 
     def _ranks(self, run: RunRecord) -> TargetRanks:
         path = run.path / f"ranks-{self.cases.split.label}.npz"
-        weights = (run.path / "best" / "weights.pt").stat().st_mtime_ns
+        weights = weights_file(run.path / "best").stat().st_mtime_ns
         if (kept := self._kept(path, weights)) is not None:
             return kept
         scorer = ModelScorer(load_run_model(run, self._dataset.encoder), self._dataset)

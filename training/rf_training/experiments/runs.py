@@ -15,6 +15,7 @@ from rf_training.config import Recipe
 from rf_training.experiments.plan import PREFIX, Cell, Plan, run_cells
 from rf_training.notes import add_note, read_notes
 from rf_training.run import recipe_from_dict, resume_run, start_run
+from rf_training.tensors import weights_file
 
 COSTS = "cost.jsonl"
 
@@ -160,7 +161,7 @@ def _train(settings: Settings, dataset: str, runs: CellRuns, cell: Cell[Recipe],
 
 
 def _has_files(run: RunRecord) -> bool:
-    needed: Path = run.path / ("best/weights.pt" if run.status == "completed" else "run.json")
+    needed = weights_file(run.path / "best") if run.status == "completed" else run.path / "run.json"
     return needed.is_file()
 
 

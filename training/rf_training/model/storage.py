@@ -1,4 +1,4 @@
-"""Model weights on disk: ``config.json`` and ``weights.pt``."""
+"""Model weights on disk: ``config.json`` and ``weights.safetensors``."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from rf_platform.files import new_file
 from rf_training.device import CPU
 from rf_training.model.config import ModelConfig
 from rf_training.model.retrievalformer import RetrievalFormer
-from rf_training.tensors import load_tensors, save_tensors
+from rf_training.tensors import WEIGHTS, load_weights_file, save_weights_file, weights_file
 
 _REMEDY = "restore the directory, or train the run again"
 
@@ -27,9 +27,9 @@ def save_model(directory: Path, model: RetrievalFormer) -> None:
 
 def save_weights(directory: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
     """Write the configuration and the state of a model into ``directory``."""
-    with new_file(directory / "weights.pt") as file, new_file(directory / "config.json") as described:
+    with new_file(directory / WEIGHTS) as file, new_file(directory / "config.json") as described:
         described.write_text(json.dumps(asdict(config), indent=2, sort_keys=True) + "\n")
-        save_tensors(file, {name: weight.cpu() for name, weight in weights.items()})  # to be read anywhere
+        save_weights_file(file, weights)
 
 
 def load_model(directory: Path, encoder: FeatureEncoder, device: torch.device = CPU) -> RetrievalFormer:
@@ -45,7 +45,7 @@ def load_model(directory: Path, encoder: FeatureEncoder, device: torch.device = 
     """
     config = read_config(directory)
     model = RetrievalFormer(config, encoder)
-    weights = read_weights(directory / "weights.pt", config)
+    weights = read_weights(directory, config)
     with translated(
         f"the weights in {directory} do not belong to its configuration", _REMEDY, CorruptError, malformed=True
     ):
@@ -64,17 +64,15 @@ def read_config(directory: Path) -> ModelConfig:
         return ModelConfig(**read_json(path, _REMEDY))
 
 
-def read_weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
-    """Read the state of a model, memory-mapped; one of an earlier version is brought up to this one and answers as it did.
+def read_weights(directory: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """Read the state of the model in a directory, memory-mapped; one of an earlier version answers as it did.
 
     Earlier a position read had no profile of its own but in the layout ``cls``.
 
     Raises:
         CorruptError: the file is missing, damaged, or has other things than weights.
     """
-    weights: dict[str, Tensor] = load_tensors(path, _REMEDY, mmap=True)
-    if not isinstance(weights, dict) or not all(isinstance(each, Tensor) for each in weights.values()):
-        raise CorruptError(f"{path} has no weights of a model; {_REMEDY}")
+    weights = load_weights_file(weights_file(directory), _REMEDY)
     if config.layout != "cls":
         weights.setdefault("user_tower.read_profile.weight", torch.zeros(config.dim, config.dim))
     return weights

@@ -1,4 +1,4 @@
-"""Kinds of re-rankers by name; making, writing and reading one: ``config.json`` and ``weights.pt``."""
+"""Kinds of re-rankers by name; making, writing and reading one: ``config.json`` and ``weights.safetensors``."""
 
 import json
 from dataclasses import asdict
@@ -11,14 +11,14 @@ from rf_training.rerank.config import RerankConfig
 from rf_training.rerank.lime import LimeMha, LimeXor
 from rf_training.rerank.ranker import DotProduct, Ranker
 from rf_training.rerank.target_attention import TargetAttention, TruncatedAttention
-from rf_training.tensors import load_tensors, save_tensors
+from rf_training.tensors import WEIGHTS, load_weights_file, save_weights_file, weights_file
 
 RERANKERS: dict[str, type[Ranker]] = {
     each.kind: each for each in (LimeMha, LimeXor, TargetAttention, TruncatedAttention, DotProduct)
 }
 """All kinds by name: what recipes, options, experiments and bundles choose from."""
 
-CONFIG, WEIGHTS = "config.json", "weights.pt"
+CONFIG = "config.json"
 _REMEDY = "restore the directory or train it again"
 
 
@@ -54,8 +54,7 @@ def save_ranker(directory: Path, ranker: Ranker) -> None:
     values = {"dim": ranker.dim, **asdict(ranker.config)}
     with new_file(directory / WEIGHTS) as weights, new_file(directory / CONFIG) as described:
         described.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-        # On the CPU, to be read anywhere.
-        save_tensors(weights, {name: weight.cpu() for name, weight in ranker.state_dict().items()})
+        save_weights_file(weights, ranker.state_dict())
 
 
 def load_ranker(directory: Path) -> Ranker:
@@ -71,7 +70,7 @@ def load_ranker(directory: Path) -> Ranker:
             ranker = make_ranker(RerankConfig(**{k: v for k, v in values.items() if k != "dim"}), values["dim"])
     except ConfigError as error:
         raise CorruptError(f"{about} ({error}); {_REMEDY}") from error
-    weights = load_tensors(directory / WEIGHTS, _REMEDY)
+    weights = load_weights_file(weights_file(directory), _REMEDY)
     with translated(
         f"the weights in {directory} do not belong to its configuration", _REMEDY, CorruptError, malformed=True
     ):

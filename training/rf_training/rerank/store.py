@@ -14,6 +14,7 @@ from rf_platform.files import replace_link
 from rf_platform.staging import staged
 from rf_training.rerank.kinds import CONFIG, load_ranker, served_kinds
 from rf_training.rerank.ranker import Ranker
+from rf_training.tensors import weights_file
 
 RERANKERS_DIRECTORY = "rerankers"
 CHOSEN = "reranker"
@@ -90,7 +91,7 @@ def check_towers(run: Path, reranker: Path) -> None:
 
 def towers_sha256(run: Path) -> str:
     """Return the checksum of a run's weights."""
-    path = run / "best" / "weights.pt"
+    path = weights_file(run / "best")
     with reading(path, "train the run again"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -20,6 +20,7 @@ from rf_training.model.inputs import FeatureTensors
 from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import load_model, save_model
 from rf_training.model_scorer import encode_vectors
+from rf_training.tensors import weights_file
 
 HISTORY = 20
 TRAINING_ITEMS = 131_072
@@ -38,7 +39,7 @@ def trained_towers(world: World, dim: int, steps: int, directory: Path) -> Retri
     The item's id is no feature, so that one item tower encodes catalogs of any size.
     """
     encoder = feature_encoder()
-    if (directory / "weights.pt").is_file():
+    if weights_file(directory).is_file():
         return load_model(directory, encoder)
     torch.manual_seed(world.seed)
     model = RetrievalFormer(ModelConfig(dim=dim, item_id=False, max_history=HISTORY, dropout=0.1), encoder)
