@@ -38,6 +38,7 @@ PAGES: dict[str, dict[str, str]] = {
         "console.md": "look at everything in the browser, and change it",
         "skew.md": "prove that served features are those of the training data: serving log, replay, gate, erasure of a user",
         "deployment.md": "from nothing to a server in containers: image, compose, Kubernetes",
+        "object-store.md": "keep bundles, datasets and runs at a URL; servers fetch what they need",
         "operations.md": "run the server: protection, limits, deployments, metrics, failures",
     },
     "Reference": {

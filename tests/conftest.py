@@ -2,10 +2,13 @@
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.request import Request, urlopen
+from uuid import uuid4
 
 import numpy as np
 import prometheus_client  # noqa: F401  (before Feast, whose PROMETHEUS_MULTIPROC_DIR would make all servers here share their counters)
@@ -54,6 +57,53 @@ def run_command(
         return int(ended.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A local port that refuses connections: bound, but nobody listens."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Address of a server that speaks S3, in this process."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield "http://{}:{}".format(*server.get_host_and_port())
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place in a new bucket of that server, whose credentials the environment has."""
+    given = {
+        "ENDPOINT_URL": s3_server,
+        "ACCESS_KEY_ID": "tests",
+        "SECRET_ACCESS_KEY": "of-tests",
+        "REGION": "us-east-1",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    bucket = f"bucket-{uuid4().hex}"
+    urlopen(Request(f"{s3_server}/{bucket}", method="PUT")).close()
+    return f"s3://{bucket}/shop"
+
+
+@pytest.fixture(params=["directory", "s3"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty object store: of a directory, and of a bucket."""
+    if request.param == "s3":
+        return str(request.getfixturevalue("s3_url"))
+    directory = tmp_path / "away"
+    directory.mkdir()
+    return directory.as_uri()
 
 
 def _write_tables(directory: Path, users: int = 24, items: int = 40, events: int = 12, seed: int = 0) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from retrievalformer.bundle import Bundle, load_bundle
 from rf_platform.dataset import Dataset
-from rf_platform.dataset.run_dataset import open_run_dataset
+from rf_platform.dataset.run_dataset import open_dataset, open_run_dataset
 from rf_platform.registry import Registry, features_now, promote
 from rf_platform.settings import Settings
 from rf_training.callbacks import Callback
@@ -42,7 +42,7 @@ class Workspace:
         Raises:
             NotFoundError: there is none of that name, or none at all.
         """
-        return Dataset.open(Registry.of(self.settings).dataset(name).path)
+        return open_dataset(Registry.of(self.settings), name)
 
     def recipe(self, name: str = "default", *, changes: Iterable[str] = (), dataset: str | None = None) -> Recipe:
         """Return a recipe with the sizes that it chooses for a dataset version.

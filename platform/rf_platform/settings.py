@@ -38,6 +38,14 @@ class Settings(BaseSettings):
         description="redis://host:port/db or postgresql://user:password@host:port/database; default: SQLite in the "
         "workspace.",
     )
+    store_url: str | None = Field(
+        default=None,
+        description="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///directory: where bundles, datasets "
+        "and runs are pushed when they are made, and fetched from where they are not; default: they stay in the workspace.",
+    )
+    store_cache_mb: int = Field(
+        default=20_480, ge=1, description="MiB of all fetched bundles, and of what is kept of earlier ones."
+    )
     feature_service: str = Field(default="retrieval", description="Feast feature service the model is built from.")
     events_since: date = Field(
         default=date(1990, 1, 1),
@@ -129,6 +137,12 @@ class Settings(BaseSettings):
         description="Where servers send OpenTelemetry spans, such as http://localhost:4318; default: nowhere.",
     )
     otel_sample: float = Field(default=1.0, ge=0, le=1, description="Share of the calls that get a span.")
+
+    @field_validator("store_url")
+    @classmethod
+    def _none(cls, url: str | None) -> str | None:
+        """Take an empty variable for none: files of variables list them all."""
+        return url or None
 
     @field_validator("home", "feature_repo", "signing_key", "require_signature")
     @classmethod

@@ -21,7 +21,7 @@ _HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's hea
 _OLD = "old-"
 
 
-MARKS = (".importing-", ".building-", ".starting-", ".training-")
+MARKS = (".importing-", ".building-", ".starting-", ".training-", ".fetching-")
 """Prefixes of the platform's unfinished directories."""
 
 

@@ -87,6 +87,11 @@ class Workspace:
         return self.root / "bundles"
 
     @property
+    def fetched(self) -> Path:
+        """Contents that were fetched from the object store, by SHA-256; on the disk of bundles, which are links to them."""
+        return self.root / "fetched"
+
+    @property
     def cache(self) -> Path:
         """Directory of files that servers can make again; may be deleted while none runs."""
         return self.root / "cache"

@@ -33,6 +33,12 @@ def test_without_any_setting_everything_is_embedded(tmp_path: Path, monkeypatch:
     assert not (tmp_path / ".rf").exists()  # reading settings writes nothing
 
 
+def test_an_empty_store_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As files of variables have it that list them all."""
+    monkeypatch.setenv("RF_STORE_URL", "")
+    assert Settings().store_url is None
+
+
 def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         "RF_HOME": str(tmp_path / "home"),
@@ -47,6 +53,8 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
         "RF_INDEX_DEVICE": "cuda:1",
         "RF_OTEL_ENDPOINT": "http://h:4318",
         "RF_OTEL_SAMPLE": "0.5",
+        "RF_STORE_URL": "s3://shop/rf",
+        "RF_STORE_CACHE_MB": "100",
         "RF_TEXT_ENCODER": "/encoders/shop",
         "RF_TEXT_CACHE_MB": "100",
         "RF_RERANK": "exact",

@@ -15,7 +15,7 @@ import torch
 from rf_platform.bundle import check_name
 from rf_platform.cli.console import err_console
 from rf_platform.dataset import Dataset
-from rf_platform.dataset.run_dataset import ENCODER, open_run_dataset, open_with_ids_of
+from rf_platform.dataset.run_dataset import ENCODER, open_dataset, open_run_dataset, open_with_ids_of
 from rf_platform.errors import (
     ConfigError,
     InterruptedRunError,
@@ -28,7 +28,7 @@ from rf_platform.features.lineage import LINEAGE
 from rf_platform.files import replace_text
 from rf_platform.interrupts import held, received
 from rf_platform.locks import claimed, sole
-from rf_platform.registry import Registry, RunRecord
+from rf_platform.registry import Registry, RunRecord, fetched, published
 from rf_platform.settings import Settings
 from rf_platform.staging import staged
 from rf_training.baselines.sanity_check import Beaten, baselines_ahead_of
@@ -67,7 +67,7 @@ def recipe_for(settings: Settings, name: str, dataset_name: str | None, changes:
     # Mistyped names are told before missing data; whether settings agree depends on the data.
     with suppress(ConfigError):
         override(get_recipe(name), changes)
-    data = DatasetStatistics.of(Dataset.open(registry.dataset(dataset_name).path))
+    data = DatasetStatistics.of(open_dataset(registry, dataset_name))
     return override(get_recipe(name, data), changes)
 
 
@@ -177,7 +177,7 @@ def _begin(
 ) -> tuple[Path, Path]:
     """Record a new run, claimed by this process; return its directory and that of its dataset."""
     registry = Registry.of(settings)
-    record = registry.dataset(dataset_name)
+    record = fetched(registry, registry.dataset(dataset_name))
     dataset = Dataset.open(record.path)
     start = None if source is None else WarmStart.of(source, dataset)
     directory = _claimed(settings, registry, recipe.name, name, claim)
@@ -276,7 +276,7 @@ def resume_run(
 def _begin_again(settings: Settings, name: str | None, claim: ExitStack) -> tuple[Recipe, Path, Path]:
     """Record that a run goes on, claimed by this process; return its recipe, its directory and that of its dataset."""
     registry = Registry.of(settings)
-    directory = registry.run(name).path
+    directory = fetched(registry, registry.run(name)).path
     claim.enter_context(_claim(directory))
     record = registry.run(directory.name)  # as the one that had it before has left it
     if record.status == "completed":
@@ -284,7 +284,7 @@ def _begin_again(settings: Settings, name: str | None, claim: ExitStack) -> tupl
     if not (directory / RUN).exists():
         raise NotFoundError(f"run '{record.name}' has no files in {directory}; start it again")
     recipe = recipe_from_dict(record.config)
-    dataset = Dataset.open(registry.dataset(record.dataset).path)
+    dataset = open_dataset(registry, record.dataset)
     facts = read_json(directory / RUN, "restore the file, or start a new run with `rf train`")
     started_on = facts.get("dataset_fingerprint")
     if started_on != dataset.fingerprint:
@@ -332,6 +332,8 @@ def _train(
         known = as_rf_error(error, place=directory)
         _fail(settings, name, f"{type(error).__name__}: {error}" if known is None else str(known), world)
         raise
+    if world.main and not (record := registry.run(name)).trial:
+        published(registry, record)
     return result
 
 
@@ -393,7 +395,8 @@ def completed_run(settings: Settings, name: str | None) -> RunRecord:
     Raises:
         UsageError: the run is not complete.
     """
-    record = Registry.of(settings).run(name)
+    registry = Registry.of(settings)
+    record = registry.run(name)
     if record.status != "completed":
         raise UsageError(f"run '{record.name}' is {record.status}; `rf train --resume --name {record.name}` first")
-    return record
+    return fetched(registry, record)

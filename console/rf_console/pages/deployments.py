@@ -10,7 +10,7 @@ from rf_console.web.visit import Visit
 from rf_platform import registry as deployments
 from rf_platform.errors import RfError, UsageError
 from rf_platform.features.spec import FeatureSpec
-from rf_platform.registry import BundleRecord, check_bundle, check_spec, features_now
+from rf_platform.registry import BundleRecord, check_bundle, check_spec, features_now, fetched
 from rf_platform.skew.gate import check_skew
 from rf_serving.deployment.rehearsal import Rehearsal
 from rf_serving.server.rpc import Role
@@ -106,7 +106,9 @@ def _skew(visit: Visit) -> list[str]:
 
 
 def _asked(visit: Visit) -> BundleRecord:
-    return visit.console.registry.bundle(visit.needed("bundle"))
+    """Return the bundle that is meant, with its files here."""
+    registry = visit.console.registry
+    return fetched(registry, registry.bundle(visit.needed("bundle")), visible=False)
 
 
 def _ends_experiment(visit: Visit) -> list[str]:
@@ -220,7 +222,8 @@ def withdraw(visit: Visit) -> Done:
 
 def ask_rollback(visit: Visit) -> Question:
     """Check the bundle that was served before, and ask."""
-    record, expected = visit.console.registry.rollback_target(), visit.needed("bundle")
+    registry, expected = visit.console.registry, visit.needed("bundle")
+    record = fetched(registry, registry.rollback_target(), visible=False)
     question = f"Roll back to {expected}?"
     if record.name != expected:
         return Question(text=question, problem=f"a rollback leads to {record.name} by now", back=_BACK)
@@ -233,7 +236,7 @@ def ask_rollback(visit: Visit) -> Question:
 def roll_back(visit: Visit) -> Done:
     """Go back to the bundle that was served before."""
     registry, expected, checks = visit.console.registry, visit.needed("bundle"), _Checks.of(visit)
-    check_bundle(registry.bundle(expected), *checks, signed_by=registry.signed_by)
+    check_bundle(fetched(registry, registry.bundle(expected), visible=False), *checks, signed_by=registry.signed_by)
     done = registry.rollback(_note(visit), expected=expected)
     return Done(text=f"{done.bundle} is served again; {_TAKEN_OVER}", location=_BACK)
 

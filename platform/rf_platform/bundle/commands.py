@@ -78,6 +78,7 @@ def verify(
 
 
 def _bundle(name: str) -> "BundleRecord":
-    from rf_platform.registry import Registry
+    from rf_platform.registry import Registry, fetched
 
-    return Registry.of().bundle(name)
+    registry = Registry.of()
+    return fetched(registry, registry.bundle(name))

@@ -57,6 +57,9 @@ COMMANDS: dict[str, CommandEntry] = {
     ),
     "bundles": CommandEntry("rf_platform.registry.commands:app", "List bundles and deployments, verify checksums."),
     "bundle": CommandEntry("rf_platform.bundle.commands:app", "Sign bundles and verify their signatures."),
+    "store": CommandEntry(
+        "rf_platform.object_store.commands:app", "Push and pull bundles, datasets, runs and logs: S3 and others."
+    ),
     "serve": CommandEntry("rf_serving.commands.serve:app", "Answer gRPC Retrieve calls."),
     "console": CommandEntry(
         "rf_console.command:app", "Open the platform in the browser: catalog, users, runs, deployments."

@@ -20,7 +20,7 @@ from rf_platform.failures import read_json
 from rf_platform.features.event_weights import unlike_mapping
 from rf_platform.features.read import read_definitions
 from rf_platform.features.store import open_store
-from rf_platform.registry import Registry
+from rf_platform.registry import Registry, published
 from rf_platform.settings import Settings
 
 
@@ -73,7 +73,7 @@ def build_version(settings: Settings, protocol: SplitProtocol, memory: str = "3G
                 after_version=max(known, default=0),
             ),
         )
-    dataset.record(registry)
+    published(registry, dataset.record(registry))
     unlike = unlike_mapping(definitions.spec.weights, record.get("event_weights"))
     warnings = (*dataset.manifest.get("warnings", ()), *([unlike] if unlike else []))
     return BuiltVersion(dataset=dataset, new=new, warnings=warnings)

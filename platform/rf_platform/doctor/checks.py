@@ -13,6 +13,7 @@ from rf_platform.doctor.packages import (
 )
 from rf_platform.doctor.stores import (
     check_feature_registry,
+    check_object_store,
     check_online_store,
     check_registry,
     check_seen_sets,
@@ -43,6 +44,7 @@ CHECKS = (
     Check("seen sets", check_seen_sets),
     Check("store and event log", check_store_position),
     Check("store and tables", check_store_content),
+    Check("object store", check_object_store),
     Check("served bundle", check_served_bundle),
     Check("served features", check_served_features),
 )

@@ -12,6 +12,7 @@ from rf_platform.errors import CorruptError, NotFoundError, RfError
 from rf_platform.features.meanings import SEEN, check_meaning_columns, with_meaning
 from rf_platform.features.seen import ITEMS, VIEW, seen_view
 from rf_platform.interrupts import raise_if_received
+from rf_platform.object_store import Kind, ObjectStore
 from rf_platform.redaction import without_password
 from rf_platform.registry import BundleRecord, Registry, check_bundle, check_spec, features_now
 from rf_platform.registry.engine import database_file, explained, make_engine, parse_url, revision, state
@@ -122,6 +123,8 @@ def check_served_bundle(settings: Settings) -> Finding:
     record = _served(settings)
     if record is None:
         return warn(f"no bundle of {settings.workspace.root} is served yet", "`rf index build`, then `rf promote NAME`")
+    if _elsewhere(record, settings):
+        return ok(f"{record.name} is not on this host yet: a server that starts fetches it from the object store")
     manifest = check_bundle(record, signed_by=settings.require_signature)
     return ok(f"{record.name}: {len(manifest.files)} files, {manifest.total_bytes / (1 << 20):,.1f} MiB, intact")
 
@@ -135,11 +138,26 @@ def check_served_features(settings: Settings) -> Finding:
         current = features_now(settings)
     except RfError:
         return warn("cannot be compared: Feast's registry is not readable", "see the check of Feast's registry")
+    if _elsewhere(record, settings):
+        return ok(f"{record.name} is not on this host yet")
     try:
         fit = check_spec(record, current)
     except CorruptError:
         return warn(f"cannot be compared: the files of {record.name} are damaged", "see the check of the served bundle")
     return ok(f"the feature store offers all that {record.name} reads", "; ".join(fit.notes))
+
+
+def check_object_store(settings: Settings) -> Finding:
+    """Check that the object store can be read."""
+    if settings.store_url is None:
+        return ok("none: bundles, datasets and runs stay in the workspace (RF_STORE_URL)")
+    store = ObjectStore(settings)
+    counts = ", ".join(f"{len(store.remote.directories(f'{kind}s/'))} {kind}s" for kind in Kind)
+    return ok(f"{store.remote.url}: {counts}")
+
+
+def _elsewhere(record: BundleRecord, settings: Settings) -> bool:
+    return settings.store_url is not None and not record.path.exists()
 
 
 def _served(settings: Settings) -> BundleRecord | None:

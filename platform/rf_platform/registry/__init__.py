@@ -17,6 +17,7 @@ from rf_platform.registry.records import (
     TrafficRecord,
 )
 from rf_platform.registry.registry import Registry
+from rf_platform.registry.remote_files import fetch, fetched, published
 
 __all__ = [
     "Action",
@@ -33,7 +34,10 @@ __all__ = [
     "check_bundle",
     "check_spec",
     "features_now",
+    "fetch",
+    "fetched",
     "promote",
+    "published",
     "roll_back",
     "shadow",
     "split",

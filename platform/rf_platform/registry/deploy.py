@@ -12,6 +12,7 @@ from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.spec_fit import SpecFit
 from rf_platform.registry.records import BundleRecord, DeploymentRecord, TrafficRecord
 from rf_platform.registry.registry import Registry
+from rf_platform.registry.remote_files import fetched, published
 from rf_platform.settings import Settings
 
 CurrentSpec = FeatureSpec | Callable[[], FeatureSpec] | None
@@ -49,7 +50,7 @@ def promote(
         UntrustedError: it has to be signed (``RF_REQUIRE_SIGNATURE``), and is not.
         ConfigError: the feature store no longer offers what the bundle reads; the message names the fields.
     """
-    check_bundle(registry.bundle(name), current_spec, rehearse, signed_by=registry.signed_by)
+    _make_ready(registry, registry.bundle(name), current_spec, rehearse)
     return registry.promote(name, note)
 
 
@@ -68,7 +69,7 @@ def split(
         UsageError, NotFoundError, CorruptError, UntrustedError, ConfigError: as for :func:`promote`; or it
             cannot stand beside the served one.
     """
-    check_bundle(registry.bundle(name), current_spec, rehearse, signed_by=registry.signed_by)
+    _make_ready(registry, registry.bundle(name), current_spec, rehearse)
     return registry.traffic.split(name, percent, note)
 
 
@@ -86,7 +87,7 @@ def shadow(
     Raises:
         UsageError, NotFoundError, CorruptError, UntrustedError, ConfigError: as for :func:`split`.
     """
-    check_bundle(registry.bundle(name), current_spec, rehearse, signed_by=registry.signed_by)
+    _make_ready(registry, registry.bundle(name), current_spec, rehearse)
     return registry.traffic.shadow(name, share, note)
 
 
@@ -100,8 +101,14 @@ def roll_back(
         NotFoundError, CorruptError, UntrustedError, ConfigError: as for :func:`promote`.
     """
     target = registry.rollback_target()
-    check_bundle(target, current_spec, rehearse, signed_by=registry.signed_by)
+    _make_ready(registry, target, current_spec, rehearse)
     return registry.rollback(note, expected=target.name)
+
+
+def _make_ready(registry: Registry, record: BundleRecord, current_spec: CurrentSpec, rehearse: Rehearse) -> None:
+    """Have a bundle here, check it, and have it where servers of other hosts fetch it."""
+    check_bundle(fetched(registry, record), current_spec, rehearse, signed_by=registry.signed_by)
+    published(registry, record)
 
 
 def check_bundle(

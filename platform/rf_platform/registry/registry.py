@@ -10,7 +10,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from rf_platform.bundle import check_name, to_plain
-from rf_platform.errors import UsageError
+from rf_platform.errors import ConfigError, UsageError
+from rf_platform.object_store import Kind, ObjectStore
 from rf_platform.registry.engine import explained, make_directory, make_engine, parse_url, upgrade, writing
 from rf_platform.registry.experiments import Experiments
 from rf_platform.registry.lookup import (
@@ -45,6 +46,8 @@ class Registry:
         """Public keys that a bundle has to be signed with to be promoted; None: signatures are not looked at."""
         self.signing_key = settings.signing_key if settings is not None else None
         """Private key that bundles are signed with when they are built."""
+        self.store = ObjectStore(settings) if settings is not None and settings.store_url else None
+        """The object store; None: files stay where they are made."""
         self.traffic = TrafficControl(self._session, self._engine, self._writer, self._rows)
         """The split and the shadow beside the served bundle."""
         self.policies = PolicyVersions(self._session, self._engine, self._writer)
@@ -81,6 +84,19 @@ class Registry:
             make_directory(parsed)
             upgrade(engine)
         return cls(engine, root or get_settings().workspace.root, settings)
+
+    @property
+    def store_or_refuse(self) -> ObjectStore:
+        """The object store.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.store is None:
+            raise ConfigError(
+                "there is no object store; set RF_STORE_URL, such as s3://bucket/prefix or file:///directory"
+            )
+        return self.store
 
     @contextmanager
     def _session(self, engine: Engine) -> Iterator[Session]:
@@ -275,6 +291,12 @@ class Registry:
                 named(session, Run, run).removed_at = now
             for dataset in datasets:
                 named(session, Dataset, dataset).removed_at = now
+
+    def note_back(self, kind: Kind, name: str) -> None:
+        """Note that the files of a bundle, run or dataset that were removed are there again."""
+        with self._session(self._writer) as session:
+            table: Any = {Kind.BUNDLE: Bundle, Kind.RUN: Run, Kind.DATASET: Dataset}[kind]
+            named(session, table, name).removed_at = None
 
     # Deployments
 

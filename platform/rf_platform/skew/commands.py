@@ -117,7 +117,7 @@ def monitor(
     Exit code 1 if a figure lies beyond its limit.
     """
     from rf_platform.cli.console import out_console, print_json, say
-    from rf_platform.dataset import Dataset
+    from rf_platform.dataset.run_dataset import open_dataset
     from rf_platform.features.store import open_store
     from rf_platform.files import check_output_file, replace_text
     from rf_platform.registry import Registry
@@ -129,7 +129,7 @@ def monitor(
     check_output_file("--prometheus", prometheus)
     settings = get_settings()
     options = monitors.MonitorOptions(hours=hours, most=most, users=users, seed=seed)
-    opened = Dataset.open(Registry.of(settings).dataset(dataset).path)
+    opened = open_dataset(Registry.of(settings), dataset)
     store = open_store(settings) if users else None
     report = monitors.monitor(ServingParts(settings.workspace.serving_log), opened, store, options)
     SkewResults(settings.workspace.skew).keep("monitor", report.to_dict())

@@ -21,7 +21,7 @@ from rf_platform.errors import CorruptError, RunError, UsageError
 from rf_platform.features.lineage import LINEAGE
 from rf_platform.interrupts import held
 from rf_platform.locks import claimed, sole
-from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus
+from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus, fetched, published
 from rf_serving.bundle.reranker import write_reranker
 from rf_serving.index import ApproximateIndex, VectorIndex, choose_kind, recall_against_exact, tune
 from rf_training.config import TrainConfig
@@ -31,6 +31,7 @@ from rf_training.model_scorer import ModelScorer
 from rf_training.rerank.store import check_towers, chosen_reranker
 from rf_training.run import read_metrics
 from rf_training.run_model import load_run_model
+from rf_training.tensors import weights_file
 
 RECALL_AT = (20, 100)
 """Numbers of results at which recall is measured; the first is shown."""
@@ -106,7 +107,9 @@ def build_bundle(
             claim.enter_context(sole(_lock(directory / check_name("bundle", name)), f"bundle '{name}' is being built"))
             _check_new(registry, directory, name)
         record = registry.run(run)
-        return _build(registry, directory, record, options, name=name, reranker=reranker, claim=claim)
+        built = _build(registry, directory, record, options, name=name, reranker=reranker, claim=claim)
+    published(registry, built.record)
+    return built
 
 
 def _build(
@@ -124,7 +127,7 @@ def _build(
             f"run '{record.name}' is {record.status}{f' ({record.error})' if record.error else ''}; a bundle is built from a "
             f"completed run: finish it with `rf train --resume`, or name another run"
         )
-    dataset = open_run_dataset(registry, record)
+    dataset = open_run_dataset(registry, fetched(registry, record))
     with track(f"bundle of {record.name}", 3) as progress:
         checkpoint = _checkpoint(record)
         scorer = ModelScorer(load_run_model(record, dataset.encoder), dataset)
@@ -147,7 +150,9 @@ def _build(
                 dataset.encoder.save(staging / files.ENCODER)
                 if (record.path / LINEAGE).exists():
                     shutil.copy2(record.path / LINEAGE, staging / LINEAGE)
-                shutil.copytree(checkpoint, staging / files.MODEL, ignore=_only("config.json", "weights.pt"))
+                shutil.copytree(
+                    checkpoint, staging / files.MODEL, ignore=_only("config.json", weights_file(checkpoint).name)
+                )
                 pq.write_table(catalog(dataset), staging / files.ITEMS)
                 np.save(staging / files.TOKENS, tokens_ND)
                 np.save(staging / files.VECTORS, vectors_ND)
@@ -247,7 +252,7 @@ def _tuned(
 
 def _checkpoint(run: RunRecord) -> Path:
     best = run.path / "best"
-    missing = [p for p in (best / "config.json", best / "weights.pt", run.path / "metrics.json") if not p.is_file()]
+    missing = [p for p in (best / "config.json", weights_file(best), run.path / "metrics.json") if not p.is_file()]
     if missing:
         raise CorruptError(f"run '{run.name}' lacks {', '.join(map(str, missing))}; train it again")
     return best

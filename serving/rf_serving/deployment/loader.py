@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from rf_platform.failures import summary
 from rf_platform.features.read import read_definitions, read_spec
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.features.store_content import store_content
-from rf_platform.registry import BundleRecord, Registry, check_bundle, check_spec
+from rf_platform.object_store import ObjectStore
+from rf_platform.registry import BundleRecord, Registry, check_bundle, check_spec, fetch, fetched
 from rf_platform.registry.journal import CatalogJournal
 from rf_platform.settings import Settings, get_settings
 from rf_protos.v1.retrieval_pb2 import RERANK_LIME, RERANK_NONE, Rerank
@@ -149,7 +151,7 @@ def record_to_serve(registry: Registry, name: str | None = None) -> BundleRecord
             f"no bundle is promoted yet in {get_settings().workspace.root}; choose one with `rf promote NAME`, or serve one with "
             f"--bundle NAME"
         )
-    return record
+    return fetched(registry, record)
 
 
 class BundleLoader:
@@ -167,7 +169,14 @@ class BundleLoader:
         """Directory of the compacted catalogs of all bundles."""
         self.offered = OfferedFeatures()
         """Offer of the feature store, as of the last load of a bundle."""
+        self._objects = ObjectStore(settings) if settings.store_url else None
         self._looked = False
+
+    def _fetch(self, record: BundleRecord) -> None:
+        begin = perf_counter()
+        if fetch(self._objects, record, visible=False):
+            seconds = round(perf_counter() - begin, 3)
+            structlog.get_logger("rf_serving").info("bundle fetched", bundle=record.name, seconds=seconds)
 
     def load(self, record: BundleRecord, beside: Route | None = None, *, verified: bool = False) -> Loaded:
         """Check a bundle's files and features, load it, bring its catalog up to date and try it. Blocks.
@@ -178,12 +187,14 @@ class BundleLoader:
             verified: its signature and checksums have just been looked at.
 
         Raises:
-            NotFoundError: its directory is gone.
+            NotFoundError: its directory is gone, and the object store does not have it, if there is one.
             CorruptError: a file is damaged; the message names it.
             UntrustedError: it has to be signed, and is not.
             ConfigError: the feature store does not offer what it reads; the message names the fields.
+            UnavailableError: the object store cannot be reached, or there is no room for the bundle.
             RfError: it does not answer as it should; see :func:`check_answers`.
         """
+        self._fetch(record)
         if not verified:
             check_bundle(record, signed_by=self._settings.require_signature)
         current = read_spec(self._store, self._settings.feature_service)

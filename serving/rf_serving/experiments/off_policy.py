@@ -22,7 +22,7 @@ from rf_platform.effects import (
     item_rates,
 )
 from rf_platform.errors import NotFoundError
-from rf_platform.registry import BundleRecord, Registry
+from rf_platform.registry import BundleRecord, Registry, fetched
 from rf_platform.settings import Settings
 from rf_platform.sql import literal
 from rf_serving.experiments.answers import SESSION, USER, log_relation, logged_answers
@@ -95,7 +95,7 @@ def estimate_bundle(
         NotFoundError: there is no such bundle, or nothing is served.
         UsageError: the bundle reads features that are not logged.
     """
-    challenger, served = registry.bundle(name), registry.active_bundle()
+    challenger, served = fetched(registry, registry.bundle(name)), registry.active_bundle()
     if served is None:
         raise NotFoundError(
             "no bundle is served, so nothing was answered; run `rf promote` and `rf serve --log-share 1`"

@@ -7,7 +7,7 @@ from rf_platform.errors import ConfigError, UsageError
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.policies import Policy
-from rf_platform.registry import BundleRecord, PolicyRecord, Registry
+from rf_platform.registry import BundleRecord, PolicyRecord, Registry, fetched
 from rf_platform.registry.journal import CatalogJournal
 from rf_platform.text import shown
 from rf_serving.policies.compiled import CompiledPolicy
@@ -54,7 +54,7 @@ def check_with_all(
     """
     plan = registry.traffic.plan()
     records = [registry.bundle(bundle)] if bundle is not None else [plan.active, plan.challenger]
-    found = [record for record in records if record is not None]
+    found = [fetched(registry, record) for record in records if record is not None]
     for record in found:
         check_policy(policy, named, record, journal)
     return [record.name for record in found]

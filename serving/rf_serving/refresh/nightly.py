@@ -20,7 +20,7 @@ from rf_platform.dataset.version import build_version, protocol_of
 from rf_platform.errors import NotFoundError, RunError, UnavailableError, UsageError
 from rf_platform.features.materialize import materialize
 from rf_platform.locks import claimed, holder
-from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus, features_now, promote
+from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus, features_now, fetched, promote
 from rf_platform.settings import Settings
 from rf_platform.skew.gate import OFF, judge_skew
 from rf_serving.bundle.build import IndexOptions, build_bundle
@@ -231,7 +231,8 @@ class Refresh:
         self.outcome.result, self.outcome.said = result, said
 
     def _served(self) -> BundleRecord | None:
-        return self._registry.active_bundle()
+        served = self._registry.active_bundle()
+        return None if served is None else fetched(self._registry, served)
 
     def _check_split(self) -> None:
         traffic = self._registry.traffic.now()
@@ -262,7 +263,7 @@ class Refresh:
             newest = self._registry.dataset()
         except NotFoundError:
             return LeaveOneOut()
-        return protocol_of(Dataset.open(newest.path).protocol)
+        return protocol_of(Dataset.open(fetched(self._registry, newest).path).protocol)
 
     def _dataset(self) -> tuple[Dataset, str]:
         built = build_version(self._settings, self._protocol())

@@ -9,6 +9,7 @@ _FEAST = "feast/registry.db"
 _REGISTRY = "registry.db"
 _ONLINE = "feast/online.db"
 _IMPORTS, _FEATURES = ("import", "rf_platform.data."), ("import", "rf_platform.features.")
+_OBJECTS = ("import", "rf_platform.object_store")
 _SIGNATURE = ("import", "rf_platform.bundle.signature")
 _EXCHANGE = ("ctypes.dlsym", "renameat2")
 """Two directories are about to change places."""
@@ -163,6 +164,40 @@ EDGES = (
         reads=("release.pem.pub", "bundles/second/signature.json", "bundles/second/vectors.npy"),
         writes=("registry.db*",),
         moments=(_SIGNATURE, ("open", "manifest.json")),
+    ),
+    Edge(
+        name="store push",
+        arguments="bundle second --url file://{home}/away",
+        needs_room=True,
+        reads=("bundles/second/vectors.npy",),
+        writes=("away", "away/*", "registry.db*"),
+        moments=(_OBJECTS, ("open", "bundles/second/vectors.npy")),
+    ),
+    Edge(
+        name="store pull",
+        arguments="dataset tiny-v1 --url file://{home}/away",
+        needs_room=True,
+        reads=("away/datasets/tiny-v1/listing.json",),
+        writes=("datasets", "datasets/*", "fetched", "fetched/*", "registry.db*"),
+        makes=("datasets/tiny-v1",),
+        moments=(_OBJECTS, ("open", ".begun"), ("os.rename", "datasets/tiny-v1")),
+        waits=True,
+    ),
+    Edge(
+        name="store list",
+        arguments="--url file://{home}/away",
+        reads=("away/bundles/first/listing.json",),
+        passes=frozenset(("away/bundles/first/listing.json", fault) for fault in ("missing", "directory")),
+        writes=("registry.db*",),
+        moments=(_OBJECTS, ("sqlite3.connect", "registry.db")),
+    ),
+    Edge(
+        name="store rm",
+        arguments="bundle first --url file://{home}/away",
+        writes=("away/*", "registry.db*"),
+        moments=(_OBJECTS, ("sqlite3.connect", "registry.db")),
+        after="bundles",
+        overtaken="has no bundle 'first'",
     ),
     Edge(
         name="skew replay",

@@ -14,7 +14,7 @@ EDGES = (
         arguments="done --markdown {home}/found.md",
         reads=("runs/done/best/weights.safetensors",),
         writes=("found.md", "runs/done/*", "registry.db*"),
-        moments=(_TRAINING, ("open", "weights.safetensors"), ("os.rename", "metrics.json"), ("os.rename", "found.md")),
+        moments=(_TRAINING, ("open", "best/config.json"), ("os.rename", "metrics.json"), ("os.rename", "found.md")),
         pause=("os.rename", "metrics.json"),
     ),
     Edge(

@@ -35,6 +35,7 @@ _GIVEN = {
     "grid.yaml": "groups: {history: {variants: {short: {model.max_history: 4}}}}\n",
     "policy.yaml": "placements: {home: {pins: [{item: 101, place: 1}], caps: [{feature: item_attributes__genres, most: 2}]}}\n",
     "filter.json": '{"deny_items": ["101"]}',
+    "away/.keep": "",
 }
 _STEPS = (
     "features apply",
@@ -49,6 +50,8 @@ _STEPS = (
     "policy apply {home}/policy.yaml",
     "bundle keygen {home}/release.pem",
     "bundle sign second --key {home}/release.pem",
+    "store push bundle first --url file://{home}/away",
+    "store push dataset tiny-v1 --url file://{home}/away",
 )
 _BEGUN = f"train --recipe demo --name begun --set train.epochs=3 {SMALL}"
 

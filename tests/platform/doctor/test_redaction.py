@@ -16,7 +16,7 @@ from rf_platform.settings import Settings, get_settings
 
 PASSWORD = "correct-horse"
 URLS = [name for name in Settings.model_fields if name.endswith(("_url", "_endpoint"))]
-SCHEMES = {"otel_endpoint": "http", "online_store_url": "redis"}
+SCHEMES = {"otel_endpoint": "http", "online_store_url": "redis", "store_url": "s3"}
 WAYS = {
     "plain": "{scheme}://user:{password}@127.0.0.1:{port}/0",
     "slash": "{scheme}://user:{password}/{password}@127.0.0.1:{port}/0",
@@ -52,7 +52,7 @@ def told(text: str) -> bool:
 
 
 def test_all_settings_with_urls_are_meant() -> None:
-    assert {"registry_url", "feast_registry_url", "online_store_url", "otel_endpoint"} <= set(URLS)
+    assert {"registry_url", "feast_registry_url", "online_store_url", "otel_endpoint", "store_url"} <= set(URLS)
     described = {name for name, field in Settings.model_fields.items() if "://" in (field.description or "")}
     assert described <= set(URLS)
 

@@ -132,7 +132,7 @@ def _selected(
     seeds: str,
     name: str,
 ) -> "Plan":
-    from rf_platform.dataset import Dataset
+    from rf_platform.dataset.run_dataset import open_dataset
     from rf_platform.registry import Registry
     from rf_training.experiments import Plan, get_grid, no_seed, read_grid, select
     from rf_training.recipes import DatasetStatistics, get_recipe, override
@@ -144,7 +144,7 @@ def _selected(
         raise UsageError(f"--seeds {seeds}: write whole numbers with commas between them, e.g. 0,1") from None
     known = read_grid(Path(grid)) if Path(grid).suffix in (".yaml", ".yml") else get_grid(grid)
     registry = Registry.of(get_settings())
-    opened = Dataset.open(registry.dataset(dataset).path)
+    opened = open_dataset(registry, dataset)
     return Plan.make(
         name=name,
         dataset=opened,

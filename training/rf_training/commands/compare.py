@@ -50,8 +50,7 @@ def compare(
     All learn from the training events of the dataset's protocol and rank the targets it holds out, those that training never met
     also apart. What a library trained is kept in the workspace, so that an interrupted comparison goes on where it stopped.
     """
-    from rf_platform.dataset import Dataset
-    from rf_platform.dataset.run_dataset import open_run_dataset
+    from rf_platform.dataset.run_dataset import open_dataset, open_run_dataset
     from rf_platform.files import check_output_file, replace_text
     from rf_platform.registry import Registry
     from rf_training.baselines import FittedBaselines, TrainingData, baseline_names
@@ -70,7 +69,7 @@ def compare(
     use_threads(settings)
     registry = Registry.of(settings)
     record = completed_run(settings, run) if dataset is None else None
-    opened = open_run_dataset(registry, record) if record else Dataset.open(registry.dataset(dataset).path)
+    opened = open_run_dataset(registry, record) if record else open_dataset(registry, dataset)
     models: list[Scorer] = []
     if record is not None:
         models.append(ModelScorer(load_run_model(record, opened.encoder), opened))

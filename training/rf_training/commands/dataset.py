@@ -38,8 +38,8 @@ def show(
     With --memory, the embedding tables by arithmetic: rows, weights and optimiser state of every domain. docs/scaling.md goes on
     from there to tables that no longer fit one machine.
     """
-    from rf_platform.dataset import Dataset
     from rf_platform.dataset.coverage import coverage_table
+    from rf_platform.dataset.run_dataset import open_dataset
     from rf_platform.errors import UsageError
     from rf_platform.registry import Registry
 
@@ -48,7 +48,7 @@ def show(
             f"--dim={dim} is the width of the embeddings that --memory shows: add --memory, or leave it out"
         )
     settings = get_settings()
-    dataset = Dataset.open(Registry.of(settings).dataset(name).path)
+    dataset = open_dataset(Registry.of(settings), name)
     if memory:
         _show_memory(dataset, dim, as_json)
         return

@@ -124,7 +124,6 @@ def _plan(
     from dataclasses import asdict
     from pathlib import Path
 
-    from rf_platform.dataset import Dataset
     from rf_platform.registry import Registry
     from rf_training.run import recipe_for
     from rf_training.tuning import TuningPlan, default_space, read_space
@@ -135,7 +134,7 @@ def _plan(
     return TuningPlan(
         name=name or Path(recipe).stem,
         dataset=record.name,
-        fingerprint=Dataset.open(record.path).fingerprint,
+        fingerprint=record.fingerprint,
         base=recipe,
         recipe=asdict(chosen),
         space={setting: axis.text for setting, axis in searched.items()},

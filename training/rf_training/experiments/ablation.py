@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rf_platform.bundle import check_name
-from rf_platform.dataset import Dataset
+from rf_platform.dataset.run_dataset import open_dataset
 from rf_platform.errors import CorruptError, RfError
 from rf_platform.files import replace_text
 from rf_platform.registry import Registry
@@ -28,7 +28,7 @@ class Ablation:
         self.directory = ablation_directory(settings, plan.name)
         self.output = self.directory if split is Split.VALIDATION else self.directory / split.label
         registry = Registry.of(settings)
-        dataset = Dataset.open(registry.dataset(plan.dataset).path)
+        dataset = open_dataset(registry, plan.dataset)
         if dataset.fingerprint != plan.fingerprint:
             raise CorruptError(
                 f"ablation '{plan.name}' is on dataset '{plan.dataset}' with fingerprint {plan.fingerprint[:12]}, which now has "

@@ -13,7 +13,7 @@ from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import open_run_dataset
 from rf_platform.errors import NotFoundError, RfError
 from rf_platform.failures import reading
-from rf_platform.registry import Registry, RunRecord
+from rf_platform.registry import Registry, RunRecord, fetched
 from rf_platform.registry.records import DatasetRecord
 from rf_platform.settings import Settings
 from rf_training.evaluation import training_items
@@ -24,7 +24,7 @@ from rf_training.report.example_users import ExampleUser, example_users
 from rf_training.report.item_map import ItemMap, item_map
 from rf_training.report.model_size import ModelSize, model_size
 from rf_training.run_model import load_run_model
-from rf_training.tensors import load_tensors
+from rf_training.tensors import load_weights_file, weights_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +220,7 @@ def collect(settings: Settings, name: str | None = None, *, seed: int = 0) -> Ru
         NotFoundError: there is no such run.
     """
     registry = Registry.of(settings)
-    run = registry.run(name)
+    run = fetched(registry, registry.run(name))
     report = RunReport(run=run, recorded_dataset=registry.dataset(run.dataset))
     _read_directory(report, run.path)
     _compute(report, registry, run.path, seed)
@@ -244,9 +244,9 @@ def _read_directory(report: RunReport, directory: Path) -> None:
     report.history = read_notes(directory / "history.jsonl")
     if not report.history:
         missing["validation"] = "No epoch is complete, so nothing was validated yet."
-    weights = directory / "best" / "weights.pt"
+    weights = weights_file(directory / "best")
     if weights.exists():
-        report.size = model_size(load_tensors(weights, "train the run again"))
+        report.size = model_size(load_weights_file(weights, "train the run again"))
     else:
         missing["model"] = "No weights were chosen yet, so there is nothing to measure."
     if report.test is None:
@@ -265,7 +265,7 @@ def _compute(report: RunReport, registry: Registry, directory: Path, seed: int) 
     missing = report.missing
     try:
         report.dataset = open_run_dataset(registry, report.run)
-        if not (directory / "best" / "weights.pt").exists():
+        if not weights_file(directory / "best").exists():
             raise NotFoundError("the run has not finished its first epoch, so no weights were chosen")
         model = ModelScorer(load_run_model(report.run, report.dataset.encoder), report.dataset)
     except RfError as error:

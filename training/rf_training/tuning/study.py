@@ -11,7 +11,7 @@ from typing import Any
 
 from rf_platform.bundle import check_name
 from rf_platform.cli.console import say, track
-from rf_platform.dataset import Dataset
+from rf_platform.dataset.run_dataset import open_dataset
 from rf_platform.errors import (
     ConfigError,
     CorruptError,
@@ -93,7 +93,7 @@ class Tuning:
         self.plan, self.directory = plan, tuning_directory(settings, plan.name)
         self.recipe = recipe_from_dict(plan.recipe)
         self.space: Space = read_space((f"{name}={span}" for name, span in plan.space.items()), self.recipe)
-        self._dataset = Dataset.open(Registry.of(settings).dataset(plan.dataset).path)
+        self._dataset = open_dataset(Registry.of(settings), plan.dataset)
         if self._dataset.fingerprint != plan.fingerprint:
             raise UsageError(f"tuning '{plan.name}' is on another dataset '{plan.dataset}'; choose another --name")
         self._trials = self.directory / "trials"

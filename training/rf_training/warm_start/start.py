@@ -18,7 +18,7 @@ from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.growth import Growth, grow
 from rf_platform.features.lineage import FIRST_VERSION, LINEAGE, Ancestor, Lineage, lineage_tables
 from rf_platform.features.spec import FeatureSpec
-from rf_platform.registry import BundleRecord, Registry, check_bundle
+from rf_platform.registry import BundleRecord, Registry, check_bundle, fetched
 from rf_training.checkpoint import last_checkpoint
 from rf_training.config import Recipe
 from rf_training.model.config import ModelConfig
@@ -26,6 +26,7 @@ from rf_training.model.retrievalformer import RetrievalFormer
 from rf_training.model.storage import read_weights, save_weights
 from rf_training.optimizer import table_rate
 from rf_training.recipes import override
+from rf_training.tensors import weights_file
 from rf_training.trainer import INITIAL
 from rf_training.warm_start.weights import carry_over
 
@@ -72,7 +73,7 @@ def open_source(registry: Registry, name: str) -> SourceBundle:
 
 def _bundle(registry: Registry, name: str) -> BundleRecord:
     try:
-        return registry.bundle(name)
+        return fetched(registry, registry.bundle(name))
     except NotFoundError as error:
         if any(run.name == name for run in registry.runs()):
             raise NotFoundError(
@@ -160,7 +161,7 @@ class WarmStart:
         """
         self.growth.encoder.save(directory / ENCODER)
         self.lineage.save(directory / LINEAGE)
-        weights = read_weights(self.source.model / "weights.pt", model)
+        weights = read_weights(self.source.model, model)
         with torch.device("meta"):  # shapes and names are enough
             before = RetrievalFormer(model, self.source.encoder)
             after = RetrievalFormer(model, self.growth.encoder)
@@ -196,7 +197,7 @@ def check_warm_start(directory: Path) -> None:
         CorruptError: they are gone; the run would start from random ones.
     """
     continued, begun = (directory / LINEAGE).exists(), last_checkpoint(directory) is not None
-    if continued and not begun and not (directory / INITIAL / "weights.pt").exists():
+    if continued and not begun and not weights_file(directory / INITIAL).exists():
         raise CorruptError(
             f"run '{directory.name}' goes on from a bundle and has no checkpoint yet, and {directory / INITIAL} is gone; start "
             f"it again with `rf train --from`"
