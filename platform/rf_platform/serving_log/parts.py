@@ -79,13 +79,13 @@ class ServingParts:
         spec = records["spec_hash"][0].as_py()[:12]
         name = f"served-{times['min'].as_py():016d}-{times['max'].as_py():016d}-{spec}-{uuid4().hex[:8]}.parquet"
         with new_file(self.directory / name, durable=False) as file:
-            # Dictionaries of numbers and statistics would take two thirds of the time.
+            # Dictionaries of numbers, statistics and more compression would take half of the time.
             pq.write_table(
                 records,
                 file,
-                compression="zstd",
-                compression_level=1,
+                compression="lz4",
                 use_dictionary=_repeating(records.schema),
+                column_encoding=dict.fromkeys(_whole(records.schema), "DELTA_BINARY_PACKED"),
                 write_statistics=False,
             )
         return self.directory / name
@@ -125,3 +125,13 @@ def _repeating(schema: pa.Schema) -> list[str]:
         elif pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
             names.append(f"{column.name}.list.element")
     return names
+
+
+def _whole(schema: pa.Schema) -> list[str]:
+    """Return the columns of lists of whole numbers and times, as Parquet names them."""
+    lists = [column for column in schema if pa.types.is_list(column.type)]
+    return [
+        f"{column.name}.list.element"
+        for column in lists
+        if pa.types.is_integer(column.type.value_type) or pa.types.is_timestamp(column.type.value_type)
+    ]

@@ -18,6 +18,8 @@ from rf_serving.search.value_codes import NO_VALUE
 
 FIRST = 64
 """Candidates that are looked at first; where these do not do, twice as many."""
+FIRST_VARIED = 256
+"""The same for diversity: to begin with few and fetch more costs it more than a longer product of a matrix."""
 BLOCK = np.float32(4.0)
 """Added to what blocks a candidate by each of its values that are at their most: more than values of candidates differ by."""
 _TAKEN, _FREE = np.float32(1 << 24), np.float32(1 << 23)
@@ -45,6 +47,8 @@ class CapState:
         self._having: dict[int, npt.NDArray[np.int64]] = {}
         self._counts: defaultdict[int, int] = defaultdict(int)
         self._places: deque[list[int]] = deque()
+        self.full: set[int] = set()
+        """Values that are at their most, by :meth:`count`."""
 
     def look_at(self, more: slice, blocks_C: Blocks) -> None:
         """Take in the candidates behind those looked at so far, and add what the cap blocks of them."""
@@ -76,20 +80,18 @@ class CapState:
                 counts[code] -= 1
 
     def values(self, part: slice) -> list[list[int]]:
-        """Return the values of a stretch of the candidates, for :meth:`passes` and :meth:`count`."""
+        """Return the values of a stretch of the candidates, for :meth:`count`."""
         found: list[list[int]] = self._fetch(part).tolist()
         return found
 
-    def passes(self, codes: list[int]) -> bool:
-        """Whether a candidate with these values may stand at the next place of a list without windows."""
-        counts, most = self._counts, self.cap.most
-        return max([counts.get(code, 0) for code in codes]) < most  # no value is never counted
-
     def count(self, codes: list[int]) -> None:
-        """Put a candidate with these values at the next place."""
-        for code in {*codes}:
+        """Put a candidate with these values at the next place of a list without windows; see :attr:`full`."""
+        counts, most = self._counts, self.cap.most
+        for code in codes if len(codes) == 1 else {*codes}:
             if code != NO_VALUE:
-                self._counts[code] += 1
+                counts[code] = count = counts[code] + 1
+                if count >= most:
+                    self.full.add(code)
 
     def lets_pass(self) -> npt.NDArray[np.bool_]:
         """Return which candidates the cap does not block [C]."""
@@ -206,12 +208,17 @@ class Selection:
     def _scanned(self, count: int) -> Iterator[int]:
         """Yield the candidates that caps of the whole list let pass, in order: what one keeps out, it keeps out for good."""
         known = found = 0
+        full = [cap.full for cap in self._caps]
         while found < count and known < self._total:
             more = slice(known, min(self._total, max(FIRST, 2 * known)))
-            for place, *values in zip(range(more.start, more.stop), *(c.values(more) for c in self._caps), strict=True):
-                if all(cap.passes(codes) for cap, codes in zip(self._caps, values, strict=True)):
-                    for cap, codes in zip(self._caps, values, strict=True):
-                        cap.count(codes)
+            values = zip(*(cap.values(more) for cap in self._caps), strict=True)
+            for place, codes in zip(range(more.start, more.stop), values, strict=True):
+                for each, own in zip(full, codes, strict=False):
+                    if not each.isdisjoint(own):
+                        break
+                else:
+                    for cap, own in zip(self._caps, codes, strict=True):
+                        cap.count(own)
                     found += 1
                     yield place
                     if found == count:
@@ -225,7 +232,7 @@ class Selection:
         while found < count:
             best = int(variety.lacks_C.argmin()) if known else 0
             if known < self._total and (not known or variety.lacks_C[best] > variety.bounds[known]):
-                more = slice(known, min(self._total, max(FIRST, 2 * known)))
+                more = slice(known, min(self._total, max(FIRST_VARIED, 2 * known)))
                 variety.look_at(more)
                 for cap in self._caps:
                     cap.look_at(more, variety.lacks_C)
