@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from rf_platform.doctor.check import Check, CheckResult, Status, run_checks
-from rf_platform.doctor.stores import check_served_bundle, check_served_features
+from rf_platform.doctor.stores import check_object_store, check_served_bundle, check_served_features
 from rf_platform.features.spec import FeatureSpec
-from rf_platform.registry import Registry
+from rf_platform.registry import Registry, promote
 from rf_platform.settings import Settings
 
 Applied = tuple[Settings, FeatureSpec]
@@ -53,6 +53,27 @@ def test_a_damaged_bundle_is_named(applied: Applied, serve: Serve, damage: Calla
     assert says in bundle.detail
     assert "build" in bundle.remedy
     assert features.status is not Status.FAIL  # said once
+
+
+def test_a_bundle_that_is_in_the_object_store_only(applied: Applied, serve: Serve, store_url: str) -> None:
+    settings, spec = applied
+    (before,) = run_checks((Check("object store", check_object_store),), settings)
+    assert (before.status, "RF_STORE_URL" in before.detail) == (Status.OK, True)
+    settings = settings.model_copy(update={"store_url": store_url})
+    directory = serve(spec)
+    promote(Registry.of(settings), "demo-1")
+    shutil.rmtree(directory)
+    (store,) = run_checks((Check("object store", check_object_store),), settings)
+    assert store.detail == f"{store_url}: 1 bundles, 0 datasets, 0 runs, 0 logs"
+    bundle, features = look(settings)
+    assert (bundle.status, features.status) == (Status.OK, Status.OK)
+    assert "demo-1 is not on this host yet" in bundle.detail
+
+
+def test_an_object_store_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+    away = settings.model_copy(update={"store_url": (tmp_path / "away").as_uri()})
+    (store,) = run_checks((Check("object store", check_object_store),), away)
+    assert (store.status, "make it, or mount it" in store.detail + store.remedy) == (Status.FAIL, True)
 
 
 def test_other_features_are_named(applied: Applied, serve: Serve) -> None:
