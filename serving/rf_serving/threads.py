@@ -29,7 +29,7 @@ class Awaited(Protocol):
 
 
 class _Told:
-    """What the system tells of a thread, kept open as long as that lives: a tenth of the time, and it is read twice a batch."""
+    """File of a thread's times, kept open as long as it lives: opening takes ten times as long, and a batch reads it twice."""
 
     def __init__(self) -> None:
         self._fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
