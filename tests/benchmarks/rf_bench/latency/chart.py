@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from rf_bench.latency.options import RESULTS, size_name
-from rf_serving.index import INDEX_KINDS
+from rf_serving.index import LOCAL_KINDS
 from rf_training.report.drawing import MUTED, SERIES, Chart, Ink, finish, log_scale, panel, style
 
-_APPROXIMATE = [kind for kind, index in INDEX_KINDS.items() if not index.exact]
+_APPROXIMATE = [kind for kind, index in LOCAL_KINDS.items() if not index.exact]
 COLOURS: Mapping[str, Ink] = {
-    kind: SERIES[_APPROXIMATE[::-1].index(kind)] if kind in _APPROXIMATE else MUTED for kind in INDEX_KINDS
+    kind: SERIES[_APPROXIMATE[::-1].index(kind)] if kind in _APPROXIMATE else MUTED for kind in LOCAL_KINDS
 }
 
 
@@ -94,7 +94,7 @@ def _curve(axes: Axes, size: Mapping[str, Any]) -> None:
         colour = COLOURS[kind].light
         if "curve" not in result:
             axes.axvline(
-                result["ms"]["p50"], color=colour, linewidth=1.2, linestyle=(0, (4, 3)), label=INDEX_KINDS[kind].title
+                result["ms"]["p50"], color=colour, linewidth=1.2, linestyle=(0, (4, 3)), label=LOCAL_KINDS[kind].title
             )
             continue
         points = result["curve"]
@@ -104,7 +104,7 @@ def _curve(axes: Axes, size: Mapping[str, Any]) -> None:
             color=colour,
             marker="o",
             markersize=2.5,
-            label=INDEX_KINDS[kind].title,
+            label=LOCAL_KINDS[kind].title,
         )
         axes.plot([result["ms"]["p50"]], [result["recall"][str(RESULTS)]], "o", color=colour, markersize=7)
     log_scale(axes, "x")
@@ -138,7 +138,7 @@ def _by_size(
                 color=ink.light,
                 marker="o",
                 markersize=4,
-                label=INDEX_KINDS[kind].title,
+                label=LOCAL_KINDS[kind].title,
             )
             if upper is not None:
                 axes.plot(items, [upper(size["kinds"][kind]) for size in some], color=ink.light, linewidth=0.8)

@@ -11,9 +11,9 @@ app = typer.Typer()
 
 
 def _kinds() -> list[str]:
-    from rf_serving.index import INDEX_KINDS
+    from rf_serving.index import LOCAL_KINDS
 
-    return [name for name, index in INDEX_KINDS.items() if not index.exact]
+    return [name for name, index in LOCAL_KINDS.items() if not index.exact]
 
 
 @app.command(cls=listing(kinds=_kinds))
@@ -33,6 +33,9 @@ def latency(
     hnsw_limit: Annotated[
         str, typer.Option(help="Largest catalog with HNSW; ten times as many items take hours.")
     ] = "1m",
+    device: Annotated[
+        str, typer.Option(help="What searches: cpu, cuda or cuda:N; indexes are built on the CPU.")
+    ] = "cpu",
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what this directory has results of.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave vectors and indexes on disk: 3 GB for 10m.")] = False,
     output: Output = None,

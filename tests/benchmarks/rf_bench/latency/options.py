@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rf_platform.errors import UsageError
-from rf_serving.index import INDEX_KINDS
+from rf_serving.index import LOCAL_KINDS
 
 RESULTS = 100
 """Results of a query (recall@100); recall@10 is that of its first ten."""
@@ -21,7 +21,7 @@ class LatencyOptions:
 
     sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
     """Items of each catalog."""
-    kinds: tuple[str, ...] = tuple(INDEX_KINDS)
+    kinds: tuple[str, ...] = tuple(LOCAL_KINDS)
     queries: int = 1000
     """Queries that are timed; as many others tune the indexes."""
     dim: int = 64
@@ -33,6 +33,8 @@ class LatencyOptions:
     """CPU threads of encoding and building; queries have one."""
     rounds: int = 10
     """Number of turns of each kind."""
+    device: str = "cpu"
+    """Device of the searches, as ``RF_INDEX_DEVICE`` has it; indexes are built on the CPU."""
     training_steps: int = 400
     """Steps that the towers are trained for."""
     hnsw_limit: int = 1_000_000
@@ -42,10 +44,10 @@ class LatencyOptions:
         """Check what can be checked."""
         if not self.sizes:
             raise UsageError("--sizes names no size; use for example --sizes 10k,1m")
-        unknown = [kind for kind in self.kinds if kind not in INDEX_KINDS]
+        unknown = [kind for kind in self.kinds if kind not in LOCAL_KINDS]
         if unknown or not self.kinds:
             raise UsageError(
-                f"--kinds={','.join(self.kinds)!r}: {unknown or 'nothing'} is no kind; choose from {', '.join(INDEX_KINDS)}"
+                f"--kinds={','.join(self.kinds)!r}: {unknown or 'nothing'} is no kind; choose from {', '.join(LOCAL_KINDS)}"
             )
         if min(self.sizes) < RESULTS:
             raise UsageError(f"--sizes: a catalog of {min(self.sizes)} items is too small; the least is {RESULTS}")

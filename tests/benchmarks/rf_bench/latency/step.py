@@ -61,7 +61,7 @@ class Site:
     def open(self, kind: str) -> VectorIndex:
         """Open an index that was built before."""
         built = json.loads((self.directory / f"build-{kind}.json").read_text())
-        return open_index(kind, self.index_path(kind), self.vectors(), built["settings"])
+        return open_index(kind, self.index_path(kind), self.vectors(), built["settings"], self.options.device)
 
 
 def prepare_vectors(site: Site) -> dict[str, Any]:
