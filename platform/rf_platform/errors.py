@@ -90,6 +90,10 @@ class UnavailableError(RfError):
     grpc_status = "UNAVAILABLE"
 
 
+class IndexAwayError(UnavailableError):
+    """A search engine that holds an index does not answer."""
+
+
 class OverloadedError(RfError):
     """There is more to do than the server can; what is refused costs next to nothing."""
 

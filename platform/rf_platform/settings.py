@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="What searches the index: cpu, cuda, cuda:N, or auto: a CUDA device if FAISS sees one.",
     )
+    index_url: str | None = Field(
+        default=None,
+        description="Milvus that bundles with an index of kind milvus are built in and served from: "
+        "http(s)://[user:password@]host:port[/database]; a database for each workspace.",
+    )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads; default: half of the cores for torch, all for DuckDB."
     )

@@ -1,13 +1,16 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock, Thread
 from time import sleep
@@ -350,6 +353,77 @@ def in_workspace(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("RF_FEATURE_REPO", str(REPOSITORY))
     get_settings.cache_clear()
     yield home
+    get_settings.cache_clear()
+
+
+class MilvusProcess:
+    """Milvus's embedded form as a server: a process of its own that speaks the protocol of a cluster."""
+
+    def __init__(self, directory: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._directory, self._process = directory, None
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    _process: subprocess.Popen[bytes] | None
+
+    def start(self) -> None:
+        """Start it on the same data, and wait until it answers."""
+        command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(self._directory)]
+        with (self._directory.parent / "milvus.log").open("ab") as said:
+            self._process = subprocess.Popen([*command, "--port", str(self._port)], stdout=said, stderr=said)
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
+                break
+            assert self._process.poll() is None, (self._directory.parent / "milvus.log").read_text()[-2000:]
+            sleep(0.1)
+        self._await_answer()
+
+    def _await_answer(self) -> None:
+        """Wait for an answer by its client, which leaves a server alone for a while that was away."""
+        from pymilvus import MilvusClient
+        from pymilvus.exceptions import MilvusException
+
+        for _ in range(60):
+            with suppress(MilvusException):
+                client = MilvusClient(uri=self.url, timeout=2.0)
+                client.list_collections()
+                client.close()
+                return
+            sleep(0.5)
+        raise AssertionError("Milvus does not answer")
+
+    def kill(self) -> None:
+        """End it without a warning."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def milvus_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusProcess]:
+    """A Milvus that tests share."""
+    for module in ("pymilvus", "milvus_lite"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: pip install 'retrievalformer[milvus]' milvus-lite")
+    process = MilvusProcess(tmp_path_factory.mktemp("milvus") / "data")
+    process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def milvus(milvus_process: MilvusProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[MilvusProcess]:
+    """``RF_INDEX_URL`` names a Milvus for the length of a test."""
+    if milvus_process._process is None:
+        milvus_process.start()
+    monkeypatch.setenv("RF_INDEX_URL", milvus_process.url)
+    # A cluster answers in milliseconds; the embedded form on a busy machine does not.
+    monkeypatch.setattr("rf_serving.index.milvus_server.SEARCH_SECONDS", 30.0)
+    get_settings.cache_clear()
+    yield milvus_process
     get_settings.cache_clear()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rf_serving.user_features.breaker import Breaker, BreakerOptions
+from rf_serving.breaker import Breaker, BreakerOptions
 
 
 class Clock:

@@ -68,9 +68,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def retriever(served: tuple[Any, Any], clock: Clock) -> Iterator[Any]:
+    from rf_serving.breaker import Breaker, BreakerOptions
     from rf_serving.retrieval.retriever import Retriever
     from rf_serving.retrieval.routing import Route
-    from rf_serving.user_features.breaker import Breaker, BreakerOptions
     from rf_serving.user_features.online_reader import OnlineReader
 
     reads = OnlineReader(Breaker(BreakerOptions(failures=3, pause=1.0), clock=clock), stuck_seconds=0.5)

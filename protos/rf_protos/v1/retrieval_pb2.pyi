@@ -24,6 +24,7 @@ class DegradedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEGRADED_STORE_BEHIND: _ClassVar[DegradedReason]
     DEGRADED_STORE_UNLOADED: _ClassVar[DegradedReason]
     DEGRADED_STORE_FOREIGN: _ClassVar[DegradedReason]
+    DEGRADED_INDEX_SILENT: _ClassVar[DegradedReason]
 RERANK_UNSPECIFIED: Rerank
 RERANK_NONE: Rerank
 RERANK_EXACT: Rerank
@@ -33,6 +34,7 @@ DEGRADED_STORE_SILENT: DegradedReason
 DEGRADED_STORE_BEHIND: DegradedReason
 DEGRADED_STORE_UNLOADED: DegradedReason
 DEGRADED_STORE_FOREIGN: DegradedReason
+DEGRADED_INDEX_SILENT: DegradedReason
 
 class RetrieveRequest(_message.Message):
     __slots__ = ("user_id", "session", "k", "exclude_seen", "return_history", "filter", "rerank", "explain", "placement", "seen", "candidate_items", "category", "goals", "interleave")

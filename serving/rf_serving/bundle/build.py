@@ -18,12 +18,14 @@ from rf_platform.cli.console import track
 from rf_platform.dataset import Dataset
 from rf_platform.dataset.run_dataset import open_run_dataset
 from rf_platform.errors import CorruptError, RunError, UsageError
+from rf_platform.features.compared import compared_values, filterable, marked
 from rf_platform.features.lineage import LINEAGE
 from rf_platform.interrupts import held
 from rf_platform.locks import claimed, sole
 from rf_platform.registry import BundleRecord, Registry, RunRecord, RunStatus, fetched, published
 from rf_serving.bundle.reranker import write_reranker
-from rf_serving.index import ApproximateIndex, VectorIndex, choose_kind, recall_against_exact, tune
+from rf_serving.index import ApproximateIndex, VectorIndex, build_index, choose_kind, recall_against_exact, tune
+from rf_serving.index.points import Points, pushed_fields
 from rf_training.config import TrainConfig
 from rf_training.fold_in.fitting import fold_in_of
 from rf_training.fold_in.population import held_out_queries
@@ -96,7 +98,8 @@ def build_bundle(
         NotFoundError: there is no such run, or its dataset is gone.
         UsageError: the run is not completed, the name is taken or not usable, or there is no such kind of index.
         CorruptError: the run has no checkpoint, or a re-ranker that cannot be read or belongs to other towers.
-        ConfigError: RF_SIGNING_KEY is no key.
+        ConfigError: RF_SIGNING_KEY is no key, or RF_INDEX_URL is not set.
+        IndexAwayError: the engine that is to hold the index does not answer.
         RunError: the model or the re-ranker gives numbers that are not finite, or the index misses ``min_recall``.
     """
     options = options or IndexOptions()
@@ -136,7 +139,9 @@ def _build(
         if not np.isfinite(vectors_ND).all():
             raise RunError(f"the item tower of run '{record.name}' gives vectors that are not finite; train it again")
         progress.advance(note="items encoded")
-        index = choose_kind(options.kind, len(vectors_ND)).build(vectors_ND)
+        index = build_index(choose_kind(options.kind, len(vectors_ND)), vectors_ND, lambda: _points(dataset))
+        discard = claim.enter_context(ExitStack())
+        discard.callback(index.discard)
         measured = _tuned(index, vectors_ND, held_out_queries(scorer, dataset), options)
         described = {"kind": index.kind, **index.settings, **measured}
         progress.advance(note="indexed")
@@ -188,6 +193,7 @@ def _build(
                     metrics=metrics,
                 )
                 listed = True
+                discard.pop_all()
         except BaseException as error:
             # An interrupt may come when it has its name already; a failure before that is of what had the name.
             if not listed and (published or isinstance(error, KeyboardInterrupt)):
@@ -203,6 +209,20 @@ def catalog(dataset: Dataset) -> pa.Table:
     """Return the newest state of every item in index row order: its id, and features and display fields by full name."""
     columns = [dataset.spec.item.join_key, *(f.name for f in dataset.spec.carried("item"))]
     return dataset.items.select(columns).take(dataset.current_items)
+
+
+def _points(dataset: Dataset) -> Points:
+    """Return the items of a dataset with what filters ask about, for a search engine."""
+    items, dtypes, markers = catalog(dataset), filterable(dataset.spec), marked(dataset.spec)
+    fields = pushed_fields({name: dtype for name, dtype in dtypes.items() if name in items.column_names})
+    return Points(
+        ids=items[dataset.spec.item.join_key].to_pylist(),
+        fields=fields,
+        columns={
+            each.feature: compared_values(items[each.feature], each.dtype, markers=each.feature in markers)
+            for each in fields
+        },
+    )
 
 
 def _free_name(registry: Registry, run: str, directory: Path, claim: ExitStack) -> str:

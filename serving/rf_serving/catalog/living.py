@@ -42,7 +42,7 @@ def search_living(
     asked = k * total // alive + _SLACK
     for _ in range(1 if index.exact else _TRIES):
         asked = min(asked, k + total - alive)
-        found = _living(index.search(queries_BD, asked), live_mask_N, k)
+        found = living(index.search(queries_BD, asked), live_mask_N, k)
         if (found.rows[:, -1] != NO_ROW).all():
             return found
         asked *= 2
@@ -51,7 +51,7 @@ def search_living(
     return found
 
 
-def _living(found: Found, live_mask_N: npt.NDArray[np.bool_], k: int) -> Found:
+def living(found: Found, live_mask_N: npt.NDArray[np.bool_], k: int) -> Found:
     """Keep the ``k`` best that live, :data:`NO_ROW` where there are fewer."""
     living = (found.rows != NO_ROW) & live_mask_N[found.rows]
     order = np.argsort(~living, axis=1, kind="stable")[:, :k]

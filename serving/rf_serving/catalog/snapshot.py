@@ -17,9 +17,9 @@ from rf_platform.features.seen import Ids
 from rf_serving.bundle.served import ServedBundle
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.item_schema import Values
-from rf_serving.catalog.living import search_living
+from rf_serving.catalog.living import living, search_living
 from rf_serving.catalog.mem_segment import DeltaView
-from rf_serving.index import Found
+from rf_serving.index import Found, MilvusIndex
 from rf_serving.index.vector_index import NO_ROW
 
 _ROWS_AT_ONCE = 65_536
@@ -210,6 +210,21 @@ class CatalogSnapshot:
         base = self.base
         live_mask_N = self.live_mask_N[: base.rows]
         found = search_living(base.index, base.vectors_ND, live_mask_N, self.alive_base, queries_BD, k)
+        return self._with_delta(found, queries_BD, k)
+
+    def search_where(self, queries_BD: npt.NDArray[np.float32], k: int, expression: str) -> Found:
+        """Return about the ``k`` best living rows [B, K]: of the base those that an engine lets pass, of those behind it any.
+
+        Args:
+            queries_BD: what is searched with.
+            k: rows wanted.
+            expression: the filter in the language of the engine that the base's index is in.
+        """
+        assert isinstance(self.base.index, MilvusIndex)
+        found = self.base.index.search_where(queries_BD, k, expression)
+        return self._with_delta(living(found, self.live_mask_N[: self.base.rows], k), queries_BD, k)
+
+    def _with_delta(self, found: Found, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
         if self.delta is None or self.alive == self.alive_base:
             return found
         live = self._search_delta(queries_BD, k)

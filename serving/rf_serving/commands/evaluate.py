@@ -23,9 +23,9 @@ LEAST_KEPT = 0.99
 
 
 def _kinds() -> list[str]:
-    from rf_serving.index import INDEX_KINDS
+    from rf_serving.index import LOCAL_KINDS
 
-    return list(INDEX_KINDS)
+    return list(LOCAL_KINDS)
 
 
 @app.command(cls=listing(kinds=_kinds))
@@ -80,7 +80,7 @@ def evaluate(
     from rf_platform.files import check_output_file, replace_text
     from rf_platform.registry import Registry
     from rf_serving.bundle.build import IndexOptions
-    from rf_serving.index import ApproximateIndex, choose_kind, tune
+    from rf_serving.index import LOCAL_KINDS, ApproximateIndex, choose_kind, tune
     from rf_serving.search.index_scorer import IndexScorer
     from rf_training.baselines import BESIDE_EVERY_RUN, Popularity, TrainingData, compare
     from rf_training.config import TrainConfig
@@ -101,7 +101,7 @@ def evaluate(
     registry = Registry.of(settings)
     record = completed_run(settings, run)
     dataset = open_run_dataset(registry, record)
-    kind = choose_kind(index, len(dataset.item_ids), option="--index")
+    kind = choose_kind(index, len(dataset.item_ids), option="--index", kinds=LOCAL_KINDS)
     model = ModelScorer(load_run_model(record, dataset.encoder, device), dataset)
     asked = Split.TEST if split == "test" else Split.VALIDATION
     if arrivals:

@@ -7,6 +7,9 @@ import typer
 from rf_platform.cli.options import Json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from rf_platform.registry import Registry
     from rf_platform.registry.retention import Removal, Retention
 
@@ -31,7 +34,8 @@ def gc(
     this host has open (`rf serve --bundle`, `rf batch`), and the runs and datasets of all bundles that stay. A run that a process
     is training stays. The registry remembers what was removed: metrics and history stay. First users of items, which move the
     items' vectors while these are served, go when they are as old and no bundle that stays counts them any more: its training
-    has met them. Files of the serving log go by an age and a size of their own, RF_LOG_DAYS and RF_LOG_MB.
+    has met them. What a bundle has in Milvus goes with it. Files of the serving log go by an age and a size of
+    their own, RF_LOG_DAYS and RF_LOG_MB.
 
     [bold]Examples[/]
 
@@ -54,8 +58,11 @@ def gc(
     log = ServingParts(settings.workspace.serving_log)
     served = log.expired(days=settings.log_days, megabytes=settings.log_mb, now_us=now_us())
     told = {**removal.to_dict(), "logs": [{"name": part.path.name, "bytes": part.bytes} for part in served]}
+    collections = _collections(bundle.path for bundle in removal.bundles)
     if not dry_run:
         remove(registry, removal)
+        for collection in collections:
+            _drop(collection)
         log.remove(served)
     first_users = _forget(registry, removal, retention, dry_run=dry_run)
     if as_json:
@@ -75,6 +82,32 @@ def gc(
         say(f"{count} of {settings.workspace.root}, {total} in all")
     elif not first_users:
         say(f"nothing to remove in {settings.workspace.root}: all is in use or recent")
+
+
+def _collections(bundles: "Iterable[Path]") -> list[str]:
+    """Return the collections of a search engine that hold the indexes of bundles."""
+    from rf_platform.bundle import read_manifest
+    from rf_platform.errors import RfError
+
+    found = []
+    for bundle in bundles:
+        try:
+            found.append((read_manifest(bundle).index.model_extra or {}).get("collection"))
+        except RfError:  # a bundle that cannot be read names nothing
+            continue
+    return [each for each in found if each]
+
+
+def _drop(collection: str) -> None:
+    """Remove a collection, or say that it stays."""
+    from rf_platform.cli.console import warn
+    from rf_platform.errors import RfError
+    from rf_serving.index.milvus_server import Collection, MilvusServer
+
+    try:
+        Collection(MilvusServer.configured(), collection).drop()
+    except RfError as error:
+        warn(f"collection {collection} stays: {error}")
 
 
 def _forget(registry: "Registry", removal: "Removal", retention: "Retention", *, dry_run: bool) -> int:

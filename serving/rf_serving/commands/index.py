@@ -29,7 +29,9 @@ def build(
     ] = None,
     kind: Annotated[
         str,
-        typer.Option(help="One of {kinds}, or auto: exact up to 100,000 items, ivf-pq above."),
+        typer.Option(
+            help="One of {kinds}, or auto: exact up to 100,000 items, ivf-pq above. milvus needs RF_INDEX_URL."
+        ),
     ] = "auto",
     recall: Annotated[
         float,

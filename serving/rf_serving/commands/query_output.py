@@ -10,6 +10,7 @@ from rich.table import Table
 from rf_platform.cli.console import out_console, print_json, say
 from rf_protos.v1.explanation_pb2 import Explanation, FeatureCause, Reason, RuleCause
 from rf_protos.v1.retrieval_pb2 import (
+    DEGRADED_INDEX_SILENT,
     DEGRADED_STORE_BEHIND,
     DEGRADED_STORE_FOREIGN,
     DEGRADED_STORE_SILENT,
@@ -32,6 +33,7 @@ _REASONS: dict["DegradedReason", str] = {
     DEGRADED_STORE_SILENT: "the online store did not answer in time; {subject} is answered without features",
     DEGRADED_STORE_BEHIND: "the online store lost events, which are applied again; what is known of {subject} may lack some",
     DEGRADED_STORE_UNLOADED: "the online store lost what was materialised, and has to be loaded again",
+    DEGRADED_INDEX_SILENT: "the search engine does not answer; these are the most popular items",
     DEGRADED_STORE_FOREIGN: "the online store does not fit the event log; `rf doctor` says what to do",
 }
 _ORDERS = {RERANK_EXACT: "ordered by exact dot products", RERANK_LIME: "ordered by the re-ranker"}

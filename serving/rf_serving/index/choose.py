@@ -1,6 +1,6 @@
 """Choice of the index for a catalog."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,25 @@ from rf_serving.index.device import find_device
 from rf_serving.index.exact import ExactIndex
 from rf_serving.index.hnsw import HnswIndex
 from rf_serving.index.ivf_pq import IvfPqIndex
+from rf_serving.index.milvus import MilvusIndex
+from rf_serving.index.points import Points
 from rf_serving.index.vector_index import VectorIndex
 
-INDEX_KINDS: dict[str, type[VectorIndex]] = {index.kind: index for index in (ExactIndex, HnswIndex, IvfPqIndex)}
-"""All kinds by name: what options, help texts, bundles and benchmarks choose from."""
+INDEX_KINDS: dict[str, type[VectorIndex]] = {
+    index.kind: index for index in (ExactIndex, HnswIndex, IvfPqIndex, MilvusIndex)
+}
+"""All kinds by name: what options, help texts and bundles choose from."""
+LOCAL_KINDS = {name: index for name, index in INDEX_KINDS.items() if not index.remote}
+"""Those that need no other machine: what evaluations and benchmarks choose from."""
 EXACT_LIMIT = 100_000
 """Largest catalog that ``auto`` scans: 1 ms a query for 64 dimensions on one core. Above, IVF-PQ answers sooner than HNSW at
 every recall, in a fifth of the memory, and is built in a twentieth of the time (docs/benchmarks.md); HNSW is taken by name
 only."""
 
 
-def choose_kind(asked: str, items: int, option: str = "--kind") -> type[VectorIndex]:
+def choose_kind(
+    asked: str, items: int, option: str = "--kind", kinds: Mapping[str, type[VectorIndex]] = INDEX_KINDS
+) -> type[VectorIndex]:
     """Return the index that an option asks for: a kind by name, or by the size of the catalog for ``auto``.
 
     Raises:
@@ -30,9 +38,16 @@ def choose_kind(asked: str, items: int, option: str = "--kind") -> type[VectorIn
     """
     if asked == "auto":
         return ExactIndex if items <= EXACT_LIMIT else IvfPqIndex
-    if asked not in INDEX_KINDS:
-        raise UsageError(f"{option}={asked!r} is no kind of index; choose auto, {', '.join(INDEX_KINDS)}")
-    return INDEX_KINDS[asked]
+    if asked not in kinds:
+        raise UsageError(f"{option}={asked!r} is no kind of index; choose auto, {', '.join(kinds)}")
+    return kinds[asked]
+
+
+def build_index(
+    kind: type[VectorIndex], vectors_ND: npt.NDArray[np.float32], points: Callable[[], Points]
+) -> VectorIndex:
+    """Build an index; what an engine needs to know of the items besides is asked for only where there is one."""
+    return kind.build_points(vectors_ND, points()) if issubclass(kind, MilvusIndex) else kind.build(vectors_ND)
 
 
 def open_index(

@@ -1,8 +1,9 @@
 """The exact index: every item is scored.
 
-Shapes: N items, B queries, K results, D width.
+Shapes: N items, B queries, S candidates, K results, D width.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from rf_serving.index.device import DeviceSearch
+from rf_serving.index.device import MOST_RESULTS, DeviceSearch
 from rf_serving.index.faiss_library import building, faiss, searching
 from rf_serving.index.vector_index import Found, VectorIndex, as_matrix
 
@@ -27,6 +28,31 @@ def exact_search(vectors_ND: npt.NDArray[np.float32], queries_BD: npt.NDArray[np
     with searching():
         scores, rows = faiss.knn(queries_BD, vectors_ND, k, metric=faiss.METRIC_INNER_PRODUCT)
     return Found(rows=rows, scores=scores)
+
+
+def best_of(
+    vectors_ND: npt.NDArray[np.float32],
+    queries_BD: npt.NDArray[np.float32],
+    rows_BS: npt.NDArray[np.int64],
+    k: int,
+) -> Found:
+    """Return the ``k`` best of each query's candidates [B, K] by their dot products; ``NO_ROW`` ends a list of candidates."""
+    queries, dim = queries_BD.shape
+    found = Found(np.empty((queries, k), np.int64), np.empty((queries, k), np.float32))
+    faiss.knn_inner_products_by_idx(
+        faiss.swig_ptr(queries_BD),
+        faiss.swig_ptr(vectors_ND),
+        faiss.swig_ptr(rows_BS),
+        dim,
+        queries,
+        len(vectors_ND),
+        rows_BS.shape[1],
+        k,
+        faiss.swig_ptr(found.scores),
+        faiss.swig_ptr(found.rows),
+        rows_BS.shape[1],
+    )
+    return found
 
 
 class ExactIndex(VectorIndex):
@@ -64,6 +90,11 @@ class ExactIndex(VectorIndex):
     def on_device(self) -> bool:
         """Whether a CUDA device searches."""
         return self._device is not None
+
+    @property
+    def most_results(self) -> float:
+        """Most results of a device; the CPU scans for more."""
+        return MOST_RESULTS if self.on_device else math.inf
 
     def search(self, queries_BD: npt.NDArray[np.float32], k: int) -> Found:
         """Return the ``k`` best rows of each query, [B, K] with K = min(k, N)."""

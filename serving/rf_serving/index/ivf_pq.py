@@ -18,7 +18,8 @@ import numpy.typing as npt
 from rf_platform.cli.console import track
 from rf_platform.errors import CorruptError
 from rf_serving.index.approximate import ApproximateIndex, Effort, Efforts
-from rf_serving.index.device import DeviceSearch, empty_codes, padded_to
+from rf_serving.index.device import MOST_RESULTS, DeviceSearch, empty_codes, padded_to
+from rf_serving.index.exact import best_of
 from rf_serving.index.faiss_library import building, faiss, read_faiss, searching, writing
 from rf_serving.index.mapped_lists import attach_lists, lists_path, write_detached, write_lists
 from rf_serving.index.two_level import Nearest, centroids, settled
@@ -118,7 +119,7 @@ class IvfPqIndex(ApproximateIndex):
 
     def search_with(self, queries_BD: npt.NDArray[np.float32], k: int, effort: Effort) -> Found:
         """Return the ``k`` best rows of the short list, by their exact scores."""
-        return _best_of(self._vectors_ND, queries_BD, self.candidates(queries_BD, effort), k)
+        return best_of(self._vectors_ND, queries_BD, self.candidates(queries_BD, effort), k)
 
     def candidates(self, queries_BD: npt.NDArray[np.float32], effort: Effort) -> npt.NDArray[np.int64]:
         """Return the short list by the codes' scores."""
@@ -158,6 +159,11 @@ class IvfPqIndex(ApproximateIndex):
     def on_device(self) -> bool:
         """Whether a CUDA device searches."""
         return self._device is not None
+
+    @property
+    def most_results(self) -> float:
+        """Most results of a device; the CPU scans for more."""
+        return MOST_RESULTS if self.on_device else math.inf
 
     def probes(self, k: int) -> Sequence[int]:
         """Return numbers of lists, up to all: powers of two and what lies half-way."""
@@ -260,28 +266,3 @@ def _probing(probes: int) -> Any:
 def _padded_width(width: int) -> int:
     """Return the width with the zeros that make it an even number of parts: FAISS reads two codes from a byte."""
     return -(-width // (2 * PART_WIDTH)) * 2 * PART_WIDTH
-
-
-def _best_of(
-    vectors_ND: npt.NDArray[np.float32],
-    queries_BD: npt.NDArray[np.float32],
-    rows_BS: npt.NDArray[np.int64],
-    k: int,
-) -> Found:
-    """Return the ``k`` best of each query's candidates [B, K] by their dot products; ``NO_ROW`` ends a list of candidates."""
-    queries, dim = queries_BD.shape
-    found = Found(np.empty((queries, k), np.int64), np.empty((queries, k), np.float32))
-    faiss.knn_inner_products_by_idx(
-        faiss.swig_ptr(queries_BD),
-        faiss.swig_ptr(vectors_ND),
-        faiss.swig_ptr(rows_BS),
-        dim,
-        queries,
-        len(vectors_ND),
-        rows_BS.shape[1],
-        k,
-        faiss.swig_ptr(found.scores),
-        faiss.swig_ptr(found.rows),
-        rows_BS.shape[1],
-    )
-    return found

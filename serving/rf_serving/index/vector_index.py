@@ -3,6 +3,7 @@
 Shapes: N items, B queries, K results, D width.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,8 @@ class VectorIndex(ABC):
     """Name in charts."""
     exact: ClassVar[bool]
     """Whether the result is always the true one."""
+    remote: ClassVar[bool] = False
+    """Whether another machine searches, so that a search waits for the network and may fail."""
 
     def __init__(self, vectors_ND: npt.NDArray[np.float32]) -> None:
         self._vectors_ND = as_matrix(vectors_ND)
@@ -74,7 +77,7 @@ class VectorIndex(ABC):
 
         Raises:
             CorruptError: the queries are not as wide as the rows.
-            UnavailableError: the device, or the memory for the search, is gone.
+            UnavailableError: the device, the memory for the search, or the machine that searches is gone.
             RunError: FAISS refuses the search for another reason.
         """
 
@@ -95,6 +98,14 @@ class VectorIndex(ABC):
                 f"bundle; build the bundle again"
             )
         return queries_BD
+
+    def discard(self) -> None:  # noqa: B027
+        """Remove what there is of the index outside of its file; nothing, for most kinds."""
+
+    @property
+    def most_results(self) -> float:
+        """Most results at the usual cost; more are scanned for."""
+        return math.inf
 
     @property
     def on_device(self) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rf_platform.errors import ConfigError, UsageError
+from rf_platform.features.compared import filterable
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.policies import AllOf, AnyOf, Boost, Condition, ListDefinition, Not, Placement, Policy, read_policy
 from rf_platform.policies.sources import SIMILAR
@@ -13,7 +14,7 @@ from rf_protos.v1.filter_pb2 import Predicate
 from rf_serving.event_counts import CountOf, FirstOf
 from rf_serving.lists import ListQuery
 from rf_serving.search.condition import Clause
-from rf_serving.search.filter_reader import FilterLimits, FilterReader, filterable
+from rf_serving.search.filter_reader import FilterLimits, FilterReader
 from rf_serving.search.written import predicate_of
 from rf_serving.wire.ids import parse_id
 from rf_serving.wire.values import suggestion

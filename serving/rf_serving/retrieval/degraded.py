@@ -1,11 +1,11 @@
-"""Degraded answers: without the features of a user, which cannot be read."""
+"""Degraded answers: without the features of a user, which cannot be read, or without the engine that holds the index."""
 
 from itertools import islice
 
 import numpy as np
 
-from rf_platform.errors import DataError
-from rf_protos.v1.retrieval_pb2 import DEGRADED_STORE_SILENT, SearchPlan
+from rf_platform.errors import DataError, IndexAwayError
+from rf_protos.v1.retrieval_pb2 import DEGRADED_INDEX_SILENT, DEGRADED_STORE_SILENT, DegradedReason, SearchPlan
 from rf_serving.policies import CompiledPlacement
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Answer, Query
@@ -23,13 +23,19 @@ def degraded_answer(engine: Engine, query: Query, watch: StageTimer, rules: Comp
     if listed or engine.bundle.spec.inputs("user") or engine.bundle.popularity_N is None:
         try:
             return engine.rank(UserFeatures(), query, watch, degraded=DEGRADED_STORE_SILENT, rules=rules)
-        except DataError:
+        except (DataError, IndexAwayError):
             if engine.bundle.popularity_N is None:
                 raise
     return popular_answer(engine, query, watch, rules)
 
 
-def popular_answer(engine: Engine, query: Query, watch: StageTimer, rules: CompiledPlacement | None = None) -> Answer:
+def popular_answer(
+    engine: Engine,
+    query: Query,
+    watch: StageTimer,
+    rules: CompiledPlacement | None = None,
+    reason: "DegradedReason" = DEGRADED_STORE_SILENT,
+) -> Answer:
     """Answer with the eligible items that most events of the training split have; the score is their share of these.
 
     Raises:
@@ -69,5 +75,18 @@ def popular_answer(engine: Engine, query: Query, watch: StageTimer, rules: Compi
         sequence=catalog.sequence,
         seconds=watch.seconds,
         begins=watch.begins,
-        degraded=DEGRADED_STORE_SILENT,
+        degraded=reason,
     )
+
+
+def indexless_answer(
+    engine: Engine, query: Query, watch: StageTimer, rules: CompiledPlacement | None, error: IndexAwayError
+) -> Answer:
+    """Answer by popularity while the engine that holds the index is away.
+
+    Raises:
+        IndexAwayError: the bundle does not know the popularity of its items.
+    """
+    if engine.bundle.popularity_N is None:
+        raise error
+    return popular_answer(engine, query, watch, rules, DEGRADED_INDEX_SILENT)

@@ -3,6 +3,7 @@
 Shapes: N rows of the catalog, B requests, D width.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -114,9 +115,10 @@ class Engine:
         )
         self._sources = CandidateSources(self._similar, Lists(self._eligibility, counted))
         # An approximate index is asked because it is quick; how quick, is measured badly as long as its pages are not in memory.
+        # One of another machine is waited for, never by the event loop.
         index = snapshot.base.index
         scans = index.exact and not index.on_device
-        self._scan_seconds = costs.exact(snapshot.alive, snapshot.rows) if scans else 0.0
+        self._scan_seconds = costs.exact(snapshot.alive, snapshot.rows) if scans else math.inf if index.remote else 0.0
 
     def rank(
         self,
@@ -358,6 +360,7 @@ class Engine:
             eligible=self._eligibility.of(catalog, read.filter),
             seen=read.seen,
             filtered=read.filter != _NO_FILTER,
+            where=read.filter.where if read.filter.allow is None else frozenset(),
         )
 
     def _answer(

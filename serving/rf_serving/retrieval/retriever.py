@@ -1,6 +1,7 @@
 """The stages put together: fetch features, then let the engine encode, search, filter and re-rank; and explain.
 
-Where the features cannot be read, the answer is degraded. Explanations are made within a budget, beside the answers of others.
+Where the features cannot be read, or the engine that holds the index is away, the answer is degraded. Explanations are made
+within a budget, beside the answers of others.
 """
 
 import asyncio
@@ -11,10 +12,10 @@ from functools import partial
 from threading import Lock
 from time import perf_counter
 
-from rf_platform.errors import CorruptError, DataError, UnavailableError
+from rf_platform.errors import CorruptError, DataError, IndexAwayError, UnavailableError
 from rf_protos.v1.retrieval_pb2 import DEGRADED_REASON_UNSPECIFIED, DEGRADED_STORE_SILENT, DegradedReason, Session
 from rf_serving.bundle.served import ServedBundle
-from rf_serving.retrieval.degraded import degraded_answer
+from rf_serving.retrieval.degraded import degraded_answer, indexless_answer
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.explaining import Explaining
 from rf_serving.retrieval.inline_batcher import InlineBatcher, QuickJob
@@ -96,7 +97,8 @@ class Retriever:
         Raises:
             UsageError, DataError: a session's field is wrong.
             ConfigError: the query asks for a re-ranker, and the bundle has none.
-            UnavailableError: the online store cannot be read in time, and the answer is not to be degraded.
+            UnavailableError: the online store cannot be read in time, or the engine with the index does not answer, and the
+                answer is not to be degraded.
             CorruptError: a user's stored features cannot be used.
         """
         routing = self.routing
@@ -149,6 +151,11 @@ class Retriever:
                 answer = await self._batcher.rank(engine, ask)
                 assert ask.features is not None
                 features = ask.features
+        except IndexAwayError as error:
+            if not degrade:
+                raise
+            without = partial(indexless_answer, engine, query, watch, rules, error)
+            return await self._explained(engine, query, await self._batcher.call(without), watch)
         except UnavailableError:
             if not degrade:
                 raise

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
+from rf_platform.features.compared import compared_values
 from rf_platform.features.dtype import Dtype
-from rf_platform.features.vocabulary import without_markers
 from rf_serving.search.condition import Clause, Condition, Operator, Value
 from rf_serving.search.value_codes import ValueCodes
 
@@ -185,32 +185,7 @@ class FeatureColumn:
 
     def _column(self) -> pa.Array:
         """Return the values as they are compared, null where they are missing."""
-        column = self._read().combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = pa.array([], column.type) if column.num_chunks == 0 else column.chunk(0)
-        if self._dtype.is_time:
-            column = column.cast(self._dtype.arrow)  # of whatever unit they are
-        column = column.cast(self._dtype.arrow_plain)
-        return _lists_of(column, self._plain(column.flatten())) if self._dtype.is_list else self._plain(column)
-
-    def _plain(self, values: pa.Array) -> pa.Array:
-        if pa.types.is_floating(values.type):
-            # -0.0 + 0.0 is 0.0: there is one zero.
-            values = pc.add(values, pa.scalar(0.0, values.type))
-            return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-        return without_markers(values) if self._markers else values
-
-
-def _lists_of(column: pa.Array, values: pa.Array) -> pa.Array:
-    """Return the lists of ``column`` with other ``values``, without those that are null."""
-    if not values.null_count and not column.null_count:
-        return column
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    known = values.is_valid().to_numpy(zero_copy_only=False)
-    row_of_value = np.repeat(np.arange(len(column)), lengths)
-    counts = np.bincount(row_of_value[known], minlength=len(column))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values.drop_null())
+        return compared_values(self._read(), self._dtype, markers=self._markers)
 
 
 def are_among(rows: npt.NDArray[np.int64], rising: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """Costs of the search plans on this machine with this catalog: measured when it is opened, in a few milliseconds.
 
-A search on a CUDA device hardly takes time of the CPU: the request waits for it, and the wait is what it costs.
+A search on a CUDA device or another machine hardly takes time of the CPU: the request waits for it, and the wait is what it
+costs.
 
 Shapes: D width.
 """
@@ -16,7 +17,6 @@ import faiss
 import numpy as np
 
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.index.device import MOST_RESULTS
 from rf_serving.search.scan import Best
 
 GATHERED = 4096
@@ -33,7 +33,7 @@ _LEAST_SECONDS = 1e-7
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCosts:
-    """Seconds of one query on one thread: of its CPU, or of waiting for a device."""
+    """Seconds of one query on one thread: of its CPU, or of waiting for a device or another machine."""
 
     gathered: float
     """Per row that is gathered and scored."""
@@ -43,7 +43,8 @@ class SearchCosts:
     """Of a search of the index: number of results and seconds, rising; empty for one that scans the vectors itself, and without
     anything to search."""
     deepest: float = math.inf
-    """Most results that the index gives at this cost: a device gives no more than some, and the CPU scans in its place."""
+    """Most results that the index gives at this cost: a device or an engine gives no more than some, and the CPU
+    scans in its place."""
 
     @classmethod
     def measure(cls, catalog: CatalogSnapshot) -> Self:
@@ -75,16 +76,17 @@ class SearchCosts:
             Best(TAKEN).offer(0, scores)
 
         index: list[tuple[int, float]] = []
-        on_device = catalog.base.index.on_device
-        if on_device or not catalog.base.index.exact:
+        searched = catalog.base.index
+        waits = searched.on_device or searched.remote
+        if waits or not searched.exact:
             for depth in sorted({min(depth, catalog.rows) for depth in DEPTHS}):
                 searches = [partial(catalog.search, query_1D, depth) for query_1D in queries_BD[:, None]]
-                index.append((depth, _least(searches, perf_counter if on_device else thread_time)))
+                index.append((depth, _least(searches, perf_counter if waits else thread_time)))
         return cls(
             gathered=_least([gather] * REPEATS) / len(rows),
             scanned=_least([scan] * REPEATS) / len(block_ND),
             index=tuple(index),
-            deepest=MOST_RESULTS if on_device else math.inf,
+            deepest=searched.most_results,
         )
 
     @property

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rf_platform.features.compared import filterable, marked
 from rf_platform.features.spec import FeatureSpec
 from rf_serving.catalog.base_segment import BaseSegment
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.search.columns import MASK_BYTES, ItemColumns, are_among
 from rf_serving.search.condition import Clause, ItemFilter
-from rf_serving.search.filter_reader import filterable
 from rf_serving.search.value_codes import NO_VALUE
 
 NO_ROWS: npt.NDArray[np.int64] = np.zeros(0, np.int64)
@@ -104,7 +104,7 @@ class Eligibility:
 
     def __init__(self, spec: FeatureSpec) -> None:
         self._dtypes = filterable(spec)
-        self._marked = frozenset(f.name for f in spec.carried("item") if f.kind in ("categorical", "multi"))
+        self._marked = marked(spec)
         self._lock = RLock()
         self._bases: list[_Base] = []
         self._delta: tuple[Any, ItemColumns] | None = None

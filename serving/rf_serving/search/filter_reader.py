@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from rf_platform.errors import UsageError
-from rf_platform.features.dtype import ELEMENTS, Dtype
+from rf_platform.features.compared import filterable
+from rf_platform.features.dtype import Dtype
 from rf_platform.features.field_rule import FieldRule, UnfitError
 from rf_platform.features.spec import FeatureSpec, IdType
 from rf_platform.literals import PLAIN, Writing, read_number, read_whole
@@ -124,12 +125,6 @@ class FilterReader:
             said = "none is given" if given.operator == 0 else f"{name or given.operator} does not fit"
             raise UsageError(f"{path}.operator: {said}; {given.feature} is {dtype}: use {', '.join(allowed)}")
         return Operator(name)
-
-
-def filterable(spec: FeatureSpec) -> dict[str, Dtype]:
-    """Return the dtype of every item feature and display field that filters can ask about, by full name."""
-    fields = (f for f in spec.carried("item") if f.role != "label")
-    return {f.name: f.type for f in fields if f.type.element in ELEMENTS}
 
 
 def operators(dtype: Dtype) -> tuple[Operator, ...]:

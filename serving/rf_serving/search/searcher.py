@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from rf_protos.v1.retrieval_pb2 import SearchPlan
 from rf_serving.catalog.snapshot import CatalogSnapshot
-from rf_serving.index import Found
+from rf_serving.index import Found, MilvusIndex
 from rf_serving.index.vector_index import NO_ROW
 from rf_serving.search.columns import are_among
+from rf_serving.search.condition import Clause
 from rf_serving.search.costs import SearchCosts
 from rf_serving.search.depths import ENOUGH, depth_of, depths, search_deeper
 from rf_serving.search.eligibility import Eligible, Passing
+from rf_serving.search.pushed_filter import expression_of
 from rf_serving.search.scan import scan_passing
 
 OVERFETCH = 4
@@ -41,6 +43,8 @@ class Search:
     """Rows that are left out, because the user has seen them."""
     filtered: bool
     """Whether the request has a filter."""
+    where: frozenset[Clause] = frozenset()
+    """The filter, as far as an engine can be told; empty where it cannot."""
 
     @cached_property
     def excluded(self) -> npt.NDArray[np.int64]:
@@ -64,6 +68,8 @@ class _Plan:
     """Rows among those that pass which must not be returned."""
     depths: tuple[int, ...] = ()
     """Results to ask of the index, one after the other until enough are left; none for an exact search among what passes."""
+    expression: str | None = None
+    """The filter, for an engine that filters itself."""
 
     @property
     def needed(self) -> int:
@@ -81,8 +87,8 @@ class Searcher:
 
     Without a filter the index is asked. With one, either every item that passes is scored, or an index that is approximate or on
     a CUDA device is asked for more items than needed and what does not pass is dropped, whichever costs less; where too few are
-    left, every item that passes is scored after all. So a filter never costs more than twice the exact search, and never makes an
-    answer short.
+    left, every item that passes is scored after all. An engine that holds the index is told the filter, and drops by itself. So a
+    filter never costs more than twice the exact search, and never makes an answer short.
     """
 
     def __init__(self, costs: SearchCosts) -> None:
@@ -95,7 +101,22 @@ class Searcher:
         whole = SearchPlan.EXACT if catalog.base.index.exact else SearchPlan.APPROXIMATE
 
         def search(numbers: list[int], depth: int) -> Found:
-            return catalog.search(np.stack([searches[number].query_D for number in numbers]), depth)
+            by_expression: dict[str | None, list[int]] = defaultdict(list)
+            for place, number in enumerate(numbers):
+                by_expression[plans[number].expression].append(place)
+            found = Found(np.full((len(numbers), depth), NO_ROW, np.int64), np.zeros((len(numbers), depth), np.float32))
+            for expression, places in by_expression.items():
+                queries_BD = np.stack([searches[numbers[place]].query_D for place in places])
+                some = (
+                    catalog.search(queries_BD, depth)
+                    if expression is None
+                    else catalog.search_where(queries_BD, depth, expression)
+                )
+                if len(by_expression) == 1:
+                    return some
+                found.rows[places, : some.rows.shape[1]] = some.rows
+                found.scores[places, : some.rows.shape[1]] = some.scores
+            return found
 
         def take(numbers: list[int], found: Found) -> Iterator[bool]:
             for number, rows, scores in zip(numbers, found.rows, found.scores, strict=True):
@@ -112,6 +133,10 @@ class Searcher:
         plan = _Plan(number, search, search.excluded)
         if not search.filtered:
             plan.depths = depths(search.k, len(plan.excluded))
+        elif (expression := self._pushed(catalog, search)) is not None and plan.wanted > 0:
+            depth = depth_of(min(plan.needed, max(2 * search.k, ENOUGH)))
+            if self.costs.approximate(depth) < self.costs.exact(search.eligible.passing.count, catalog.rows):
+                plan.depths, plan.expression = (depth,), expression
         elif (catalog.base.index.on_device or not catalog.base.index.exact) and plan.wanted > 0:
             share = search.eligible.passing.count / catalog.alive
             most = min(plan.needed, max(2 * search.k, ENOUGH))
@@ -120,6 +145,11 @@ class Searcher:
             if depth < catalog.alive and self.costs.approximate(depth) < exact:
                 plan.depths = (depth,)
         return plan
+
+    def _pushed(self, catalog: CatalogSnapshot, search: Search) -> str | None:
+        """Return a filter in the language of the index's engine; None where there is none, or it cannot say it."""
+        index = catalog.base.index
+        return expression_of(search.where, index.fields) if isinstance(index, MilvusIndex) and search.where else None
 
     def _scan(self, catalog: CatalogSnapshot, plans: list[_Plan]) -> list[tuple[_Plan, Found]]:
         by_passing: dict[Passing, list[_Plan]] = defaultdict(list)

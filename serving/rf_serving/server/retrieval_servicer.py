@@ -10,6 +10,7 @@ from rf_platform.features.spec import FeatureSpec
 from rf_platform.policies import SeenRule
 from rf_protos.v1 import retrieval_pb2
 from rf_protos.v1.retrieval_pb2 import (
+    DEGRADED_INDEX_SILENT,
     DEGRADED_STORE_SILENT,
     Rerank,
     RetrieveRequest,
@@ -59,7 +60,7 @@ class RetrievalServicer(RetrievalServiceServicer):
         answer = await self._retriever.retrieve(query)
         annotate(**_notes(request, answer, len(answer.items)))
         annotate_stages(answer.seconds, answer.begins)
-        path = "degraded" if answer.degraded == DEGRADED_STORE_SILENT else "full"
+        path = "degraded" if answer.degraded in (DEGRADED_STORE_SILENT, DEGRADED_INDEX_SILENT) else "full"
         self._observe(answer.bundle, path)
         if query.logged:
             # The features of a list of two bundles are those that the served one has read.

@@ -16,6 +16,7 @@ from rf_platform.registry.journal import CatalogJournal
 from rf_platform.serving_log import ServingParts
 from rf_platform.settings import Settings
 from rf_protos.v1 import retrieval_pb2
+from rf_serving.breaker import Breaker
 from rf_serving.catalog.metrics import CatalogMetrics
 from rf_serving.deployment.deployments import Deployments
 from rf_serving.deployment.loader import BundleLoader, record_to_serve
@@ -34,7 +35,6 @@ from rf_serving.server.options import ServeOptions
 from rf_serving.server.retrieval_servicer import retrieval_service
 from rf_serving.server.rpc import Service
 from rf_serving.serving_log import LogOptions, Recorder
-from rf_serving.user_features.breaker import Breaker
 from rf_serving.user_features.online_reader import OnlineReader
 
 _REASONS = {

@@ -19,8 +19,8 @@ import structlog
 
 from rf_platform.errors import RfError, UnavailableError
 from rf_protos.v1.retrieval_pb2 import DEGRADED_REASON_UNSPECIFIED, DegradedReason
+from rf_serving.breaker import Breaker
 from rf_serving.threads import busy_seconds, hand_over
-from rf_serving.user_features.breaker import Breaker
 from rf_serving.user_features.features import SeenRead, UserFeatures
 from rf_serving.user_features.fetcher import FeatureFetcher
 from rf_serving.user_features.online_rows import Row

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rf_serving.index import INDEX_KINDS, VectorIndex
+from rf_serving.index import INDEX_KINDS, LOCAL_KINDS, VectorIndex
 
 Rows = npt.NDArray[np.float32]
 Draw = Callable[..., Rows]
@@ -15,10 +15,12 @@ Draw = Callable[..., Rows]
 
 @pytest.fixture(params=list(INDEX_KINDS))
 def kind(request: pytest.FixtureRequest) -> type[VectorIndex]:
+    if INDEX_KINDS[request.param].remote:
+        request.getfixturevalue(request.param)
     return INDEX_KINDS[request.param]
 
 
-@pytest.fixture(params=[name for name, index in INDEX_KINDS.items() if not index.exact])
+@pytest.fixture(params=[name for name, index in LOCAL_KINDS.items() if not index.exact])
 def approximate(request: pytest.FixtureRequest) -> type[VectorIndex]:
     return INDEX_KINDS[request.param]
 

@@ -155,11 +155,11 @@ def test_a_moved_index_still_opens(kind: type[VectorIndex], clustered: Draw, tmp
     """A bundle is written beside its final name and renamed."""
     vectors = clustered(500)
     (tmp_path / "staging").mkdir()
-    kind.build(vectors).save(tmp_path / "staging" / "index.faiss")
+    index = kind.build(vectors)
+    index.save(tmp_path / "staging" / "index.faiss")
     (tmp_path / "staging").rename(tmp_path / "final")
-    assert open_index(kind.kind, tmp_path / "final" / "index.faiss", vectors).search(vectors[:5], 1).rows.tolist() == [
-        [row] for row in range(5)
-    ]
+    moved = open_index(kind.kind, tmp_path / "final" / "index.faiss", vectors, index.settings)
+    assert moved.search(vectors[:5], 1).rows.tolist() == [[row] for row in range(5)]
 
 
 def test_equal_rows_give_equal_files(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rf_platform.errors import CorruptError
-from rf_serving.index import IvfPqIndex, VectorIndex, open_index
+from rf_serving.index import LOCAL_KINDS, IvfPqIndex, VectorIndex, open_index
 from rf_serving.index.mapped_lists import lists_path
 
 Draw = Callable[..., np.ndarray]
@@ -39,6 +39,7 @@ for answer in (
 """
 
 
+@pytest.mark.parametrize("kind", LOCAL_KINDS.values(), ids=LOCAL_KINDS)
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads /proc")
 def test_two_processes_share_the_pages(kind: type[VectorIndex], clustered: Draw, tmp_path: Path) -> None:
     vectors = clustered(ITEMS, WIDTH)

@@ -21,11 +21,13 @@ import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
 
 from rf_platform.bundle import files, publish, read_manifest, write_manifest
+from rf_platform.features.compared import compared_values, marked
 from rf_platform.features.encode import FeatureEncoder
 from rf_platform.features.spec import FeatureSpec
 from rf_platform.interrupts import end_with_parent
 from rf_serving.catalog.item_schema import ItemSchema
-from rf_serving.index import INDEX_KINDS, ApproximateIndex, Efforts
+from rf_serving.index import INDEX_KINDS, ApproximateIndex, Efforts, MilvusIndex, VectorIndex
+from rf_serving.index.points import Points
 
 if TYPE_CHECKING:
     from rf_platform.bundle import BundleManifest
@@ -111,7 +113,11 @@ def compact(given: Path) -> None:
             _gather(base / files.ITEM_STATES, live_mask_N, given / LIVE_ITEM_STATES, staging / files.ITEM_STATES)
         _gather(base / SEQUENCES, live_mask_N, given / LIVE_SEQUENCES, staging / SEQUENCES)
         _write_items(base, live_mask_N, given / LIVE_ITEMS, staging / ITEMS, schema)
-        index = INDEX_KINDS[job.index_kind].build(vectors_ND)
+        kind = INDEX_KINDS[job.index_kind]
+        if issubclass(kind, MilvusIndex):
+            index: VectorIndex = _grown(kind, job, given, vectors_ND, staging / ITEMS, schema, spec)
+        else:
+            index = kind.build(vectors_ND)
         if isinstance(index, ApproximateIndex) and (tuned := Efforts.read({"efforts": job.index_efforts})):
             index.efforts = tuned
         index.save(staging / files.INDEX)
@@ -124,6 +130,35 @@ def compact(given: Path) -> None:
             metrics={"anchor": job.anchor},
             index={"kind": index.kind, **index.settings},
         )
+
+
+def _grown(
+    kind: type[MilvusIndex],
+    job: Job,
+    given: Path,
+    vectors_ND: npt.NDArray[np.float32],
+    items: Path,
+    schema: ItemSchema,
+    spec: FeatureSpec,
+) -> MilvusIndex:
+    """Write the changes into the collection of the base's index, and return the index of all rows in it."""
+    base = Path(job.base)
+    settings = read_manifest(base).index.model_dump()
+    before = kind.load(base / files.INDEX, np.load(base / files.VECTORS, mmap_mode="r"), settings)
+    live = schema.cast(pa.ipc.open_file(pa.memory_map(str(given / LIVE_ITEMS))).read_all())
+    ids = pa.ipc.open_file(pa.memory_map(str(items))).read_all()[schema.key].to_pylist()
+    was = [item for batch in _items(base) for item in batch.column(schema.key).to_pylist()]
+    remaining, markers = set(ids), marked(spec)
+    points = Points(
+        ids=live[schema.key].to_pylist(),
+        fields=before.fields,
+        columns={
+            each.feature: compared_values(live[each.feature], each.dtype, markers=each.feature in markers)
+            for each in before.fields
+        },
+        changes_N=np.load(given / LIVE_SEQUENCES),
+    )
+    return before.grown(vectors_ND, ids, points, [item for item in was if item not in remaining], job.sequence)
 
 
 def _gather(base: Path, live_mask_N: npt.NDArray[np.bool_], live: Path, target: Path) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""A circuit breaker: a store that keeps failing is left alone for a while, so that requests do not wait for it in vain."""
+"""Circuit breaker: a store or engine that keeps failing is left alone for a while, so that requests do not wait in vain."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class BreakerOptions:
 
 
 class Breaker:
-    """Circuit breaker of the online store; used from the event loop only.
+    """Circuit breaker of a store or engine; used from one thread only.
 
-    Closed: all requests read. Open: none does. Half-open: one request probes; its success closes the circuit.
+    Closed: all requests ask it. Open: none does. Half-open: one request probes; its success closes the circuit.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the store counts as down."""
+        """Whether what is asked counts as down."""
         return self._probe_at is not None
 
     def allows(self) -> bool:
-        """Return whether this request may read the store; while the circuit is open, it is then the probe."""
+        """Return whether this request may ask; while the circuit is open, it is then the probe."""
         if self._probe_at is None:
             return True
         now = self._clock()
@@ -57,14 +57,14 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """Note that the store answered in time."""
+        """Note that there was an answer in time."""
         self._failures, self._pause = 0, self._options.pause
         if self._probe_at is not None:
             self._probe_at = None
             self._changed(False)
 
     def failed(self) -> None:
-        """Note that it did not."""
+        """Note that there was none."""
         self._failures += 1
         if self._probe_at is not None:
             self._pause = min(2 * self._pause, self._options.longest_pause)
