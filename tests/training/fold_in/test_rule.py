@@ -7,7 +7,7 @@ import pytest
 
 from rf_platform.errors import CorruptError
 from rf_training.fold_in.fitting import best_prior
-from rf_training.fold_in.rule import PRIOR, Evidence, FoldIn, popularity_bias, unit
+from rf_training.fold_in.rule import PRIOR, PRIOR_BEFORE, RATE_PRIOR, Evidence, FoldIn, popularity_bias, unit
 
 WIDTH, ITEMS, USERS = 16, 60, 500
 RNG = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def test_one_user_moves_an_item_by_one_event_whatever_they_send() -> None:
     built_ND, trained = TRAINED_ND[:1].copy(), np.zeros(1, np.int64)
     moved_D, as_one_D, honest_D = (RULE.moved(built_ND, trained, each)[0] for each in (with_attack, one, without))
     assert np.array_equal(moved_D, as_one_D)
-    assert moved_D @ honest_D > 0.9
+    assert moved_D @ honest_D > 0.8
 
 
 def test_events_count_in_order_and_per_item() -> None:
@@ -107,7 +107,7 @@ def test_events_count_in_order_and_per_item() -> None:
 
 @pytest.mark.parametrize(("told_by_content", "trusts"), [(100.0, "content"), (0.0, "users")])
 def test_validation_says_what_content_is_worth(told_by_content: float, trusts: str) -> None:
-    """Forty new items of six users each: content that tells what users say weighs more than 5 users, noise less."""
+    """Forty new items of six users each: content that tells what users say weighs more than 2 users, noise no more."""
     rng = np.random.default_rng(4)
     target = np.repeat(np.arange(40), 6)
     true_ND = TRAINED_ND[:40]
@@ -115,7 +115,7 @@ def test_validation_says_what_content_is_worth(told_by_content: float, trusts: s
     built_ND = unit(told_by_content * true_ND + noise_ND)
     query_TD = unit(true_ND[target] + rng.normal(scale=0.3, size=(len(target), WIDTH)).astype(np.float32))
     found = best_prior(RULE, built_ND, target, query_TD)
-    assert found > PRIOR if trusts == "content" else found < PRIOR
+    assert found > PRIOR if trusts == "content" else found == PRIOR
 
 
 def test_a_rule_of_before_has_the_weight_of_before(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_rule_of_before_has_the_weight_of_before(tmp_path: Path) -> None:
     assert FoldIn.load(tmp_path / "rule.npz").prior == 2
     with np.load(tmp_path / "rule.npz") as found:
         np.savez(tmp_path / "old.npz", **{name: found[name] for name in found.files if name != "prior"})
-    assert FoldIn.load(tmp_path / "old.npz").prior == PRIOR
+    assert FoldIn.load(tmp_path / "old.npz").prior == PRIOR_BEFORE
 
 
 def test_items_do_not_depend_on_each_other() -> None:
@@ -141,7 +141,7 @@ def test_the_bias_is_nothing_at_first_and_for_the_average() -> None:
     count, expected = np.array([0, 10, 40, 0]), np.array([0.0, 10.0, 10.0, 10.0])
     bias_N = popularity_bias(count, expected, 0.1)
     assert bias_N[:2].tolist() == [0, 0]
-    np.testing.assert_allclose(bias_N[2], 0.1 * np.log((40 + PRIOR) / (10 + PRIOR)), rtol=1e-5)
+    np.testing.assert_allclose(bias_N[2], 0.1 * np.log((40 + RATE_PRIOR) / (10 + RATE_PRIOR)), rtol=1e-5)
     assert bias_N[3] < 0
 
 

@@ -18,7 +18,7 @@ from rf_training.fold_in.population import held_out_queries, queries_of
 from rf_training.fold_in.rule import POPULATION, PRIOR, Evidence, Floats, FoldIn, unit
 from rf_training.model_scorer import ModelScorer
 
-PRIORS = (2.0, 3.0, PRIOR, 8.0, 13.0, 20.0)
+PRIORS = (PRIOR, 3.0, 5.0, 8.0, 13.0, 20.0)
 """Weights that are tried: whatever validation says, a single user weighs at most half as much as content."""
 FEWEST = 100
 """Fewest targets that choose; below that :data:`~rf_training.fold_in.rule.PRIOR` stays."""
