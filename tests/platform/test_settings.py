@@ -51,6 +51,7 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
         "RF_EVENTS_AHEAD_SECONDS": "5",
         "RF_THREADS": "3",
         "RF_INDEX_DEVICE": "cuda:1",
+        "RF_INDEX_URL": "http://h:19530",
         "RF_OTEL_ENDPOINT": "http://h:4318",
         "RF_OTEL_SAMPLE": "0.5",
         "RF_STORE_URL": "s3://shop/rf",
@@ -86,7 +87,7 @@ def test_every_setting_has_a_variable(tmp_path: Path, monkeypatch: pytest.Monkey
     assert settings.feature_service == "other"
     assert (settings.events_since, settings.events_ahead_seconds) == (date(1999, 12, 31), 5.0)
     assert settings.threads == 3
-    assert settings.index_device == "cuda:1"
+    assert (settings.index_device, settings.index_url) == ("cuda:1", "http://h:19530")
     assert (settings.rerank, settings.rerank_candidates) == ("exact", 500)
     assert (settings.signing_key, settings.require_signature) == (tmp_path / "release", tmp_path / "release.pub")
 

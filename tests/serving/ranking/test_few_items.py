@@ -18,7 +18,7 @@ from rf_serving.catalog.item_encoder import ItemEncoder
 from rf_serving.catalog.mem_segment import LiveItems, MemSegment
 from rf_serving.catalog.snapshot import CatalogSnapshot
 from rf_serving.encoding import UserEncoder
-from rf_serving.index import INDEX_KINDS, ApproximateIndex, recall_against_exact, tune
+from rf_serving.index import LOCAL_KINDS, ApproximateIndex, recall_against_exact, tune
 from rf_serving.retrieval.degraded import popular_answer
 from rf_serving.retrieval.engine import Engine
 from rf_serving.retrieval.query import Answer, Query, RankRequest
@@ -46,7 +46,7 @@ def few(bundle: ServedBundle, kind: str, rows: int, dead: Sequence[int] = (), li
         whole,
         ids=whole.ids[:rows],
         row_of={item: row for row, item in enumerate(whole.ids[:rows])},
-        index=INDEX_KINDS[kind].build(vectors_ND),
+        index=LOCAL_KINDS[kind].build(vectors_ND),
         vectors_ND=vectors_ND,
         tokens_ND=bundle.item_tokens_ND[:rows],
         item_states_NW=None if bundle.item_states_NW is None else bundle.item_states_NW[:rows],
@@ -90,7 +90,7 @@ def shape(request: pytest.FixtureRequest) -> dict[str, Any]:
     return CATALOGS[request.param]
 
 
-@pytest.fixture(params=INDEX_KINDS)
+@pytest.fixture(params=LOCAL_KINDS)
 def catalog(request: pytest.FixtureRequest, ranked: ServedBundle, shape: dict[str, Any]) -> Few:
     return few(ranked, request.param, **shape)
 
@@ -198,12 +198,12 @@ def test_a_snapshot_has_what_lives(catalog: Few, ranked: ServedBundle) -> None:
     assert sorted(living) == sorted(catalog.ids)
 
 
-@pytest.mark.parametrize("kind", [name for name, index in INDEX_KINDS.items() if not index.exact])
+@pytest.mark.parametrize("kind", [name for name, index in LOCAL_KINDS.items() if not index.exact])
 @pytest.mark.parametrize("items", [0, 1, 2])
 @pytest.mark.parametrize("queries", [0, 1])
 def test_an_index_of_few_items_is_tuned_and_measured(ranked: ServedBundle, kind: str, items: int, queries: int) -> None:
     vectors_ND, queries_BD = np.array(ranked.vectors_ND[:items]), np.array(ranked.vectors_ND[10 : 10 + queries])
-    index = INDEX_KINDS[kind].build(vectors_ND)
+    index = LOCAL_KINDS[kind].build(vectors_ND)
     assert isinstance(index, ApproximateIndex)
     tune(index, vectors_ND, queries_BD, recall=0.99)
     assert index.search(queries_BD, 5).rows.shape == (queries, items)

@@ -52,7 +52,8 @@ def test_the_vector_cannot_see_the_future_at_any_position(kind: str, layout: Lay
     z = torch.randn(5, 16, requires_grad=True)
     for place, position in enumerate(positions):
         (gradient,) = torch.autograd.grad(read(tower, z, profile, positions)[place].square().sum(), z)
-        seen = gradient.abs().sum(1) > 1e-6
+        strength = gradient.abs().sum(1)
+        seen = strength > 1e-5 * max(1.0, float(strength.max()))
         assert seen.tolist() == [t <= position for t in range(5)]
 
 
