@@ -70,6 +70,8 @@ class CatalogIndex:
     def __init__(self, path: Path, journal: CatalogJournal, spec: FeatureSpec) -> None:
         self._connection = sqlite3.connect(path, check_same_thread=False)
         self._connection.execute("PRAGMA synchronous = OFF")
+        self.spec = spec
+        """Fields of users and items."""
         self._journal, self._fields, self._lock = journal, Fields(spec), Lock()
         self._look_at = 0.0
 

@@ -32,6 +32,13 @@ def console(
             show_default=False,
         ),
     ] = None,
+    image_files: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images of items that are no URL are files below this directory: their paths begin at it.",
+            show_default=False,
+        ),
+    ] = None,
     feast_ui: Annotated[
         str | None,
         typer.Option(
@@ -98,6 +105,7 @@ def console(
         tls=TlsFiles(certificate=tls_cert, key=tls_key) if tls_cert and tls_key else None,
         insecure=insecure,
         image_origins=tuple(images or ()),
+        image_files=image_files,
         feast_ui=feast_ui,
     )
     options.check()

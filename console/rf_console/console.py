@@ -1,16 +1,19 @@
 """What the pages read from: the workspace, its registry, and the server beside it."""
 
 from collections import OrderedDict
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 
 from rf_console.audit import AuditLog
 from rf_console.bundles import Bundles
 from rf_console.catalogs import Catalogs
 from rf_console.feature_statistics import FeatureStatisticsReader
+from rf_console.item_images import ItemImages
 from rf_console.metrics import MetricsReader
 from rf_console.options import ConsoleOptions
+from rf_console.recent_users import RecentUsers
 from rf_console.users import Users
+from rf_platform.policies import read_policy
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_serving.client import RetrievalClient
@@ -37,6 +40,10 @@ class Console:
         """Indexes of the items."""
         self.users = Users(settings)
         """Users of the online store."""
+        self.recent_users = RecentUsers(settings)
+        """Users who were there last."""
+        self.images = ItemImages(options.image_files)
+        """Images of items that are files."""
         self.features = FeatureStatisticsReader()
         """Statistics of datasets."""
         self.bundles = Bundles()
@@ -47,6 +54,11 @@ class Console:
     def warm(self) -> None:
         """Begin to load what the first visitors would wait for."""
         self.users.warm(self.registry.active_bundle())
+
+    def placements(self) -> list[str]:
+        """Return the placements of the policy in effect; empty: there is none."""
+        policy = self.registry.policies.newest()
+        return list(_placements(policy.text, policy.name)) if policy is not None else []
 
     def client(self, secret: str) -> RetrievalClient:
         """Return a client of the server that shows a token; empty: that of RF_TOKEN, if any."""
@@ -73,3 +85,8 @@ class Console:
             self._clients.clear()
         self.users.close()
         self.catalogs.close()
+
+
+@lru_cache(maxsize=8)
+def _placements(text: str, name: str) -> tuple[str, ...]:
+    return tuple(read_policy(text, name).placements)

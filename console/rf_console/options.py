@@ -30,6 +30,8 @@ class ConsoleOptions:
     image_origins: tuple[str, ...] = ()
     """Origins that images of items may be loaded from, such as ``https://images.shop.example``."""
 
+    image_files: Path | None = None
+    """Directory below which images of items are files; None: such images are not shown."""
     feast_ui: str | None = None
     """URL of Feast's own pages, for a link; None: there is no link."""
 
@@ -49,6 +51,8 @@ class ConsoleOptions:
             scheme, found, rest = origin.partition("://")
             if scheme not in ("http", "https") or not found or not rest or any(c in rest for c in " ;,/'\""):
                 raise UsageError(f"--images {origin!r} is no origin; give one such as https://images.shop.example")
+        if self.image_files is not None and not self.image_files.is_dir():
+            raise UsageError(f"--image-files {self.image_files} is no directory; name the one that paths of images begin at")
         if self.metrics_url is not None and not self.metrics_url.startswith(("http://", "https://")):
             raise UsageError(
                 f"--metrics {self.metrics_url!r} is no URL; give one such as http://127.0.0.1:9090/metrics, of "

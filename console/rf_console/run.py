@@ -27,9 +27,7 @@ def make_server(settings: Settings, options: ConsoleOptions) -> Server:
     Raises:
         RfError: the workspace, the tokens or the certificates cannot be used.
     """
-    tls = options.tls
-    if tls is not None:
-        ServerCertificates(tls)  # refuses, with a sentence, what uvicorn would fail at
+    certificates = ServerCertificates(options.tls) if options.tls is not None else None
     config = Config(
         make_app(Console(settings, options)),
         http="httptools",
@@ -42,8 +40,7 @@ def make_server(settings: Settings, options: ConsoleOptions) -> Server:
         server_header=False,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
-        ssl_certfile=str(tls.certificate) if tls is not None else None,
-        ssl_keyfile=str(tls.key) if tls is not None else None,
+        ssl_context_factory=(lambda *_: certificates.context("http/1.1")) if certificates is not None else None,
     )
     return Server(config)
 

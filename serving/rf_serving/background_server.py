@@ -14,13 +14,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from rf_platform.errors import RunError
+from rf_platform.interrupts import LIFELINE
 
 _COMMAND = "from rf_platform.cli import main; main()"
 _KEPT_LINES = 200
 
 
 class BackgroundServer:
-    """A server process on a free port; leaving the block drains and ends it.
+    """A server process on a free port; leaving the block drains and ends it, and so does the end of this process.
 
     Args:
         home: the workspace.
@@ -37,7 +38,7 @@ class BackgroundServer:
         start_seconds: float = 120.0,
     ) -> None:
         self._command = [sys.executable, "-c", _COMMAND, "--home", str(home), "serve", "--port", "0", *arguments]
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**os.environ, **(environment or {}), LIFELINE: "1"}
         self._start_seconds = start_seconds
         self._events: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self.output: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -52,7 +53,12 @@ class BackgroundServer:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            self._command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            self._command,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -82,7 +88,9 @@ class BackgroundServer:
     def _end(self) -> int:
         code = self.process.wait()
         self._reader.join()
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.process.stdin.close()
         self.process.stdout.close()
         return code
 

@@ -62,10 +62,20 @@ def test_commands_and_settings_are_those_of_the_platform(
     services: dict[str, Any], command_line: Callable[[list[str]], None], variables: set[str]
 ) -> None:
     ours = [service for service in services.values() if service["image"] == "${RF_IMAGE}"]
-    assert len(ours) == 3
+    assert len(ours) == 4
     for service in ours:
         command_line(service["command"])
         assert set(service["environment"]) <= variables
+
+
+def test_the_console_is_for_this_machine_and_asks_for_a_token(services: dict[str, Any]) -> None:
+    console = services["console"]
+    assert any(word.startswith("--tokens=/var/lib/rf/") for word in console["command"])
+    port = next(word.partition("=")[2] for word in console["command"] if word.startswith("--port="))
+    assert console["ports"] == [f"127.0.0.1:${{CONSOLE_PORT}}:{port}"]
+    assert f"127.0.0.1:{port}/healthz" in console["healthcheck"]["test"][-1]
+    asked = [word.partition("=")[2] for word in console["command"] if word.startswith(("--address=", "--metrics="))]
+    assert {address.removeprefix("http://").partition(":")[0] for address in asked} <= set(services)
 
 
 def test_every_variable_has_a_value_and_every_value_a_use() -> None:

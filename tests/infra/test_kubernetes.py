@@ -139,7 +139,39 @@ def test_a_pod_has_time_to_drain() -> None:
         assert f"--metrics-port={ports['metrics']}" in container["args"]
 
 
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_the_console_asks_for_a_token_and_reaches_the_servers(overlay: str) -> None:
+    documents = {(each["kind"], each["metadata"]["name"]): each for each in built(overlay)}
+    (pod,) = (pod for name, pod in pods(overlay) if name == "Deployment/rf-console")
+    (container,) = pod["containers"]
+    tokens = next(word.partition("=")[2] for word in container["args"] if word.startswith("--tokens="))
+    assert any(tokens.startswith(f"{mount['mountPath']}/") for mount in container["volumeMounts"])
+    (port,) = container["ports"]
+    assert f"--port={port['containerPort']}" in container["args"]
+    secured = any(word.startswith("--tls-cert=") for word in container["args"])
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] == "/healthz"
+        assert container[probe]["httpGet"].get("scheme", "HTTP") == ("HTTPS" if secured else "HTTP")
+    labels = documents["Deployment", "rf-console"]["spec"]["template"]["metadata"]["labels"].items()
+    assert documents["Service", "rf-console"]["spec"]["selector"].items() <= labels
+    entries = documents["NetworkPolicy", "rf-serve"]["spec"]["ingress"]
+    open_to_it = {
+        entry["ports"][0]["port"]
+        for entry in entries
+        for each in entry["from"]
+        if "podSelector" in each and each["podSelector"]["matchLabels"].items() <= labels
+    }
+    assert open_to_it == {50051, 9090}
+    address = next(word.partition("=")[2] for word in container["args"] if word.startswith("--address="))
+    assert address.partition(".")[0].partition(":")[0] == documents["Service", "rf-serve"]["metadata"]["name"]
+
+
 def test_production_is_protected() -> None:
+    (console,) = (pod for name, pod in pods("production") if name == "Deployment/rf-console")
+    asked = " ".join(console["containers"][0]["args"])
+    assert "--insecure" not in asked
+    for option in ("--tls-cert=", "--tls-key=", "--tokens="):
+        assert option in asked
     (pod,) = (pod for name, pod in pods("production") if name == "Deployment/rf-serve")
     words = " ".join(pod["containers"][0]["args"])
     assert "--insecure" not in words

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from rf_console.pages import audit, catalog, deployments, features, lineage, overview, policies, quality, runs, user
+from rf_console.pages import audience, audit, catalog, deployments, features, lineage, overview, policies, quality, runs, user
 from rf_console.web.routes import Room
 
 ROOMS: Sequence[Room] = (
     Room(overview.ROUTES),
     Room(catalog.ROUTES),
+    Room(audience.ROUTES),
     Room(user.ROUTES),
     Room(features.ROUTES),
     Room(lineage.ROUTES),

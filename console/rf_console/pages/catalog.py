@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
+
+from starlette.responses import Response
 
 from rf_console.catalog_index import CatalogIndex, Found
 from rf_console.item_map import HEIGHT, WIDTH, places
 from rf_console.web.routes import Change, Done, Endpoint, Page, Question
 from rf_console.web.visit import Visit
-from rf_platform.bundle.files import SPEC
 from rf_platform.errors import NotFoundError, RfError, UsageError
 from rf_platform.features.spec import FeatureSpec, FieldSpec
 from rf_platform.registry import BundleRecord
@@ -25,7 +28,7 @@ _NEIGHBOURS, _ON_THE_MAP = 12, 40
 
 def read(visit: Visit) -> Mapping[str, Any]:
     """Return the items that a search finds."""
-    record, index = visit.console.catalogs.active()
+    record, index = visit.catalog
     text, page = visit.value("q"), visit.whole("page", 1, most=_DEEPEST // _PAGE)
     filters = [_filter(each, index) for each in visit.values("where")]
     found = index.find(text, filters, start=(page - 1) * _PAGE, count=_PAGE)
@@ -48,21 +51,13 @@ def read(visit: Visit) -> Mapping[str, Any]:
 def read_item(visit: Visit) -> Mapping[str, Any]:
     """Return everything that is known of an item."""
     item_id = visit.needed("id")
-    record, index = visit.console.catalogs.active()
-    found, problem = index.of([item_id]).get(item_id), ""
-    item: CatalogItem | None = None
-    similar: list[Any] = []
-    try:
-        item = next(iter(visit.client.items([item_id]).items), None)
-        if item is not None:
-            similar = list(visit.client.similar(SimilarItemsRequest(item_ids=[item_id], k=_ON_THE_MAP)).items)
-    except RfError as error:
-        problem = str(error)
+    record, index = visit.catalog
+    found = index.of([item_id]).get(item_id)
+    item, similar, problem = _asked(visit, item_id)
     if found is None and item is None:
         raise NotFoundError(f"the catalog has no item {item_id[:100]!r}; search for another one, or add it")
     near = index.of([each.item_id for each in similar])
     change = visit.console.catalogs.journal.find(item.sequence) if item is not None and item.sequence else None
-    spec = FeatureSpec.load(record.path / SPEC)
     values = dict(found.shown) if found is not None else {}
     if item is not None:
         values = {name: given_value(value) for name, value in item.item.features.items()}
@@ -70,7 +65,7 @@ def read_item(visit: Visit) -> Mapping[str, Any]:
         "id": item_id,
         "heading": index.title(found) if found is not None else item_id,
         "image_url": _image(visit, index, found) if found is not None else "",
-        "values": [(each, values.get(each.name)) for each in fields_of(spec)],
+        "values": [(each, values.get(each.name)) for each in fields_of(index.spec)],
         "item": item,
         "problem": problem,
         "record": record,
@@ -82,15 +77,34 @@ def read_item(visit: Visit) -> Mapping[str, Any]:
     }
 
 
+def _asked(visit: Visit, item_id: str) -> tuple[CatalogItem | None, list[Any], str]:
+    """Ask the server for an item and for those similar to it at once; returns why it does not answer, too."""
+    request = SimilarItemsRequest(item_ids=[item_id], k=_ON_THE_MAP)
+    with ThreadPoolExecutor(1) as beside:
+        similar, item = beside.submit(visit.client.similar, request), None
+        try:
+            item = next(iter(visit.client.items([item_id]).items), None)
+            return item, list(similar.result().items) if item is not None else [], ""
+        except RfError as error:
+            return item, [], str(error)
+
+
+def read_image(visit: Visit) -> Response:
+    """Return the image of an item that is a file."""
+    item_id, (_, index) = visit.needed("id"), visit.catalog
+    found = index.of([item_id]).get(item_id)
+    image = visit.console.images.read(index.image(found) if found is not None else "")
+    return Response(image.content, media_type=image.media_type, headers={"cache-control": "private, max-age=300"})
+
+
 def read_form(visit: Visit) -> Mapping[str, Any]:
     """Return the fields of an item that is changed, or added."""
-    item_id = visit.value("id")
-    record, _ = visit.console.catalogs.active()
-    values: dict[str, Any] = {}
-    if item_id:
-        values = _values(visit, item_id)
-    fields = fields_of(FeatureSpec.load(record.path / SPEC))
-    return {"id": item_id, "fields": [(each, written(values.get(each.name))) for each in fields]}
+    item_id, new = visit.value("id"), visit.value("new") == "yes" or not visit.value("id")
+    _, index = visit.catalog
+    values = {} if new else _values(visit, item_id)
+    filled = dict(visit.form)
+    fields = [(each, filled.get(f"field:{each.name}", written(values.get(each.name)))) for each in fields_of(index.spec)]
+    return {"id": item_id, "new": new, "fields": fields}
 
 
 def ask_save(visit: Visit) -> Question:
@@ -120,14 +134,14 @@ def make_save(visit: Visit) -> Done:
     if status.outcome == UpsertStatus.REJECTED:
         raise UsageError(status.message)
     outcome = UpsertStatus.Outcome.Name(status.outcome).lower()
-    visit.console.catalogs.active()[1].look()
+    visit.catalog[1].look()
     return Done(text=f"Item {item.item_id}: {outcome}", location=_card(item.item_id))
 
 
 def ask_delete(visit: Visit) -> Question:
     """Ask before an item is deleted."""
     item_id = visit.needed("id")
-    index = visit.console.catalogs.active()[1]
+    index = visit.catalog[1]
     title = index.titles([item_id])[item_id]
     notes = ["it is not returned any more, by any server and any later bundle, until it is added anew"]
     return Question(text=f"Delete item {item_id}: {title}?", notes=notes, back=_card(item_id))
@@ -139,7 +153,7 @@ def make_delete(visit: Visit) -> Done:
     (status,) = visit.client.delete([item_id])
     if status.outcome == DeleteStatus.REJECTED:
         raise UsageError(status.message)
-    visit.console.catalogs.active()[1].look()
+    visit.catalog[1].look()
     return Done(text=f"Item {item_id}: {DeleteStatus.Outcome.Name(status.outcome).lower()}", location="/catalog")
 
 
@@ -191,6 +205,8 @@ def _filter(text: str, index: CatalogIndex) -> tuple[str, str]:
 def _image(visit: Visit, index: CatalogIndex, item: Found) -> str:
     """Return the address of an image that the browser may load; empty: there is none."""
     address = index.image(item)
+    if visit.console.images.find(address) is not None:
+        return f"/item/image?{urlencode({'id': item.id})}"
     return address if address.startswith(tuple(f"{each}/" for each in visit.console.options.image_origins)) else ""
 
 
@@ -214,21 +230,24 @@ def _query(text: str, filters: list[tuple[str, str]]) -> str:
     return f"/catalog?{urlencode(pairs)}"
 
 
+_FORM = Page(
+    path="/item/edit", title="Change an item", template="item_form.html", read=read_form, role=Role.WRITE, listed=False
+)
 ROUTES: tuple[Page | Change | Endpoint, ...] = (
     Page(path="/catalog", title="Catalog", template="catalog.html", read=read),
     Page(path="/item", title="Item", template="item.html", read=read_item, listed=False),
-    Page(
-        path="/item/edit",
-        title="Change an item",
-        template="item_form.html",
-        read=read_form,
+    Endpoint(path="/item/image", answer=read_image),
+    _FORM,
+    replace(_FORM, path="/item/new", title="Add an item"),
+    Change(
+        path="/item/save",
+        action="upsert item",
         role=Role.WRITE,
-        listed=False,
+        ask=ask_save,
+        make=make_save,
+        button="Save",
+        form=_FORM,
     ),
-    Page(
-        path="/item/new", title="Add an item", template="item_form.html", read=read_form, role=Role.WRITE, listed=False
-    ),
-    Change(path="/item/save", action="upsert item", role=Role.WRITE, ask=ask_save, make=make_save, button="Save"),
     Change(
         path="/item/delete", action="delete item", role=Role.WRITE, ask=ask_delete, make=make_delete, button="Delete"
     ),

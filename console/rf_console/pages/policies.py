@@ -61,7 +61,10 @@ def _given(visit: Visit) -> tuple[Policy, str, str]:
     return read_policy(text, "this policy"), text, "this policy"
 
 
+_PAGE = Page(path="/policies", title="Policies", template="policies.html", read=read)
 ROUTES: tuple[Page | Change, ...] = (
-    Page(path="/policies", title="Policies", template="policies.html", read=read),
-    Change(path="/policies/apply", action="apply policy", role=Role.WRITE, ask=ask, make=make, button="Apply"),
+    _PAGE,
+    Change(
+        path="/policies/apply", action="apply policy", role=Role.WRITE, ask=ask, make=make, button="Apply", form=_PAGE
+    ),
 )

@@ -1,6 +1,7 @@
 """A user, or a session that was clicked together: what is known, the answer with its reasons, and what it would be otherwise."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -10,14 +11,13 @@ from rf_console.users import Event, User
 from rf_console.web.routes import Page
 from rf_console.web.visit import Visit
 from rf_platform.errors import NotFoundError, UsageError
-from rf_platform.policies import read_policy
 from rf_protos.v1.filter_pb2 import Filter
 from rf_protos.v1.retrieval_pb2 import RetrieveRequest, RetrieveResponse
 from rf_serving.commands.query_output import AnswerItems, cause_of, found_by
 from rf_serving.ranking.policy import name_of, order_named
 
 _ORDERS = ("none", "exact", "lime")
-_SET = "set:"
+_SET, _WHY = "set:", "why"
 _OTHERS = ("bundle", "rerank2", "placement2")
 _MOST_SESSION = 200
 _SEARCHED = 8
@@ -68,14 +68,13 @@ def read(visit: Visit) -> Mapping[str, Any]:
     if record is None:
         raise NotFoundError("no bundle is promoted, so nobody can be answered; promote one first")
     user_id, session = visit.value("id"), [each for part in visit.values("session") for each in part.split(",") if each]
-    policy = visit.console.registry.policies.newest()
     shown: dict[str, Any] = {
         "id": user_id,
         "session": session,
         "titles": {},
         "user": None,
         "answers": [],
-        "placements": list(read_policy(policy.text, policy.name).placements) if policy is not None else [],
+        "placements": visit.console.placements(),
         "orders": _ORDERS,
         "bundles": [
             each.name
@@ -87,7 +86,7 @@ def read(visit: Visit) -> Mapping[str, Any]:
         "link": lambda **changes: _link(visit, session, **changes),
     }
     if visit.value("find"):
-        index = visit.console.catalogs.active()[1]
+        index = visit.catalog[1]
         shown["found"] = [
             (each.id, index.title(each)) for each in index.find(visit.value("find"), count=_SEARCHED).items
         ]
@@ -99,13 +98,15 @@ def read(visit: Visit) -> Mapping[str, Any]:
         user = _anonymous(session)
     else:
         return shown
-    plain = _ask(visit, _request(visit, user, user_id, plain=True))
+    index = visit.catalog[1]
     what_if = any(_changed(visit, user)) or any(visit.value(name) for name in _OTHERS)
-    answers = [_answer("Now" if what_if else "Answer", *plain)]
-    if what_if:
-        answers.append(_other(visit, user, plain))
-    known = visit.console.catalogs.active()[1].titles([*session, *(each.item for each in user.events)])
-    return {**shown, "user": user, "titles": known, "answers": answers}
+    request = _request(visit, user, user_id, plain=True)
+    with ThreadPoolExecutor(1) as beside:  # both answers at once
+        other = beside.submit(_other, visit, user) if what_if else None
+        plain = _answer("Now" if what_if else "Answer", *_ask(visit, request))
+    answers = [plain] if other is None else [plain, _compared(other.result(), plain)]
+    known = index.titles([*session, *(each.item for each in user.events)])
+    return {**shown, "user": user, "titles": known, "answers": answers, "why": request.explain}
 
 
 def _anonymous(session: Sequence[str]) -> User:
@@ -121,7 +122,7 @@ def _request(visit: Visit, user: User, user_id: str, *, plain: bool) -> Retrieve
     request = RetrieveRequest(
         k=visit.whole("k", 12, most=100),
         exclude_seen=visit.value("seen") != "yes",
-        explain=True,
+        explain=visit.value(_WHY) == "yes",
         rerank=order_named(rerank or None),
         placement=visit.value("placement2" if not plain and visit.value("placement2") else "placement"),
         return_history=True,
@@ -157,7 +158,9 @@ def _changed(visit: Visit, user: User) -> tuple[list[int], dict[str, Any]]:
 
 def _ask(visit: Visit, request: RetrieveRequest) -> tuple[RetrieveResponse, AnswerItems]:
     response = visit.client.retrieve(request)
-    return response, AnswerItems.of(visit.client, response)
+    index = visit.catalog[1]
+    known = index.of(AnswerItems.ids_of(response))
+    return response, AnswerItems(index.display, {item: found.shown for item, found in known.items()})
 
 
 def _answer(title: str, response: RetrieveResponse, items: AnswerItems) -> Answer:
@@ -194,20 +197,23 @@ def _moves(reason: Any) -> bool:
     return bool(reason.HasField("rule")) and not reason.contribution
 
 
-def _other(visit: Visit, user: User, plain: tuple[RetrieveResponse, AnswerItems]) -> Answer:
-    """Return the answer with everything that is changed, held against the plain one."""
+def _other(visit: Visit, user: User) -> Answer:
+    """Return the answer with everything that is changed."""
     request = _request(visit, user, visit.value("id"), plain=False)
     if name := visit.value("bundle"):
-        answer = _by_bundle(visit, user, request, name)
-    else:
-        answer = _answer("What if", *_ask(visit, request))
-    before = {each.item_id: rank for rank, each in enumerate(plain[0].items, 1)}
+        return _by_bundle(visit, user, request, name)
+    return _answer("What if", *_ask(visit, request))
+
+
+def _compared(answer: Answer, plain: Answer) -> Answer:
+    """Return an answer, held against the plain one."""
+    before = {each.item: each for each in plain.rows}
     rows = [
-        Row(**{**vars(row), "moved": before[row.item] - row.rank if row.item in before else None})
+        Row(**{**vars(row), "moved": before[row.item].rank - row.rank if row.item in before else None})
         for row in answer.rows
     ]
     there = {row.item for row in rows}
-    gone = [plain[1].title(item) for item in before if item not in there]
+    gone = [each.title for item, each in before.items() if item not in there]
     return Answer(**{**vars(answer), "rows": rows, "compared": True, "gone": gone})
 
 
@@ -222,7 +228,7 @@ def _by_bundle(visit: Visit, user: User, request: RetrieveRequest, name: str) ->
         k=request.k,
         seen=not request.exclude_seen,
     )
-    index = visit.console.catalogs.active()[1]
+    index = visit.catalog[1]
     titles = index.titles([item for item, _ in answered])
     rows = [Row(rank=i, item=item, title=titles[item], score=score) for i, (item, score) in enumerate(answered, 1)]
     how = f"bundle {name}, computed by the console: items as the bundle has them, without placement and re-ranking"

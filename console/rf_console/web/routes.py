@@ -60,6 +60,8 @@ class Change:
     ask: Callable[[Visit], Question]
     make: Callable[[Visit], Done]
     button: str = "Yes"
+    form: Page | None = None
+    """The page with the form, which can be shown again with what was filled in."""
 
 
 @dataclass(frozen=True, kw_only=True)

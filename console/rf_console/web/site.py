@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -26,7 +27,7 @@ from rf_serving.server.options import is_own_name
 from rf_serving.server.rpc import Role, without_places
 
 _MOST_BYTES, _MOST_FIELDS = 1024 * 1024, 5000
-_OWN_FIELDS = ("csrf", "confirmed", "token", "next")
+_OWN_FIELDS = ("csrf", "confirmed", "edit", "token", "next")
 """Fields of forms that belong to the site."""
 _LONGEST_LOGGED = 2000
 
@@ -55,7 +56,7 @@ class Site:
 
     async def answer(self, request: Request, route: Route) -> Response:
         """Answer a request to a route."""
-        session = self._session(request)
+        start, session = perf_counter(), self._session(request)
         try:
             self._check_host(request)
             caller = self._caller(request, session)
@@ -86,6 +87,7 @@ class Site:
             if (known := as_rf_error(error)) is None:
                 raise
             response = self._failed(request, session, known)
+        response.headers["server-timing"] = f"page;dur={(perf_counter() - start) * 1000:.1f}"
         return self._finished(response, session)
 
     def _session(self, request: Request) -> Session:
@@ -146,6 +148,8 @@ class Site:
         return self._change(visit, route, session)
 
     def _change(self, visit: Visit, route: Change, session: Session) -> Response:
+        if visit.value("edit") == "yes" and route.form is not None:
+            return self._routed(visit, route.form, session)
         if visit.value("confirmed") != "yes":
             try:
                 question = route.ask(visit)
@@ -166,6 +170,7 @@ class Site:
                     "question": question,
                     "given": hidden_fields(given),
                     "button": route.button,
+                    "editable": route.form is not None,
                 },
             )
         self._note(visit, route, "asked")

@@ -6,8 +6,10 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
+from rf_console.catalog_index import CatalogIndex
 from rf_console.console import Console
 from rf_platform.errors import UsageError
+from rf_platform.registry import BundleRecord
 from rf_serving.client import RetrievalClient
 from rf_serving.server.rpc import Role
 
@@ -115,6 +117,16 @@ class Visit:
         kept = [(name, value) for name, value in self.query if name not in changes and value]
         added = [(name, str(value)) for name, value in changes.items() if value not in (None, "")]
         return f"{self.path}?{urlencode([*kept, *added])}" if kept or added else self.path
+
+    @cached_property
+    def catalog(self) -> tuple[BundleRecord, CatalogIndex]:
+        """The active bundle and the index of its catalog.
+
+        Raises:
+            NotFoundError: no bundle is promoted.
+            UnavailableError: the index is being built.
+        """
+        return self.console.catalogs.active()
 
     @cached_property
     def client(self) -> RetrievalClient:

@@ -1,9 +1,13 @@
 """``rf demo``: the whole way on MovieLens-100K, or on a small made-up catalog, as the commands a user would type."""
 
 import os
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rf_serving.background_server import BackgroundServer
 
 app = typer.Typer()
 
@@ -34,6 +38,19 @@ def demo(
             "model is.",
         ),
     ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Leave the server and the console running until Ctrl-C. A demo that was made before is not made again.",
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the server; 0 chooses a free one, which is said.")
+    ] = 0,
+    console_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the console of --keep; 0 chooses a free one, which is said.")
+    ] = 0,
 ) -> None:
     """Go through everything on MovieLens-100K: import, features, dataset, training, evaluation, bundle, server, queries.
 
@@ -62,32 +79,57 @@ def demo(
         if received() is not None:  # it ends the command, not the process
             raise KeyboardInterrupt
 
-    step("data", *(_MADE_UP if quick else ("import", "movielens-100k")))
-    step("features", "apply")
-    step("features", "materialize")
-    step("features", "show")
-    step("dataset", "build")
-    step("train", "--recipe", recipe, *(("--set", "train.epochs=1") if quick else ()))
-    step("evaluate")
-    step("index", "build")
-    bundle = _newest_bundle()
-    step("promote", bundle)
+    if made := keep and _is_made(home):
+        say(f"the demo in {home} was made before, and is shown as it is")
+    else:
+        step("data", *(_MADE_UP if quick else ("import", "movielens-100k")))
+        step("features", "apply")
+        step("features", "materialize")
+        step("features", "show")
+        step("dataset", "build")
+        step("train", "--recipe", recipe, *(("--set", "train.epochs=1") if quick else ()))
+        step("evaluate")
+        step("index", "build")
+        step("promote", _newest_bundle())
     console.print()
     console.print(Rule("[bold]rf serve", align="left"), width=_RULE)
-    with BackgroundServer(home) as server:
+    with BackgroundServer(home, _served_at(port, keep=keep)) as server:
         say(f"{server.serving['bundle']} answers at {server.address}")
-        for user in USERS:
+        for user in USERS if not made else ():
             step("query", "--user", user, "-k", "8", "--address", server.address, shown=f"query --user {user} -k 8")
-    console.print()
-    console.print(Rule("[bold]done", align="left"), width=_RULE)
-    seconds = perf_counter() - start
-    if quick:
-        say(
-            f"Every step works here; it took {seconds:.0f} s. `rf demo` goes the same way on MovieLens-100K, with figures "
-            "that count."
-        )
-    else:
-        _conclude(seconds)
+        if not made:
+            console.print()
+            console.print(Rule("[bold]done", align="left"), width=_RULE)
+            seconds = perf_counter() - start
+            if quick:
+                say(
+                    f"Every step works here; it took {seconds:.0f} s. `rf demo` goes the same way on MovieLens-100K, with "
+                    "figures that count."
+                )
+            else:
+                _conclude(seconds)
+        if not keep:
+            _say_next(home, quick)
+            return
+        console.print()
+        console.print(Rule("[bold]rf console", align="left"), width=_RULE)
+        _say_kept(server)
+        metrics = f"http://127.0.0.1:{server.serving['metrics_port']}/metrics"
+        # Ctrl-C ends this command, and the server after it.
+        asked = ["console", "--port", str(console_port), "--address", server.address, "--metrics", metrics]
+        rf(asked, standalone_mode=False)
+
+
+def _served_at(port: int, *, keep: bool) -> list[str]:
+    """Return the options of the server: with all its ports where people look at it."""
+    return ["--port", str(port), *(("--metrics-port", "0", "--http-port", "0", "--log-share", "1") if keep else ())]
+
+
+def _is_made(home: Path) -> bool:
+    """Say whether there is a demo with a promoted bundle."""
+    from rf_platform.registry import Registry
+
+    return home.is_dir() and Registry.of().active_bundle() is not None
 
 
 def _own_engines() -> list[str]:
@@ -112,7 +154,6 @@ def _conclude(seconds: float) -> None:
     """
     from rf_platform.cli.console import say
     from rf_platform.errors import RunError
-    from rf_platform.features.store import find_repository
     from rf_platform.registry import Registry
     from rf_platform.settings import get_settings
 
@@ -127,12 +168,22 @@ def _conclude(seconds: float) -> None:
         raise RunError(
             f"the model does not reach {RATIO:g} times popularity's Recall@20 ({text}); something is wrong with this build"
         )
-    home = settings.home
+
+
+def _say_next(home: Path, quick: bool) -> None:
+    """Say how to go on."""
+    from rf_platform.cli.console import say
+    from rf_platform.features.store import find_repository
+    from rf_platform.settings import get_settings
+
+    settings = get_settings()
+    again = "rf demo --quick --keep" if quick else "rf demo --keep"
     say(
         f"""
 What to try next (activate .venv, then):
-  rf --home {home} serve                              and, in a second shell,
-  rf --home {home} console                            open http://127.0.0.1:8090/: catalog, users, runs, deployments
+  {again:<50}  serves this workspace and opens its console: catalog, users, runs, deployments
+  rf --home {home} serve                              the server alone, and, in a second shell,
+  rf --home {home} console                            the console beside it, at http://127.0.0.1:8090/
   rf --home {home} query --history 50,181,172         an anonymous session that liked Star Wars
   rf --home {home} train --set model.dim=128          another model; then evaluate, index build, promote
   rf --home {home} rollback                           back to the bundle served before
@@ -141,3 +192,11 @@ Add a feature: write a feature view in {find_repository(settings)},
 name it in the feature service, and run features apply, dataset build, train again. README.md shows how, and how to
 bring your own data."""
     )
+
+
+def _say_kept(server: "BackgroundServer") -> None:
+    """Say where everything answers."""
+    from rf_platform.cli.console import say
+
+    told = server.serving
+    say(f"gRPC answers at {told['address']}, HTTP/JSON at http://127.0.0.1:{told['http_port']}/; Ctrl-C ends both and the console")

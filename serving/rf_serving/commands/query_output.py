@@ -51,10 +51,15 @@ class AnswerItems:
     @classmethod
     def of(cls, client: RetrievalClient, response: RetrieveResponse) -> "AnswerItems":
         """Ask a server for the items of its answer: those found, those of the history, and those that explain the scores."""
+        return cls.named(client, cls.ids_of(response))
+
+    @staticmethod
+    def ids_of(response: RetrieveResponse) -> list[str]:
+        """Return the ids of these items, each once."""
         causes = [r.event.item_id for i in response.items for r in i.explanation.reasons if r.HasField("event")]
         like = (RuleCause.SIMILAR, RuleCause.CO_OCCURRENCE)
         causes += [r.rule.name for i in response.items for r in i.explanation.reasons if r.rule.kind in like]
-        return cls.named(client, [*(item.item_id for item in response.items), *response.history, *causes])
+        return list(dict.fromkeys([*(item.item_id for item in response.items), *response.history, *causes]))
 
     @classmethod
     def named(cls, client: RetrievalClient, item_ids: Iterable[str]) -> "AnswerItems":

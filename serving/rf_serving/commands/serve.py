@@ -243,11 +243,13 @@ def serve(
         os.environ.setdefault(variable, "1")
 
     from rf_platform.errors import UsageError
+    from rf_platform.interrupts import end_with_parent
     from rf_platform.settings import get_settings
     from rf_serving.logs import LEVELS
     from rf_serving.server.options import Limits, ServeOptions
     from rf_serving.server.tls import TlsFiles
 
+    end_with_parent()
     if log_level not in LEVELS:
         raise UsageError(f"--log-level={log_level!r} is no level; choose {', '.join(LEVELS)}")
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
