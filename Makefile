@@ -7,10 +7,10 @@ RF_HOME ?= .rf
 TEST_PROCESSES ?= 3
 export RF_HOME
 
-.PHONY: demo install install-gpu install-bench install-text test lint unit fuzz stubs lock sbom audit clean
+.PHONY: demo install install-gpu install-bench install-text test lint unit fuzz screenshots stubs lock sbom audit clean
 
-demo: $(VENV)/.installed ## features -> dataset -> training -> bundle -> Retrieve, on MovieLens-100K
-	$(BIN)/rf demo
+demo: $(VENV)/.installed ## features -> dataset -> training -> bundle -> Retrieve, on MovieLens-100K; DEMO=--keep leaves server and console running
+	$(BIN)/rf demo $(DEMO)
 
 install: $(VENV)/.installed-dev ## everything for development
 
@@ -37,6 +37,9 @@ unit: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev ## 20,000 random and malformed requests over gRPC, and 8,000 over HTTP, to a server on a copy of the workspace; FUZZ="--seed 1"
 	PYTHONPATH=tests/serving/fuzz $(BIN)/python -m rf_fuzz $(FUZZ)
+
+screenshots: $(VENV)/.installed-dev ## pictures of the console in the README, from the demo; needs chromium, and RF_TEST_NODE_MODULES as .ci/run sets it
+	$(BIN)/python infra/screenshots.py
 
 stubs: $(VENV)/.installed-dev ## regenerate the gRPC stubs, and what contracts and documents say of the code
 	$(BIN)/python infra/check_contracts.py --write

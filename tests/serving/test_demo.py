@@ -1,7 +1,15 @@
 """The demo keeps to its own workspace, whatever engines the shell's variables name."""
 
+import json
 import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 from typer.testing import CliRunner
@@ -36,3 +44,43 @@ def test_variables_that_point_elsewhere_are_dropped(tmp_path: Path, monkeypatch:
     plain = Settings(home=tmp_path / "demo", threads=1)
     assert get_settings() == plain
     get_settings.cache_clear()
+
+
+def test_the_demo_stays_until_ctrl_c(home: Path, tmp_path: Path, copy_workspace: Callable[[Path, Path], Path]) -> None:
+    """A demo that was made before is shown as it is, and leaves nothing running behind it."""
+    copy_workspace(home, tmp_path / "demo")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RF_")}
+    command = [sys.executable, "-m", "rf_platform.cli", "--home", str(tmp_path), "demo", "--keep"]
+    process = subprocess.Popen(
+        command, env={**environment, "COLUMNS": "200"}, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    said, url = "", ""
+    try:
+        for line in process.stdout:
+            said += line
+            if line.startswith("console at "):
+                url = line.split()[-1]
+                break
+        assert "was made before" in said
+        assert url, said
+        with urlopen(f"{url}user?id=30&k=3", timeout=60) as page:
+            assert page.headers["server-timing"].startswith("page;dur=")
+            assert b"Movie" in page.read()
+        with urlopen(url, timeout=60) as page:
+            assert b"RetrievalService" in page.read()  # it reads the server's metrics
+        found = re.search(r"HTTP/JSON at (http://\S+?)/;", said)
+        assert found is not None, said
+        method = f"{found[1]}/retrievalformer.v1.RetrievalService/Retrieve"
+        with urlopen(method, json.dumps({"userId": "30", "k": 2}).encode(), timeout=60) as answer:
+            assert len(json.load(answer)["items"]) == 2
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.wait(60) == 0
+        for gone in (url, found[1]):
+            with pytest.raises(URLError):
+                urlopen(gone, timeout=5)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()

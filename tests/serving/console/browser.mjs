@@ -18,8 +18,9 @@ for (const scheme of schemes) {
     const answer = await page.goto(origin + path, { waitUntil: "load" });
     await page.waitForFunction(() => !document.querySelector("[hx-trigger=load]"), null, { timeout: 20000 });
     const timing = Number(/dur=([\d.]+)/.exec(answer.headers()["server-timing"] ?? "dur=0")[1]);
+    const name = path.replace(/[^a-z0-9]+/gi, "-").replace(/^-|-$/g, "") || "overview";
+    const shot = `${name}-${scheme}-${widths[0]}.png`;
     if (shots) {
-      const name = path.replace(/[^a-z0-9]+/gi, "-").replace(/^-|-$/g, "") || "overview";
       for (const width of widths) {
         await page.setViewportSize({ width, height });
         await page.screenshot({ path: `${shots}/${name}-${scheme}-${width}.png` });
@@ -28,7 +29,7 @@ for (const scheme of schemes) {
     const wide = await overflow(page, widths);
     const complaints = [...said];
     const bad = await serious(page, axe);
-    found.push({ path, scheme, status: answer.status(), timing, complaints, overflow: wide, serious: bad });
+    found.push({ path, scheme, status: answer.status(), timing, shot, complaints, overflow: wide, serious: bad });
   }
   await context.close();
 }

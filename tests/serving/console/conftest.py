@@ -2,12 +2,13 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import unescape
 from html.parser import HTMLParser
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,11 +18,12 @@ import pytest
 
 from rf_console.options import ConsoleOptions
 from rf_console.run import listen, make_server
+from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 from rf_serving.server.rpc import Role
 from rf_serving.server.tokens import add_token
 
-from ..conftest import RunningServer, running_server
+from ..conftest import REPOSITORY, RunningServer, running_server
 
 
 @dataclass
@@ -72,8 +74,12 @@ class Shown:
 
     status: int
     headers: Mapping[str, str]
-    text: str
+    body: bytes
     url: str
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
 
     @property
     def words(self) -> str:
@@ -94,11 +100,19 @@ class Shown:
 class Browser:
     """Keeps the cookie of one console, and runs no script."""
 
-    def __init__(self, port: int) -> None:
-        self.port, self.cookies = port, dict[str, str]()
+    def __init__(self, port: int, trusted: Path | None = None) -> None:
+        """``trusted``: certificate of the console; None: it speaks no TLS."""
+        self.port, self.cookies, self.trusted = port, dict[str, str](), trusted
+
+    def _connection(self) -> HTTPConnection:
+        if self.trusted is None:
+            return HTTPConnection("127.0.0.1", self.port, timeout=60)
+        return HTTPSConnection(
+            "127.0.0.1", self.port, timeout=60, context=ssl.create_default_context(cafile=str(self.trusted))
+        )
 
     def ask(self, verb: str, path: str, body: bytes | None = None, /, **headers: str) -> Shown:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = self._connection()
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.cookies:
             sent.setdefault("cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
@@ -109,8 +123,7 @@ class Browser:
                 if name.lower() == "set-cookie":
                     key, _, rest = value.partition("=")
                     self.cookies[key] = rest.partition(";")[0]
-            text = reply.read().decode()
-            return Shown(reply.status, {n.lower(): v for n, v in reply.getheaders()}, text, path)
+            return Shown(reply.status, {n.lower(): v for n, v in reply.getheaders()}, reply.read(), path)
         finally:
             connection.close()
 
@@ -155,6 +168,27 @@ def running_console(settings: Settings, **options: Any) -> Iterator[int]:
 def start_console() -> Callable[..., Any]:
     """Run a console: ``with start_console(settings, tokens=...) as port``."""
     return running_console
+
+
+@pytest.fixture(scope="module")
+def two_bundles(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, copy_workspace: Callable[[Path, Path], Path]
+) -> Settings:
+    """A workspace of the module's own with a second bundle, ``next``, of the same run."""
+    root = copy_workspace(home, tmp_path_factory.mktemp("two-bundles") / "home")
+    settings = Settings(home=root, feature_repo=REPOSITORY)
+    registry = Registry.of(settings)
+    first = registry.bundle("tiny-run-1")
+    copy_workspace(first.path, root / "bundles" / "next")
+    registry.record_bundle(
+        name="next",
+        run=first.run,
+        path=root / "bundles" / "next",
+        manifest_sha256=first.manifest_sha256,
+        spec_hash=first.spec_hash,
+        metrics={"recall@20": 0.25},
+    )
+    return settings
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ PAGES = [
     "/catalog?q=movie",
     "/item?id=17",
     "/item/edit?id=17",
+    "/item/audience?id=17",
     "/user?id=30&k=8",
     "/user?id=30&k=8&drop=0&drop=1",
     "/user?session=17,18",

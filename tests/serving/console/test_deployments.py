@@ -1,7 +1,7 @@
 """Deployments in the console: checked before the button works, asked for, made, noted, taken back."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,34 +9,12 @@ import pytest
 from rf_platform.registry import Registry
 from rf_platform.settings import Settings
 
-from ..conftest import REPOSITORY
 from .conftest import Browser, running_console
 
 
 @pytest.fixture(scope="module")
-def own_home(
-    home: Path, tmp_path_factory: pytest.TempPathFactory, copy_workspace: Callable[[Path, Path], Path]
-) -> Settings:
-    """A workspace with a second bundle, ``next``, of the same run."""
-    root = copy_workspace(home, tmp_path_factory.mktemp("deployments") / "home")
-    settings = Settings(home=root, feature_repo=REPOSITORY)
-    registry = Registry.of(settings)
-    first = registry.bundle("tiny-run-1")
-    copy_workspace(first.path, root / "bundles" / "next")
-    registry.record_bundle(
-        name="next",
-        run=first.run,
-        path=root / "bundles" / "next",
-        manifest_sha256=first.manifest_sha256,
-        spec_hash=first.spec_hash,
-        metrics={"recall@20": 0.25},
-    )
-    return settings
-
-
-@pytest.fixture(scope="module")
-def own_port(own_home: Settings, secrets: dict[str, str]) -> Iterator[int]:
-    with running_console(own_home, address="127.0.0.1:1", tokens=Path(secrets["file"])) as port:
+def own_port(two_bundles: Settings, secrets: dict[str, str]) -> Iterator[int]:
+    with running_console(two_bundles, address="127.0.0.1:1", tokens=Path(secrets["file"])) as port:
         yield port
 
 
@@ -47,8 +25,8 @@ def admin(own_port: int, secrets: dict[str, str]) -> Browser:
     return browser
 
 
-def test_split_shadow_promotion_and_rollback(admin: Browser, own_home: Settings) -> None:
-    registry = Registry.of(own_home)
+def test_split_shadow_promotion_and_rollback(admin: Browser, two_bundles: Settings) -> None:
+    registry = Registry.of(two_bundles)
     page = admin.get("/deployments")
     assert "0.2500" in page.words
     question = admin.send(page.form("/deployments/split", bundle="next"), percent="25")
@@ -71,7 +49,7 @@ def test_split_shadow_promotion_and_rollback(admin: Browser, own_home: Settings)
     page = admin.confirm(admin.send(page.form("/deployments/rollback", bundle="tiny-run-1")))
     assert "tiny-run-1 is served again" in page.words
     assert registry.active_bundle() == registry.bundle("tiny-run-1")
-    log = own_home.workspace.root / "console" / "audit.jsonl"
+    log = two_bundles.workspace.root / "console" / "audit.jsonl"
     noted = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["action"] for line in noted if line["outcome"] == "done"] == [
         "split",
@@ -84,10 +62,10 @@ def test_split_shadow_promotion_and_rollback(admin: Browser, own_home: Settings)
     assert {line["who"] for line in noted} == {"a-admin"}
 
 
-def test_what_fails_its_checks_has_no_button(admin: Browser, own_home: Settings) -> None:
-    file = own_home.workspace.bundles / "next" / "popularity.npy"
+def test_what_fails_its_checks_has_no_button(admin: Browser, two_bundles: Settings) -> None:
+    file = two_bundles.workspace.bundles / "next" / "popularity.npy"
     kept, form = file.read_bytes(), admin.get("/deployments").form("/deployments/promote", bundle="next")
-    before = Registry.of(own_home).deployments()
+    before = Registry.of(two_bundles).deployments()
     file.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     try:
         question = admin.send(form)
@@ -100,7 +78,7 @@ def test_what_fails_its_checks_has_no_button(admin: Browser, own_home: Settings)
         question = admin.send(admin.get("/deployments").form("/deployments/split", bundle="next"), percent=percent)
         assert question.forms[-1].disabled, percent
     assert admin.send(form, bundle="nothing").forms[-1].disabled
-    assert Registry.of(own_home).deployments() == before
+    assert Registry.of(two_bundles).deployments() == before
 
 
 def test_what_has_changed_meanwhile_is_not_done(admin: Browser) -> None:

@@ -61,7 +61,7 @@ def shop(two_bundles: Settings, secrets: dict[str, str]) -> Iterator[int]:
     """Port of a console with tokens, beside a server, on a workspace with two bundles that may be changed."""
     tokens = Path(secrets["file"])
     with (
-        running_server(two_bundles, tokens=tokens, log_share=1.0) as running,
+        running_server(two_bundles, tokens=tokens) as running,
         running_console(two_bundles, address=running.server.address, tokens=tokens) as port,
     ):
         yield port
