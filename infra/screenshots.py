@@ -46,7 +46,13 @@ def main() -> int:
         try:
             lines = (line.rstrip() for line in demo.stdout)
             url = next(line.split()[-1] for line in lines if line.startswith("console at "))
-            asked = {"pages": [*PAGES.values()], "shots": shots, "widths": [WIDTH], "schemes": ["light"], "height": HEIGHT}
+            asked = {
+                "pages": [*PAGES.values()],
+                "shots": shots,
+                "widths": [WIDTH],
+                "schemes": ["light"],
+                "height": HEIGHT,
+            }
             looked = ["node", str(SCRIPT), modules, chromium, url.rstrip("/"), json.dumps(asked)]
             found = json.loads(subprocess.run(looked, check=True, stdout=subprocess.PIPE, text=True).stdout)
             given.out.mkdir(parents=True, exist_ok=True)

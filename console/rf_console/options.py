@@ -52,7 +52,9 @@ class ConsoleOptions:
             if scheme not in ("http", "https") or not found or not rest or any(c in rest for c in " ;,/'\""):
                 raise UsageError(f"--images {origin!r} is no origin; give one such as https://images.shop.example")
         if self.image_files is not None and not self.image_files.is_dir():
-            raise UsageError(f"--image-files {self.image_files} is no directory; name the one that paths of images begin at")
+            raise UsageError(
+                f"--image-files {self.image_files} is no directory; name the one that paths of images begin at"
+            )
         if self.metrics_url is not None and not self.metrics_url.startswith(("http://", "https://")):
             raise UsageError(
                 f"--metrics {self.metrics_url!r} is no URL; give one such as http://127.0.0.1:9090/metrics, of "

@@ -2,7 +2,19 @@
 
 from collections.abc import Sequence
 
-from rf_console.pages import audience, audit, catalog, deployments, features, lineage, overview, policies, quality, runs, user
+from rf_console.pages import (
+    audience,
+    audit,
+    catalog,
+    deployments,
+    features,
+    lineage,
+    overview,
+    policies,
+    quality,
+    runs,
+    user,
+)
 from rf_console.web.routes import Room
 
 ROOMS: Sequence[Room] = (

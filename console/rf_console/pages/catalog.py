@@ -103,7 +103,9 @@ def read_form(visit: Visit) -> Mapping[str, Any]:
     _, index = visit.catalog
     values = {} if new else _values(visit, item_id)
     filled = dict(visit.form)
-    fields = [(each, filled.get(f"field:{each.name}", written(values.get(each.name)))) for each in fields_of(index.spec)]
+    fields = [
+        (each, filled.get(f"field:{each.name}", written(values.get(each.name)))) for each in fields_of(index.spec)
+    ]
     return {"id": item_id, "new": new, "fields": fields}
 
 

@@ -199,4 +199,6 @@ def _say_kept(server: "BackgroundServer") -> None:
     from rf_platform.cli.console import say
 
     told = server.serving
-    say(f"gRPC answers at {told['address']}, HTTP/JSON at http://127.0.0.1:{told['http_port']}/; Ctrl-C ends both and the console")
+    say(
+        f"gRPC answers at {told['address']}, HTTP/JSON at http://127.0.0.1:{told['http_port']}/; Ctrl-C ends both and the console"
+    )

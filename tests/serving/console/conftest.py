@@ -1,7 +1,9 @@
 """A console in a thread of this process, and a browser without JavaScript: cookies, forms, redirects."""
 
 import asyncio
+import os
 import re
+import shutil
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -162,6 +164,24 @@ def running_console(settings: Settings, **options: Any) -> Iterator[int]:
         finally:
             server.should_exit = True
             thread.join(30)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser_modules() -> str:
+    """A folder where ``npm install playwright-core axe-core`` was run."""
+    found = os.environ.get("RF_TEST_NODE_MODULES")
+    if shutil.which("node") is None or found is None or not Path(found, "playwright-core").is_dir():
+        pytest.skip("needs node and RF_TEST_NODE_MODULES: the node_modules of npm install playwright-core axe-core")
+    return found
 
 
 @pytest.fixture(scope="session")

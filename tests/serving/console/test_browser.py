@@ -2,12 +2,9 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 SCRIPT = Path(__file__).with_name("browser.mjs")
 PAGES = [
@@ -33,24 +30,6 @@ PAGES = [
     "/audit",
 ]
 WIDTHS = [1440, 360]
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The browser."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("needs chromium (apt-get install chromium)")
-    return found
-
-
-@pytest.fixture(scope="session")
-def browser_modules() -> str:
-    """A folder where ``npm install playwright-core axe-core`` was run."""
-    found = os.environ.get("RF_TEST_NODE_MODULES")
-    if shutil.which("node") is None or found is None or not Path(found, "playwright-core").is_dir():
-        pytest.skip("needs node and RF_TEST_NODE_MODULES: the node_modules of npm install playwright-core axe-core")
-    return found
 
 
 def test_pages_in_a_browser(chromium: str, browser_modules: str, open_port: int) -> None:

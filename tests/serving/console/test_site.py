@@ -29,7 +29,9 @@ PLAIN = [
     (ADDRESSES.get(route.path, route.path), route)
     for room in ROOMS
     for route in room.routes
-    if isinstance(route, Page | Endpoint) and ("{" not in route.path or route.path in ADDRESSES) and route.path not in NO_PAGES
+    if isinstance(route, Page | Endpoint)
+    and ("{" not in route.path or route.path in ADDRESSES)
+    and route.path not in NO_PAGES
 ]
 
 

@@ -38,7 +38,11 @@ def command(home: Path, *arguments: str, **environment: str) -> Iterator[tuple[s
 
 
 def test_the_command_serves_over_tls(
-    settings: Settings, home: Path, tmp_path: Path, secrets: dict[str, str], run_command: Callable[..., tuple[int, str, str]]
+    settings: Settings,
+    home: Path,
+    tmp_path: Path,
+    secrets: dict[str, str],
+    run_command: Callable[..., tuple[int, str, str]],
 ) -> None:
     cert, key = certificate(tmp_path, "first")
     tokens = Path(secrets["file"])
@@ -76,7 +80,9 @@ def test_the_command_serves_over_tls(
     code, _, said = run_command("console", "--tls-cert", str(cert))
     assert (code, "belong together" in said) == (2, True)
     other = certificate(tmp_path / "third", "third")[1]
-    code, _, said = run_command("--home", str(home), "console", "--port", "0", "--tls-cert", str(cert), "--tls-key", str(other))
+    code, _, said = run_command(
+        "--home", str(home), "console", "--port", "0", "--tls-cert", str(cert), "--tls-key", str(other)
+    )
     assert code == 2
     assert "the key has to belong to the certificate" in " ".join(said.split())
 
