@@ -128,7 +128,8 @@ def audience_logged(settings: Settings, item: str) -> Audience | None:
         settings: of the workspace.
         item: the item that is looked for.
     """
-    files, size = [], 0
+    files: list[str] = []
+    size = 0
     for part in reversed(ServingParts(settings.workspace.serving_log).parts()):
         size += part.bytes
         if files and size > _LOG_BYTES:
