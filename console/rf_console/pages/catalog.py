@@ -248,9 +248,16 @@ ROUTES: tuple[Page | Change | Endpoint, ...] = (
         ask=ask_save,
         make=make_save,
         button="Save",
+        back="/catalog",
         form=_FORM,
     ),
     Change(
-        path="/item/delete", action="delete item", role=Role.WRITE, ask=ask_delete, make=make_delete, button="Delete"
+        path="/item/delete",
+        action="delete item",
+        role=Role.WRITE,
+        ask=ask_delete,
+        make=make_delete,
+        button="Delete",
+        back="/catalog",
     ),
 )

@@ -198,26 +198,26 @@ def shadow(visit: Visit) -> Done:
 
 def ask_withdraw(visit: Visit) -> Question:
     """Ask whether what stands beside the served bundle goes away."""
-    name, plan = visit.needed("bundle"), visit.console.registry.traffic.plan()
-    question = f"Withdraw {name}?"
-    if plan.challenger is not None and plan.challenger.name == name:
+    name, part, plan = visit.needed("bundle"), visit.needed("part"), visit.console.registry.traffic.plan()
+    question = f"End the shadow {name}?" if part == "shadow" else f"Withdraw {name}?"
+    if part == "challenger" and plan.challenger is not None and plan.challenger.name == name:
         served = plan.active.name if plan.active else "nothing"
         return _question(question, [], [f"{served} answers all users again", *_ends_experiment(visit)])
-    if plan.shadow is not None and plan.shadow.name == name:
+    if part == "shadow" and plan.shadow is not None and plan.shadow.name == name:
         return _question(question, [], ["it answers no requests any more, and what was compared is forgotten"])
     return Question(text=question, problem="it does not stand beside the served bundle any more", back=_BACK)
 
 
 def withdraw(visit: Visit) -> Done:
     """End the split or the shadow of a bundle."""
-    name, traffic = visit.needed("bundle"), visit.console.registry.traffic
-    if name == traffic.now().challenger:
+    name, part, traffic = visit.needed("bundle"), visit.needed("part"), visit.console.registry.traffic
+    if part == "challenger" and name == traffic.now().challenger:
         traffic.end_split(_note(visit))
-    elif name == traffic.now().shadow:
+        return Done(text=f"{name} is withdrawn; {_TAKEN_OVER}", location=_BACK)
+    if part == "shadow" and name == traffic.now().shadow:
         traffic.shadow(None, 0.0, _note(visit))
-    else:
-        raise UsageError(f"'{name}' does not stand beside the served bundle any more; load the page again")
-    return Done(text=f"{name} is withdrawn; {_TAKEN_OVER}", location=_BACK)
+        return Done(text=f"{name} is no shadow any more; {_TAKEN_OVER}", location=_BACK)
+    raise UsageError(f"'{name}' does not stand beside the served bundle any more; load the page again")
 
 
 def ask_rollback(visit: Visit) -> Question:
@@ -252,7 +252,9 @@ def _note(visit: Visit) -> str:
 
 
 def _change(action: str, ask: Callable[[Visit], Question], make: Callable[[Visit], Done], button: str) -> Change:
-    return Change(path=f"{_BACK}/{action}", action=action, role=Role.ADMIN, ask=ask, make=make, button=button)
+    return Change(
+        path=f"{_BACK}/{action}", action=action, role=Role.ADMIN, ask=ask, make=make, button=button, back=_BACK
+    )
 
 
 ROUTES: tuple[Page | Change, ...] = (

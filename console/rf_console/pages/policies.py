@@ -65,6 +65,13 @@ _PAGE = Page(path="/policies", title="Policies", template="policies.html", read=
 ROUTES: tuple[Page | Change, ...] = (
     _PAGE,
     Change(
-        path="/policies/apply", action="apply policy", role=Role.WRITE, ask=ask, make=make, button="Apply", form=_PAGE
+        path="/policies/apply",
+        action="apply policy",
+        role=Role.WRITE,
+        ask=ask,
+        make=make,
+        button="Apply",
+        back=_BACK,
+        form=_PAGE,
     ),
 )

@@ -60,6 +60,8 @@ class Change:
     ask: Callable[[Visit], Question]
     make: Callable[[Visit], Done]
     button: str = "Yes"
+    back: str = "/"
+    """The page that "no" leads to where the question cannot even be asked."""
     form: Page | None = None
     """The page with the form, which can be shown again with what was filled in."""
 

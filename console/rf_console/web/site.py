@@ -157,7 +157,9 @@ class Site:
                 if (known := as_rf_error(error)) is None:
                     raise
                 question = Question(
-                    text=f"This cannot be done: {route.action}", problem=self._words(known, visit.caller)
+                    text=f"This cannot be done: {route.action}",
+                    problem=self._words(known, visit.caller),
+                    back=route.back,
                 )
             given = [(name, value) for name, value in visit.form if name not in _OWN_FIELDS]
             return self._page(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from .test_browser import PAGES
 SCRIPT = Path(__file__).with_name("walk.mjs")
 MARKUP = '<script>alert("x")</script>"\'><img src=x onerror=alert(1)>'
 OF_ADMINS = ("/audit",)
+OF_WRITERS = ("/item/edit?id=17",)
 WITHOUT_A_BUNDLE = ("/item", "/user", "/catalog", "/feature?")
 """Pages that say that nothing is promoted."""
 
@@ -67,6 +69,31 @@ def shop(two_bundles: Settings, secrets: dict[str, str]) -> Iterator[int]:
 
 
 @pytest.mark.timeout(600)
+def test_who_may_read_sees_everything_and_changes_nothing(shop: int, walk: Callable[..., Walked]) -> None:
+    pages = [path for path in PAGES if path not in (*OF_ADMINS, *OF_WRITERS)]
+    walked = walk(shop, "read", pages=pages)
+    seen = walked.seen
+    assert "this token is not known here" in seen["refused"]
+    assert seen["after"] == "/catalog?q=movie"
+    assert "Audit" not in seen["navigation"]
+    assert all(seen[f"heading {name}"] for name in seen["navigation"])
+    assert parse_qs(urlsplit(seen["address"]).query)["q"] == ["movie 17"]
+    assert seen["card"] == ["Find out"]
+    assert "none" in seen["audience"]
+    assert "share" in seen["audience"]
+    assert seen["session"] == 2
+    assert seen["reasons"] > 0
+    assert seen["sides"] == ["Now", "What if"]
+    assert "bundle next, computed by the console" in seen["other"]
+    assert seen["forbidden"] == [403, 403, 403]
+    assert seen["deployments"] == ["Search"]
+    assert seen["policies"] == []
+    assert "A token is made by" in seen["out"]
+    changes = ("/item/save", "/item/delete", "/policies/apply", "/deployments/promote")
+    assert not [name for name in walked.pressed if name.startswith(changes)]
+
+
+@pytest.mark.timeout(600)
 def test_who_may_write_edits_items_and_policies(shop: int, walk: Callable[..., Walked]) -> None:
     walked = walk(shop, "write", pages=[path for path in PAGES if path not in OF_ADMINS])
     seen = walked.seen
@@ -84,6 +111,27 @@ def test_who_may_write_edits_items_and_policies(shop: int, walk: Callable[..., W
     assert seen["deleted"] == "Item 9100: deleted"
     assert seen["deployments"] == ["Search"]
     assert seen["forbidden"] == [403]
+
+
+@pytest.mark.timeout(600)
+def test_who_may_do_everything_promotes_and_goes_back(
+    shop: int, two_bundles: Settings, walk: Callable[..., Walked]
+) -> None:
+    walked = walk(shop, "admin", pages=["/deployments", "/policies", "/item?id=17", "/quality", "/audit"])
+    seen = walked.seen
+    assert seen["tooMuch"]
+    assert "all have their checksums" in seen["checks"]
+    assert "next answers 25% of the users" in seen["split"]
+    assert "next answers 10% of the requests unseen" in seen["shadow"]
+    assert "next is no shadow any more" in seen["unshadowed"]  # and still has its part of the users
+    assert "next is withdrawn" in seen["withdrawn"]
+    assert "next is promoted" in seen["promoted"]
+    assert "all have their checksums" in seen["rollback"]
+    assert "tiny-run-1 is served again" in seen["back"]
+    assert "a-admin" in seen["audit"]
+    assert Registry.of(two_bundles).active_bundle() == Registry.of(two_bundles).bundle("tiny-run-1")
+    for action in ("promote", "split", "shadow"):
+        assert any(name.startswith(f"/deployments/{action} ") for name in walked.pressed), action
 
 
 @pytest.mark.timeout(300)
