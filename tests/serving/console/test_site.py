@@ -1,11 +1,13 @@
 """Sessions, roles, forms and headers of the console."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from rf_console.options import ConsoleOptions
 from rf_console.pages import ROOMS
+from rf_console.run import listen
 from rf_console.web.failed_logins import FailedLogins
 from rf_console.web.routes import Change, Endpoint, Page
 from rf_console.web.sessions import Sessions
@@ -195,6 +197,13 @@ def test_what_is_not_there(browser: Browser) -> None:
 def test_what_is_no_form(visitor: Browser, body: bytes, kind: str) -> None:
     answer = visitor.ask("POST", "/login", body, content_type=kind)
     assert answer.status == 400
+
+
+def test_a_page_is_sent_at_once() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_options() -> None:
