@@ -50,8 +50,8 @@ def test_split_shadow_promotion_and_rollback(admin: Browser, two_bundles: Settin
     assert "tiny-run-1 is served again" in page.words
     assert registry.active_bundle() == registry.bundle("tiny-run-1")
     log = two_bundles.workspace.root / "console" / "audit.jsonl"
-    noted = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["action"] for line in noted if line["outcome"] == "done"] == [
+    noted = [line for line in map(json.loads, log.read_text().splitlines()) if line["outcome"] == "done"]
+    assert [line["action"] for line in noted] == [
         "split",
         "shadow",
         "withdraw",
